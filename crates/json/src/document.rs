@@ -1,0 +1,372 @@
+//! The parsed text and the views into it.
+
+use crate::decimal::Decimal;
+use crate::parse::{self, Error, Strictness};
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool,
+    /// A number of any size.
+    Number,
+    /// A string.
+    String,
+    /// `[…]`
+    Array,
+    /// `{…}`
+    Object,
+}
+
+/// One node of the index: 16 bytes, in the order of the text. An object's children are key, value, key, value, …
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    pub kind: Kind,
+    /// Whether a string holds a `\` escape.
+    pub escaped: bool,
+    pub start: u32,
+    pub end: u32,
+    /// The index of the first node after this one and all it contains.
+    pub next: u32,
+}
+
+/// A text that has been parsed, with the index of its values.
+#[derive(Clone)]
+pub struct Document {
+    text: Bytes,
+    nodes: Vec<Node>,
+}
+
+impl Document {
+    /// Parses exactly one JSON value, white space around it allowed.
+    ///
+    /// # Errors
+    /// What is wrong, and at which byte. Nothing of a text that fails can be read.
+    pub fn parse(text: impl Into<Bytes>, strictness: Strictness) -> Result<Document, Error> {
+        let text = text.into();
+        let nodes = parse::index(&text, strictness)?;
+        Ok(Document { text, nodes })
+    }
+
+    /// The outermost value.
+    pub fn root(&self) -> Value<'_> {
+        Value { document: self, node: 0 }
+    }
+
+    /// The text as it came.
+    pub fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    /// Decodes the string token at `node`, which must be one.
+    pub(crate) fn decode<'t>(text: &'t [u8], node: &Node) -> Cow<'t, str> {
+        let inner = utf8(&text[node.start as usize + 1..node.end as usize - 1]);
+        if node.escaped { Cow::Owned(unescape(inner)) } else { Cow::Borrowed(inner) }
+    }
+}
+
+fn utf8(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the parser has checked that the text is UTF-8, and spans end at tokens")
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Document({} bytes, {} nodes)", self.text.len(), self.nodes.len())
+    }
+}
+
+/// A view of one value in a [`Document`]. Cheap to copy.
+#[derive(Clone, Copy)]
+pub struct Value<'d> {
+    document: &'d Document,
+    node: u32,
+}
+
+impl<'d> Value<'d> {
+    fn node(self) -> &'d Node {
+        &self.document.nodes[self.node as usize]
+    }
+
+    /// What the value is.
+    pub fn kind(self) -> Kind {
+        self.node().kind
+    }
+
+    /// Where the value stands in the document's text, in bytes.
+    pub fn span(self) -> Range<usize> {
+        self.node().start as usize..self.node().end as usize
+    }
+
+    /// The value's text as it came, without white space around it.
+    pub fn raw(self) -> &'d str {
+        utf8(&self.document.text[self.span()])
+    }
+
+    /// The value's bytes, sharing the document's buffer.
+    pub fn bytes(self) -> Bytes {
+        self.document.text.slice(self.span())
+    }
+
+    /// Whether the value is `null`.
+    pub fn is_null(self) -> bool {
+        self.kind() == Kind::Null
+    }
+
+    /// The decoded string, if it is one. A lone surrogate (possible in replies only) reads as U+FFFD.
+    pub fn as_str(self) -> Option<Cow<'d, str>> {
+        (self.kind() == Kind::String).then(|| Document::decode(&self.document.text, self.node()))
+    }
+
+    /// `true` or `false`, if it is one.
+    pub fn as_bool(self) -> Option<bool> {
+        (self.kind() == Kind::Bool).then(|| self.raw() == "true")
+    }
+
+    /// The exact number, if it is one. `None` also for an exponent beyond nine digits (possible in replies only).
+    pub fn as_decimal(self) -> Option<Decimal> {
+        if self.kind() == Kind::Number { Decimal::parse(self.raw()) } else { None }
+    }
+
+    /// The members of an object, in the order of the text.
+    pub fn members(self) -> Option<Members<'d>> {
+        (self.kind() == Kind::Object).then(|| Members { children: self.children() })
+    }
+
+    /// The elements of an array.
+    pub fn elements(self) -> Option<Elements<'d>> {
+        (self.kind() == Kind::Array).then(|| Elements { children: self.children() })
+    }
+
+    /// The member of an object with exactly this key (after decoding escapes); the first, where a reply has several.
+    pub fn get(self, key: &str) -> Option<Value<'d>> {
+        self.members()?.find(|member| member.key == key).map(|member| member.value)
+    }
+
+    fn children(self) -> Children<'d> {
+        Children { document: self.document, at: self.node + 1, end: self.node().next }
+    }
+
+    /// A text that is equal for two values which mean the same: no white space, members sorted by key, numbers in one
+    /// spelling, strings with the fewest escapes. For digests of values; never for what is forwarded.
+    pub fn canonical(self) -> String {
+        let mut out = String::with_capacity(self.raw().len());
+        self.write_canonical(&mut out);
+        out
+    }
+
+    fn write_canonical(self, out: &mut String) {
+        match self.kind() {
+            Kind::Null | Kind::Bool => out.push_str(self.raw()),
+            Kind::Number => match self.as_decimal() {
+                Some(number) => out.push_str(&number.to_string()),
+                None => out.push_str(self.raw()),
+            },
+            Kind::String => out.push_str(&quote(&self.as_str().unwrap_or_default())),
+            Kind::Array => {
+                out.push('[');
+                for (i, element) in self.elements().into_iter().flatten().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    element.write_canonical(out);
+                }
+                out.push(']');
+            }
+            Kind::Object => {
+                let mut members: Vec<_> = self.members().into_iter().flatten().collect();
+                members.sort_by(|a, b| a.key.cmp(&b.key));
+                out.push('{');
+                for (i, member) in members.into_iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    out.push_str(&quote(&member.key));
+                    out.push(':');
+                    member.value.write_canonical(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.raw())
+    }
+}
+
+/// One member of an object.
+#[derive(Clone, Debug)]
+pub struct Member<'d> {
+    /// The key, escapes decoded.
+    pub key: Cow<'d, str>,
+    /// Where the key's token (with its quotes) stands in the text.
+    pub key_span: Range<usize>,
+    /// The value.
+    pub value: Value<'d>,
+}
+
+#[derive(Clone)]
+struct Children<'d> {
+    document: &'d Document,
+    at: u32,
+    end: u32,
+}
+
+impl<'d> Iterator for Children<'d> {
+    type Item = Value<'d>;
+
+    fn next(&mut self) -> Option<Value<'d>> {
+        if self.at >= self.end {
+            return None;
+        }
+        let child = Value { document: self.document, node: self.at };
+        self.at = child.node().next;
+        Some(child)
+    }
+}
+
+/// The members of an object, in the order of the text.
+#[derive(Clone)]
+pub struct Members<'d> {
+    children: Children<'d>,
+}
+
+impl<'d> Iterator for Members<'d> {
+    type Item = Member<'d>;
+
+    fn next(&mut self) -> Option<Member<'d>> {
+        let key = self.children.next()?;
+        let value = self.children.next()?;
+        Some(Member { key: key.as_str()?, key_span: key.span(), value })
+    }
+}
+
+/// The elements of an array.
+#[derive(Clone)]
+pub struct Elements<'d> {
+    children: Children<'d>,
+}
+
+impl<'d> Iterator for Elements<'d> {
+    type Item = Value<'d>;
+
+    fn next(&mut self) -> Option<Value<'d>> {
+        self.children.next()
+    }
+}
+
+/// Gives `text` as a JSON string token with its quotes.
+///
+/// Besides what JSON demands, it escapes U+007F, U+0085, U+2028 and U+2029: some readers end a line there.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{0}'..='\u{1f}' | '\u{7f}' | '\u{85}' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Decodes the inside of a string token that the parser has accepted.
+fn unescape(inner: &str) -> String {
+    let mut out = String::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let escape = rest.as_bytes()[at + 1];
+        rest = &rest[at + 2..];
+        let simple = match escape {
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let (c, length) = code_point(rest);
+                rest = &rest[length..];
+                c
+            }
+            other => char::from(other),
+        };
+        out.push(simple);
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Decodes `XXXX` or `XXXX\uXXXX` at the start of `text`; gives the character and how many bytes it took.
+fn code_point(text: &str) -> (char, usize) {
+    let unit = |at: usize| text.get(at..at + 4).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    let high = unit(0).unwrap_or(0xFFFD);
+    if (0xD800..0xDC00).contains(&high)
+        && text[4..].starts_with("\\u")
+        && let Some(low @ 0xDC00..0xE000) = unit(6)
+    {
+        let scalar = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+        return (char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER), 10);
+    }
+    (char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER), 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn document(text: &str) -> Document {
+        Document::parse(text.to_owned(), Strictness::Request).unwrap()
+    }
+
+    #[test]
+    fn members_keep_their_order_and_their_texts() {
+        let doc = document(r#" {"b": 1.0e0, "a" : [ 1 ,2], "\u0063": "x\ny"} "#);
+        let members: Vec<_> = doc.root().members().unwrap().map(|m| (m.key.into_owned(), m.value.raw().to_owned())).collect();
+        assert_eq!(members, [("b".into(), "1.0e0".into()), ("a".into(), "[ 1 ,2]".into()), ("c".into(), r#""x\ny""#.into())]);
+    }
+
+    #[test]
+    fn escapes_are_decoded() {
+        let doc = document(r#"["\u0041\n\"\\\/\b\f\t\ud83d\ude00é"]"#);
+        let first = doc.root().elements().unwrap().next().unwrap();
+        assert_eq!(first.as_str().unwrap(), "A\n\"\\/\u{8}\u{c}\t😀é");
+    }
+
+    #[test]
+    fn a_lone_surrogate_in_a_reply_reads_as_a_replacement() {
+        let doc = Document::parse(r#""a\ud800b""#.as_bytes().to_vec(), Strictness::Reply).unwrap();
+        assert_eq!(doc.root().as_str().unwrap(), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn equal_meanings_have_one_canonical_text() {
+        let a = document(r#"{ "b":[1.0,"\u00e9"], "a":{"y":null,"x":true} }"#);
+        let b = document(r#"{"a":{"x":true,"y":null},"b":[10e-1,"é"]}"#);
+        assert_eq!(a.root().canonical(), b.root().canonical());
+        assert_ne!(a.root().canonical(), document(r#"{"a":{"x":true,"y":null},"b":["1","é"]}"#).root().canonical());
+    }
+
+    proptest! {
+        #[test]
+        fn quoting_reads_back(text in any::<String>()) {
+            let doc = document(&quote(&text));
+            prop_assert_eq!(doc.root().as_str().unwrap(), text);
+        }
+    }
+}
