@@ -1,0 +1,1 @@
+//! The gateway: the enforcer, its permits, upstreams and downstreams.

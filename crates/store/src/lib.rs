@@ -1,0 +1,1 @@
+//! Everything that is remembered: counters, audit records and their chain, approvals.
