@@ -3,3 +3,7 @@
 mod amount;
 mod model;
 mod window;
+
+pub use amount::Amount;
+pub use model::{Bound, Counter, Mode, Policy, Posture, Scope};
+pub use window::{Align, CalendarUnit, Schedule, Window, Zone, parse_span};
