@@ -1,9 +1,11 @@
 //! Policies: read in every dialect, checked, compiled, and evaluated by one pure function.
 
 mod amount;
+mod decision;
 mod model;
 mod window;
 
 pub use amount::Amount;
+pub use decision::{ApprovalTerms, Charge, Decision, Once, Outcome, Plan, Reason, Shadow, Step, StepResult, Usage};
 pub use model::{Bound, Counter, Mode, Policy, Posture, Scope};
 pub use window::{Align, CalendarUnit, Schedule, Window, Zone, parse_span};
