@@ -1,0 +1,125 @@
+//! Keys that are ours to read, and keys that only look like them.
+//!
+//! Go's `encoding/json` finds `method` in `"Method"` and in `"METHOD"`; others normalise first. Such a key **instead of** the
+//! real one means nothing to us and everything to such a reader, so it is refused; next to the real one, the parser refuses it
+//! already in what clients send.
+
+use json::{Value, fold, same_folded};
+
+/// The members of a JSON-RPC message.
+pub(crate) const MESSAGE: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
+
+/// The members of `params` that are read here, by the gateway, or by a server to find out what is meant.
+pub(crate) const PARAMS: &[&str] = &[
+    "_meta",
+    "name",
+    "arguments",
+    "task",
+    "taskId",
+    "requestState",
+    "inputResponses",
+    "uri",
+    "cursor",
+    "ref",
+    "argument",
+    "context",
+    "protocolVersion",
+    "capabilities",
+    "clientInfo",
+    "requestId",
+    "progressToken",
+    "notifications",
+];
+
+/// The members of a result that are read here or by the gateway.
+pub(crate) const RESULT: &[&str] = &[
+    "_meta",
+    "tools",
+    "nextCursor",
+    "cacheScope",
+    "ttlMs",
+    "resultType",
+    "protocolVersion",
+    "capabilities",
+    "isError",
+    "task",
+    "taskId",
+    "inputRequests",
+    "requestState",
+];
+
+/// The members of `_meta` that are read here or by the gateway.
+pub(crate) const META: &[&str] = &["progressToken", PROTOCOL_VERSION, CLIENT_CAPABILITIES, SUBSCRIPTION_ID];
+
+pub(crate) const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+pub(crate) const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(crate) const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+
+/// A member that must not be there.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Clash {
+    Twice(&'static str),
+    LooksLike(&'static str, String),
+}
+
+impl std::fmt::Display for Clash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Clash::Twice(key) => write!(f, "the member `{key}` stands twice"),
+            Clash::LooksLike(key, found) => write!(f, "the member `{}` could be taken for `{key}`", found.escape_debug()),
+        }
+    }
+}
+
+/// Whether one of `known` stands twice among the members of `object`; other members may. Anything but an object passes.
+pub(crate) fn check_twice(object: Option<Value<'_>>, known: &[&'static str]) -> Result<(), Clash> {
+    let mut seen = 0u64;
+    for member in object.and_then(Value::members).into_iter().flatten() {
+        if let Some(index) = known.iter().position(|key| *key == member.key) {
+            if seen & (1 << index) != 0 {
+                return Err(Clash::Twice(known[index]));
+            }
+            seen |= 1 << index;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a member of `object` is not one of `known`, but could be taken for one. Anything but an object passes.
+pub(crate) fn check_look_alikes(object: Option<Value<'_>>, known: &[&'static str]) -> Result<(), Clash> {
+    for member in object.and_then(Value::members).into_iter().flatten() {
+        if known.contains(&&*member.key) {
+            continue;
+        }
+        let folded = fold(&member.key);
+        if let Some(key) = known.iter().find(|key| same_folded(key, &folded)) {
+            return Err(Clash::LooksLike(key, member.key.into_owned()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use json::{Document, Strictness};
+
+    #[test]
+    fn look_alikes_of_protocol_keys_are_found() {
+        for key in ["Method", "METHOD", "param\u{17f}", "ｍethod", "\\u0049D", "ＩＤ", "Re\u{17f}ult"] {
+            let document = Document::parse(format!("{{\"{key}\":1}}"), Strictness::Request).unwrap();
+            assert!(check_look_alikes(Some(document.root()), MESSAGE).is_err(), "{key}");
+        }
+        for key in ["method", "methods", "tool", "params2", "i d"] {
+            let document = Document::parse(format!("{{\"{key}\":1}}"), Strictness::Request).unwrap();
+            assert_eq!(check_look_alikes(Some(document.root()), MESSAGE), Ok(()), "{key}");
+        }
+    }
+
+    #[test]
+    fn key_lists_fit_the_mask() {
+        for list in [MESSAGE, PARAMS, RESULT, META] {
+            assert!(list.len() <= 64);
+        }
+    }
+}
