@@ -7,6 +7,7 @@
 //! This crate knows nothing of policies: it says what a message *is*, never whether it may pass.
 
 pub mod framing;
+
 mod id;
 mod keys;
 mod message;
@@ -14,6 +15,8 @@ mod method;
 pub mod reply;
 mod revision;
 mod splice;
+pub mod sse;
+pub mod tools;
 
 pub use id::Id;
 pub use message::{Incoming, Kind, MAX_BATCH, Malformed, Message, Side, ToolCall};

@@ -1,0 +1,312 @@
+//! `tools/list`: a view of it, and the filter.
+//!
+//! A list is filtered by taking elements out of its text, with their commas: `_meta`, `nextCursor` (also `""`, which is a
+//! cursor), the order and every unknown member stay byte for byte. A list that cannot be understood is an error, for passing
+//! it unfiltered would show what is hidden.
+
+use crate::keys;
+use crate::message::{Kind, Message};
+use crate::splice::Edit;
+use bytes::Bytes;
+use json::{Kind as JsonKind, Value};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+/// One page of a tool list.
+#[derive(Clone, Debug)]
+pub struct ToolList<'d> {
+    result: Value<'d>,
+    tools: Value<'d>,
+    entries: Vec<Result<Tool<'d>, Unreadable<'d>>>,
+}
+
+/// One tool of a list.
+#[derive(Clone, Debug)]
+pub struct Tool<'d> {
+    /// The name, decoded.
+    pub name: Cow<'d, str>,
+    /// The whole definition.
+    pub definition: Value<'d>,
+    /// The schema of the arguments, where it is there.
+    pub input_schema: Option<Value<'d>>,
+}
+
+/// An element of a list that nobody can decide about: it is never shown.
+#[derive(Clone, Debug)]
+pub struct Unreadable<'d> {
+    /// The name, as far as there is one.
+    pub name: Option<Cow<'d, str>>,
+    /// What is wrong, for a person.
+    pub problem: String,
+}
+
+/// A result that is no tool list. It must be replaced by an error, never passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAList(String);
+
+impl fmt::Display for NotAList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server's tool list cannot be read: {}", self.0)
+    }
+}
+
+impl std::error::Error for NotAList {}
+
+/// The members of a definition that decide what a client sees and calls.
+const ENTRY: &[&str] = &["name", "inputSchema"];
+
+impl<'d> ToolList<'d> {
+    /// Reads the `result` of a `tools/list`.
+    ///
+    /// Elements that are no objects, have no `name` or a `name` or `inputSchema` twice or in disguise (`Name`), or repeat
+    /// the name of an element before them, are kept apart as [`Unreadable`]: of two definitions of one name, clients may take
+    /// either.
+    ///
+    /// # Errors
+    /// [`NotAList`] when `tools` is no array, or stands twice or in disguise.
+    pub fn of(result: Value<'d>) -> Result<ToolList<'d>, NotAList> {
+        keys::check_twice(Some(result), keys::RESULT).map_err(|clash| NotAList(clash.to_string()))?;
+        keys::check_look_alikes(Some(result), keys::RESULT).map_err(|clash| NotAList(clash.to_string()))?;
+        let Some(tools) = result.get("tools") else { return Err(NotAList("`tools` is missing".into())) };
+        let Some(elements) = tools.elements() else { return Err(NotAList("`tools` is no array".into())) };
+        let mut names = HashSet::new();
+        let entries = elements.map(|element| {
+            let tool = Tool::of(element)?;
+            if !names.insert(tool.name.clone()) {
+                return Err(Unreadable { name: Some(tool.name), problem: "its name stands in the list already".into() });
+            }
+            Ok(tool)
+        });
+        Ok(ToolList { result, tools, entries: entries.collect() })
+    }
+
+    /// The tools, in the order of the list.
+    pub fn tools(&self) -> impl Iterator<Item = &Tool<'d>> {
+        self.entries.iter().flatten()
+    }
+
+    /// The elements that are never shown.
+    pub fn unreadable(&self) -> impl Iterator<Item = &Unreadable<'d>> {
+        self.entries.iter().filter_map(|entry| entry.as_ref().err())
+    }
+
+    /// Where the next page begins; an empty string is a cursor like any other.
+    pub fn next_cursor(&self) -> Option<Value<'d>> {
+        self.result.get("nextCursor").filter(|cursor| !cursor.is_null())
+    }
+}
+
+impl<'d> Tool<'d> {
+    fn of(definition: Value<'d>) -> Result<Tool<'d>, Unreadable<'d>> {
+        let name = definition.get("name").and_then(Value::as_str);
+        let clash = keys::check_twice(Some(definition), ENTRY).and_then(|()| keys::check_look_alikes(Some(definition), ENTRY));
+        let problem = match (&name, clash) {
+            (_, Err(clash)) => clash.to_string(),
+            (None, Ok(())) => "it has no `name`".to_owned(),
+            (Some(_), Ok(())) => {
+                let input_schema = definition.get("inputSchema");
+                return Ok(Tool { name: name.unwrap_or_default(), definition, input_schema });
+            }
+        };
+        Err(Unreadable { name, problem })
+    }
+}
+
+/// A filtered list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filtered {
+    /// The text of the message without what was taken out.
+    pub text: Bytes,
+    /// The names that stayed, in order.
+    pub kept: Vec<String>,
+    /// The names that were taken out; of those nobody can decide about, why, for the log.
+    pub removed: Vec<(String, Option<String>)>,
+}
+
+/// Takes the tools that `keep` does not name out of the response `message` to a `tools/list`. An error response stays as it is.
+///
+/// `private` says that the list differs between callers: `cacheScope` then becomes `"private"`, and is added where it is
+/// missing, because that means public (`seps/2549-TTL-for-list-results.md`). For replies of the modern era, on every page.
+///
+/// # Errors
+/// [`NotAList`]: answer an error in its place.
+pub fn filter(message: &Message, mut keep: impl FnMut(&Tool<'_>) -> bool, private: bool) -> Result<Filtered, NotAList> {
+    let result = match (message.kind(), message.result()) {
+        (Kind::Response { is_error: true }, _) => {
+            return Ok(Filtered { text: message.text().clone(), kept: Vec::new(), removed: Vec::new() });
+        }
+        (Kind::Response { is_error: false }, Some(result)) => result,
+        _ => return Err(NotAList("it is no response".into())),
+    };
+    let list = ToolList::of(result)?;
+    let (mut kept, mut removed, mut stays) = (Vec::new(), Vec::new(), Vec::with_capacity(list.entries.len()));
+    for entry in &list.entries {
+        let stay = match entry {
+            Ok(tool) => keep(tool),
+            Err(_) => false,
+        };
+        stays.push(stay);
+        match entry {
+            Ok(tool) if stay => kept.push(tool.name.to_string()),
+            Ok(tool) => removed.push((tool.name.to_string(), None)),
+            Err(entry) => removed.push((entry.name.as_deref().unwrap_or_default().to_owned(), Some(entry.problem.clone()))),
+        }
+    }
+    let mut edit = remove_elements(message.edit(), list.tools, &stays);
+    if private {
+        let scope = result.get("cacheScope");
+        if scope.and_then(Value::as_str).as_deref() != Some("private") {
+            edit = match scope {
+                Some(scope) => edit.replace(scope.span(), "\"private\""),
+                None => edit.replace(result.span().start + 1..result.span().start + 1, "\"cacheScope\":\"private\","),
+            };
+        }
+    }
+    Ok(Filtered { text: edit.finish(), kept, removed })
+}
+
+/// Takes out the elements that do not stay, each with one comma: the one before it when an element before it stays, else
+/// the one after it.
+fn remove_elements<'t>(mut edit: Edit<'t>, array: Value<'_>, stays: &[bool]) -> Edit<'t> {
+    debug_assert_eq!(array.kind(), JsonKind::Array);
+    let spans: Vec<_> = array.elements().into_iter().flatten().map(Value::span).collect();
+    let mut stayed = false;
+    for (i, span) in spans.iter().enumerate() {
+        if stays[i] {
+            stayed = true;
+        } else if stayed {
+            edit = edit.remove(spans[i - 1].end..span.end);
+        } else {
+            edit = edit.remove(span.start..spans.get(i + 1).map_or(span.end, |next| next.start));
+        }
+    }
+    edit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Side;
+    use proptest::prelude::*;
+
+    fn reply(result: &str) -> Message {
+        Message::parse(format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{result}}}"), Side::Server).unwrap()
+    }
+
+    /// The result that is left when `hidden` are taken out.
+    #[track_caller]
+    fn check(result: &str, hidden: &[&str], expected: &str) {
+        let filtered = filter(&reply(result), |tool| !hidden.contains(&&*tool.name), false).unwrap();
+        assert_eq!(filtered.text, *reply(expected).text());
+    }
+
+    #[test]
+    fn elements_go_with_one_comma_and_the_rest_stays_byte_for_byte() {
+        let list =
+            r#"{ "tools" : [ {"name":"a","x":1.0} , {"name":"b"},{"name":"c"} ] ,"nextCursor":"", "_meta":{"z":1}, "new":[] }"#;
+        check(list, &[], list);
+        check(list, &["a"], r#"{ "tools" : [ {"name":"b"},{"name":"c"} ] ,"nextCursor":"", "_meta":{"z":1}, "new":[] }"#);
+        check(list, &["b"], r#"{ "tools" : [ {"name":"a","x":1.0},{"name":"c"} ] ,"nextCursor":"", "_meta":{"z":1}, "new":[] }"#);
+        check(list, &["b", "c"], r#"{ "tools" : [ {"name":"a","x":1.0} ] ,"nextCursor":"", "_meta":{"z":1}, "new":[] }"#);
+        check(list, &["a", "b", "c"], r#"{ "tools" : [  ] ,"nextCursor":"", "_meta":{"z":1}, "new":[] }"#);
+        check(r#"{"tools":[]}"#, &["a"], r#"{"tools":[]}"#);
+    }
+
+    #[test]
+    fn names_are_compared_decoded() {
+        check(r#"{"tools":[{"n\u0061me":"\u0061"},{"name":"A"}]}"#, &["a"], r#"{"tools":[{"name":"A"}]}"#);
+    }
+
+    #[test]
+    fn what_nobody_can_decide_about_is_taken_out() {
+        for entry in [
+            r#""a""#,
+            "null",
+            "{}",
+            r#"{"name":1}"#,
+            r#"{"name":"ok","name":"hidden"}"#,
+            r#"{"name":"ok","Name":"hidden"}"#,
+            r#"{"Name":"hidden"}"#,
+            r#"{"name":"ok","inputSchema":{},"inputSchema":{"type":"object"}}"#,
+        ] {
+            let filtered = filter(&reply(&format!(r#"{{"tools":[{entry},{{"name":"z"}}]}}"#)), |_| true, false).unwrap();
+            assert_eq!(filtered.text, *reply(r#"{"tools":[{"name":"z"}]}"#).text(), "{entry}");
+            assert!(filtered.removed[0].1.is_some());
+        }
+    }
+
+    #[test]
+    fn of_two_definitions_of_one_name_the_first_stays() {
+        check(
+            r#"{"tools":[{"name":"a","v":1},{"name":"b"},{"name":"a","v":2}]}"#,
+            &[],
+            r#"{"tools":[{"name":"a","v":1},{"name":"b"}]}"#,
+        );
+    }
+
+    #[test]
+    fn what_is_no_list_is_an_error_never_passed() {
+        for result in [
+            "{}",
+            "[]",
+            "null",
+            r#"{"tools":null}"#,
+            r#"{"tools":{"a":1}}"#,
+            r#"{"Tools":[]}"#,
+            r#"{"tools":[],"Tools":[{"name":"hidden"}]}"#,
+            r#"{"tools":[],"toolſ":[{"name":"hidden"}]}"#,
+        ] {
+            assert!(filter(&reply(result), |_| true, false).is_err(), "{result}");
+        }
+    }
+
+    #[test]
+    fn a_list_twice_does_not_even_parse() {
+        let text = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[],"tools":[{"name":"hidden"}]}}"#;
+        assert!(Message::parse(text, Side::Server).is_err());
+    }
+
+    #[test]
+    fn an_error_stays_as_it_is() {
+        let text = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32600,"message":"Invalid Request"}}"#;
+        let message = Message::parse(text, Side::Server).unwrap();
+        assert_eq!(filter(&message, |_| false, true).unwrap().text, text);
+    }
+
+    #[test]
+    fn a_list_that_differs_between_callers_is_private() {
+        let private = |result| filter(&reply(result), |_| true, true).unwrap().text;
+        let expected = r#"{"ttlMs":5,"cacheScope":"private","tools":[]}"#;
+        assert_eq!(private(r#"{"ttlMs":5,"cacheScope":"public","tools":[]}"#), *reply(expected).text());
+        assert_eq!(private(expected), *reply(expected).text());
+        assert_eq!(private(r#"{"tools":[]}"#), *reply(r#"{"cacheScope":"private","tools":[]}"#).text());
+        assert_eq!(private(r#"{"cacheScope":1,"tools":[]}"#), *reply(r#"{"cacheScope":"private","tools":[]}"#).text());
+    }
+
+    #[test]
+    fn an_empty_cursor_is_a_cursor() {
+        let message = reply(r#"{"tools":[],"nextCursor":""}"#);
+        assert_eq!(ToolList::of(message.result().unwrap()).unwrap().next_cursor().unwrap().raw(), "\"\"");
+    }
+
+    proptest! {
+        #[test]
+        fn any_choice_leaves_a_list_of_exactly_that_choice(choice in proptest::collection::vec(any::<bool>(), 0..8), space in "[ \n]{0,2}") {
+            let elements: Vec<_> = (0..choice.len()).map(|i| format!("{space}{{\"name\":\"t{i}\",\"x\":[{i},\"]\"]}}{space}")).collect();
+            let message = reply(&format!("{{\"a\":[1,2],\"tools\":[{space}{}],\"nextCursor\":\"\"}}", elements.join(",")));
+            let filtered = filter(&message, |tool| choice[tool.name[1..].parse::<usize>().unwrap()], false).unwrap();
+            let after = Message::parse(filtered.text.clone(), Side::Server).unwrap();
+            let list = ToolList::of(after.result().unwrap()).unwrap();
+            let names: Vec<_> = list.tools().map(|tool| tool.name.to_string()).collect();
+            let expected: Vec<_> = choice.iter().enumerate().filter(|(_, stays)| **stays).map(|(i, _)| format!("t{i}")).collect();
+            prop_assert_eq!(&names, &expected);
+            prop_assert_eq!(&filtered.kept, &expected);
+            for (tool, i) in list.tools().zip(&expected) {
+                prop_assert_eq!(tool.definition.raw(), format!("{{\"name\":\"{i}\",\"x\":[{},\"]\"]}}", &i[1..]));
+            }
+            let rest = |m: &Message| m.text().len() - m.result().unwrap().get("tools").unwrap().raw().len();
+            prop_assert_eq!(rest(&message), rest(&after));
+        }
+    }
+}
