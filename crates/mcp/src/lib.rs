@@ -7,7 +7,7 @@
 //! This crate knows nothing of policies: it says what a message *is*, never whether it may pass.
 
 pub mod framing;
-
+pub mod headers;
 mod id;
 mod keys;
 mod message;
