@@ -60,10 +60,7 @@ class Log:
 
     def write(self, kind, **facts):
         if self.fd is not None:
-            try:
-                text = json.dumps({"t": kind, **facts}, ensure_ascii=False)
-            except (RecursionError, ValueError):
-                text = json.dumps({"t": kind, **{key: str(type(fact)) for key, fact in facts.items() if key == "arguments"}, "tool": facts.get("tool")})
+            text = json.dumps({"t": kind, **facts}, ensure_ascii=False)
             os.write(self.fd, (text + "\n").encode("utf-8", "replace"))  # `?` for half a surrogate pair
 
 
@@ -186,7 +183,7 @@ class Server:
     def call(self, number, message, params, identity, emit):
         found = [c for c in readings.calls(message) if c[0] == self.options.duplicates] or readings.calls(message)
         name, arguments = (found[0][1], found[0][2]) if found else ("", {})
-        self.log.write("ran", n=number, tool=name, arguments=arguments)
+        self.log.write("ran", n=number, tool=name[:200])
         meta = member(params, "_meta", "last")
         modern = isinstance(meta, Pairs) and member(meta, PROTOCOL_KEY, "last") is not None
         tail = ',"resultType":"complete"' if modern else ""
@@ -198,13 +195,13 @@ class Server:
             return None
         text = dumps(arguments)
         if name == "crash":
-            os._exit(int(arguments.get("code", 3)))
+            os._exit(int(quantity(arguments, "code", 3)))
         if name == "noisy":
             emit.noise()
         if name == "slow":
-            self.sleep(float(arguments.get("seconds", 1)), dumps(identity), emit)
+            self.sleep(quantity(arguments, "seconds", 1), dumps(identity), emit)
         if name == "big":
-            text = "x" * int(float(arguments.get("mb", 5)) * 1_000_000)
+            text = "x" * int(quantity(arguments, "mb", 5) * 1_000_000)
         if name in ("ask", "sample"):
             text = self.ask_client(name, arguments, emit)
         if name == "progress":
@@ -259,6 +256,11 @@ class Server:
             emit('{"jsonrpc":"2.0","id":%s,"result":%s}' % (dumps(identity), result))
 
 
+def quantity(arguments, key, default):
+    value = arguments.get(key)
+    return float(value) if isinstance(value, (int, float)) else default
+
+
 class Failure:
     """A JSON-RPC error."""
 
@@ -272,9 +274,12 @@ def record(log, number, messages, headers=(), **facts):
     seen = {}
     for message in messages:
         for reading, tool, arguments in readings.calls(message, headers):
-            key = (tool, repr(arguments))
+            key = (tool[:200], json.dumps(arguments)[:2000])
             seen.setdefault(key, (tool, arguments, []))[2].append(reading)
     for tool, arguments, how in seen.values():
+        tool = tool[:200]
+        if len(json.dumps(arguments)) > 100_000:
+            arguments = "(long)"
         log.write("call", n=number, tool=tool, arguments=arguments, reading=sorted(set(how)))
 
 
@@ -370,7 +375,7 @@ class Handler(BaseHTTPRequestHandler):
             asked |= self.server.mcp.take(number, message, emit)
         return emit.finish(asked)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_HEAD = take
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_HEAD = do_TRACE = take
 
     def body(self):
         if "chunked" in (self.headers.get("transfer-encoding") or "").lower():

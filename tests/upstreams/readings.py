@@ -286,18 +286,20 @@ def member(pairs, key, reader):
     return hits[0] if which == "first" else hits[-1]
 
 
-def plain(value, reader):
-    """`value` as plain JSON, duplicates resolved the way `reader` does."""
+def plain(value, reader, depth=0):
+    """`value` as plain JSON, duplicates resolved the way `reader` does; not deeper than a log can hold."""
+    if depth > 100:
+        return "(deep)"
     if isinstance(value, Pairs):
         out = {}
         for name, inner in value:
             name = folded(name, reader.rpartition("-")[0])
             if name in out and reader.endswith("first"):
                 continue
-            out[name] = plain(inner, reader)
+            out[name] = plain(inner, reader, depth + 1)
         return out
     if isinstance(value, list):
-        return [plain(item, reader) for item in value]
+        return [plain(item, reader, depth + 1) for item in value]
     if isinstance(value, Number):
         try:
             number = json.loads(value)
@@ -315,7 +317,8 @@ def spellings(name):
     out = [name]
     for text in (trimmed(name), name.split("\0")[0], name.strip(), unicodedata.normalize("NFKC", trimmed(name)).casefold(),
                  trimmed(name).translate(LOOK_ALIKES), "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)),
-                 name.rsplit("/", 1)[-1], name.split(";")[0], name.split("\n")[0], name.split("\r")[0]):
+                 name.rsplit("/", 1)[-1], name.split(";")[0], name.split("\n")[0], name.split("\r")[0],
+                 re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", name)):
         if text not in out and text in KNOWN_TOOLS:
             out.append(text)
     return out
@@ -353,10 +356,10 @@ def calls(message, headers=()):
     found = []
 
     def add(reading, name, arguments):
-        if isinstance(name, list) and name:
-            name = name[0]
         if isinstance(name, Pairs):
             name = member(name, "name", "last")
+        elif isinstance(name, list) and name:
+            name = name[0]
         if not isinstance(name, str):
             return
         for tool in spellings(name):
