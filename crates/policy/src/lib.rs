@@ -4,9 +4,11 @@ mod amount;
 mod condition;
 mod decision;
 mod model;
+mod validate;
 mod window;
 
 pub use amount::Amount;
 pub use decision::{ApprovalTerms, Charge, Decision, Once, Outcome, Plan, Reason, Shadow, Step, StepResult, Usage};
 pub use model::{Bound, Counter, Mode, Policy, Posture, Scope};
+pub use validate::ToolSchema;
 pub use window::{Align, CalendarUnit, Schedule, Window, Zone, parse_span};
