@@ -126,7 +126,7 @@ impl fmt::Display for Decimal {
         let length = self.digits.len() as i64;
         match self.exponent {
             _ if length == 0 => write!(f, "0"),
-            e if e > 40 || e < -20 => write!(f, "{sign}0.{}e{e}", self.digits),
+            e if !(-20..=40).contains(&e) => write!(f, "{sign}0.{}e{e}", self.digits),
             e if e <= 0 => write!(f, "{sign}0.{}{}", "0".repeat(e.unsigned_abs() as usize), self.digits),
             e if e >= length => write!(f, "{sign}{}{}", self.digits, "0".repeat((e - length) as usize)),
             e => write!(f, "{sign}{}.{}", &self.digits[..e as usize], &self.digits[e as usize..]),
