@@ -92,3 +92,73 @@ impl Lines {
         TooLong { max_bytes: self.max_bytes }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Feeds `chunks` and gives what comes out.
+    fn lines<'c>(chunks: impl IntoIterator<Item = &'c [u8]>, max_bytes: usize) -> Vec<Result<Bytes, TooLong>> {
+        let mut lines = Lines::new(max_bytes);
+        let mut out = Vec::new();
+        for chunk in chunks {
+            lines.push(chunk);
+            out.extend(std::iter::from_fn(|| lines.next_line()));
+        }
+        out.extend(lines.finish());
+        out
+    }
+
+    #[track_caller]
+    fn check(stream: &str, expected: &[Option<&str>]) {
+        let got = lines([stream.as_bytes()], 4);
+        let expected: Vec<_> =
+            expected.iter().map(|line| line.map(|l| Bytes::from(l.to_owned())).ok_or(TooLong { max_bytes: 4 })).collect();
+        assert_eq!(got, expected, "{stream:?}");
+    }
+
+    #[test]
+    fn only_a_line_feed_ends_a_line() {
+        check("a\nb\r\nc", &[Some("a"), Some("b"), Some("c")]);
+        check("a\rb\n", &[Some("a\rb")]);
+        check("\u{2028}a\n", &[Some("\u{2028}a")]);
+        check("\n\r\n  \n\t\n", &[]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_thrown_away_and_the_next_one_read() {
+        check("1234\n12345\nab\n", &[Some("1234"), None, Some("ab")]);
+        check("1234\r\n12345\r\n123456", &[Some("1234"), None, None]);
+        check("1234567890\nab", &[None, Some("ab")]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_takes_no_memory() {
+        let mut lines = Lines::new(1 << 10);
+        let mut errors = 0;
+        for _ in 0..1000 {
+            lines.push(&[b'x'; 1 << 16]);
+            errors += std::iter::from_fn(|| lines.next_line()).count();
+            assert!(lines.buffer.len() <= 1 << 10);
+        }
+        assert_eq!(errors, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn however_the_stream_is_cut_it_reads_the_same(
+            stream in "[ab\r\n ]{0,24}",
+            cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
+            max_bytes in 0usize..8,
+        ) {
+            let bytes = stream.as_bytes();
+            let whole = lines([bytes], max_bytes);
+            prop_assert_eq!(&lines(bytes.chunks(1), max_bytes), &whole);
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            prop_assert_eq!(&lines(cuts.windows(2).map(|w| &bytes[w[0]..w[1]]), max_bytes), &whole);
+        }
+    }
+}

@@ -88,6 +88,20 @@ pub fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'
     }
 }
 
+/// The revision that the headers alone name, before the body is read: 2025-03-26 where they name none.
+///
+/// It settles whether the body may be a batch. Where a session has agreed on a revision, a missing header means that one.
+///
+/// # Errors
+/// [`HeaderMismatch`] for a header that stands twice or names a revision we do not know; answer with status 400.
+pub fn declared(headers: &HeaderMap) -> Result<Revision, HeaderMismatch> {
+    match single(headers, &PROTOCOL_VERSION)? {
+        // 2025-06-18 and 2025-11-25 §Protocol Version Header: a server SHOULD assume 2025-03-26 without the header.
+        None => Ok(Revision::V2025_03_26),
+        Some(name) => Revision::parse(name).ok_or_else(|| HeaderMismatch::unsupported(name)),
+    }
+}
+
 /// Checks the headers of a POST against the message in its body, and gives the revision they agree on.
 ///
 /// `mirrored` are the annotations of the called tool, where its definition is known. `Mcp-Param-…` headers that no annotation
@@ -150,16 +164,15 @@ fn agreed_revision(headers: &HeaderMap, message: &Message) -> Result<Revision, H
     // A response has no `_meta` of this kind, and what a server put into a result must not be taken for it.
     let body = message.params().and_then(|_| message.protocol_version());
     match (header, body.as_deref()) {
-        // 2025-06-18 and 2025-11-25 §Protocol Version Header: a server SHOULD assume 2025-03-26 without the header.
-        (None, None) => Ok(Revision::V2025_03_26),
+        (None, None) => declared(headers),
         (None, Some(_)) => Err(HeaderMismatch::mismatch(format_args!("the header {PROTOCOL_VERSION} is missing"))),
         (Some(header), Some(body)) if header != body => Err(HeaderMismatch::mismatch(format_args!(
             "the header {PROTOCOL_VERSION} says `{}` and the body `{}`",
             header.escape_debug(),
             body.escape_debug()
         ))),
-        (Some(header), body) => {
-            let Some(revision) = Revision::parse(header) else { return Err(HeaderMismatch::unsupported(header)) };
+        (Some(_), body) => {
+            let revision = declared(headers)?;
             if revision.era() == Era::Modern && body.is_none() && message.kind() == Kind::Request {
                 check_required_meta(message)?;
             }

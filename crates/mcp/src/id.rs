@@ -6,18 +6,23 @@
 use json::{Kind, Value, quote};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 /// A request id: a string or an integer of any size, at most 256 bytes of text.
 ///
 /// Equality is by meaning: `"\u0061"` equals `"a"`, `-0` equals `0`, and `1` differs from `"1"`.
+///
+/// Cheap to copy.
 #[derive(Clone)]
-pub struct Id {
+pub struct Id(Arc<Token>);
+
+struct Token {
     /// The token as it came, with a string's quotes.
     text: Box<str>,
     meaning: Meaning,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 enum Meaning {
     /// An integer's digits, as JSON spells them; they fit no fixed width.
     Integer(Box<str>),
@@ -45,32 +50,32 @@ impl Id {
             Kind::Null => return Err("`id` is null; give a string or an integer"),
             Kind::Number | Kind::Bool | Kind::Array | Kind::Object => return Err("`id` must be a string or an integer"),
         };
-        Ok(Id { text: text.into(), meaning })
+        Ok(Id(Arc::new(Token { text: text.into(), meaning })))
     }
 
     /// The JSON token exactly as it came, a string with its quotes.
     pub fn text(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 }
 
 impl From<u64> for Id {
     fn from(number: u64) -> Id {
         let text: Box<str> = number.to_string().into();
-        Id { text: text.clone(), meaning: Meaning::Integer(text) }
+        Id(Arc::new(Token { text: text.clone(), meaning: Meaning::Integer(text) }))
     }
 }
 
 impl From<&str> for Id {
     /// Gives a string id. For ids that we mint: the 256 byte limit is not checked here.
     fn from(string: &str) -> Id {
-        Id { text: quote(string).into(), meaning: Meaning::String(string.into()) }
+        Id(Arc::new(Token { text: quote(string).into(), meaning: Meaning::String(string.into()) }))
     }
 }
 
 impl PartialEq for Id {
     fn eq(&self, other: &Id) -> bool {
-        self.meaning == other.meaning
+        self.0.meaning == other.0.meaning
     }
 }
 
@@ -78,19 +83,19 @@ impl Eq for Id {}
 
 impl Hash for Id {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.meaning.hash(state);
+        self.0.meaning.hash(state);
     }
 }
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.text())
     }
 }
 
 impl fmt::Debug for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Id({})", self.text)
+        write!(f, "Id({})", self.text())
     }
 }
 

@@ -1,8 +1,10 @@
 //! The header rules of 2026-07-28, and the one of the revisions before.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use json::{Document, Strictness};
-use mcp::headers::{Mirrored, check_request, decode, encode, for_request};
+use mcp::headers::{Mirrored, check_request, declared, decode, encode, for_request};
 use mcp::{Message, Revision, Side, reply};
 use proptest::prelude::*;
 
@@ -143,6 +145,16 @@ fn before_2026_only_the_version_counts() {
     assert_eq!(outcome(&[], &call("{}")), Err(reply::HEADER_MISMATCH));
     let legacy = text.replace(r#""a""#, r#""a","_meta":{"io.modelcontextprotocol/protocolVersion":"2025-11-25"}"#);
     assert_eq!(outcome(&[("MCP-Protocol-Version", "2025-11-25")], &message(&legacy)), Err(reply::HEADER_MISMATCH));
+}
+
+#[test]
+fn the_headers_alone_settle_whether_a_batch_may_come() {
+    let batches = |lines| declared(&headers(lines)).map(Revision::has_batches).map_err(|refusal| refusal.code);
+    assert_eq!(batches(&[]), Ok(true));
+    assert_eq!(batches(&[("MCP-Protocol-Version", "2025-06-18")]), Ok(false));
+    assert_eq!(batches(&[("MCP-Protocol-Version", "2025-6-18")]), Err(reply::UNSUPPORTED_PROTOCOL_VERSION));
+    let twice = [("MCP-Protocol-Version", "2025-03-26"), ("MCP-Protocol-Version", "2025-03-26")];
+    assert_eq!(batches(&twice), Err(reply::HEADER_MISMATCH));
 }
 
 #[test]
