@@ -205,10 +205,10 @@ fn parse(original: Bytes, begin: usize) -> Event {
 }
 
 /// Gives an event as text. Line ends in `data` begin a new `data` line (CR and CR LF read back as LF, which is the same
-/// white space to JSON); in `name` and `id` they, and NUL, are left out.
-pub fn encode(data: &[u8], name: Option<&str>, id: Option<&str>) -> Bytes {
+/// white space to JSON); in `id` and `name` they, and NUL, are left out.
+pub fn encode(data: &[u8], id: Option<&str>, name: Option<&str>) -> Bytes {
     let mut out = BytesMut::with_capacity(data.len() + 32);
-    for (field, value) in [("event", name), ("id", id)] {
+    for (field, value) in [("id", id), ("event", name)] {
         if let Some(value) = value {
             let value: String = value.chars().filter(|c| !matches!(c, '\r' | '\n' | '\0')).collect();
             out.extend_from_slice(format!("{field}: {value}\n").as_bytes());
@@ -386,7 +386,7 @@ mod tests {
 
         #[test]
         fn what_is_encoded_reads_back(data in "[ -~é\n]{1,40}", name in proptest::option::of("[a-z]{1,8}"), id in proptest::option::of("[ -~]{1,8}")) {
-            let events = decode([&encode(data.as_bytes(), name.as_deref(), id.as_deref())[..]], 1 << 10);
+            let events = decode([&encode(data.as_bytes(), id.as_deref(), name.as_deref())[..]], 1 << 10);
             prop_assert_eq!(events.len(), 1);
             let event = events[0].as_ref().unwrap();
             prop_assert_eq!(event.data.as_ref().unwrap(), &data);
