@@ -63,7 +63,10 @@ impl Condition {
                 format!("`{}` must {}", self.path.text, Operator::Exists(!exists).phrase())
             }
             (_, Quantifier::Any) => format!("no `{}` may {}", self.path.text, self.operator.phrase()),
-            _ => format!("{} must not {}", self.subject(), self.operator.phrase()),
+            (_, Quantifier::Each) if self.path.segments.contains(&Segment::All) => {
+                format!("not {} may {}", self.subject(), self.operator.phrase())
+            }
+            (_, Quantifier::Each | Quantifier::Sum) => format!("{} must not {}", self.subject(), self.operator.phrase()),
         }
     }
 

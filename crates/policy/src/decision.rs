@@ -485,7 +485,9 @@ impl Plan {
         let length = length_phrase(window_ms);
         let message = match template {
             Some(template) => template.fill(&[("resets_at", &time)]),
-            None => format!("The same call was made within the last {length}. Change its arguments, or try again after {time}."),
+            None => format!(
+                "The same call was made within the last {length} ({first_id}). Change its arguments, or try again after {time}."
+            ),
         };
         let detail = format!("first call: {first_id}");
         self.denied(
