@@ -1,1 +1,221 @@
 //! Everything that is remembered: counters, audit records and their chain, approvals.
+//!
+//! The one idea: what a call takes and the record that says so are **one transaction**, committed before the call is
+//! forwarded. [`Store::admit`] takes all charges or none, spends or opens an approval, and records the verdict, whatever it
+//! is; [`Store::settle`] records how the call ended. When state cannot be written, nothing is admitted: every error is a
+//! denial.
+//!
+//! State is one SQLite file that any number of processes share exactly, or memory. One thread writes, and takes all that
+//! wait into one commit; readers ([`Reader`]) have connections of their own.
+//!
+//! This crate knows nothing of rules, MCP or HTTP. Time comes from the store's own [`Clock`].
+
+pub mod arguments;
+
+mod admission;
+mod admit;
+mod approvals;
+mod chain;
+mod clock;
+mod counters;
+mod draft;
+mod error;
+mod instances;
+mod key;
+mod once;
+mod reader;
+mod retention;
+mod sqlite;
+mod status;
+mod url;
+mod verify;
+mod writer;
+
+pub use admission::{Admission, Admitted, ApprovalRequest, Once, Reservation, Subject, Verdict};
+pub use approvals::{Answer, Approval, ApprovalState};
+pub use arguments::ArgumentsMode;
+pub use clock::{Clock, rfc3339};
+pub use draft::{Draft, Phase, Recorded, Reply, Row};
+pub use error::StoreError;
+pub use instances::{Instance, Running};
+pub use key::DigestKey;
+pub use reader::{Filter, Reader, Rows};
+pub use retention::Retention;
+pub use status::{RuleCount, ServerStatus, Status};
+pub use url::StateUrl;
+pub use verify::{Broken, Verification};
+
+use error::Fault;
+use sqlite::Database;
+use std::sync::Arc;
+use writer::{Shared, Writer};
+
+/// How state is kept.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where time comes from.
+    pub clock: Clock,
+    /// What a record survives.
+    pub durability: Durability,
+    /// When audit records are removed; never, without it.
+    pub retention: Option<Retention>,
+    /// What `status` says of this process; without it, nothing.
+    pub instance: Option<Instance>,
+}
+
+/// What a record survives once a call has been forwarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of this process, by `kill -9` too.
+    #[default]
+    Process,
+    /// A power failure as well: every commit is flushed to the disk first.
+    Power,
+}
+
+/// Whether state can be used.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Why not; `None` when the last transaction went well.
+    pub trouble: Option<StoreError>,
+}
+
+/// The state of a gateway. Cheap to clone; all clones share one writer.
+///
+/// When the last clone is dropped the writer signs off by itself; [`Store::close`] waits for that.
+#[derive(Clone)]
+pub struct Store {
+    writer: Arc<Writer>,
+    url: StateUrl,
+    clock: Clock,
+}
+
+impl Store {
+    /// Opens state, and makes what is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it cannot be used as it is.
+    pub fn open(url: StateUrl, options: Options) -> Result<Store, StoreError> {
+        let database =
+            Database::open(&url, options.durability, options.clock.now()).map_err(|fault| fault.at(&url.to_string()))?;
+        Store::start(url, options, Some(database))
+    }
+
+    /// Opens state that may not be usable yet. Until it is, calls get [`StoreError::Unavailable`]; it is tried again twice a
+    /// second.
+    ///
+    /// # Errors
+    /// Only when no thread can be started.
+    pub fn open_lazy(url: StateUrl, options: Options) -> Result<Store, StoreError> {
+        Store::start(url, options, None)
+    }
+
+    fn start(url: StateUrl, options: Options, database: Option<Database>) -> Result<Store, StoreError> {
+        let clock = options.clock.clone();
+        Ok(Store { writer: Arc::new(Writer::start(url.clone(), options, database)?), url, clock })
+    }
+
+    /// Admits a call, or does not, and records which.
+    ///
+    /// In one transaction: an identical recent call refuses it; an approval that it needs must be there and is spent, or is
+    /// opened; all charges are taken or none; the record of the verdict is appended. A future that is dropped early leaves
+    /// nothing half-done: either all of it happens or nothing.
+    ///
+    /// # Errors
+    /// Nothing was taken and nothing is on record then, as far as is known: the call must not be forwarded.
+    pub async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
+        self.writer.submit(true, |ledger| admit::admit(ledger, admission)).await
+    }
+
+    /// Records something that takes nothing: a refused message, an administrator's act, the end of a call.
+    ///
+    /// # Errors
+    /// It is not on record then; after a time-out it may be, later.
+    pub async fn record(&self, draft: Draft) -> Result<Recorded, StoreError> {
+        self.writer.submit(false, move |ledger| ledger.append(&draft)).await
+    }
+
+    /// Records how an admitted call ended. `refund` gives back what it has taken: charges, the approval, its place among
+    /// recent calls; only for a call that is known never to have been sent.
+    ///
+    /// # Errors
+    /// It is not on record then, and nothing is given back; after a time-out it may be, later.
+    pub async fn settle(&self, reservation: Reservation, draft: Draft, refund: bool) -> Result<Recorded, StoreError> {
+        self.writer.submit(false, move |ledger| admit::settle(ledger, &reservation, draft, refund)).await
+    }
+
+    /// Carries out a person's answer to an approval, and records it. `by` says who answered.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchApproval`], or [`StoreError::ApprovalClosed`] when it was decided, spent, or its time ran out.
+    pub async fn answer(&self, id: &str, answer: Answer, by: &str) -> Result<Approval, StoreError> {
+        let (id, by) = (id.to_owned(), by.to_owned());
+        self.writer.submit(false, move |ledger| approvals::answer(ledger, &id, answer, &by)).await
+    }
+
+    /// Changes what `status` says of this process, for instance after a new policy.
+    pub fn announce(&self, instance: Instance) {
+        *Shared::lock(&self.writer.shared.instance) = Some(instance);
+    }
+
+    /// Applies retention now instead of within the next minute; gives when nothing more is to be removed.
+    ///
+    /// # Errors
+    /// When state cannot be used.
+    pub async fn tidy(&self, retention: Option<Retention>) -> Result<(), StoreError> {
+        while self.writer.submit(false, move |ledger| retention::tidy(ledger, retention)).await? {}
+        Ok(())
+    }
+
+    /// Whether state can be used, as of the last transaction, at most ten seconds ago. Costs nothing.
+    pub fn health(&self) -> Health {
+        Health { trouble: Shared::lock(&self.writer.shared.trouble).clone() }
+    }
+
+    /// A reader of this state, for a thread that may wait.
+    ///
+    /// # Errors
+    /// When state cannot be read.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        match &self.url {
+            StateUrl::Sqlite(_) => Reader::open(&self.url, self.clock.clone()),
+            StateUrl::Memory => Ok(Reader::of_memory(self.writer.clone(), self.clock.clone())),
+        }
+    }
+
+    /// What is to be kept of a call's arguments; see [`arguments::render`]. Nothing, while the key cannot be read: calls are
+    /// denied then.
+    pub fn render(&self, mode: ArgumentsMode, arguments: Option<json::Value<'_>>) -> Option<String> {
+        let key = Shared::lock(&self.writer.shared.digests).clone()?;
+        arguments::render(mode, arguments?, &key)
+    }
+
+    /// The clock that state goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Where state is kept.
+    pub fn url(&self) -> &StateUrl {
+        &self.url
+    }
+
+    /// Finishes what waits, keeps the head of the chain as a checkpoint, and closes the file. Everything after it fails.
+    pub async fn close(&self) {
+        self.writer.stop().await;
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.url)
+    }
+}
+
+/// Makes an id for a decision: 16 characters, 80 random bits.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] when the system gives no random numbers.
+pub fn fresh_id() -> Result<String, StoreError> {
+    key::random_id(16).map_err(|problem| Fault::State(problem).at("the system"))
+}

@@ -1,0 +1,275 @@
+//! One-time approvals.
+//!
+//! An approval is bound to everything that was asked about: server, grant, principal, tool, digest of the arguments and
+//! revision of the policy. It is opened by a call, decided by a person, and spent by the same call when it comes again.
+//! There is at most one open approval for one call, and a bounded number for one grant.
+//!
+//! An approval is good while its time lasts, and not before it was opened: a clock that was set back does not prolong it.
+
+use crate::StoreError;
+use crate::admission::{ApprovalRequest, Subject};
+use crate::chain::Ledger;
+use crate::draft::{Draft, Phase};
+use crate::error::Fault;
+use crate::key::random_id;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+/// What has become of an approval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApprovalState {
+    /// Nobody has decided yet.
+    Pending,
+    /// Somebody has said yes; it has not been used.
+    Approved,
+    /// Somebody has said no.
+    Denied,
+    /// It was used.
+    Spent,
+    /// Its time ran out.
+    Expired,
+}
+
+impl ApprovalState {
+    /// `pending`, `approved`, `denied`, `spent` or `expired`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ApprovalState::Pending => "pending",
+            ApprovalState::Approved => "approved",
+            ApprovalState::Denied => "denied",
+            ApprovalState::Spent => "spent",
+            ApprovalState::Expired => "expired",
+        }
+    }
+
+    fn parse(text: &str) -> ApprovalState {
+        match text {
+            "pending" => ApprovalState::Pending,
+            "approved" => ApprovalState::Approved,
+            "denied" => ApprovalState::Denied,
+            "spent" => ApprovalState::Spent,
+            // What cannot be read cannot be used.
+            _ => ApprovalState::Expired,
+        }
+    }
+}
+
+/// An approval as people see it. Times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// Its id.
+    pub id: String,
+    /// As of now.
+    pub state: ApprovalState,
+    /// The upstream.
+    pub server: String,
+    /// The grant that asks.
+    pub grant: String,
+    /// Who holds it.
+    pub principal: String,
+    /// The tool.
+    pub tool: String,
+    /// The digest of the arguments.
+    pub digest: String,
+    /// The revision of the policy.
+    pub policy: String,
+    /// The rule that asks.
+    pub rule: String,
+    /// The arguments as they may be shown: JSON.
+    pub arguments: Option<String>,
+    /// When it was opened.
+    pub created: i64,
+    /// Until when it waits, or once approved, may be used.
+    pub expires: i64,
+    /// For how long it waits and then may be used.
+    pub timeout_ms: u64,
+    /// When it was approved or denied.
+    pub decided: Option<i64>,
+    /// By whom.
+    pub decided_by: Option<String>,
+    /// The id of the call that used it.
+    pub spent_by: Option<String>,
+}
+
+/// The answer of a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The call may be made, once.
+    Approve,
+    /// It may not. Also takes back an approval that was not used yet.
+    Deny,
+}
+
+/// How a call stands that needs an approval.
+pub(crate) enum Standing {
+    Unasked,
+    Pending { id: String, expires: i64 },
+    Approved { id: String },
+    Denied { id: String },
+}
+
+/// Finds the approval for this very call that still counts.
+pub(crate) fn standing(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalRequest) -> Result<Standing, Fault> {
+    let now = ledger.now();
+    let mut find = ledger.connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM approvals WHERE tool = ?1 AND digest = ?2 AND server = ?3 AND grant_name = ?4 AND principal = ?5
+           AND policy = ?6 AND state IN ('pending', 'approved', 'denied') ORDER BY created DESC, id"
+    ))?;
+    let bound = (&request.tool, &request.digest, &subject.server, &subject.grant, &subject.principal, &request.policy);
+    let found = find.query_map(bound, |row| read(row, now))?.collect::<Result<Vec<_>, _>>()?;
+    let current = found.into_iter().find(|approval| approval.lasts(now));
+    Ok(match current {
+        Some(Approval { id, state: ApprovalState::Approved, .. }) => Standing::Approved { id },
+        Some(Approval { id, state: ApprovalState::Pending, expires, .. }) => Standing::Pending { id, expires },
+        Some(Approval { id, state: ApprovalState::Denied, .. }) => Standing::Denied { id },
+        Some(_) | None => Standing::Unasked,
+    })
+}
+
+/// How many approvals of a grant wait for an answer.
+pub(crate) fn waiting(ledger: &Ledger<'_>, grant: &str) -> Result<u64, Fault> {
+    let count: i64 = ledger.connection.query_row(
+        "SELECT count(*) FROM approvals WHERE grant_name = ?1 AND state = 'pending' AND expires > ?2",
+        (grant, ledger.now()),
+        |row| row.get(0),
+    )?;
+    Ok(count.unsigned_abs())
+}
+
+/// Opens an approval; gives its id and when it expires.
+pub(crate) fn open(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalRequest) -> Result<(String, i64), Fault> {
+    let id = random_id(10).map_err(Fault::State)?;
+    let created = ledger.now();
+    let timeout = i64::try_from(request.timeout_ms).unwrap_or(i64::MAX);
+    let expires = created.saturating_add(timeout);
+    ledger.connection.execute(
+        "INSERT INTO approvals(id, state, server, grant_name, principal, tool, digest, policy, rule, arguments, created, expires, timeout)
+         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        rusqlite::params![
+            id,
+            subject.server,
+            subject.grant,
+            subject.principal,
+            request.tool,
+            request.digest,
+            request.policy,
+            request.rule,
+            request.arguments,
+            created,
+            expires,
+            timeout
+        ],
+    )?;
+    Ok((id, expires))
+}
+
+/// Uses an approval up.
+pub(crate) fn spend(connection: &Connection, id: &str, call: &str) -> Result<(), Fault> {
+    connection.execute("UPDATE approvals SET state = 'spent', spent_by = ?2 WHERE id = ?1 AND state = 'approved'", (id, call))?;
+    Ok(())
+}
+
+/// Makes an approval usable again that was spent for a call which was never sent.
+pub(crate) fn unspend(connection: &Connection, id: &str, call: &str) -> Result<(), Fault> {
+    connection.execute(
+        "UPDATE approvals SET state = 'approved', spent_by = NULL WHERE id = ?1 AND state = 'spent' AND spent_by = ?2",
+        (id, call),
+    )?;
+    Ok(())
+}
+
+/// Carries out a person's answer, and records it.
+pub(crate) fn answer(ledger: &mut Ledger<'_>, id: &str, answer: Answer, by: &str) -> Result<Approval, Fault> {
+    let now = ledger.now();
+    let Some(approval) = find(ledger.connection, id, now)? else {
+        return Err(StoreError::NoSuchApproval(id.to_owned()).into());
+    };
+    let (state, expires) = match (answer, approval.state) {
+        (Answer::Approve, ApprovalState::Pending) => {
+            let timeout = i64::try_from(approval.timeout_ms).unwrap_or(i64::MAX);
+            (ApprovalState::Approved, now.saturating_add(timeout))
+        }
+        (Answer::Deny, ApprovalState::Pending | ApprovalState::Approved) => (ApprovalState::Denied, approval.expires),
+        (_, state) => return Err(StoreError::ApprovalClosed { id: id.to_owned(), state: state.as_str() }.into()),
+    };
+    ledger.connection.execute(
+        "UPDATE approvals SET state = ?2, expires = ?3, decided = ?4, decided_by = ?5 WHERE id = ?1",
+        (id, state.as_str(), expires, now, by),
+    )?;
+    let method = match answer {
+        Answer::Approve => "approvals/approve",
+        Answer::Deny => "approvals/deny",
+    };
+    ledger.append(&Draft {
+        id: random_id(16).map_err(Fault::State)?,
+        phase: Phase::Admin,
+        server: Some(approval.server.clone()),
+        method: Some(method.to_owned()),
+        tool: Some(approval.tool.clone()),
+        principal: Some(by.to_owned()),
+        grant: Some(approval.grant.clone()),
+        rule: Some(approval.rule.clone()),
+        policy: Some(approval.policy.clone()),
+        approval: Some(id.to_owned()),
+        detail: Some(format!("asked by {}", approval.principal)),
+        ..Draft::default()
+    })?;
+    Ok(Approval { state, expires, decided: Some(now), decided_by: Some(by.to_owned()), ..approval })
+}
+
+/// Finds an approval by its id.
+pub(crate) fn find(connection: &Connection, id: &str, now: i64) -> Result<Option<Approval>, Fault> {
+    let mut find = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM approvals WHERE id = ?1"))?;
+    Ok(find.query_row([id], |row| read(row, now)).optional()?)
+}
+
+/// All approvals that are kept, oldest first.
+pub(crate) fn all(connection: &Connection, now: i64) -> Result<Vec<Approval>, Fault> {
+    let mut find = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM approvals ORDER BY created, id"))?;
+    Ok(find.query_map([], |row| read(row, now))?.collect::<Result<_, _>>()?)
+}
+
+/// Forgets approvals whose time ran out a month ago.
+pub(crate) fn prune(connection: &Connection, now: i64) -> Result<(), Fault> {
+    connection.execute("DELETE FROM approvals WHERE expires < ?1", [now.saturating_sub(KEPT_MS)])?;
+    Ok(())
+}
+
+impl Approval {
+    fn lasts(&self, now: i64) -> bool {
+        now < self.expires && self.decided.unwrap_or(self.created) <= now.saturating_add(SKEW_MS)
+    }
+}
+
+fn read(row: &Row<'_>, now: i64) -> rusqlite::Result<Approval> {
+    let mut approval = Approval {
+        id: row.get("id")?,
+        state: ApprovalState::parse(&row.get::<_, String>("state")?),
+        server: row.get("server")?,
+        grant: row.get("grant_name")?,
+        principal: row.get("principal")?,
+        tool: row.get("tool")?,
+        digest: row.get("digest")?,
+        policy: row.get("policy")?,
+        rule: row.get("rule")?,
+        arguments: row.get("arguments")?,
+        created: row.get("created")?,
+        expires: row.get("expires")?,
+        timeout_ms: row.get::<_, i64>("timeout")?.unsigned_abs(),
+        decided: row.get("decided")?,
+        decided_by: row.get("decided_by")?,
+        spent_by: row.get("spent_by")?,
+    };
+    if matches!(approval.state, ApprovalState::Pending | ApprovalState::Approved) && !approval.lasts(now) {
+        approval.state = ApprovalState::Expired;
+    }
+    Ok(approval)
+}
+
+const COLUMNS: &str = "id, state, server, grant_name, principal, tool, digest, policy, rule, arguments, created, expires, timeout, \
+                       decided, decided_by, spent_by";
+
+/// So many approvals of one grant may wait; a person cannot look through more.
+pub(crate) const MOST_WAITING: u64 = 100;
+/// How far the clocks of two processes on one file may disagree, or a clock be stepped, without ending approvals.
+const SKEW_MS: i64 = 60_000;
+const KEPT_MS: i64 = 30 * 24 * 3_600_000;

@@ -1,0 +1,151 @@
+//! Windowed counters.
+//!
+//! A counter is kept in buckets, each addressed by upstream, scope, owner, name, window **and its start**: a new span is a
+//! new row and nothing is ever reset. That is what makes clock skew between processes harmless: a late writer spends from an
+//! older bucket, and a bucket of the future still counts.
+//!
+//! Charges are judged first and taken afterwards, all or none. This module knows nothing of rules.
+
+use crate::admission::{Subject, Taken, joined};
+use crate::error::Fault;
+use policy::{Amount, Charge, Counter, Scope, Usage};
+use rusqlite::Connection;
+
+/// What judging all charges of a call came to.
+pub(crate) enum Judged {
+    /// All fit; this is what to take.
+    Fit { usages: Vec<Usage>, taken: Vec<Taken> },
+    /// One does not.
+    Exhausted { index: usize, usage: Usage },
+}
+
+/// Judges all charges against their counters as of `now`, each with those before it taken.
+pub(crate) fn judge(connection: &Connection, charges: &[Charge], subject: &Subject, now: i64) -> Result<Judged, Fault> {
+    let mut usages = Vec::with_capacity(charges.len());
+    let mut taken: Vec<Taken> = Vec::new();
+    let mut exhausted: Option<(usize, Usage)> = None;
+    for (index, charge) in charges.iter().enumerate() {
+        let window = &charge.counter.window;
+        let key = key(&charge.counter, subject);
+        let mut held = buckets(connection, &key, window.counts_from(now))?;
+        held.extend(taken.iter().filter(|taken| taken.key == key).map(|taken| (taken.bucket, taken.amount)));
+        let usage = charge.usage(held, now);
+        if charge.refuses(&usage) {
+            // Of several, the one that frees last, so that a caller who waits as told is not told to wait again.
+            if exhausted.is_none_or(|(_, longest)| usage.retry_after_ms > longest.retry_after_ms) {
+                exhausted = Some((index, usage));
+            }
+        } else if charge.amount > Amount::ZERO {
+            let bucket = window.bucket(now);
+            taken.push(Taken { key, bucket, amount: charge.amount, frees_at: window.frees_at(bucket) });
+        }
+        usages.push(usage);
+    }
+    Ok(match exhausted {
+        Some((index, usage)) => Judged::Exhausted { index, usage },
+        None => Judged::Fit { usages, taken },
+    })
+}
+
+/// Writes down what was judged to fit.
+pub(crate) fn take(connection: &Connection, taken: &[Taken]) -> Result<(), Fault> {
+    // Past the largest amount a counter stays there: only a shadow charge, which is never refused, can get so far.
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO counters(key, bucket, used, frees_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT(key, bucket) DO UPDATE SET used = min(used, ?5 - excluded.used) + excluded.used",
+    )?;
+    for taken in taken {
+        statement.execute((&taken.key, taken.bucket, signed(taken.amount), taken.frees_at, i64::MAX))?;
+    }
+    Ok(())
+}
+
+/// Gives back what a call has taken, into the very buckets it was taken from.
+pub(crate) fn give_back(connection: &Connection, taken: &[Taken]) -> Result<(), Fault> {
+    let mut statement =
+        connection.prepare_cached("UPDATE counters SET used = max(0, used - ?3) WHERE key = ?1 AND bucket = ?2")?;
+    for taken in taken {
+        statement.execute((&taken.key, taken.bucket, signed(taken.amount)))?;
+    }
+    Ok(())
+}
+
+/// Removes buckets that have not counted for so long that no clock will be set back to them.
+pub(crate) fn prune(connection: &Connection, now: i64) -> Result<(), Fault> {
+    connection.execute("DELETE FROM counters WHERE frees_at < ?1", [now.saturating_sub(CLOCK_DOUBT_MS)])?;
+    Ok(())
+}
+
+fn buckets(connection: &Connection, key: &str, from: i64) -> Result<Vec<(i64, Amount)>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT bucket, used FROM counters WHERE key = ?1 AND bucket >= ?2")?;
+    let rows = statement.query_map((key, from), |row| {
+        // A negative amount is not ours: somebody has spoilt the counter, and a spoilt counter is a full one.
+        let used = u64::try_from(row.get::<_, i64>(1)?).ok().and_then(Amount::from_micros).unwrap_or(Amount::MAX);
+        Ok((row.get(0)?, used))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn signed(amount: Amount) -> i64 {
+    i64::try_from(amount.micros()).expect("the largest amount fits a signed 64-bit column")
+}
+
+/// Everything that tells one counter from another. The subject's parts come from authentication, never from the client.
+fn key(counter: &Counter, subject: &Subject) -> String {
+    let Subject { server, grant, principal, session } = subject;
+    let (server, scope, who) = match counter.scope {
+        Scope::Grant => (server.as_str(), "grant", joined(&[grant])),
+        Scope::Principal => (server.as_str(), "principal", joined(&[principal])),
+        Scope::Session => match session {
+            Some(session) => (server.as_str(), "session", joined(&[grant, session])),
+            None => (server.as_str(), "session", joined(&[grant])),
+        },
+        Scope::Upstream => (server.as_str(), "upstream", String::new()),
+        Scope::Global => ("", "global", String::new()),
+    };
+    joined(&[server, scope, &who, &counter.owner, &counter.name, &counter.window.key()])
+}
+
+/// How far a clock may have gone ahead and be set back without anything being forgotten: a day and an hour.
+pub(crate) const CLOCK_DOUBT_MS: i64 = 25 * 3_600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::Window;
+
+    fn counter(owner: &str, name: &str, scope: Scope) -> Counter {
+        Counter { owner: owner.into(), name: name.into(), window: Window::parse("minute").unwrap(), scope }
+    }
+
+    fn subject(server: &str, grant: &str, session: Option<&str>) -> Subject {
+        Subject { server: server.into(), grant: grant.into(), principal: "p".into(), session: session.map(str::to_owned) }
+    }
+
+    #[test]
+    fn keys_of_different_counters_differ() {
+        let mut keys = vec![
+            key(&counter("a", "b", Scope::Global), &subject("s", "g", None)),
+            key(&counter("a", "b", Scope::Upstream), &subject("s", "g", None)),
+            key(&counter("a", "b", Scope::Upstream), &subject("t", "g", None)),
+            key(&counter("a", "b", Scope::Grant), &subject("s", "g", None)),
+            key(&counter("a", "b", Scope::Principal), &subject("s", "g", None)),
+            key(&counter("a", "b", Scope::Session), &subject("s", "g", None)),
+            key(&counter("a", "b", Scope::Session), &subject("s", "g", Some("x"))),
+            key(&counter("a:1", "b", Scope::Grant), &subject("s", "g", None)),
+            key(&counter("a", "1:b", Scope::Grant), &subject("s", "g", None)),
+            key(&counter("a", "b", Scope::Grant), &subject("s", "g\n5:grant", None)),
+            key(&counter("a", "b", Scope::Grant), &subject("s5:grant1:g", "", None)),
+        ];
+        let all = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), all);
+    }
+
+    #[test]
+    fn a_global_counter_is_one_for_all_upstreams() {
+        let counter = counter("_global", "calls", Scope::Global);
+        assert_eq!(key(&counter, &subject("s", "g", None)), key(&counter, &subject("t", "h", Some("x"))));
+    }
+}

@@ -1,0 +1,316 @@
+//! Audit records, before and after they are bound into the chain.
+//!
+//! A record's **body** is one line of JSON and is all there is: what is stored, hashed, exported and shown is that text.
+//! It names its own number and the hash of its predecessor, so that no field of a record lies outside its hash. The line
+//! that people and tools read is the body with its hash appended; taking the last member off gives the hashed bytes back.
+
+use crate::clock::rfc3339;
+use json::{Document, Strictness, quote};
+use policy::{Outcome, Reason, Shadow};
+
+/// Which event a record tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// A call was decided: allowed, asked about, or denied. Written before anything is forwarded.
+    #[default]
+    Decided,
+    /// An allowed call has ended.
+    Finished,
+    /// A message was refused before it could be decided: malformed, or of a method that does not pass.
+    Refused,
+    /// Somebody did something to the gateway: approved, denied, reloaded.
+    Admin,
+}
+
+impl Phase {
+    /// `decided`, `finished`, `refused` or `admin`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Decided => "decided",
+            Phase::Finished => "finished",
+            Phase::Refused => "refused",
+            Phase::Admin => "admin",
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// With a result.
+    Completed,
+    /// With a result that says `isError`.
+    ToolError,
+    /// With a JSON-RPC error.
+    UpstreamError,
+    /// It was never sent.
+    Refused,
+    /// The server wants input before it goes on.
+    InputRequired,
+    /// Nobody knows: no answer came.
+    Lost,
+}
+
+impl Reply {
+    /// `completed`, `tool_error`, `upstream_error`, `refused`, `input_required` or `lost`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reply::Completed => "completed",
+            Reply::ToolError => "tool_error",
+            Reply::UpstreamError => "upstream_error",
+            Reply::Refused => "refused",
+            Reply::InputRequired => "input_required",
+            Reply::Lost => "lost",
+        }
+    }
+}
+
+/// An audit record to be: everything but its number, its time and its place in the chain, which the store adds.
+///
+/// Texts longer than 4,096 bytes are cut, and end in `…`.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    /// The decision's id: equal in the records of one call.
+    pub id: String,
+    /// Which event.
+    pub phase: Phase,
+    /// The upstream's name.
+    pub server: Option<String>,
+    /// The MCP method; for [`Phase::Admin`] what was done (`approvals/approve`).
+    pub method: Option<String>,
+    /// The tool.
+    pub tool: Option<String>,
+    /// Who called; for [`Phase::Admin`] who acted.
+    pub principal: Option<String>,
+    /// With which grant.
+    pub grant: Option<String>,
+    /// In which session.
+    pub session: Option<String>,
+    /// What was decided.
+    pub outcome: Option<Outcome>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// By which rule.
+    pub rule: Option<String>,
+    /// Under which revision of the policy.
+    pub policy: Option<String>,
+    /// How the call ended.
+    pub reply: Option<Reply>,
+    /// What the agent was told.
+    pub message: Option<String>,
+    /// When another try may succeed, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+    /// The approval that was opened, is awaited, was spent or decided.
+    pub approval: Option<String>,
+    /// What would have been decided if the policy were enforced.
+    pub shadow: Option<Shadow>,
+    /// How long the call took.
+    pub duration_ms: Option<u64>,
+    /// The arguments as [`crate::arguments::render`] gives them: JSON. What is not JSON is kept as a string.
+    pub arguments: Option<String>,
+    /// Anything else worth keeping, for people.
+    pub detail: Option<String>,
+}
+
+/// What the store adds to a draft.
+pub(crate) struct Stamp<'a> {
+    pub seq: i64,
+    pub at: i64,
+    pub prev: &'a str,
+    /// Which process wrote it, and for how many milliseconds of its own monotonic clock it had run: a wall clock that was
+    /// moved shows as a disagreement of the two.
+    pub instance: Option<(&'a str, u128)>,
+}
+
+impl Draft {
+    /// Gives the body: one line of JSON. The members of the listing come first and are always there.
+    pub(crate) fn body(&self, stamp: &Stamp<'_>) -> String {
+        let mut line = Line::new();
+        line.raw("seq", &stamp.seq.to_string());
+        line.text("id", Some(&self.id));
+        line.text("at", Some(&rfc3339(stamp.at)));
+        line.text("phase", Some(self.phase.as_str()));
+        line.text("server", self.server.as_deref());
+        line.text("method", self.method.as_deref());
+        line.text("tool", self.tool.as_deref());
+        line.text("principal", self.principal.as_deref());
+        line.text("grant", self.grant.as_deref());
+        line.text("outcome", self.outcome.map(|outcome| outcome.as_str()));
+        line.text("reason", self.reason.map(|reason| reason.as_str()));
+        line.text("rule", self.rule.as_deref());
+        line.text("policy", self.policy.as_deref());
+        line.text("reply", self.reply.map(Reply::as_str));
+        line.present("session", self.session.as_deref());
+        line.present("message", self.message.as_deref());
+        if let Some(millis) = self.retry_after_ms {
+            line.raw("retryAfterMs", &millis.to_string());
+        }
+        line.present("approval", self.approval.as_deref());
+        if let Some(shadow) = &self.shadow {
+            line.raw("shadow", &shadow_object(shadow));
+        }
+        if let Some(millis) = self.duration_ms {
+            line.raw("durationMs", &millis.to_string());
+        }
+        if let Some(arguments) = &self.arguments {
+            line.raw("arguments", &one_line(arguments));
+        }
+        line.present("detail", self.detail.as_deref());
+        if let Some((instance, millis)) = stamp.instance {
+            line.text("instance", Some(instance));
+            line.raw("uptimeMs", &millis.to_string());
+        }
+        line.text("prev", Some(stamp.prev));
+        line.end()
+    }
+}
+
+fn shadow_object(shadow: &Shadow) -> String {
+    let mut line = Line::new();
+    line.text("outcome", Some(shadow.outcome.as_str()));
+    line.text("reason", Some(shadow.reason.as_str()));
+    line.text("rule", shadow.rule.as_deref());
+    line.text("message", shadow.message.as_deref());
+    line.end()
+}
+
+/// JSON that stays as it is when it is valid and on one line; anything else becomes a string.
+fn one_line(raw: &str) -> String {
+    let breaks = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    if !raw.contains(breaks) && Document::parse(raw.to_owned(), Strictness::Reply).is_ok() {
+        return raw.to_owned();
+    }
+    quote(&clipped(raw))
+}
+
+fn clipped(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.len() <= LONGEST_TEXT {
+        return text.into();
+    }
+    let end = (0..=LONGEST_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    format!("{}…", &text[..end]).into()
+}
+
+struct Line(String);
+
+impl Line {
+    fn new() -> Line {
+        Line(String::with_capacity(768))
+    }
+
+    fn raw(&mut self, key: &str, value: &str) {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        self.0.push('"');
+        self.0.push_str(key);
+        self.0.push_str("\":");
+        self.0.push_str(value);
+    }
+
+    fn text(&mut self, key: &str, value: Option<&str>) {
+        match value {
+            Some(text) => self.raw(key, &quote(&clipped(text))),
+            None => self.raw(key, "null"),
+        }
+    }
+
+    fn present(&mut self, key: &str, value: Option<&str>) {
+        if value.is_some() {
+            self.text(key, value);
+        }
+    }
+
+    fn end(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+/// One row of the audit log as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its number, from 1.
+    pub seq: i64,
+    /// The exact bytes that are hashed.
+    pub body: String,
+    /// Their SHA-256 in hexadecimal.
+    pub hash: String,
+}
+
+impl Row {
+    /// The line of a listing or an export: the body with `hash` as its last member.
+    ///
+    /// A body that somebody has spoilt is shown as a string under `broken`, so that a line stays a line of JSON.
+    pub fn line(&self) -> String {
+        let is_object = self.body.ends_with('}')
+            && !self.body.contains(['\n', '\r'])
+            && Document::parse(self.body.clone(), Strictness::Request).is_ok_and(|doc| doc.root().members().is_some());
+        if is_object {
+            return format!("{},\"hash\":{}}}", &self.body[..self.body.len() - 1], quote(&self.hash));
+        }
+        format!("{{\"seq\":{},\"broken\":{},\"hash\":{}}}", self.seq, quote(&self.body), quote(&self.hash))
+    }
+}
+
+/// What has become of a draft.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The record's number.
+    pub seq: i64,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: i64,
+    /// Its hash.
+    pub hash: String,
+}
+
+const LONGEST_TEXT: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(draft: &Draft) -> String {
+        draft.body(&Stamp { seq: 3, at: 0, prev: "00", instance: None })
+    }
+
+    #[test]
+    fn a_body_is_the_listing_line_without_its_hash() {
+        let draft =
+            Draft { id: "d1".into(), tool: Some("a\nb".into()), arguments: Some(r#"{"x":1.0}"#.into()), ..Draft::default() };
+        let body = body(&draft);
+        let expected = concat!(
+            r#"{"seq":3,"id":"d1","at":"1970-01-01T00:00:00.000Z","phase":"decided","server":null,"method":null,"#,
+            r#""tool":"a\nb","principal":null,"grant":null,"outcome":null,"reason":null,"rule":null,"policy":null,"reply":null,"#,
+            r#""arguments":{"x":1.0},"prev":"00"}"#
+        );
+        assert_eq!(body, expected);
+        let line = Row { seq: 3, body: body.clone(), hash: "ff".into() }.line();
+        assert_eq!(line.strip_suffix(r#","hash":"ff"}"#).unwrap(), body.strip_suffix('}').unwrap());
+    }
+
+    #[test]
+    fn hostile_texts_stay_on_one_line() {
+        let hostile = "\u{1b}[2J\r\n\u{2028}\u{85}\"}";
+        let draft = Draft {
+            id: hostile.into(),
+            message: Some("x".repeat(100_000)),
+            arguments: Some("{\n}".into()),
+            detail: Some(hostile.into()),
+            ..Draft::default()
+        };
+        let body = body(&draft);
+        assert!(!body.contains(|c: char| c.is_control() || c == '\u{2028}'));
+        assert!(body.len() < 6000);
+        let doc = Document::parse(body, Strictness::Request).unwrap();
+        assert_eq!(doc.root().get("detail").unwrap().as_str().unwrap(), hostile);
+        assert_eq!(doc.root().get("arguments").unwrap().as_str().unwrap(), "{\n}");
+    }
+
+    #[test]
+    fn a_spoilt_body_is_still_one_line_of_json() {
+        for spoilt in ["", "{", "{\n}", "[1]", "}", r#"{"a":1,"a":2}"#] {
+            let line = Row { seq: 1, body: spoilt.into(), hash: "\"".into() }.line();
+            let doc = Document::parse(line, Strictness::Request).unwrap();
+            assert_eq!(doc.root().get("broken").unwrap().as_str().unwrap(), spoilt);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Why the store did not do what it was asked.
+
+use std::error::Error;
+use std::sync::Arc;
+
+/// Why the store did not do what it was asked. Nothing has been charged, spent or recorded then.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// More calls wait than the store takes on.
+    #[error("too many calls are waiting for the state store")]
+    Busy,
+    /// State cannot be read or written just now: a full disk, a read-only directory, a damaged file.
+    #[error("state at `{place}` cannot be used: {problem}")]
+    Unavailable {
+        /// Where: the file, or `memory:`.
+        place: String,
+        /// What is wrong there and how to mend it; for operators.
+        problem: String,
+        /// What the system said.
+        #[source]
+        source: Option<Arc<dyn Error + Send + Sync>>,
+    },
+    /// The address of the state is not one; the text says what is expected.
+    #[error("{0}")]
+    Address(String),
+    /// There is no approval with this id.
+    #[error("there is no approval `{0}`; `callgate approvals list` shows those that are open")]
+    NoSuchApproval(String),
+    /// The approval is no longer open to this decision.
+    #[error("approval `{id}` is already {state}")]
+    ApprovalClosed {
+        /// Which.
+        id: String,
+        /// What it is: `approved`, `denied`, `spent` or `expired`.
+        state: &'static str,
+    },
+}
+
+/// What goes wrong inside a transaction, before the place is known.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Sqlite(rusqlite::Error),
+    Io(&'static str, std::io::Error),
+    /// A fact of our own: what is wrong and how to mend it.
+    State(String),
+    /// Concerns one job only; the rest of its transaction stands.
+    Refused(StoreError),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Fault {
+        Fault::Sqlite(error)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Fault {
+        Fault::Refused(error)
+    }
+}
+
+impl Fault {
+    pub fn at(self, place: &str) -> StoreError {
+        let (problem, source): (String, Option<Arc<dyn Error + Send + Sync>>) = match self {
+            Fault::Refused(error) => return error,
+            Fault::State(problem) => (problem, None),
+            Fault::Io(doing, error) => (format!("{doing}: {error}"), Some(Arc::new(error))),
+            Fault::Sqlite(error) => (describe(&error).to_owned(), Some(Arc::new(error))),
+        };
+        StoreError::Unavailable { place: place.to_owned(), problem, source }
+    }
+
+    /// Whether another try may succeed at once: somebody else held the lock.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Fault::Sqlite(error) if matches!(error.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)))
+    }
+}
+
+fn describe(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode as Code;
+    match error.sqlite_error_code() {
+        Some(Code::DiskFull) => "the disk is full; free some space",
+        Some(Code::ReadOnly | Code::PermissionDenied) => "it is read-only; check the owner and the mount",
+        Some(Code::CannotOpen) => "it cannot be opened; check that the directory exists and is writable",
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "another process holds it for too long",
+        Some(Code::DatabaseCorrupt | Code::NotADatabase) => "it is damaged or not a state file; move it away or restore a copy",
+        Some(Code::SystemIoFailure) => "reading or writing failed; check the disk and its space",
+        Some(Code::ConstraintViolation) => "its contents contradict each other; run `callgate audit verify`",
+        _ => "the database reports an error",
+    }
+}

@@ -1,0 +1,73 @@
+//! Who is running: one row a process, with a heartbeat.
+
+use crate::error::Fault;
+use rusqlite::Connection;
+
+/// What a process says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instance {
+    /// The upstream, or upstreams, that it stands before.
+    pub server: String,
+    /// `run`, `bridge`, `serve`.
+    pub mode: String,
+    /// Callgate's version.
+    pub version: String,
+    /// The revision of the policy.
+    pub policy: Option<String>,
+}
+
+/// A process that has used the store, as it was last seen. Times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// What it says of itself.
+    pub instance: Instance,
+    /// Its id; records name it.
+    pub id: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Since when.
+    pub started: i64,
+    /// Its last heartbeat.
+    pub seen: i64,
+    /// Whether that was a short while ago. A process that was killed stays listed for a day, and is not alive.
+    pub alive: bool,
+}
+
+pub(crate) fn beat(connection: &Connection, id: &str, instance: &Instance, started: i64, now: i64) -> Result<(), Fault> {
+    connection.execute(
+        "REPLACE INTO instances(id, pid, server, mode, version, policy, started, seen) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        (id, std::process::id(), &instance.server, &instance.mode, &instance.version, &instance.policy, started, now),
+    )?;
+    Ok(())
+}
+
+pub(crate) fn leave(connection: &Connection, id: &str) -> Result<(), Fault> {
+    connection.execute("DELETE FROM instances WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+pub(crate) fn prune(connection: &Connection, now: i64) -> Result<(), Fault> {
+    connection.execute("DELETE FROM instances WHERE seen < ?1", [now.saturating_sub(KEPT_MS)])?;
+    Ok(())
+}
+
+pub(crate) fn all(connection: &Connection, now: i64) -> Result<Vec<Running>, Fault> {
+    let mut find = connection
+        .prepare_cached("SELECT id, pid, server, mode, version, policy, started, seen FROM instances ORDER BY started, id")?;
+    let rows = find.query_map([], |row| {
+        let seen: i64 = row.get(7)?;
+        Ok(Running {
+            id: row.get(0)?,
+            pid: row.get(1)?,
+            instance: Instance { server: row.get(2)?, mode: row.get(3)?, version: row.get(4)?, policy: row.get(5)? },
+            started: row.get(6)?,
+            seen,
+            alive: now.saturating_sub(seen) < ALIVE_MS,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Three heartbeats.
+const ALIVE_MS: i64 = 30_000;
+const KEPT_MS: i64 = 24 * 3_600_000;

@@ -1,0 +1,168 @@
+//! The key of a state file: it signs the chain's head and keys the digests of arguments.
+//!
+//! One Ed25519 key pair (PKCS#8, the file beside the state with `.key` appended, mode 0600). Each kind of signed statement
+//! begins with its own words, so that an old checkpoint can never pass as a head. The key for digests is derived from the
+//! same secret, so that there is one thing to keep, and one to lose.
+
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use ring::{digest, hmac};
+
+/// What is signed: that the record `seq` has this hash, at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Statement<'a> {
+    pub kind: Kind,
+    pub seq: i64,
+    pub hash: &'a str,
+    pub at: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// This record is the last.
+    Head,
+    /// This record was the last once, and is kept for comparison.
+    Checkpoint,
+    /// Records up to this one have been removed by retention.
+    Anchor,
+}
+
+impl Statement<'_> {
+    fn text(&self) -> String {
+        let kind = match self.kind {
+            Kind::Head => "head",
+            Kind::Checkpoint => "checkpoint",
+            Kind::Anchor => "anchor",
+        };
+        format!("callgate audit {kind} v1\nseq {}\nhash {}\nat {}\n", self.seq, self.hash, self.at)
+    }
+
+    /// Whether `signature` (lower-case hexadecimal) is this statement's under `public`.
+    pub fn is_signed(&self, public: &PublicKey, signature: &str) -> bool {
+        let Some(signature) = unhex(signature) else { return false };
+        UnparsedPublicKey::new(&ED25519, &public.0).verify(self.text().as_bytes(), &signature).is_ok()
+    }
+}
+
+/// The half that verifies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PublicKey(Vec<u8>);
+
+impl PublicKey {
+    pub fn parse(hex: &str) -> Option<PublicKey> {
+        unhex(hex).filter(|bytes| bytes.len() == 32).map(PublicKey)
+    }
+
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+/// The secret half, and the key derived from it.
+pub(crate) struct SecretKey {
+    pair: Ed25519KeyPair,
+    digests: DigestKey,
+}
+
+impl SecretKey {
+    /// Makes a new key; gives it with the PKCS#8 bytes to keep.
+    pub fn generate() -> Result<(SecretKey, Vec<u8>), String> {
+        let failed = |_| "the system gives no random numbers".to_owned();
+        let document = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).map_err(failed)?;
+        let bytes = document.as_ref().to_vec();
+        Ok((SecretKey::parse(&bytes)?, bytes))
+    }
+
+    /// Reads the PKCS#8 bytes that [`SecretKey::generate`] gave.
+    pub fn parse(pkcs8: &[u8]) -> Result<SecretKey, String> {
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| "it is not an Ed25519 key in PKCS#8 form".to_owned())?;
+        let extract = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, pkcs8), b"callgate argument digests v1");
+        Ok(SecretKey { pair, digests: DigestKey(hmac::Key::new(hmac::HMAC_SHA256, extract.as_ref())) })
+    }
+
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.pair.public_key().as_ref().to_vec())
+    }
+
+    pub fn digests(&self) -> &DigestKey {
+        &self.digests
+    }
+
+    pub fn sign(&self, statement: &Statement<'_>) -> String {
+        hex(self.pair.sign(statement.text().as_bytes()).as_ref())
+    }
+}
+
+/// A key for digests that only the holder of the state's key can compute: equal values are seen to be equal, and a value
+/// cannot be found by trying likely ones.
+#[derive(Clone, Debug)]
+pub struct DigestKey(hmac::Key);
+
+impl DigestKey {
+    /// The HMAC-SHA256 of `bytes` in hexadecimal.
+    pub fn digest(&self, bytes: &[u8]) -> String {
+        hex(hmac::sign(&self.0, bytes).as_ref())
+    }
+}
+
+/// The SHA-256 of `bytes` in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
+/// Makes an id that cannot be guessed: so many random characters of an alphabet without look-alikes, five bits each.
+pub(crate) fn random_id(characters: usize) -> Result<String, String> {
+    let mut bytes = vec![0; characters];
+    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random numbers: {error}"))?;
+    Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
+}
+
+/// Crockford's base 32, in lower case.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// Strict, so that a text has one spelling: lower case, two digits a byte.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_is_signed_as_what_it_is() {
+        let (key, pkcs8) = SecretKey::generate().unwrap();
+        let again = SecretKey::parse(&pkcs8).unwrap();
+        assert_eq!(key.public(), again.public());
+        assert_eq!(PublicKey::parse(&key.public().hex()).unwrap(), key.public());
+        let statement = Statement { kind: Kind::Checkpoint, seq: 7, hash: "ab", at: 1 };
+        let signature = key.sign(&statement);
+        assert!(statement.is_signed(&again.public(), &signature));
+        assert!(!statement.is_signed(&again.public(), &signature.to_uppercase()));
+        for other in [
+            Statement { kind: Kind::Head, ..statement },
+            Statement { seq: 8, ..statement },
+            Statement { hash: "ac", ..statement },
+            Statement { at: 2, ..statement },
+        ] {
+            assert!(!other.is_signed(&again.public(), &signature), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn digests_depend_on_the_key() {
+        let (one, two) = (SecretKey::generate().unwrap().0, SecretKey::generate().unwrap().0);
+        assert_eq!(one.digests().digest(b"x"), one.digests().digest(b"x"));
+        assert_ne!(one.digests().digest(b"x"), two.digests().digest(b"x"));
+    }
+}

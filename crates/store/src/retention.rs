@@ -1,0 +1,84 @@
+//! Forgetting: what no longer counts, and records past their age or beyond the room they may take.
+//!
+//! Records go from the oldest on, in pieces small enough not to hold up calls, and only after they have been checked: a
+//! part of the chain that is broken stays, to be seen.
+
+use crate::chain::{Ledger, cut};
+use crate::clock::rfc3339;
+use crate::error::Fault;
+use crate::verify::{self, Walk};
+use crate::{approvals, counters, instances, once};
+use std::time::Duration;
+
+/// How long and how many audit records are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Records older than this go.
+    pub max_age: Option<Duration>,
+    /// The oldest records go while the state takes more room than this, in bytes.
+    pub max_bytes: Option<u64>,
+}
+
+/// Forgets a piece of what may be forgotten; gives whether there is more.
+pub(crate) fn tidy(ledger: &mut Ledger<'_>, retention: Option<Retention>) -> Result<bool, Fault> {
+    let now = ledger.now();
+    counters::prune(ledger.connection, now)?;
+    once::prune(ledger.connection, now)?;
+    approvals::prune(ledger.connection, now)?;
+    instances::prune(ledger.connection, now)?;
+    let Some(retention) = retention else { return Ok(false) };
+    let excess = retention.max_bytes.is_some_and(|max| bytes(ledger).is_ok_and(|bytes| bytes > max));
+    let cutoff = retention.max_age.map(|age| {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        rfc3339(now.saturating_sub(age))
+    });
+    let Some((last, taken)) = removable(ledger, cutoff.as_deref(), excess)? else { return Ok(false) };
+    cut(ledger, last)?;
+    Ok(excess || taken == PIECE)
+}
+
+/// The end of the longest sound piece from the beginning that may go, and how many records it is.
+fn removable(ledger: &Ledger<'_>, cutoff: Option<&str>, excess: bool) -> Result<Option<(i64, i64)>, Fault> {
+    let connection = ledger.connection;
+    let anchor: Option<(i64, String)> = connection
+        .prepare_cached("SELECT seq, hash FROM anchor")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .next()
+        .transpose()?;
+    let mut walk = match &anchor {
+        Some((seq, hash)) => Walk::after(*seq, hash),
+        None => Walk::after(0, crate::chain::GENESIS),
+    };
+    let first = walk.expected;
+    // By size the oldest twentieth goes, so that it is not done again at every call; the last record always stays.
+    let for_size = if excess { ((ledger.head.seq - first) / 20 + 1).min(PIECE) } else { 0 };
+    let mut query = connection.prepare_cached(
+        "SELECT seq, body, hash, CASE WHEN json_valid(body) THEN json_extract(body, '$.at') END FROM audit ORDER BY seq LIMIT ?1",
+    )?;
+    let mut rows = query.query([PIECE])?;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        let Ok(record) = verify::read(row)? else { break };
+        let at: Option<String> = row.get(3).unwrap_or_default();
+        let is_old = cutoff.is_some_and(|cutoff| at.is_some_and(|at| at.as_str() < cutoff));
+        let is_excess = record.seq - first < for_size && record.seq < ledger.head.seq;
+        if !(is_old || is_excess) {
+            break;
+        }
+        if let Some(broken) = walk.step(&record) {
+            tracing::error!(seq = broken.seq, problem = %broken.problem, "the audit log is broken; nothing is removed from it");
+            break;
+        }
+        last = Some(record.seq);
+    }
+    Ok(last.map(|last| (last, last - first + 1)))
+}
+
+/// How much room the state takes, not counting pages that are free again.
+fn bytes(ledger: &Ledger<'_>) -> Result<u64, Fault> {
+    let pragma = |name: &str| ledger.connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let pages = pragma("page_count")? - pragma("freelist_count")?;
+    Ok(pages.unsigned_abs() * pragma("page_size")?.unsigned_abs())
+}
+
+const PIECE: i64 = 2000;

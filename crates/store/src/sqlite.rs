@@ -1,0 +1,340 @@
+//! The SQLite file: where it lies, who may read it, what is in it.
+//!
+//! Counters, records and approvals are rows of one file in WAL mode, so that any number of processes share them exactly.
+//! A record is three columns: its number, its body and its hash; whatever else is asked of records is read from bodies.
+
+use crate::chain;
+use crate::error::Fault;
+use crate::key::{PublicKey, SecretKey};
+use crate::{Durability, StateUrl};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// An open file, or memory, with its key.
+pub(crate) struct Database {
+    pub connection: Connection,
+    pub key: SecretKey,
+    /// Which file was opened, to notice when another lies in its place.
+    file: Option<(PathBuf, FileId)>,
+}
+
+impl Database {
+    /// Opens state for writing, and makes what is missing: the directory, the file, its tables, its key.
+    pub fn open(url: &StateUrl, durability: Durability, now: i64) -> Result<Database, Fault> {
+        match url {
+            StateUrl::Memory => {
+                let mut connection = Connection::open_in_memory()?;
+                let key = prepare(&mut connection, None, now)?;
+                Ok(Database { connection, key, file: None })
+            }
+            StateUrl::Sqlite(path) => {
+                // Several processes may start at once, and the change to WAL mode does not wait for its lock.
+                let deadline = Instant::now() + BUSY;
+                loop {
+                    match open_file(path, durability, now) {
+                        Err(fault) if fault.is_busy() && Instant::now() < deadline => {
+                            std::thread::sleep(Duration::from_millis(10))
+                        }
+                        opened => return opened,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the path still names the file that was opened.
+    pub fn is_in_place(&self) -> bool {
+        self.file.as_ref().is_none_or(|(path, id)| file_id(path).is_ok_and(|now| now == *id))
+    }
+}
+
+fn open_file(path: &Path, durability: Durability, now: i64) -> Result<Database, Fault> {
+    create_private(path)?;
+    let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_handler(Some(wait_a_little))?;
+    // Only an empty file takes this; retention can then give space back.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Fault::State(format!(
+            "its file system allows no write-ahead log (journal mode `{mode}`); choose a local directory"
+        )));
+    }
+    let synchronous = match durability {
+        Durability::Process => "NORMAL",
+        Durability::Power => "FULL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.query_row("PRAGMA secure_delete = FAST", [], |_| Ok(()))?;
+    let key = prepare(&mut connection, Some(&key_path(path)), now)?;
+    let id = file_id(path).map_err(|error| Fault::Io("finding the file", error))?;
+    Ok(Database { connection, key, file: Some((path.to_owned(), id)) })
+}
+
+/// Opens a file for reading, with what a killed process has left in its write-ahead log.
+///
+/// Where even a reader would have to write beside the file and cannot, a private copy is read; it is removed when the
+/// second value is dropped.
+pub(crate) fn open_to_read(path: &Path) -> Result<(Connection, Option<Copied>), Fault> {
+    if !path.exists() {
+        return Err(Fault::State("there is no such file; `callgate run` or `callgate serve` make it".to_owned()));
+    }
+    let open = |path: &Path| -> Result<Connection, Fault> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        check_version(version(&connection)?)?;
+        Ok(connection)
+    };
+    match open(path) {
+        Err(Fault::Sqlite(error)) if needs_copy(&error) => {
+            let copied = Copied::of(path)?;
+            Ok((open(&copied.0.join(COPY_NAME))?, Some(copied)))
+        }
+        opened => Ok((opened?, None)),
+    }
+}
+
+fn needs_copy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode;
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::SystemIoFailure))
+}
+
+/// A private copy of a state file and its write-ahead log, removed when dropped.
+pub(crate) struct Copied(PathBuf);
+
+impl Copied {
+    fn of(path: &Path) -> Result<Copied, Fault> {
+        let name = crate::key::random_id(16).map_err(Fault::State)?;
+        let directory = std::env::temp_dir().join(format!("callgate-{name}"));
+        private_directory(&directory).map_err(|error| Fault::Io("making a directory for a copy to read", error))?;
+        let copied = Copied(directory);
+        let copy = |from: &Path, to: &str| match std::fs::copy(from, copied.0.join(to)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Fault::Io("copying the file to read it", error)),
+            _ => Ok(()),
+        };
+        copy(path, COPY_NAME)?;
+        copy(&beside(path, "-wal"), &format!("{COPY_NAME}-wal"))?;
+        Ok(copied)
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // Whatever cannot be removed lies in the temporary directory, readable for its owner only.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Brings the tables up to date and finds or makes the key, in one transaction: two processes may start at once.
+fn prepare(connection: &mut Connection, key_path: Option<&Path>, now: i64) -> Result<SecretKey, Fault> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let from = version(&transaction)?;
+    check_version(from)?;
+    for migration in &MIGRATIONS[from..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+    let public = public_key(&transaction)?;
+    let key = match (key_path, &public) {
+        (Some(path), _) => file_key(path, public.is_none())?,
+        (None, None) => SecretKey::generate().map_err(Fault::State)?.0,
+        (None, Some(_)) => return Err(Fault::State("state in memory cannot be opened twice".to_owned())),
+    };
+    match public {
+        None => {
+            transaction.execute("INSERT INTO meta(name, value) VALUES ('public_key', ?1)", [key.public().hex()])?;
+            chain::begin(&transaction, &key, now)?;
+        }
+        Some(public) if public == key.public() => {}
+        Some(_) => {
+            return Err(Fault::State(
+                "the key file beside it belongs to another state file; put the right `.key` file back".to_owned(),
+            ));
+        }
+    }
+    // A write in any case: a full disk should show now and not at the first call.
+    transaction.execute("REPLACE INTO meta(name, value) VALUES ('opened', ?1)", [crate::clock::rfc3339(now)])?;
+    transaction.commit()?;
+    Ok(key)
+}
+
+/// The key that a file names as its own.
+pub(crate) fn public_key(connection: &Connection) -> Result<Option<PublicKey>, Fault> {
+    let text: Option<String> =
+        connection.query_row("SELECT value FROM meta WHERE name = 'public_key'", [], |row| row.get(0)).optional()?;
+    text.map(|text| PublicKey::parse(&text).ok_or_else(|| Fault::State("its public key is spoilt".to_owned()))).transpose()
+}
+
+fn version(connection: &Connection) -> Result<usize, Fault> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    usize::try_from(version).map_err(|_| Fault::State("it is not a state file of callgate".to_owned()))
+}
+
+fn check_version(version: usize) -> Result<(), Fault> {
+    if version > MIGRATIONS.len() {
+        return Err(Fault::State("it was written by a newer callgate; update this one".to_owned()));
+    }
+    Ok(())
+}
+
+/// Reads the key; makes it when `may_make`. The caller holds the file's write lock.
+fn file_key(path: &Path, may_make: bool) -> Result<SecretKey, Fault> {
+    match std::fs::read(path) {
+        Ok(bytes) => SecretKey::parse(&bytes).map_err(|problem| Fault::State(format!("key `{}`: {problem}", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_make => {
+            let (key, pkcs8) = SecretKey::generate().map_err(Fault::State)?;
+            write_private(path, &pkcs8).map_err(|error| Fault::Io("writing the key file", error))?;
+            Ok(key)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Fault::State(format!(
+            "its key `{}` is missing; put it back, or move the state file away to begin a new log",
+            path.display()
+        ))),
+        Err(error) => Err(Fault::Io("reading the key file", error)),
+    }
+}
+
+/// Reads the public half of the key that lies beside a state file, if one does.
+pub(crate) fn key_beside(path: &Path) -> Result<Option<PublicKey>, Fault> {
+    match std::fs::read(key_path(path)) {
+        Ok(bytes) => Ok(Some(SecretKey::parse(&bytes).map_err(|problem| Fault::State(format!("key file: {problem}")))?.public())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Fault::Io("reading the key file", error)),
+    }
+}
+
+fn key_path(path: &Path) -> PathBuf {
+    beside(path, ".key")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Makes the directory (0700) and the file (0600) where they are missing. SQLite gives its own files the file's mode.
+fn create_private(path: &Path) -> Result<(), Fault> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty() && !directory.exists()) {
+        private_directory(directory).map_err(|error| Fault::Io("making the directory", error))?;
+    }
+    match private_file().create_new(true).open(path) {
+        Ok(_) => Ok(()),
+        // Opening and closing it here would drop the locks that this process holds on it, so its mode is set by path.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            tighten(path);
+            Ok(())
+        }
+        Err(error) => Err(Fault::Io("making the file", error)),
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let unfinished = beside(path, ".new");
+    let written = (|| {
+        let mut file = private_file().create(true).truncate(true).open(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path)
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    written
+}
+
+fn private_file() -> std::fs::OpenOptions {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn private_directory(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+#[cfg(unix)]
+fn tighten(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    if let Ok(metadata) = std::fs::metadata(path)
+        && metadata.is_file()
+        && metadata.permissions().mode() & 0o077 != 0
+    {
+        // Somebody else's file stays as it is; whether it can be written to shows later.
+        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+    }
+}
+
+#[cfg(not(unix))]
+fn tighten(_path: &Path) {}
+
+#[cfg(unix)]
+type FileId = (u64, u64);
+
+#[cfg(unix)]
+fn file_id(path: &Path) -> std::io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+type FileId = ();
+
+#[cfg(not(unix))]
+fn file_id(path: &Path) -> std::io::Result<FileId> {
+    std::fs::metadata(path).map(|_| ())
+}
+
+/// Waits for another process's transaction in short steps, for [`BUSY`] in all.
+fn wait_a_little(tries: i32) -> bool {
+    const STEP: Duration = Duration::from_millis(1);
+    if u128::from(tries.unsigned_abs()) * STEP.as_millis() >= BUSY.as_millis() {
+        return false;
+    }
+    std::thread::sleep(STEP);
+    true
+}
+
+/// How long a transaction waits for those of other processes. A store that does not answer must deny within five seconds.
+pub(crate) const BUSY: Duration = Duration::from_millis(1500);
+const JOURNAL_BYTES: i64 = 64 << 20;
+const COPY_NAME: &str = "copy.db";
+
+/// Each brings the tables from one version to the next; `user_version` says how many have been applied. Never changed once
+/// released, only added to.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+    -- One row a record. The body is the record; hash is its SHA-256; nothing else is stored.
+    CREATE TABLE audit(seq INTEGER PRIMARY KEY, body TEXT NOT NULL, hash TEXT NOT NULL) STRICT;
+    CREATE TABLE head(id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, at INTEGER NOT NULL,
+        signature TEXT NOT NULL) STRICT;
+    CREATE TABLE anchor(id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, at INTEGER NOT NULL,
+        signature TEXT NOT NULL) STRICT;
+    CREATE TABLE checkpoints(seq INTEGER PRIMARY KEY, hash TEXT NOT NULL, at INTEGER NOT NULL, signature TEXT NOT NULL) STRICT;
+
+    -- Amounts in millionths, times in milliseconds since the Unix epoch.
+    CREATE TABLE counters(key TEXT NOT NULL, bucket INTEGER NOT NULL, used INTEGER NOT NULL, frees_at INTEGER NOT NULL,
+        PRIMARY KEY (key, bucket)) STRICT, WITHOUT ROWID;
+    CREATE TABLE once(key TEXT PRIMARY KEY, id TEXT NOT NULL, at INTEGER NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE approvals(id TEXT PRIMARY KEY, state TEXT NOT NULL, server TEXT NOT NULL, grant_name TEXT NOT NULL,
+        principal TEXT NOT NULL, tool TEXT NOT NULL, digest TEXT NOT NULL, policy TEXT NOT NULL, rule TEXT NOT NULL,
+        arguments TEXT, created INTEGER NOT NULL, expires INTEGER NOT NULL, timeout INTEGER NOT NULL, decided INTEGER,
+        decided_by TEXT, spent_by TEXT) STRICT;
+    CREATE INDEX approvals_of_call ON approvals(tool, digest);
+    CREATE INDEX approvals_of_grant ON approvals(grant_name, state);
+    CREATE TABLE instances(id TEXT PRIMARY KEY, pid INTEGER NOT NULL, server TEXT NOT NULL, mode TEXT NOT NULL,
+        version TEXT NOT NULL, policy TEXT, started INTEGER NOT NULL, seen INTEGER NOT NULL) STRICT;
+"];
