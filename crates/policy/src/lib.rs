@@ -3,12 +3,23 @@
 mod amount;
 mod condition;
 mod decision;
+mod evaluate;
+mod lint;
+mod load;
+mod lower;
 mod model;
+mod outline;
+mod problem;
+mod source;
 mod validate;
 mod window;
 
 pub use amount::Amount;
 pub use decision::{ApprovalTerms, Charge, Decision, Once, Outcome, Plan, Reason, Shadow, Step, StepResult, Usage};
+pub use evaluate::{Call, Schema};
+pub use load::{Loaded, load};
 pub use model::{Bound, Counter, Mode, Policy, Posture, Scope};
+pub use problem::{Problem, Severity};
+pub use source::Source;
 pub use validate::ToolSchema;
 pub use window::{Align, CalendarUnit, Schedule, Window, Zone, parse_span};

@@ -1,0 +1,204 @@
+//! Conditions: `{path, op, value}`.
+
+use super::Lowering;
+use super::counter::Watched;
+use super::fields::Fields;
+use super::path::Subject;
+use crate::model::{Condition, Literal, Operator, Path, Quantifier, Segment};
+use crate::outline::ConditionPlace;
+use crate::problem::code;
+use crate::source::{Kind, Node, shown};
+use regex::RegexBuilder;
+
+/// The conditions of one list.
+#[derive(Default)]
+pub(super) struct Conditions {
+    pub arguments: Vec<(Condition, ConditionPlace)>,
+    pub counters: Vec<Watched>,
+    /// Whether none was lost to a mistake.
+    pub whole: bool,
+}
+
+impl Lowering<'_> {
+    /// Lowers a list of conditions. `counters_allowed` says whether `state.…` may stand here; if not, `instead` says what
+    /// to do.
+    pub(super) fn conditions(&mut self, node: &Node, counters: Counters) -> Conditions {
+        let Some(nodes) = self.list(node, "`conditions`") else { return Conditions::default() };
+        let mut lowered = Conditions { whole: true, ..Conditions::default() };
+        for node in nodes {
+            let before = self.problems.len();
+            if self.condition(node, counters, &mut lowered).is_none() {
+                lowered.whole = false;
+                // A condition that is lost without a word would widen the policy.
+                if self.problems.len() == before && !matches!(node.kind, Kind::Invalid) {
+                    self.error(code::SYNTAX, &node.at, "this condition cannot be read");
+                }
+            }
+        }
+        lowered
+    }
+
+    fn condition(&mut self, node: &Node, counters: Counters, out: &mut Conditions) -> Option<()> {
+        let fields = self.fields(node, "a condition", &["path", "op", "value", "quantifier"])?;
+        let path = self.required(&fields, "path", "a condition");
+        let subject = path.and_then(|path| self.subject(path));
+        if let (Some(Subject::Counter(_)), Some(path), Counters::Refused { instead }) = (&subject, path, counters) {
+            self.error(code::COMBINATION, &path.at, "a counter cannot be a condition here").help = Some(instead.into());
+            return None;
+        }
+        if let (Some(Subject::Counter(name)), Some(path)) = (&subject, path) {
+            out.counters.push(self.watched(name.clone(), path, &fields)?);
+            return Some(());
+        }
+        let operator = self.operator(&fields);
+        let quantifier = fields.get("quantifier").map(|node| self.word(node, "`quantifier`", QUANTIFIERS));
+        let (Some(Subject::Argument(argument)), Some(path)) = (subject, path) else { return None };
+        let operator = operator?;
+        let quantifier = quantifier.unwrap_or(Some(Quantifier::Each))?;
+        self.quantified(&argument, quantifier, &operator, &fields)?;
+        let value = fields.get("value").map_or(path.at.clone(), |value| value.at.clone());
+        let place = ConditionPlace { path: path.at.clone(), value };
+        out.arguments.push((Condition { path: argument, quantifier, operator }, place));
+        Some(())
+    }
+
+    fn quantified(&mut self, path: &Path, quantifier: Quantifier, operator: &Operator, fields: &Fields<'_>) -> Option<()> {
+        let Some(node) = fields.get("quantifier") else { return Some(()) };
+        if !path.segments.contains(&Segment::All) {
+            self.error(code::COMBINATION, &node.at, "`quantifier` means nothing without `[*]` in the path").help =
+                Some("write the path as in `args.items[*].amount`, or remove `quantifier`".into());
+            return None;
+        }
+        let ordered =
+            matches!(operator, Operator::Less(_) | Operator::LessOrEqual(_) | Operator::Greater(_) | Operator::GreaterOrEqual(_));
+        if quantifier == Quantifier::Sum && !ordered {
+            self.error(code::COMBINATION, &node.at, "a sum can only be compared").label =
+                Some("expected `op` to be `lt`, `lte`, `gt` or `gte`".into());
+            return None;
+        }
+        Some(())
+    }
+
+    fn operator(&mut self, fields: &Fields<'_>) -> Option<Operator> {
+        let op = self.required(fields, "op", "a condition");
+        let value = self.required(fields, "value", "a condition");
+        let (op, value) = (op?, value?);
+        if let Some(name) = op.as_str().filter(|name| SEMANTIC.contains(name)) {
+            let problem = self.error(code::NOT_YET, &op.at, format!("operator `{name}` is not supported yet"));
+            problem.label = Some("this version cannot judge it".into());
+            problem.help = Some("until then allow exact values with `op: in`; a regex is no guard here".into());
+            return None;
+        }
+        let op = self.word(op, "operator", OPERATORS)?;
+        Some(match op {
+            Op::Eq => Operator::Equal(self.literal(value, "`value`")?),
+            Op::Neq => Operator::NotEqual(self.literal(value, "`value`")?),
+            Op::In => Operator::In(self.literals(value)?),
+            Op::NotIn => Operator::NotIn(self.literals(value)?),
+            Op::Lt => Operator::Less(self.decimal(value, "`value`")?),
+            Op::Lte => Operator::LessOrEqual(self.decimal(value, "`value`")?),
+            Op::Gt => Operator::Greater(self.decimal(value, "`value`")?),
+            Op::Gte => Operator::GreaterOrEqual(self.decimal(value, "`value`")?),
+            Op::Regex => Operator::Regex(self.regex(value)?),
+            Op::NotRegex => Operator::NotRegex(self.regex(value)?),
+            Op::Contains => Operator::Contains(self.literal(value, "`value`")?),
+            Op::StartsWith => {
+                let prefix = self.string(value, "`value`")?;
+                if prefix.is_empty() {
+                    self.error(code::COMBINATION, &value.at, "every string starts with the empty string");
+                    return None;
+                }
+                Operator::StartsWith(prefix.to_owned())
+            }
+            Op::LengthLte => {
+                let number = self.decimal(value, "`value`")?;
+                let length = number.scaled(0).and_then(|n| u64::try_from(n).ok());
+                if length.is_none() {
+                    self.error(code::NUMBER, &value.at, format!("{number} is no length")).label =
+                        Some("expected a whole number of 0 or more".into());
+                }
+                Operator::LengthAtMost(length?)
+            }
+            Op::Exists => Operator::Exists(self.boolean(value, "`value`")?),
+        })
+    }
+
+    fn literals(&mut self, node: &Node) -> Option<Vec<Literal>> {
+        let elements = self.list(node, "`value`")?;
+        let literals: Vec<_> = elements.iter().map(|element| self.literal(element, "an element")).collect();
+        literals.into_iter().collect()
+    }
+
+    fn regex(&mut self, node: &Node) -> Option<Box<regex::Regex>> {
+        let pattern = self.string(node, "`value`")?;
+        match RegexBuilder::new(pattern).size_limit(REGEX_BYTES).build() {
+            Ok(regex) => Some(Box::new(regex)),
+            Err(error) => {
+                // The library draws a picture of several lines; its last one says what is wrong.
+                let reason = match &error {
+                    regex::Error::CompiledTooBig(_) => "it compiles to more than 1 MiB".to_owned(),
+                    other => {
+                        let text = other.to_string();
+                        text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+                    }
+                };
+                let message = format!("`{}` is not a regular expression", shown(pattern));
+                let problem = self.error(code::REGEX, &node.at, message);
+                problem.label = Some(reason);
+                if pattern.contains("(?=") || pattern.contains("(?!") || pattern.contains("(?<=") || pattern.contains("(?<!") {
+                    problem.help = Some("look-around is not supported: expressions run in linear time".into());
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Whether conditions on counters may stand in a list.
+#[derive(Clone, Copy)]
+pub(super) enum Counters {
+    Allowed,
+    Refused { instead: &'static str },
+}
+
+#[derive(Clone, Copy)]
+enum Op {
+    Eq,
+    Neq,
+    In,
+    NotIn,
+    Lt,
+    Lte,
+    Gt,
+    Gte,
+    Regex,
+    NotRegex,
+    Contains,
+    StartsWith,
+    LengthLte,
+    Exists,
+}
+
+const OPERATORS: &[(&str, Op)] = &[
+    ("eq", Op::Eq),
+    ("neq", Op::Neq),
+    ("in", Op::In),
+    ("not_in", Op::NotIn),
+    ("lt", Op::Lt),
+    ("lte", Op::Lte),
+    ("gt", Op::Gt),
+    ("gte", Op::Gte),
+    ("regex", Op::Regex),
+    ("not_regex", Op::NotRegex),
+    ("contains", Op::Contains),
+    ("starts_with", Op::StartsWith),
+    ("length_lte", Op::LengthLte),
+    ("exists", Op::Exists),
+];
+
+/// Operators that parse what they judge. They come with [`crate::model::SemanticOperator`].
+const SEMANTIC: &[&str] = &["path_within", "host_in", "sql_statement_in", "command_in", "cidr_in"];
+
+const QUANTIFIERS: &[(&str, Quantifier)] = &[("each", Quantifier::Each), ("any", Quantifier::Any), ("sum", Quantifier::Sum)];
+
+const REGEX_BYTES: usize = 1 << 20;

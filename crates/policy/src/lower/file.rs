@@ -1,0 +1,200 @@
+//! The top of a file.
+
+use super::Lowering;
+use super::entry::{GLOBAL, escape};
+use super::name::globs_overlap;
+use crate::model::{Mode, Pattern, Policy, Posture};
+use crate::outline::Outline;
+use crate::problem::code;
+use crate::source::{Kind, Member, Node, Span, shown};
+use std::fmt::Write as _;
+
+impl Lowering<'_> {
+    pub(super) fn file(&mut self, root: &Node) -> (Policy, Outline) {
+        let revision = revision(&self.source.text);
+        let mut policy = Policy {
+            revision,
+            description: None,
+            posture: Posture::Deny,
+            mode: Mode::Enforce,
+            hidden: Vec::new(),
+            entries: Vec::new(),
+        };
+        let is_json = self.source.is_json();
+        let mut outline = Outline { top: first_line(root), is_json, ..Outline::default() };
+        let Some(fields) = self.fields(root, "the policy", FILE_KEYS) else { return (policy, outline) };
+        self.version(fields.member("version"), &outline);
+        policy.description = fields.get("description").and_then(|node| self.string(node, "`description`")).map(str::to_owned);
+        policy.mode = self.mode(&fields);
+        match fields.get("default") {
+            Some(node) => {
+                let words = [("allow", Posture::Allow), ("deny", Posture::Deny)];
+                policy.posture = self.word(node, "`default`", &words).unwrap_or(Posture::Deny);
+                outline.default = Some(node.at.clone());
+            }
+            None if is_json => {
+                self.error(code::MISSING, &outline.top, "`default` is missing").help =
+                    Some(r#"add `"default": "deny"`: only listed tools may then be used (or "allow")"#.into());
+            }
+            None => policy.posture = Posture::Allow,
+        }
+        if let Some(node) = fields.get("hide") {
+            (policy.hidden, outline.hidden) = self.hidden(node);
+        }
+        for key in ["risk", "server_requests", "methods"] {
+            if let Some(member) = fields.member(key) {
+                let problem = self.error(code::NOT_YET, &member.key_at, format!("`{key}` is not supported yet"));
+                problem.label = Some("this version would not enforce it".into());
+                problem.help = Some("remove it; write rules for tools by name or pattern under `tools`".into());
+            }
+        }
+        if let Some(node) = fields.get("approvals") {
+            self.approvals(node);
+        }
+        // In the order of the file, so that the rules of `*` and `all_tools` are too.
+        for member in fields.members() {
+            match member.key.as_str() {
+                "all_tools" => self.entry(member, Pattern::Any, GLOBAL, "/all_tools".into()),
+                "tools" => self.tools(&member.value),
+                _ => {}
+            }
+        }
+        (policy.entries, outline.entries) = self.finished();
+        (policy, outline)
+    }
+
+    fn version(&mut self, member: Option<&Member>, outline: &Outline) {
+        let Some(member) = member else {
+            let problem = self.warn(code::NO_VERSION, &outline.top, "no `version`: the policy is read as version 1");
+            let line = if outline.is_json { r#""version": "1","# } else { r#"version: "1""# };
+            problem.help = Some(format!("add `{line}` as the first line"));
+            return;
+        };
+        let node = &member.value;
+        if node.as_str() == Some("1") {
+            return;
+        }
+        let written = shown(&self.source.slice(&node.at));
+        let message = match &node.kind {
+            Kind::String(_) => format!("unknown version {written}"),
+            Kind::Number(_) => format!("version `{written}` is a number"),
+            _ => format!("`version` is {}", node.describe()),
+        };
+        let code = if matches!(node.kind, Kind::String(_)) { code::WORD } else { code::TYPE };
+        let at = if node.at.is_empty() { &member.key_at } else { &node.at };
+        let help = if outline.is_json { r#"write `"version": "1"`"# } else { r#"write `version: "1"`, with the quotes"# };
+        let problem = self.error(code, at, message);
+        problem.label = Some("expected the string \"1\"".into());
+        problem.help = Some(help.into());
+    }
+
+    fn hidden(&mut self, node: &Node) -> (Vec<Pattern>, Vec<Span>) {
+        let mut hidden: Vec<(Pattern, Span)> = Vec::new();
+        for node in self.list(node, "`hide`").unwrap_or_default() {
+            let Some(text) = self.string(node, "a hidden name") else { continue };
+            let Some(pattern) = self.pattern(text, &node.at, "a hidden name") else { continue };
+            if let Some((_, first)) = hidden.iter().find(|(earlier, _)| *earlier == pattern) {
+                let (first, line) = (first.clone(), self.source.line(first.start));
+                let message = format!("`{}` is hidden twice: first in line {line}", shown(text));
+                let problem = self.error(code::DUPLICATE, &node.at, message);
+                problem.also.push((first, "first here".into()));
+                problem.help = Some("remove one of the two".into());
+                continue;
+            }
+            hidden.push((pattern, node.at.clone()));
+        }
+        hidden.into_iter().unzip()
+    }
+
+    fn tools(&mut self, node: &Node) {
+        let members = match &node.kind {
+            Kind::Object(members) => members,
+            Kind::Empty => {
+                self.error(code::MISSING, &node.at, "`tools` has nothing under it").help =
+                    Some("write `tools: {}` for no tools, or list some".into());
+                return;
+            }
+            _ => return self.wrong_type(node, "`tools`", "a mapping from the names of tools to their rules"),
+        };
+        let mut globs: Vec<(&str, &Span)> = Vec::new();
+        for member in members {
+            if member.key == GLOBAL {
+                self.error(code::NAME, &member.key_at, "`_global` is the name of the counters of `*`").help =
+                    Some("write `*` for the rules of every tool".into());
+                continue;
+            }
+            let Some(pattern) = self.pattern(&member.key, &member.key_at, "a tool's name") else { continue };
+            if let Pattern::Glob(glob) = &pattern {
+                let length = |glob: &str| glob.chars().count();
+                let same = globs.iter().find(|(other, _)| length(other) == length(glob) && globs_overlap(other, glob));
+                if let Some((other, first)) = same {
+                    let message = format!("`{glob}` and `{other}` are equally long and can match the same name");
+                    let first = (*first).clone();
+                    let problem = self.error(code::NAME, &member.key_at, message);
+                    problem.also.push((first, "the other pattern".into()));
+                    problem.help = Some("the longer pattern wins: make one longer, or list the names that both match".into());
+                }
+                globs.push((&member.key, &member.key_at));
+            }
+            let owner = if pattern == Pattern::Any { GLOBAL } else { &member.key };
+            self.entry(member, pattern, owner, format!("/tools/{}", escape(&member.key)));
+        }
+    }
+
+    /// `approvals: {webhook: {url, secret}}`: read, so that the file loads, and said not to be sent.
+    fn approvals(&mut self, node: &Node) {
+        let before = self.problems.len();
+        let Some(fields) = self.fields(node, "`approvals`", &["webhook"]) else { return };
+        let Some(member) = fields.member("webhook") else { return };
+        let Some(webhook) = self.fields(&member.value, "`webhook`", &["url", "secret"]) else { return };
+        for key in ["url", "secret"] {
+            let Some(node) = webhook.get(key) else { continue };
+            // Either may hold a secret: no message quotes them.
+            let is_url = |text: &str| ["https://", "http://", "env:"].iter().any(|start| text.starts_with(start));
+            let expected = match node.as_str() {
+                _ if matches!(node.kind, Kind::Invalid) => continue,
+                None => "expected a string, in quotes",
+                Some(url) if key == "url" && !is_url(url) => "expected `https://…`",
+                Some(_) => continue,
+            };
+            self.error(code::TYPE, &node.at, format!("`{key}` of the webhook is not what it must be")).label =
+                Some(expected.into());
+        }
+        self.warn(code::NOT_SENT, &member.key_at, "webhooks are not sent yet").help =
+            Some("requests for approval are listed by `callgate approvals list`".into());
+        for problem in &mut self.problems[before..] {
+            problem.secret = true;
+        }
+    }
+}
+
+/// The first 16 hexadecimal digits of the SHA-256 of the text.
+fn revision(text: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text);
+    digest.as_ref().iter().take(8).fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// The first key of the file: where something about the whole is shown.
+fn first_line(root: &Node) -> Span {
+    match &root.kind {
+        Kind::Object(members) => members.first().map_or(root.at.clone(), |member| member.key_at.clone()),
+        _ => root.at.clone(),
+    }
+}
+
+const FILE_KEYS: &[&str] = &[
+    "version",
+    "description",
+    "default",
+    "mode",
+    "hide",
+    "all_tools",
+    "tools",
+    "approvals",
+    "risk",
+    "server_requests",
+    "methods",
+];

@@ -1,0 +1,199 @@
+//! Policy texts, read into one tree with spans.
+//!
+//! YAML and JSON become the same [`Node`]s, so that everything after this module works for both. Each node keeps where
+//! it stands in the text, for diagnostics; scalars whose type readers of YAML disagree about keep that fact
+//! ([`Kind::Odd`], [`Text::Word`]), so that whoever knows which type is due can refuse them with a hint.
+//!
+//! This module knows nothing of policies.
+
+mod json;
+mod yaml;
+
+use crate::problem::{Problem, Severity, code};
+use ::json::Decimal;
+use std::ops::Range;
+
+/// A policy file: its name, for diagnostics, and its bytes.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// As diagnostics show it; a name that ends in `.json` is read as JSON.
+    pub name: String,
+    /// The bytes as they are in the file.
+    pub text: Vec<u8>,
+}
+
+impl Source {
+    /// Makes a source of a name and a text.
+    pub fn new(name: impl Into<String>, text: impl Into<Vec<u8>>) -> Source {
+        Source { name: name.into(), text: text.into() }
+    }
+
+    /// Whether the text is JSON: by its name, or because it begins with `{`.
+    pub(crate) fn is_json(&self) -> bool {
+        let first = self.text.iter().find(|byte| !byte.is_ascii_whitespace());
+        self.name.to_ascii_lowercase().ends_with(".json") || first == Some(&b'{')
+    }
+
+    /// The part of the text at `at`, as far as it is text.
+    pub(crate) fn slice(&self, at: &Span) -> String {
+        String::from_utf8_lossy(self.text.get(at.clone()).unwrap_or_default()).into_owned()
+    }
+
+    /// The place of a byte: line and column (in characters), both from 1.
+    pub(crate) fn place(&self, offset: usize) -> (u32, u32) {
+        let before = &self.text[..offset.min(self.text.len())];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (number(line), number(column))
+    }
+
+    /// The line of a byte, from 1.
+    pub(crate) fn line(&self, offset: usize) -> u32 {
+        self.place(offset).0
+    }
+}
+
+/// Where something stands, in bytes of the text.
+pub(crate) type Span = Range<usize>;
+
+/// One value of the text.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub at: Span,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// Nothing after a YAML key or dash.
+    Empty,
+    Null,
+    Bool(bool),
+    Number(Decimal),
+    /// A plain scalar that some reader takes for a number or null, in a notation that JSON does not have (`017`,
+    /// `0x1f`, `1_000`, `.inf`, `~`); with how to mend it.
+    Odd {
+        hint: String,
+    },
+    String(Text),
+    Array(Vec<Node>),
+    Object(Vec<Member>),
+    /// Something that has been reported already.
+    Invalid,
+}
+
+/// A string, and how it was written.
+#[derive(Clone, Debug)]
+pub(crate) enum Text {
+    /// In quotes or as a block, or plain and beyond doubt.
+    Sure(String),
+    /// Plain `yes`, `no`, `on`, `off`: a string in YAML 1.2, a boolean in 1.1.
+    Word(String),
+}
+
+impl Text {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Text::Sure(text) | Text::Word(text) => text,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub key: String,
+    pub key_at: Span,
+    pub value: Node,
+}
+
+impl Node {
+    /// What the node is, for messages.
+    pub fn describe(&self) -> &'static str {
+        match self.kind {
+            Kind::Empty => "nothing",
+            Kind::Null => "null",
+            Kind::Bool(_) => "a boolean",
+            Kind::Number(_) => "a number",
+            Kind::Odd { .. } => "a value of doubtful type",
+            Kind::String(_) => "a string",
+            Kind::Array(_) => "a list",
+            Kind::Object(_) => "a mapping",
+            Kind::Invalid => "an invalid value",
+        }
+    }
+
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::String(text) => Some(text.as_str()),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a text; `None` when it cannot be read at all. `problems` gets every mistake.
+pub(crate) fn read(source: &Source, problems: &mut Vec<Problem>) -> Option<Node> {
+    let fail = |problems: &mut Vec<Problem>, at: Span, message: &str, help: &str| {
+        problems.push(Problem::new(source, Severity::Error, code::ENCODING, at, message).help(help));
+    };
+    let bytes = &source.text;
+    if bytes.len() > MAX_BYTES {
+        fail(problems, 0..0, "the file is larger than 4 MiB", "split the policy, or remove what is not policy");
+        return None;
+    }
+    if bytes.starts_with(&[0xFE, 0xFF]) || bytes.starts_with(&[0xFF, 0xFE]) {
+        fail(problems, 0..0, "the file is UTF-16", "save it as UTF-8");
+        return None;
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let at = error.valid_up_to();
+            fail(problems, at..at, "the file is not valid UTF-8 from here on", "save it as UTF-8");
+            return None;
+        }
+    };
+    let mut start = 0;
+    if text.starts_with('\u{feff}') {
+        start = '\u{feff}'.len_utf8();
+        fail(problems, 0..0, "the file begins with a byte-order mark", "save it as UTF-8 without a byte-order mark");
+    }
+    let read = if source.is_json() || is_json_after(text, start) { json::read } else { yaml::read };
+    read(source, &text[start..], start, problems)
+}
+
+fn is_json_after(text: &str, start: usize) -> bool {
+    start > 0 && text[start..].trim_start().starts_with('{')
+}
+
+/// Reports keys that stand twice; the first stays, the others go.
+fn without_duplicates(source: &Source, members: Vec<Member>, problems: &mut Vec<Problem>) -> Vec<Member> {
+    let mut first: std::collections::HashMap<String, Span> = std::collections::HashMap::new();
+    let mut kept = Vec::with_capacity(members.len());
+    for member in members {
+        if let Some(earlier) = first.get(&member.key) {
+            let message = format!("key `{}` stands twice: first in line {}", shown(&member.key), source.line(earlier.start));
+            let problem = Problem::new(source, Severity::Error, code::DUPLICATE, member.key_at, message);
+            problems.push(problem.also(earlier.clone(), "first here").help("keep one of the two"));
+            continue;
+        }
+        first.insert(member.key.clone(), member.key_at.clone());
+        kept.push(member);
+    }
+    kept
+}
+
+/// A piece of the user's text, fit for a message: short and without control characters.
+pub(crate) fn shown(text: &str) -> String {
+    let mut out: String = text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(80).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// Far more than any hand-written policy; a generated one with a thousand tools is a few hundred kilobytes.
+const MAX_BYTES: usize = 4 << 20;
+const MAX_DEPTH: usize = 64;
+const MAX_NODES: usize = 200_000;
