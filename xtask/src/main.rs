@@ -1,3 +1,59 @@
-//! The project's own commands.
+//! The project's own commands, as `cargo xtask COMMAND`.
+//!
+//! `test` is everything that must hold before a change is taken, and what continuous integration runs. It is a list of
+//! steps (`suite`), each of which can be run alone by its name. `layers` and `generate` are two of those steps that are
+//! useful by themselves while writing.
+//!
+//! A finding is a `String` for a person: what, where, and how to mend it.
 
-fn main() {}
+mod generate;
+mod imports;
+mod layers;
+mod source;
+mod suite;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use workspace::Workspace;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [STEP…]         everything that must hold, or only the named steps; `test --list` names them
+  layers               which crate may know which, and no import cycles inside a crate
+  generate [--check]   write what is generated from the code; with --check, say what is out of date
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["test", "--list"] => {
+            suite::list();
+            Ok(())
+        }
+        ["test", steps @ ..] => Workspace::find().and_then(|workspace| suite::run(&workspace, steps)),
+        ["layers"] => Workspace::find().and_then(|workspace| layers::check(&workspace)).map(|said| println!("{said}")),
+        ["generate"] => Workspace::find().and_then(|workspace| generate::write(&workspace)).map(|said| println!("{said}")),
+        ["generate", "--check"] => {
+            Workspace::find().and_then(|workspace| generate::check(&workspace)).map(|said| println!("{said}"))
+        }
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprintln!("error: no command `{}`\n\n{HELP}", words.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
