@@ -1,1 +1,25 @@
 //! The gateway: the enforcer, its permits, upstreams and downstreams.
+//!
+//! Whatever the transport, a message of a client's takes one path: it is read once and strictly, judged by the
+//! [`Enforcer`], charged and recorded in one transaction, and only then is there a [`Permit`] that an upstream accepts.
+//! `run` (stdio before a child), the bridge (stdio before HTTP) and `serve` (HTTP before either) are compositions of the same
+//! parts.
+
+mod conversation;
+mod downstream;
+mod enforcer;
+mod gate;
+mod listing;
+mod outbox;
+mod policy_file;
+mod sink;
+mod tools;
+mod upstream;
+
+pub use downstream::http::serve;
+pub use downstream::stdio::run;
+pub use enforcer::{Caller, Decided, Enforcer, Facts, Permit, Snapshot};
+pub use listing::{Listing, ListingError, list_tools};
+pub use policy_file::PolicyFile;
+pub use store::Reply;
+pub use upstream::{ChildCommand, HttpTarget, TargetError, Upstream};

@@ -57,6 +57,8 @@ pub struct Malformed {
     pub id: Option<Id>,
     /// What is wrong, for a person: one sentence without a full stop.
     pub message: String,
+    /// The error's `data` as JSON text, where its code asks for some.
+    pub data: Option<String>,
     /// The method, as far as one can be read; for the record only.
     pub method: Option<String>,
     /// The tool's name, as far as one can be read; for the record only.
@@ -73,7 +75,12 @@ impl Malformed {
 
     /// The JSON-RPC error that answers it; `None` where nobody waits for one. The id is `null` where none could be read.
     pub fn reply(&self) -> Option<Bytes> {
-        self.wants_reply.then(|| reply::error(self.id.as_ref(), self.code, &self.message, None))
+        self.wants_reply.then(|| self.error())
+    }
+
+    /// The JSON-RPC error that says what is wrong, whether or not anybody waits for it: over HTTP there is always an answer.
+    pub fn error(&self) -> Bytes {
+        reply::error(self.id.as_ref(), self.code, &self.message, self.data.as_deref())
     }
 }
 
@@ -299,7 +306,7 @@ fn shape(document: &Document, side: Side) -> Result<Shape, (i64, String)> {
 
 /// Reads from a refused text what its answer and its record need, as far as that is without doubt.
 fn salvage(text: Bytes, code: i64, message: String) -> Malformed {
-    let mut malformed = Malformed { code, id: None, message, method: None, tool: None, wants_reply: true };
+    let mut malformed = Malformed { code, id: None, message, data: None, method: None, tool: None, wants_reply: true };
     let Ok(document) = Document::parse(text, Strictness::Reply) else { return malformed };
     let mut root = document.root();
     // Of a batch that is refused as a whole, the first item stands in the record; it gets no answer of its own.

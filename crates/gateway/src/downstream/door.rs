@@ -1,0 +1,230 @@
+//! What is checked on an HTTP request before its body is read: path, method, host, origin, type.
+//!
+//! A browser page can reach an address on this machine under a name of its own choosing (DNS rebinding), and can post forms
+//! without asking. So a request counts only if its `Host` is one of ours, its `Origin`, if any, is one of ours, and its type is
+//! one that a form cannot have.
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The path of the one endpoint.
+pub(crate) const ENDPOINT: &str = "/mcp";
+/// How long a client may take to send a body.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a request is turned away, with the status that says so.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TurnedAway {
+    pub status: StatusCode,
+    pub why: &'static str,
+}
+
+fn away(status: StatusCode, why: &'static str) -> TurnedAway {
+    TurnedAway { status, why }
+}
+
+/// Knows the names under which we may be called.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    address: SocketAddr,
+    names: Vec<String>,
+}
+
+impl Door {
+    /// A door at `address` that is also known under `names` (host names without port).
+    pub fn new(address: SocketAddr, names: &[String]) -> Door {
+        Door { address, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
+    }
+
+    /// Checks everything but the body.
+    pub fn check<B>(&self, request: &Request<B>) -> Result<(), TurnedAway> {
+        // RFC 9112 §3.2.2: an absolute target would name another host than the header.
+        if request.uri().authority().is_some() || request.uri().path() != ENDPOINT {
+            return Err(away(StatusCode::NOT_FOUND, "there is nothing here; the endpoint is /mcp"));
+        }
+        let headers = request.headers();
+        match only(headers, HOST.as_str())? {
+            Some(host) if self.is_ours(host) => {}
+            _ => return Err(away(StatusCode::FORBIDDEN, "this host name is not served here; allow it with --host")),
+        }
+        if let Some(origin) = only(headers, ORIGIN.as_str())? {
+            let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            if !host.is_some_and(|host| self.is_ours(host)) {
+                return Err(away(StatusCode::FORBIDDEN, "requests from this origin are not served"));
+            }
+        }
+        for name in
+            ["authorization", "mcp-session-id", "last-event-id", "mcp-protocol-version", "mcp-method", "mcp-name", "accept"]
+        {
+            // A list of media types may be spread over lines; nothing else may.
+            if name != "accept" {
+                only(headers, name)?;
+            }
+        }
+        if headers.contains_key("upgrade") || headers.keys().any(|name| name.as_str().starts_with("x-http-method")) {
+            return Err(away(StatusCode::BAD_REQUEST, "no upgrade and no other method than that of the request line"));
+        }
+        match *request.method() {
+            Method::POST => check_type(headers),
+            Method::GET | Method::DELETE => Ok(()),
+            _ => Err(away(StatusCode::METHOD_NOT_ALLOWED, "only POST, GET and DELETE are served")),
+        }
+    }
+
+    /// Whether `host`, perhaps with a port, is a name of ours.
+    fn is_ours(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.contains(']') => (name, Some(port)),
+            _ => (host.as_str(), None),
+        };
+        if self.names.iter().any(|ours| ours == name) {
+            return true;
+        }
+        // Under an address or `localhost` only our own port is meant.
+        let port_is_ours = port.map_or(self.address.port() == 80, |port| port == self.address.port().to_string());
+        let ip = self.address.ip();
+        let literal = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+        port_is_ours && (name == literal || ((ip.is_loopback() || ip.is_unspecified()) && is_loopback_name(name)))
+    }
+}
+
+fn is_loopback_name(name: &str) -> bool {
+    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+/// The one value of a header; a header that stands twice is a way to show two readers two things.
+fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, TurnedAway> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(away(StatusCode::BAD_REQUEST, "a header stands twice that may stand once"));
+    }
+    value.to_str().map(Some).map_err(|_| away(StatusCode::BAD_REQUEST, "a header is not plain text"))
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), TurnedAway> {
+    let unsupported = |why| away(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+    let Some(value) = only(headers, CONTENT_TYPE.as_str())? else {
+        return Err(unsupported("the body must be application/json"));
+    };
+    let mut parts = value.split(';').map(str::trim);
+    if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json")) {
+        return Err(unsupported("the body must be application/json"));
+    }
+    for parameter in parts {
+        let is_utf8 = parameter.split_once('=').is_some_and(|(name, value)| {
+            name.trim().eq_ignore_ascii_case("charset") && value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        });
+        if !is_utf8 {
+            return Err(unsupported("the body must be UTF-8"));
+        }
+    }
+    match only(headers, CONTENT_ENCODING.as_str())? {
+        None => Ok(()),
+        Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(()),
+        Some(_) => Err(unsupported("the body must not be compressed")),
+    }
+}
+
+/// Reads a body of at most `max_bytes`, in at most half a minute.
+pub(crate) async fn read_body(body: Incoming, max_bytes: usize) -> Result<Bytes, TurnedAway> {
+    match tokio::time::timeout(BODY_PATIENCE, Limited::new(body, max_bytes).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(away(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"))
+        }
+        Ok(Err(_)) => Err(away(StatusCode::BAD_REQUEST, "the body was cut off")),
+        Err(_) => Err(away(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door() -> Door {
+        Door::new("127.0.0.1:7420".parse().unwrap(), &["mcp.example.org".into()])
+    }
+
+    #[track_caller]
+    fn check(method: &str, target: &str, headers: &[(&str, &str)], expected: Result<(), u16>) {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let got = door().check(&request.body(()).unwrap()).map_err(|away| away.status.as_u16());
+        assert_eq!(got, expected, "{method} {target} {headers:?}");
+    }
+
+    const JSON: (&str, &str) = ("content-type", "application/json");
+
+    #[test]
+    fn only_names_of_ours_are_served() {
+        for host in ["127.0.0.1:7420", "localhost:7420", "[::1]:7420", "LOCALHOST:7420", "mcp.example.org", "mcp.example.org:443"]
+        {
+            check("POST", "/mcp", &[("host", host), JSON], Ok(()));
+        }
+        for host in [
+            "evil.example",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "localhost.",
+            "localhost:7420.evil.example",
+            "127.0.0.1.nip.io:7420",
+            "",
+        ] {
+            check("POST", "/mcp", &[("host", host), JSON], Err(403));
+        }
+        check("POST", "/mcp", &[JSON], Err(403));
+        check("POST", "/mcp", &[("host", "localhost:7420"), ("host", "localhost:7420"), JSON], Err(400));
+        check("POST", "http://localhost:7420/mcp", &[("host", "localhost:7420"), JSON], Err(404));
+    }
+
+    #[test]
+    fn an_origin_must_be_one_of_ours() {
+        let with = |origin: &'static str, expected| {
+            check("POST", "/mcp", &[("host", "localhost:7420"), ("origin", origin), JSON], expected)
+        };
+        with("http://localhost:7420", Ok(()));
+        with("https://mcp.example.org", Ok(()));
+        for origin in ["null", "http://evil.example", "http://localhost:7421", "file://localhost:7420", "localhost:7420"] {
+            with(origin, Err(403));
+        }
+    }
+
+    #[test]
+    fn only_plain_utf8_json_is_read() {
+        let with = |headers: &[(&'static str, &'static str)], expected| {
+            let mut all = vec![("host", "localhost:7420")];
+            all.extend(headers);
+            check("POST", "/mcp", &all, expected);
+        };
+        with(&[("content-type", "application/json; charset=utf-8")], Ok(()));
+        with(&[("content-type", "Application/JSON;charset=\"UTF-8\"")], Ok(()));
+        for bad in ["text/plain", "application/json; charset=utf-16le", "multipart/form-data", "application/json; boundary=x"] {
+            with(&[("content-type", bad)], Err(415));
+        }
+        with(&[], Err(415));
+        with(&[JSON, ("content-encoding", "gzip")], Err(415));
+        with(&[JSON, JSON], Err(400));
+    }
+
+    #[test]
+    fn there_is_one_path_and_three_methods() {
+        for path in ["/mcp/", "/mcp//", "/MCP", "/mcp;x", "/mcp%2f", "/", "/sse"] {
+            check("POST", path, &[("host", "localhost:7420"), JSON], Err(404));
+        }
+        for method in ["PUT", "OPTIONS", "HEAD", "PATCH", "TRACE"] {
+            check(method, "/mcp", &[("host", "localhost:7420")], Err(405));
+        }
+        check("POST", "/mcp", &[("host", "localhost:7420"), JSON, ("x-http-method-override", "GET")], Err(400));
+        check("POST", "/mcp", &[("host", "localhost:7420"), JSON, ("upgrade", "websocket")], Err(400));
+        check("POST", "/mcp", &[("host", "localhost:7420"), JSON, ("mcp-name", "a"), ("mcp-name", "b")], Err(400));
+    }
+}

@@ -1,0 +1,237 @@
+//! The HTTP listener before one upstream.
+
+use crate::conversation::Command;
+use crate::downstream::door::{Door, TurnedAway, read_body};
+use crate::downstream::proxy::Proxy;
+use crate::downstream::sessions::Sessions;
+use crate::downstream::stdio::MAX_REQUEST_BYTES;
+use crate::enforcer::{Caller, Enforcer};
+use crate::gate::unreadable;
+use crate::sink::Down;
+use crate::upstream::Upstream;
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use mcp::sse;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+pub(crate) type Body = BoxBody<Bytes, Infallible>;
+
+/// Connections beyond this wait to be accepted.
+const MAX_CONNECTIONS: usize = 16_384;
+/// How long a client may take over the head of a request.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long open exchanges get when we are told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+enum Backend {
+    Sessions(Arc<Sessions>),
+    Proxy(Arc<Proxy>),
+}
+
+struct Server {
+    door: Door,
+    enforcer: Arc<Enforcer>,
+    backend: Backend,
+}
+
+/// Serves `upstream` at `/mcp` until `stop` is cancelled, then drains for at most five seconds.
+///
+/// `names` are host names by which we may be called besides the address itself. `reloaded` is told when another policy is in
+/// force.
+///
+/// # Errors
+/// When the listener's own address cannot be read.
+pub async fn serve(
+    listener: TcpListener,
+    enforcer: Arc<Enforcer>,
+    upstream: Upstream,
+    names: &[String],
+    reloaded: watch::Receiver<u64>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let door = Door::new(listener.local_addr()?, names);
+    let backend = match upstream {
+        Upstream::Child(command) => Backend::Sessions(Sessions::new(enforcer.clone(), command, reloaded, stop.child_token())),
+        Upstream::Http(target) => Backend::Proxy(Proxy::new(enforcer.clone(), target)),
+    };
+    let server = Arc::new(Server { door, enforcer, backend });
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let place = places.clone().acquire_owned().await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let (socket, _) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: it passes.
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let _ = socket.set_nodelay(true);
+        let server = server.clone();
+        let service = service_fn(move |request| {
+            let server = server.clone();
+            async move { Ok::<_, Infallible>(server.handle(request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            .max_headers(100)
+            .serve_connection(TokioIo::new(socket), service);
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = watched.await {
+                debug!(%error, "a connection ended");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+    if let Backend::Sessions(sessions) = &server.backend {
+        sessions.shut_down().await;
+    }
+    Ok(())
+}
+
+impl Server {
+    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        let admitted = match self.door.check(&request) {
+            Ok(()) if request.method() == Method::POST => {
+                let (head, body) = request.into_parts();
+                read_body(body, MAX_REQUEST_BYTES).await.map(|body| Request::from_parts(head, body))
+            }
+            Ok(()) => Ok(request.map(|_| Bytes::new())),
+            Err(away) => Err(away),
+        };
+        let request = match admitted {
+            Ok(request) => request,
+            Err(away) => return self.turn_away(&away).await,
+        };
+        match &self.backend {
+            Backend::Sessions(sessions) => sessions.handle(request).await,
+            Backend::Proxy(proxy) => proxy.clone().handle(request).await,
+        }
+    }
+
+    async fn turn_away(&self, away: &TurnedAway) -> Response<Body> {
+        let malformed = self.enforcer.refuse(unreadable(away.why), &Caller::local(None)).await;
+        let mut response = json(away.status, malformed.error());
+        if away.status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+        }
+        response
+    }
+}
+
+/// A response with a JSON body.
+pub(crate) fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(body).boxed());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A response without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::new()).boxed());
+    *response.status_mut() = status;
+    response
+}
+
+/// A response that is a stream of events, each already in its form on the wire.
+pub(crate) fn event_stream(events: impl futures_util::Stream<Item = Bytes> + Send + Sync + 'static) -> Response<Body> {
+    use futures_util::StreamExt;
+    let frames = events.map(|event| Ok(Frame::data(event)));
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // A proxy before us must not hold events back.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// What tells the conversation that a client has gone, unless it was answered first.
+pub(crate) struct Abandonment {
+    pub commands: mpsc::Sender<Command>,
+    /// 0 for exchanges that are not given up by closing: in the legacy era a client may come back for the answer.
+    pub exchange: u64,
+}
+
+impl Drop for Abandonment {
+    fn drop(&mut self) {
+        if self.exchange != 0 {
+            let _ = self.commands.try_send(Command::Abandon { exchange: self.exchange });
+        }
+    }
+}
+
+/// Turns what an exchange is given into a response: JSON if the answer comes first, else a stream that ends with it.
+pub(crate) async fn respond(mut given: mpsc::Receiver<Down>, mut abandonment: Abandonment) -> Response<Body> {
+    let first = match given.recv().await {
+        Some(Down::Last { body, status }) => {
+            abandonment.exchange = 0;
+            return json(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), body);
+        }
+        Some(Down::Accepted) => {
+            abandonment.exchange = 0;
+            return empty(StatusCode::ACCEPTED);
+        }
+        Some(Down::Event(first)) => first,
+        None => {
+            let body = mcp::reply::error(None, mcp::reply::INTERNAL_ERROR, "the server has ended", None);
+            return json(StatusCode::BAD_GATEWAY, body);
+        }
+    };
+    event_stream(stream::unfold(Some((Some(first), given, abandonment)), |state| async {
+        let (first, mut given, mut abandonment) = state?;
+        if let Some(first) = first {
+            return Some((sse::encode(&first, None, None), Some((None, given, abandonment))));
+        }
+        match given.recv().await? {
+            Down::Event(event) => Some((sse::encode(&event, None, None), Some((None, given, abandonment)))),
+            Down::Last { body, .. } => {
+                abandonment.exchange = 0;
+                Some((sse::encode(&body, None, None), None))
+            }
+            Down::Accepted => None,
+        }
+    }))
+}
+
+/// A stream of what a listening client is given, for as long as it listens.
+pub(crate) fn listen(given: mpsc::Receiver<Down>) -> Response<Body> {
+    // A comment first: the head goes out at once, and the client knows that it is heard.
+    let greeting = stream::once(async { Bytes::from_static(b": listening\n\n") });
+    let events = stream::unfold(given, |mut given| async {
+        loop {
+            match given.recv().await? {
+                Down::Event(event) | Down::Last { body: event, .. } => return Some((sse::encode(&event, None, None), given)),
+                Down::Accepted => {}
+            }
+        }
+    });
+    use futures_util::StreamExt;
+    event_stream(greeting.chain(events))
+}

@@ -1,0 +1,7 @@
+//! Downstreams: the clients that call us.
+
+pub(crate) mod door;
+pub(crate) mod http;
+pub(crate) mod proxy;
+pub(crate) mod sessions;
+pub(crate) mod stdio;

@@ -1,0 +1,498 @@
+//! HTTP clients before an HTTP server: one exchange upstream for each downstream.
+//!
+//! The era is a property of the server, and clients tell it by exact statuses, headers and error bodies: those pass
+//! unchanged. What passes is looked at all the same: every message is judged, every reply settled and every list filtered, on
+//! whichever stream it comes.
+
+use crate::conversation::UPSTREAM_FAILED;
+use crate::downstream::http::{Body, empty, event_stream, json};
+use crate::downstream::sessions::refusal;
+use crate::enforcer::{Caller, Enforcer, Permit};
+use crate::gate::{Expected, FromServer, Gate, Judged, is_modern, malformed, unreadable};
+use crate::sink::{Batch, Down, MAX_WAITING, Sink};
+use crate::tools::{Ask, LiveTools, Schemas};
+use crate::upstream::Failure;
+use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_kind, whole};
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming as IncomingBody;
+use mcp::{Era, Id, Incoming, Kind, Malformed, Message, Revision, Side, sse};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use store::Reply;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+/// What of a request travels upstream; never credentials, cookies, or who forwarded it.
+const UP: [&str; 8] =
+    ["accept", "content-type", "user-agent", "mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name", "last-event-id"];
+/// What of a response travels downstream.
+const DOWN: [&str; 6] = ["content-type", "mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after", "allow"];
+/// Error bodies that are no messages pass up to this size.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// A session that has not been used for so long is forgotten here; the server may still know it.
+const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_SESSIONS: usize = 10_000;
+
+/// What must outlive one exchange: replies of a legacy session may come on another stream than their request's.
+#[derive(Default)]
+struct Session {
+    state: Mutex<SessionState>,
+}
+
+#[derive(Default)]
+struct SessionState {
+    revision: Option<Revision>,
+    pending: HashMap<Id, Expected>,
+    /// Requests of the server's that the client has not answered.
+    asked: HashSet<Id>,
+    used: Option<Instant>,
+}
+
+impl Session {
+    fn lock(&self) -> MutexGuard<'_, SessionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct Proxy {
+    enforcer: Arc<Enforcer>,
+    target: HttpTarget,
+    tools: Arc<LiveTools>,
+    /// By the server's own session ids; under "" what belongs to none.
+    sessions: Mutex<HashMap<String, Arc<Session>>>,
+}
+
+/// One downstream request on its way.
+struct Exchange {
+    proxy: Arc<Proxy>,
+    gate: Gate,
+    session: Arc<Session>,
+    headers: HeaderMap,
+    modern: bool,
+}
+
+impl Proxy {
+    pub fn new(enforcer: Arc<Enforcer>, target: HttpTarget) -> Arc<Proxy> {
+        Arc::new(Proxy { enforcer, target, tools: Arc::default(), sessions: Mutex::default() })
+    }
+
+    pub async fn handle(self: Arc<Proxy>, request: Request<Bytes>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        match head.method {
+            Method::POST => self.post(&head.headers, body).await,
+            method => self.without_body(method, &head.headers).await,
+        }
+    }
+
+    fn exchange(self: &Arc<Proxy>, headers: &HeaderMap, modern: bool) -> Exchange {
+        // The stateless era has no sessions: an id that is sent all the same is ignored.
+        let id = if modern { None } else { headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) };
+        let session = if modern { Arc::default() } else { self.session(id.unwrap_or_default()) };
+        let mut up = HeaderMap::new();
+        for (name, value) in headers {
+            let known = UP.contains(&name.as_str()) || name.as_str().starts_with(mcp::headers::PARAM_PREFIX);
+            if known && !(modern && matches!(name.as_str(), "mcp-session-id" | "last-event-id")) {
+                up.append(name, value.clone());
+            }
+        }
+        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(up.clone()) };
+        let caller = Caller::local(id.map(str::to_owned));
+        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas };
+        Exchange { proxy: self.clone(), gate, session, headers: up, modern }
+    }
+
+    fn session(&self, id: &str) -> Arc<Session> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.len() >= MAX_SESSIONS && !sessions.contains_key(id) {
+            sessions.retain(|_, session| session.lock().used.is_some_and(|used| used.elapsed() < IDLE));
+            if sessions.len() >= MAX_SESSIONS {
+                // Its replies can then be matched within their own exchange only.
+                return Arc::default();
+            }
+        }
+        let session = sessions.entry(id.to_owned()).or_default().clone();
+        session.lock().used = Some(Instant::now());
+        session
+    }
+
+    fn asker(self: &Arc<Proxy>, headers: HeaderMap) -> Ask {
+        let target = self.target.clone();
+        Arc::new(move |question: Message| {
+            let (target, mut headers) = (target.clone(), headers.clone());
+            Box::pin(async move {
+                headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                let mirrored: Vec<_> =
+                    headers.keys().filter(|name| name.as_str().starts_with(mcp::headers::PARAM_PREFIX)).cloned().collect();
+                for name in mirrored.into_iter().chain([mcp::headers::NAME, HeaderName::from_static("last-event-id")]) {
+                    headers.remove(name);
+                }
+                if is_modern(&question) {
+                    headers.insert(mcp::headers::METHOD, HeaderValue::from_static("tools/list"));
+                }
+                let id = question.id()?.clone();
+                let permit = Permit::own(question)?;
+                let response = target.send(Method::POST, headers, permit.text().clone()).await.ok()?;
+                match body_kind(response.headers()) {
+                    BodyKind::Json => Message::parse(whole(response.into_body()).await.ok()?, Side::Server).ok(),
+                    BodyKind::Events => reply_among_events(response.into_body(), &id).await,
+                    BodyKind::Other => None,
+                }
+            })
+        })
+    }
+
+    async fn post(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes) -> Response<Body> {
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            return self.post_batch(headers, body).await;
+        }
+        let checked = match Message::parse(body, Side::Client) {
+            Ok(message) => self.check_headers(headers, &message).await.map(|revision| (message, revision)),
+            Err(malformed) => Err(malformed),
+        };
+        let (message, revision) = match checked {
+            Ok(checked) => checked,
+            Err(malformed) => return refusal(&self.enforcer.refuse(malformed, &Caller::local(None)).await),
+        };
+        let exchange = self.exchange(headers, revision.era() == Era::Modern);
+        if exchange.modern {
+            // Closing the stream is the cancellation: this future is dropped then, and all it holds.
+            return exchange.carry(message).await;
+        }
+        // A legacy client that disconnects has not cancelled: what has begun goes on, and its end is recorded.
+        match tokio::spawn(exchange.carry(message)).await {
+            Ok(response) => response,
+            Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    async fn check_headers(self: &Arc<Proxy>, headers: &HeaderMap, message: &Message) -> Result<Revision, Malformed> {
+        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers.clone()) };
+        schemas.check_headers(headers, message).await
+    }
+
+    /// A batch of 2025-03-26: each item goes upstream by itself, the answers come back together.
+    async fn post_batch(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes) -> Response<Body> {
+        let exchange = Arc::new(self.exchange(headers, false));
+        let named = headers.get("mcp-protocol-version").and_then(|version| version.to_str().ok());
+        // 2025-06-18 §Protocol Version Header: without one, 2025-03-26 is assumed, unless the session says otherwise.
+        let agreed = exchange.session.lock().revision;
+        let revision = agreed.or(named.map_or(Some(Revision::V2025_03_26), Revision::parse));
+        let items = match Incoming::parse(body, Side::Client, revision.unwrap_or(Revision::V2026_07_28)) {
+            Ok(Incoming::Batch(items)) => items,
+            Ok(Incoming::One(_)) => {
+                return refusal(&self.enforcer.refuse(unreadable("not a batch"), &exchange.gate.caller).await);
+            }
+            Err(malformed) => return refusal(&self.enforcer.refuse(malformed, &exchange.gate.caller).await),
+        };
+        let (whole, mut given) = mpsc::channel(MAX_WAITING);
+        let sink = Batch::of(Sink::Exchange(whole), items.len());
+        for item in items {
+            let (exchange, sink) = (exchange.clone(), sink.clone());
+            tokio::spawn(async move { exchange.carry_item(item, sink).await });
+        }
+        drop(sink);
+        loop {
+            match given.recv().await {
+                Some(Down::Last { body, .. }) => return json(StatusCode::OK, body),
+                Some(Down::Accepted) => return empty(StatusCode::ACCEPTED),
+                Some(Down::Event(_)) => debug!("dropped a notification within a batch"),
+                None => return empty(StatusCode::BAD_GATEWAY),
+            }
+        }
+    }
+
+    async fn without_body(self: Arc<Proxy>, method: Method, headers: &HeaderMap) -> Response<Body> {
+        let exchange = self.exchange(headers, false);
+        let is_delete = method == Method::DELETE;
+        let response = match self.target.send(method, exchange.headers.clone(), Bytes::new()).await {
+            Ok(response) => response,
+            Err(failure) => return failed(None, &failure),
+        };
+        if is_delete && let Some(id) = headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) {
+            self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        }
+        if response.status().is_success() && body_kind(response.headers()) == BodyKind::Events {
+            return exchange.stream(response, None);
+        }
+        let (status, down) = (response.status(), downstream_headers(response.headers()));
+        match whole(response.into_body()).await {
+            // What a GET or DELETE answers besides a stream is for people, at most.
+            Ok(body) if body.len() <= MAX_ERROR_BYTES && !status.is_success() => with(status, down, body),
+            _ => with(status, down, Bytes::new()),
+        }
+    }
+}
+
+impl Exchange {
+    /// Carries one message upstream, and its answer back.
+    async fn carry(self, message: Message) -> Response<Body> {
+        if let Some(malformed) = self.unasked(&message) {
+            return refusal(&self.gate.enforcer.refuse(malformed, &self.gate.caller).await);
+        }
+        let request = request_of(&message);
+        let permit = match self.gate.clone().judge(message).await {
+            Judged::Pass(permit) => *permit,
+            Judged::Answer(answer) => return json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK), answer.body),
+            Judged::Refused(malformed) => return refusal(&malformed),
+        };
+        let (body, ticket) = (permit.text().clone(), None);
+        let mut expected = request.as_ref().map(|(_, method)| Expected { method: method.clone(), modern: self.modern, ticket });
+        let sent = self.proxy.target.send(Method::POST, self.headers.clone(), body).await;
+        if let Some(expected) = &mut expected {
+            expected.ticket = permit.into_ticket();
+        }
+        let id = request.map(|(id, _)| id);
+        match sent {
+            Ok(response) => self.answer(response, id, expected).await,
+            Err(failure) => {
+                if let Some(ticket) = expected.and_then(|expected| expected.ticket) {
+                    let reply = if failure.may_have_run { Reply::Lost } else { Reply::Refused };
+                    ticket.finish(reply, Some(failure.message.clone())).await;
+                }
+                failed(id.as_ref(), &failure)
+            }
+        }
+    }
+
+    /// Carries one item of a batch.
+    async fn carry_item(&self, item: Result<Message, Malformed>, sink: Sink) {
+        let message = match item {
+            Ok(message) => message,
+            Err(malformed) => return sink.refused(&self.gate.enforcer.refuse(malformed, &self.gate.caller).await).await,
+        };
+        let response = Exchange {
+            proxy: self.proxy.clone(),
+            gate: self.gate.clone(),
+            session: self.session.clone(),
+            headers: self.headers.clone(),
+            modern: false,
+        };
+        let id = message.id().cloned();
+        let response = response.carry(message).await;
+        let is_stream = body_kind(response.headers()) == BodyKind::Events;
+        let Ok(body) = response.into_body().collect().await;
+        let body = body.to_bytes();
+        let reply = match (&id, is_stream) {
+            (Some(id), true) => last_reply(&body, id),
+            (_, false) if !body.is_empty() => Some(body),
+            _ => None,
+        };
+        match (reply, id) {
+            (Some(reply), _) => sink.last(reply, 200).await,
+            (None, Some(id)) => {
+                sink.last(mcp::reply::error(Some(&id), UPSTREAM_FAILED, "the server did not answer", None), 200).await
+            }
+            (None, None) => sink.accepted().await,
+        }
+    }
+
+    /// A response to nothing that the server has asked must not reach it.
+    fn unasked(&self, message: &Message) -> Option<Malformed> {
+        let Kind::Response { .. } = message.kind() else { return None };
+        let asked = message.id().is_some_and(|id| self.session.lock().asked.remove(id));
+        (!asked).then(|| malformed(message, mcp::reply::INVALID_REQUEST, "a response to nothing that was asked"))
+    }
+
+    async fn answer(self, response: Response<IncomingBody>, id: Option<Id>, expected: Option<Expected>) -> Response<Body> {
+        let (status, headers) = (response.status(), downstream_headers(response.headers()));
+        let is_initialize = expected.as_ref().is_some_and(|expected| expected.method == "initialize");
+        let session = if is_initialize && status.is_success() {
+            let id = headers.get("mcp-session-id").and_then(|id| id.to_str().ok());
+            self.proxy.session(id.unwrap_or_default())
+        } else {
+            self.session.clone()
+        };
+        let exchange = Exchange { session, ..self };
+        match (id, expected, body_kind(response.headers())) {
+            (Some(id), Some(expected), BodyKind::Events) if status.is_success() => {
+                exchange.session.lock().pending.insert(id.clone(), expected);
+                exchange.stream(response, Some(id))
+            }
+            (Some(id), Some(expected), kind) => exchange.answer_whole(response, &id, expected, kind).await,
+            _ => match whole(response.into_body()).await {
+                // To a notification or response there is nothing to say; an error may have its reasons.
+                Ok(body) if !status.is_success() && body.len() <= MAX_ERROR_BYTES => with(status, headers, body),
+                _ => with(status, headers, Bytes::new()),
+            },
+        }
+    }
+
+    async fn answer_whole(self, response: Response<IncomingBody>, id: &Id, expected: Expected, kind: BodyKind) -> Response<Body> {
+        let (status, headers) = (response.status(), downstream_headers(response.headers()));
+        let body = match whole(response.into_body()).await {
+            Ok(body) => body,
+            Err(failure) => return self.lost(id, expected, failure).await,
+        };
+        let reply = if kind == BodyKind::Json { Message::parse(body.clone(), Side::Server).ok() } else { None };
+        match reply {
+            Some(reply) if reply.id() == Some(id) => {
+                self.note(&reply, &expected);
+                with(status, headers, self.gate.settle(expected, &reply, id).await)
+            }
+            // An error that could not be tied to its request, or one of HTTP's own: it tells the client the server's era.
+            _ if !status.is_success() && body.len() <= MAX_ERROR_BYTES => {
+                if let Some(ticket) = expected.ticket {
+                    ticket.finish(Reply::UpstreamError, Some(format!("HTTP {}", status.as_u16()))).await;
+                }
+                with(status, headers, body)
+            }
+            _ => {
+                let failure =
+                    Failure::lost(format!("the server answered HTTP {} without a reply to the request", status.as_u16()));
+                self.lost(id, expected, failure).await
+            }
+        }
+    }
+
+    async fn lost(&self, id: &Id, expected: Expected, failure: Failure) -> Response<Body> {
+        if let Some(ticket) = expected.ticket {
+            ticket.finish(Reply::Lost, Some(failure.message.clone())).await;
+        }
+        failed(Some(id), &failure)
+    }
+
+    /// Remembers what an `initialize` has agreed on.
+    fn note(&self, reply: &Message, expected: &Expected) {
+        if expected.method == "initialize" {
+            let version = reply.result().and_then(|result| result.get("protocolVersion")).and_then(|version| version.as_str());
+            self.session.lock().revision = version.and_then(|version| Revision::parse(&version));
+        }
+    }
+
+    /// Passes a stream of events on, each looked at. `id`: of the request whose reply ends it.
+    fn stream(self, response: Response<IncomingBody>, id: Option<Id>) -> Response<Body> {
+        let (status, headers) = (response.status(), downstream_headers(response.headers()));
+        let (events, given) = mpsc::channel::<Bytes>(64);
+        tokio::spawn(self.pump(response.into_body(), id, events));
+        let body = stream::unfold(given, |mut given| async { given.recv().await.map(|event| (event, given)) });
+        let mut response = event_stream(body);
+        *response.status_mut() = status;
+        for (name, value) in &headers {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response
+    }
+
+    async fn pump(self, body: IncomingBody, id: Option<Id>, down: mpsc::Sender<Bytes>) {
+        let mut events = Events::of(body);
+        let mut resumable = false;
+        loop {
+            let gone = down.is_closed();
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = down.closed(), if !gone => None,
+            };
+            match event {
+                Some(event) => {
+                    resumable |= event.id.is_some();
+                    if let Some(event) = self.look_at(event).await {
+                        let _ = down.send(event).await;
+                    }
+                }
+                // In the stateless era the client's closing is the cancellation; else what has begun is seen to its end.
+                None if !gone && down.is_closed() && !self.modern && id.is_some() => {}
+                None => break,
+            }
+        }
+        let Some(id) = id else { return };
+        // A legacy server may close early and give the reply to whoever asks with the last event's id.
+        if self.modern || !resumable {
+            self.session.lock().pending.remove(&id);
+        }
+    }
+
+    /// Looks at one event; gives what of it passes.
+    async fn look_at(&self, event: sse::Event) -> Option<Bytes> {
+        let Some(text) = event.message() else { return Some(event.original) };
+        let Ok(message) = Message::parse(text.clone(), Side::Server) else {
+            warn!("dropped an event that is not a message");
+            return None;
+        };
+        if let Kind::Response { .. } = message.kind() {
+            let id = message.id()?.clone();
+            let expected = self.session.lock().pending.remove(&id);
+            let Some(expected) = expected else {
+                warn!("dropped a reply to nothing that was asked");
+                return None;
+            };
+            self.note(&message, &expected);
+            let settled = self.gate.settle(expected, &message, &id).await;
+            let same = settled == *message.text();
+            return Some(if same { event.original } else { sse::encode(&settled, event.id.as_deref(), event.name.as_deref()) });
+        }
+        match self.gate.screen(&message) {
+            FromServer::Pass => {
+                if let (Kind::Request, Some(id)) = (message.kind(), message.id()) {
+                    self.session.lock().asked.insert(id.clone());
+                }
+                Some(event.original)
+            }
+            FromServer::Answer(answer) => {
+                if let Some(permit) = Message::parse(answer, Side::Client).ok().and_then(Permit::answer) {
+                    let _ = self.proxy.target.send(Method::POST, self.headers.clone(), permit.text().clone()).await;
+                }
+                None
+            }
+            FromServer::Drop => None,
+        }
+    }
+}
+
+fn request_of(message: &Message) -> Option<(Id, String)> {
+    match message.kind() {
+        Kind::Request => Some((message.id()?.clone(), message.method()?.to_owned())),
+        Kind::Notification | Kind::Response { .. } => None,
+    }
+}
+
+fn downstream_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut down = HeaderMap::new();
+    for name in DOWN {
+        if let Some(value) = headers.get(name) {
+            down.insert(HeaderName::from_static(name), value.clone());
+        }
+    }
+    down
+}
+
+fn with(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    let has_body = !body.is_empty();
+    let mut response = json(status, body);
+    response.headers_mut().remove(CONTENT_TYPE);
+    for (name, value) in &headers {
+        if has_body || name != CONTENT_TYPE {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}
+
+fn failed(id: Option<&Id>, failure: &Failure) -> Response<Body> {
+    json(StatusCode::BAD_GATEWAY, mcp::reply::error(id, UPSTREAM_FAILED, &failure.message, None))
+}
+
+async fn reply_among_events(body: IncomingBody, id: &Id) -> Option<Message> {
+    let mut events = Events::of(body);
+    while let Some(event) = events.next().await {
+        let reply = event.message().and_then(|text| Message::parse(text.clone(), Side::Server).ok());
+        if let Some(reply) = reply.filter(|reply| reply.id() == Some(id)) {
+            return Some(reply);
+        }
+    }
+    None
+}
+
+/// The reply to `id` in a stream that has been read to its end.
+fn last_reply(stream: &Bytes, id: &Id) -> Option<Bytes> {
+    let mut decoder = sse::Decoder::new(MAX_REPLY_BYTES);
+    decoder.push(stream);
+    let events = std::iter::from_fn(|| decoder.next_event()).map_while(Result::ok);
+    let messages = events.filter_map(|event| Message::parse(event.message()?.clone(), Side::Server).ok());
+    messages.into_iter().find(|message| message.id() == Some(id)).map(|message| message.text().clone())
+}

@@ -1,0 +1,108 @@
+//! A stdio client: one conversation, one message a line in both directions.
+
+use crate::conversation::{Command, Conversation, Ended, Numbering, asker};
+use crate::enforcer::{Caller, Enforcer};
+use crate::gate::Gate;
+use crate::outbox::Outbox;
+use crate::sink::Sink;
+use crate::tools::Schemas;
+use crate::upstream::child::ChildLink;
+use crate::upstream::http::HttpLink;
+use crate::upstream::{Link, Upstream};
+use mcp::framing::Lines;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// What a client may send in one message.
+pub(crate) const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// How long replies are waited for after the client has closed its side.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a child may take to end by itself once its input is closed.
+const CHILD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Stands between a stdio client and an upstream until one of them closes or `stop` is cancelled.
+///
+/// `reloaded` is told when another policy is in force. Gives the child's exit status, or 0 where there was no child.
+///
+/// # Errors
+/// When the child cannot be started.
+pub async fn run(
+    enforcer: Arc<Enforcer>,
+    upstream: Upstream,
+    input: impl AsyncRead + Unpin + Send + 'static,
+    output: impl AsyncWrite + Unpin + Send + 'static,
+    mut reloaded: tokio::sync::watch::Receiver<u64>,
+    stop: CancellationToken,
+) -> io::Result<u8> {
+    let (to_us, inbound) = mpsc::channel(256);
+    let (commands, heard) = mpsc::channel(256);
+    let schemas = Schemas { tools: Arc::default(), ask: asker(&commands) };
+    let link = match &upstream {
+        Upstream::Child(command) => Link::Child(ChildLink::start(command, to_us)?),
+        Upstream::Http(target) => Link::Http(HttpLink::start(target.clone(), to_us, schemas.clone())),
+    };
+    let (outbox, writer) = Outbox::start(output);
+    let session = format!("stdio-{}", std::process::id());
+    let gate = Gate { enforcer, caller: Caller::local(Some(session)), schemas };
+    let sink = Sink::Lines(outbox);
+    let notices = commands.downgrade();
+    tokio::spawn(async move {
+        while reloaded.changed().await.is_ok() {
+            let Some(commands) = notices.upgrade() else { return };
+            let _ = commands.send(Command::ToolsChanged).await;
+        }
+    });
+    let reader = tokio::spawn(read(input, commands, sink.clone()));
+    let conversation = Conversation::new(gate, link, Numbering::Kept).listening(sink);
+    let Ended { link, by_server } = conversation.run(heard, inbound, stop.clone(), PATIENCE).await;
+    reader.abort();
+    let code = match link {
+        Link::Child(child) => {
+            // A server that has closed its output is ending; one that we stop is not waited for.
+            let patience = if stop.is_cancelled() { Duration::ZERO } else { CHILD_PATIENCE };
+            let status = child.shut_down(patience).await?;
+            if by_server || !stop.is_cancelled() { exit_code(status) } else { 0 }
+        }
+        Link::Http(http) => {
+            http.shut_down().await;
+            0
+        }
+    };
+    // All senders are gone now: what is queued is written out, unless the client has stopped reading.
+    let _ = tokio::time::timeout(Duration::from_secs(2), writer).await;
+    Ok(code)
+}
+
+/// The code a shell would give: 128 and the signal for a child that was killed.
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+async fn read(mut input: impl AsyncRead + Unpin, commands: mpsc::Sender<Command>, sink: Sink) {
+    let mut lines = Lines::new(MAX_REQUEST_BYTES);
+    let mut buffer = vec![0u8; 64 * 1024];
+    loop {
+        let length = input.read(&mut buffer).await.unwrap_or(0);
+        lines.push(&buffer[..length]);
+        while let Some(line) = if length == 0 { lines.finish() } else { lines.next_line() } {
+            let sink = sink.clone();
+            let command = match line {
+                Ok(bytes) => Command::Bytes { bytes, sink },
+                Err(too_long) => Command::Refuse { why: too_long.to_string(), sink },
+            };
+            if commands.send(command).await.is_err() {
+                return;
+            }
+        }
+        if length == 0 {
+            return;
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! The enforcer: the one place where a call is let through.
+//!
+//! A message becomes a [`Permit`] only after it was judged, charged and recorded; upstreams take nothing else. The permit
+//! holds the very message that was judged. Every way of failing on the way there is a denial with a reason of its own.
+
+use crate::gate::malformed;
+use crate::tools::Schemas;
+use bytes::Bytes;
+use mcp::{Id, Malformed, Message, ToolCall};
+use policy::{Call, Decision, Outcome, Plan, Policy, Reason, Schema};
+use std::fmt;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
+use store::{Admission, ApprovalRequest, ArgumentsMode, Draft, Once, Phase, Reply, Reservation, Store, Subject, Verdict};
+use tracing::error;
+
+/// Who is calling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The person, agent or service.
+    pub principal: String,
+    /// The credential it uses; limits are scoped to it.
+    pub grant: String,
+    /// The legacy session or the stdio process, where there is one.
+    pub session: Option<String>,
+}
+
+impl Caller {
+    /// The one caller of `run` and `serve -p`: the same on every machine that shares a store.
+    pub fn local(session: Option<String>) -> Caller {
+        Caller { principal: "local".into(), grant: "local".into(), session }
+    }
+
+    fn subject(&self, server: &str) -> Subject {
+        Subject {
+            server: server.to_owned(),
+            grant: self.grant.clone(),
+            principal: self.principal.clone(),
+            session: self.session.clone(),
+        }
+    }
+}
+
+/// What one call sees from start to end; replaced as a whole.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The policy in force.
+    pub policy: Arc<Policy>,
+}
+
+/// Judges, charges and records; for one upstream.
+pub struct Enforcer {
+    store: Store,
+    server: String,
+    arguments: ArgumentsMode,
+    snapshot: RwLock<Arc<Snapshot>>,
+}
+
+/// What is judged of a call, besides the policy.
+pub struct Facts<'a> {
+    /// The tool's name.
+    pub tool: &'a str,
+    /// Its arguments: an object, or absent.
+    pub arguments: Option<json::Value<'a>>,
+    /// What is known of its schema.
+    pub schema: Schema<'a>,
+}
+
+/// A decision that has been recorded, and charged where it allows.
+#[derive(Debug)]
+pub struct Decided {
+    /// The decision.
+    pub decision: Decision,
+    /// Its id: equal in its records and in what the client is told.
+    pub id: String,
+    /// What was taken for it; to be settled with how the call ended.
+    pub reservation: Reservation,
+}
+
+impl Enforcer {
+    /// An enforcer for the upstream called `server`.
+    pub fn new(store: Store, server: impl Into<String>, arguments: ArgumentsMode, policy: Arc<Policy>) -> Arc<Enforcer> {
+        let snapshot = RwLock::new(Arc::new(Snapshot { policy }));
+        Arc::new(Enforcer { store, server: server.into(), arguments, snapshot })
+    }
+
+    /// The name of the upstream in counters and records.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Where things are remembered.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The policy in force now; a call takes it once and keeps it.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another policy in force, for calls that begin from now on.
+    pub fn replace(&self, policy: Arc<Policy>) {
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Snapshot { policy });
+    }
+
+    /// Judges a call, charges it and records it: one transaction. Denials are recorded too.
+    pub async fn decide(&self, facts: Facts<'_>, snapshot: &Snapshot, caller: &Caller) -> Decided {
+        let policy = &snapshot.policy;
+        let id = match store::fresh_id() {
+            Ok(id) => id,
+            Err(error) => return self.unrecorded(String::new(), &error),
+        };
+        let at = jiff::Timestamp::from_millisecond(self.store.clock().now()).unwrap_or(jiff::Timestamp::MAX);
+        let call = Call { tool: facts.tool, arguments: facts.arguments, schema: facts.schema, at };
+        let plan = policy.evaluate(&call);
+        let raw = facts.arguments.map_or("{}", |arguments| arguments.raw());
+        let draft = Draft {
+            arguments: self.store.render(self.arguments, facts.arguments),
+            policy: Some(policy.revision().to_owned()),
+            tool: Some(facts.tool.to_owned()),
+            ..self.draft(&id, Phase::Decided, Some("tools/call"), caller)
+        };
+        if plan.decision.outcome == Outcome::Deny {
+            return self.deny(draft, plan.decision).await;
+        }
+        let decided = Arc::new(OnceLock::new());
+        let slot = decided.clone();
+        let admission = Admission {
+            id: id.clone(),
+            subject: caller.subject(&self.server),
+            charges: plan.charges.clone(),
+            once: plan.once.as_ref().map(|once| Once {
+                tool: facts.tool.to_owned(),
+                // Spelling does not make a call another call: `1` and `1.0`, or members in another order, are the same.
+                digest: digest(&facts.arguments.map_or("{}".into(), |arguments| arguments.canonical())),
+                window_ms: once.window_ms,
+            }),
+            approval: plan.approval.as_ref().map(|terms| ApprovalRequest {
+                tool: facts.tool.to_owned(),
+                // An approval is for these very bytes.
+                digest: digest(raw),
+                policy: policy.revision().to_owned(),
+                timeout_ms: terms.timeout_ms,
+                rule: terms.rule.to_string(),
+                arguments: Some(raw.to_owned()),
+            }),
+            record: Box::new(move |verdict| {
+                let approval = approval_of(verdict);
+                let decision = resolve(plan, verdict);
+                let draft = Draft { approval, ..with_decision(draft, &decision) };
+                let _ = slot.set(decision);
+                draft
+            }),
+        };
+        match self.store.admit(admission).await {
+            Ok(admitted) => match decided.get() {
+                Some(decision) => Decided { decision: decision.clone(), id, reservation: admitted.reservation },
+                None => self.unrecorded(id, &"the store has decided nothing"),
+            },
+            Err(error) => {
+                error!(server = %self.server, %error, "a call is denied: it cannot be recorded");
+                self.unrecorded(id, &error)
+            }
+        }
+    }
+
+    /// Turns a `tools/call` into a permit, or says why not. `schemas` may ask the upstream for what it does not know.
+    pub(crate) async fn admit(self: Arc<Self>, message: Message, caller: Caller, schemas: Schemas) -> Result<Permit, Denied> {
+        let call = match ToolCall::of(&message) {
+            Ok(call) => call,
+            Err(malformed) => return Err(Denied::Malformed(self.refuse(malformed, &caller).await)),
+        };
+        let snapshot = self.snapshot();
+        let known = if snapshot.policy.needs_schema(&call.name) { schemas.of(&call.name, &message).await } else { None };
+        let facts = Facts {
+            tool: &call.name,
+            arguments: call.arguments,
+            schema: known.as_deref().map_or(Schema::Unknown, |known| Schema::Known(&known.schema)),
+        };
+        let Decided { decision, id, reservation } = self.decide(facts, &snapshot, &caller).await;
+        match decision.outcome {
+            Outcome::Allow => {
+                let draft = Draft {
+                    tool: Some(call.name.to_string()),
+                    rule: decision.rule.as_ref().map(ToString::to_string),
+                    policy: Some(snapshot.policy.revision().to_owned()),
+                    ..self.draft(&id, Phase::Finished, Some("tools/call"), &caller)
+                };
+                let ticket = Ticket::new(self.clone(), draft, reservation);
+                Ok(Permit { text: message.text().clone(), message, ticket: Some(ticket) })
+            }
+            Outcome::Ask | Outcome::Deny => Err(Denied::ByPolicy { decision: Box::new(decision), id }),
+        }
+    }
+
+    /// Turns any other message into a permit. `recorded`: with records, as a call has them.
+    pub(crate) async fn pass(self: Arc<Self>, message: Message, caller: &Caller, recorded: bool) -> Result<Permit, Malformed> {
+        if message.method() == Some("tools/call") {
+            let refused = malformed(&message, mcp::reply::INVALID_REQUEST, "a call of a tool needs an id");
+            return Err(self.refuse(refused, caller).await);
+        }
+        let mut ticket = None;
+        if recorded {
+            let id =
+                store::fresh_id().map_err(|_| malformed(&message, UNAVAILABLE, "refused: no id can be made for its record"))?;
+            let draft = Draft {
+                outcome: Some(Outcome::Allow),
+                reason: Some(Reason::Allowed),
+                policy: Some(self.snapshot().policy.revision().to_owned()),
+                ..self.draft(&id, Phase::Decided, message.method(), caller)
+            };
+            if let Err(error) = self.store.record(draft).await {
+                error!(server = %self.server, %error, "a request is refused: it cannot be recorded");
+                return Err(malformed(&message, UNAVAILABLE, "refused: it cannot be recorded; try again later"));
+            }
+            let draft = self.draft(&id, Phase::Finished, message.method(), caller);
+            ticket = Some(Ticket::new(self.clone(), draft, Reservation::default()));
+        }
+        Ok(Permit { text: message.text().clone(), message, ticket })
+    }
+
+    /// Records what is refused before it was a call, and gives it back for the answer.
+    pub(crate) async fn refuse(&self, malformed: Malformed, caller: &Caller) -> Malformed {
+        let draft = Draft {
+            outcome: Some(Outcome::Deny),
+            reason: Some(refusal_reason(malformed.code)),
+            message: Some(malformed.message.clone()),
+            tool: malformed.tool.clone(),
+            reply: Some(Reply::Refused),
+            ..self.draft(&store::fresh_id().unwrap_or_default(), Phase::Refused, malformed.method.as_deref(), caller)
+        };
+        if let Err(error) = self.store.record(draft).await {
+            // It is refused either way; only the trace of it is lost, and that is said here.
+            error!(server = %self.server, %error, "a refused message could not be recorded");
+        }
+        malformed
+    }
+
+    async fn deny(&self, draft: Draft, decision: Decision) -> Decided {
+        let id = draft.id.clone();
+        if let Err(error) = self.store.record(with_decision(draft, &decision)).await {
+            // It is denied either way; only the trace of it is lost, and that is said here.
+            error!(server = %self.server, %error, "a denial could not be recorded");
+        }
+        Decided { decision, id, reservation: Reservation::default() }
+    }
+
+    fn unrecorded(&self, id: String, cause: &dyn fmt::Display) -> Decided {
+        let message = format!("The call cannot be recorded ({cause}), so it is not made. Try again later.");
+        Decided { decision: Decision::deny(Reason::StoreUnavailable, message), id, reservation: Reservation::default() }
+    }
+
+    fn draft(&self, id: &str, phase: Phase, method: Option<&str>, caller: &Caller) -> Draft {
+        Draft {
+            server: Some(self.server.clone()),
+            method: method.map(str::to_owned),
+            principal: Some(caller.principal.clone()),
+            grant: Some(caller.grant.clone()),
+            session: caller.session.clone(),
+            id: id.to_owned(),
+            phase,
+            ..Draft::default()
+        }
+    }
+}
+
+impl fmt::Debug for Enforcer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Enforcer({})", self.server)
+    }
+}
+
+fn digest(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn approval_of(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Granted { approval, .. } => approval.clone(),
+        Verdict::ApprovalPending { id, .. } | Verdict::ApprovalDenied { id } => Some(id.clone()),
+        Verdict::Exhausted { .. } | Verdict::Duplicate { .. } | Verdict::ApprovalsFull { .. } => None,
+    }
+}
+
+/// What the store's verdict makes of a plan.
+fn resolve(plan: Plan, verdict: &Verdict) -> Decision {
+    match verdict {
+        Verdict::Granted { usages, approval: Some(approval) } => plan.approved(approval).granted(usages),
+        Verdict::Granted { usages, approval: None } => plan.granted(usages),
+        Verdict::Exhausted { index, usage } => plan.exhausted(*index, usage),
+        Verdict::Duplicate { first_id, retry_after_ms } => plan.duplicate(first_id, *retry_after_ms),
+        Verdict::ApprovalPending { id, .. } => plan.approval_pending(id),
+        Verdict::ApprovalDenied { id } => plan.approval_denied(id),
+        Verdict::ApprovalsFull { .. } => plan.too_many_approvals(),
+    }
+}
+
+fn with_decision(draft: Draft, decision: &Decision) -> Draft {
+    let allowed = decision.outcome == Outcome::Allow;
+    Draft {
+        outcome: Some(decision.outcome),
+        reason: Some(decision.reason),
+        rule: decision.rule.as_ref().map(ToString::to_string),
+        message: decision.message.clone(),
+        retry_after_ms: decision.retry_after_ms,
+        shadow: decision.shadow.clone(),
+        reply: (!allowed).then_some(Reply::Refused),
+        ..draft
+    }
+}
+
+fn refusal_reason(code: i64) -> Reason {
+    if code == mcp::reply::METHOD_NOT_FOUND { Reason::MethodRefused } else { Reason::Malformed }
+}
+
+/// "Cannot be recorded" as a JSON-RPC error: outside of the range that JSON-RPC and MCP keep for themselves.
+pub(crate) const UNAVAILABLE: i64 = -31001;
+
+/// Why a call got no permit.
+#[derive(Debug)]
+pub(crate) enum Denied {
+    /// It was no call; to be answered with a JSON-RPC error.
+    Malformed(Malformed),
+    /// The policy, or doubt, denies it or asks for approval.
+    ByPolicy { decision: Box<Decision>, id: String },
+}
+
+/// Proof that a message was judged, charged and recorded; and the message itself.
+///
+/// Only this module makes one, and an upstream takes nothing else.
+pub struct Permit {
+    message: Message,
+    /// The message's text, its ids perhaps exchanged for ours.
+    text: Bytes,
+    ticket: Option<Ticket>,
+}
+
+impl Permit {
+    /// A permit for a question of the gateway's own, which can never be a call.
+    pub(crate) fn own(message: Message) -> Option<Permit> {
+        let allowed = matches!(
+            message.method(),
+            Some("tools/list" | "initialize" | "notifications/initialized" | "notifications/cancelled" | "server/discover")
+        );
+        allowed.then(|| Permit { text: message.text().clone(), message, ticket: None })
+    }
+
+    /// A permit for an answer of the gateway's own to a server's request.
+    pub(crate) fn answer(message: Message) -> Option<Permit> {
+        message.method().is_none().then(|| Permit { text: message.text().clone(), message, ticket: None })
+    }
+
+    /// The message that was judged.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// What is sent: the judged text.
+    pub(crate) fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    /// Exchanges the id of a request, and its progress token where it has one, for a number of ours.
+    pub(crate) fn renumbered(mut self, number: u64) -> Permit {
+        let number = Id::from(number);
+        // Two edits of one text, by spans of the judged text.
+        let mut edit = self.message.edit();
+        if let Some(id) = self.message.document().root().get("id") {
+            edit = edit.replace(id.span(), number.text().to_owned());
+        }
+        if let Some(token) = self.message.progress_token() {
+            edit = edit.replace(token.span(), number.text().to_owned());
+        }
+        self.text = edit.finish();
+        self
+    }
+
+    pub(crate) fn into_ticket(self) -> Option<Ticket> {
+        self.ticket
+    }
+}
+
+/// The open end of a recorded call: says how it ended, exactly once. Dropped, it says that nobody knows.
+pub(crate) struct Ticket {
+    enforcer: Arc<Enforcer>,
+    open: Option<(Draft, Reservation)>,
+    started: Instant,
+}
+
+impl Ticket {
+    fn new(enforcer: Arc<Enforcer>, draft: Draft, reservation: Reservation) -> Ticket {
+        Ticket { enforcer, open: Some((draft, reservation)), started: Instant::now() }
+    }
+
+    /// Records how the call ended. Only what was never sent is refunded: unknown means spent, and an upstream must not be
+    /// able to refund itself by answering with an error.
+    pub async fn finish(mut self, reply: Reply, message: Option<String>) {
+        if let Some((draft, reservation)) = self.take(reply, message)
+            && let Err(error) = self.enforcer.store.settle(reservation, draft, reply == Reply::Refused).await
+        {
+            error!(server = %self.enforcer.server, %error, "how a call ended could not be recorded");
+        }
+    }
+
+    fn take(&mut self, reply: Reply, message: Option<String>) -> Option<(Draft, Reservation)> {
+        let (draft, reservation) = self.open.take()?;
+        let duration_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
+        Some((Draft { reply: Some(reply), message, duration_ms, ..draft }, reservation))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some((draft, reservation)) = self.take(Reply::Lost, None)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let store = self.enforcer.store.clone();
+            runtime.spawn(async move {
+                if let Err(error) = store.settle(reservation, draft, false).await {
+                    error!(%error, "how a call ended could not be recorded");
+                }
+            });
+        }
+    }
+}

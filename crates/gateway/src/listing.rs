@@ -1,0 +1,163 @@
+//! Asking a server for its tools, as a client would.
+//!
+//! First with the handshake of the legacy era, which nearly every server speaks; a server that refuses it is asked in the
+//! stateless era.
+
+use crate::enforcer::Permit;
+use crate::tools::{Schemas, own_id};
+use crate::upstream::child::ChildLink;
+use crate::upstream::http::HttpLink;
+use crate::upstream::{Inbound, Link, Upstream};
+use mcp::tools::ToolList;
+use mcp::{Id, Message, Revision, Side};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// What a server says of itself and its tools.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// The name it gives itself; not to be trusted.
+    pub server_name: Option<String>,
+    /// The revision that was spoken.
+    pub revision: String,
+    /// Each tool's whole definition, as JSON text, in the order of the list.
+    pub tools: Vec<String>,
+}
+
+impl Listing {
+    /// The definitions as one `tools/list` result.
+    pub fn to_json(&self) -> String {
+        format!(r#"{{"tools":[{}]}}"#, self.tools.join(","))
+    }
+}
+
+/// Why a server's tools could not be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListingError {
+    /// The child cannot be started.
+    #[error("the server cannot be started: {0}")]
+    Start(#[from] std::io::Error),
+    /// It did not answer in time.
+    #[error("the server has not answered within {0:?}; give it longer with --timeout")]
+    Timeout(Duration),
+    /// It ended, or answered with something else.
+    #[error("{0}")]
+    Answer(String),
+}
+
+const MAX_PAGES: usize = 1_000;
+
+/// Lists the tools of `upstream`, all pages, within `timeout`.
+pub async fn list_tools(upstream: &Upstream, timeout: Duration) -> Result<Listing, ListingError> {
+    let (to_us, mut inbound) = mpsc::channel(256);
+    // Nothing is known yet that headers would have to repeat.
+    let schemas = Schemas { tools: Arc::default(), ask: Arc::new(|_| Box::pin(async { None })) };
+    let mut link = match upstream {
+        Upstream::Child(command) => Link::Child(ChildLink::start(command, to_us)?),
+        Upstream::Http(target) => Link::Http(HttpLink::start(target.clone(), to_us, schemas)),
+    };
+    let listed = tokio::time::timeout(timeout, list(&mut link, &mut inbound)).await;
+    match link {
+        Link::Child(child) => {
+            let _ = child.shut_down(Duration::from_secs(1)).await;
+        }
+        Link::Http(http) => http.shut_down().await,
+    }
+    listed.unwrap_or(Err(ListingError::Timeout(timeout)))
+}
+
+async fn list(link: &mut Link, inbound: &mut mpsc::Receiver<Inbound>) -> Result<Listing, ListingError> {
+    let client = concat!(r#"{"name":"callgate","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+    let latest = Revision::V2025_11_25.as_str();
+    let hello = format!(r#"{{"protocolVersion":"{latest}","capabilities":{{}},"clientInfo":{client}}}"#);
+    let greeting = ask(link, inbound, "initialize", &hello).await?;
+    let (envelope, greeting) = match greeting.result().is_some() {
+        true => {
+            send(link, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned())?;
+            (None, greeting)
+        }
+        false => {
+            let envelope = format!(
+                concat!(
+                    r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"{}","io.modelcontextprotocol/clientCapabilities":{{}},"#,
+                    r#""io.modelcontextprotocol/clientInfo":{}}}"#
+                ),
+                Revision::V2026_07_28.as_str(),
+                client
+            );
+            let greeting = ask(link, inbound, "server/discover", &format!("{{{envelope}}}")).await?;
+            (Some(envelope), greeting)
+        }
+    };
+    let result = greeting.result();
+    let text = |value: Option<json::Value<'_>>| value.and_then(|value| value.as_str()).map(|text| text.into_owned());
+    let server_name = text(result.and_then(|result| {
+        let info = result.get("serverInfo").or_else(|| result.get("_meta")?.get("io.modelcontextprotocol/serverInfo"));
+        info?.get("name")
+    }));
+    let revision = match envelope {
+        Some(_) => Revision::V2026_07_28.as_str().to_owned(),
+        None => text(result.and_then(|result| result.get("protocolVersion"))).unwrap_or_else(|| latest.to_owned()),
+    };
+    let mut tools = Vec::new();
+    let mut cursor: Option<String> = None;
+    for _ in 0..MAX_PAGES {
+        let mut params: Vec<String> = envelope.iter().cloned().collect();
+        params.extend(cursor.take().map(|cursor| format!("\"cursor\":{}", json::quote(&cursor))));
+        let page = ask(link, inbound, "tools/list", &format!("{{{}}}", params.join(","))).await?;
+        let Some(result) = page.result() else {
+            let why = text(page.error().and_then(|error| error.get("message"))).unwrap_or_default();
+            return Err(ListingError::Answer(format!("the server refuses to list its tools: {}", why.escape_debug())));
+        };
+        let list = ToolList::of(result).map_err(|error| ListingError::Answer(error.to_string()))?;
+        tools.extend(list.tools().map(|tool| tool.definition.raw().to_owned()));
+        cursor = text(list.next_cursor());
+        if cursor.is_none() {
+            return Ok(Listing { server_name, revision, tools });
+        }
+    }
+    Err(ListingError::Answer("the server's list of tools does not end".into()))
+}
+
+/// Asks one question and waits for its reply; whatever else the server says meanwhile is passed over, its questions refused.
+async fn ask(
+    link: &mut Link,
+    inbound: &mut mpsc::Receiver<Inbound>,
+    method: &str,
+    params: &str,
+) -> Result<Message, ListingError> {
+    let id = Id::from(own_id().as_str());
+    send(link, format!(r#"{{"jsonrpc":"2.0","id":{},"method":"{method}","params":{params}}}"#, id.text()))?;
+    loop {
+        match inbound.recv().await {
+            Some(Inbound::Message(message)) if message.method().is_none() && message.id() == Some(&id) => return Ok(message),
+            Some(Inbound::Message(message)) if message.method().is_some() && message.id().is_some() => {
+                let answer = mcp::reply::error(message.id(), mcp::reply::METHOD_NOT_FOUND, "not here", None);
+                if let Some(permit) = Message::parse(answer, Side::Client).ok().and_then(Permit::answer) {
+                    link.send(permit);
+                }
+            }
+            Some(Inbound::Message(_)) => {}
+            Some(Inbound::Failed { id: failed, failure }) if failed == id => {
+                // An HTTP server of the stateless era refuses `initialize` with a bare status.
+                let refused = failure.status.is_some_and(|status| (400..500).contains(&status));
+                if method == "initialize" && refused {
+                    let error = mcp::reply::error(Some(&id), mcp::reply::METHOD_NOT_FOUND, &failure.message, None);
+                    return Message::parse(error, Side::Server).map_err(|malformed| ListingError::Answer(malformed.message));
+                }
+                return Err(ListingError::Answer(failure.message));
+            }
+            Some(Inbound::Failed { .. }) => {}
+            Some(Inbound::Closed) | None => {
+                return Err(ListingError::Answer("the server has ended before it listed its tools".into()));
+            }
+        }
+    }
+}
+
+fn send(link: &mut Link, text: String) -> Result<(), ListingError> {
+    let message = Message::parse(text, Side::Client).map_err(|malformed| ListingError::Answer(malformed.message))?;
+    let permit = Permit::own(message).ok_or_else(|| ListingError::Answer("not a question of the gateway's".into()))?;
+    link.send(permit).outcome.map_err(|failure| ListingError::Answer(failure.message))
+}

@@ -1,0 +1,132 @@
+//! Where what is said to a client goes: lines on a stream, one HTTP exchange, or one place in a batch.
+
+use crate::gate::status_of;
+use crate::outbox::Outbox;
+use bytes::Bytes;
+use mcp::{Malformed, Message};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+/// What one HTTP exchange is given.
+#[derive(Debug)]
+pub(crate) enum Down {
+    /// A message before the last.
+    Event(Bytes),
+    /// The answer, and the status under which it goes if nothing went before.
+    Last { body: Bytes, status: u16 },
+    /// There is nothing to answer.
+    Accepted,
+}
+
+/// How many messages may wait for a slow HTTP client before its exchange is given up: others must not wait for it.
+pub(crate) const MAX_WAITING: usize = 1_024;
+
+/// Where an answer goes.
+#[derive(Clone)]
+pub(crate) enum Sink {
+    /// A stdio client: everything goes to its one stream.
+    Lines(Outbox),
+    /// A request over HTTP.
+    Exchange(mpsc::Sender<Down>),
+    /// One item of a batch.
+    Batch(Arc<Batch>),
+}
+
+impl Sink {
+    /// Says something that is not the answer.
+    pub async fn event(&self, message: Bytes) {
+        match self {
+            Sink::Lines(outbox) => line(outbox, &message).await,
+            Sink::Exchange(exchange) => give(exchange, Down::Event(message)),
+            Sink::Batch(batch) => Box::pin(batch.whole.event(message)).await,
+        }
+    }
+
+    /// Gives the answer.
+    pub async fn last(&self, body: Bytes, status: u16) {
+        match self {
+            Sink::Lines(outbox) => line(outbox, &body).await,
+            Sink::Exchange(exchange) => give(exchange, Down::Last { body, status }),
+            Sink::Batch(batch) => Box::pin(batch.answer(Some(body))).await,
+        }
+    }
+
+    /// Says that there will be no answer.
+    pub async fn accepted(&self) {
+        match self {
+            Sink::Lines(_) => {}
+            Sink::Exchange(exchange) => give(exchange, Down::Accepted),
+            Sink::Batch(batch) => Box::pin(batch.answer(None)).await,
+        }
+    }
+
+    /// Says why a message was refused: over HTTP always, elsewhere only if somebody waits for an answer.
+    pub async fn refused(&self, malformed: &Malformed) {
+        let reply = if let Sink::Exchange(_) = self { Some(malformed.error()) } else { malformed.reply() };
+        match reply {
+            Some(reply) => self.last(reply, status_of(malformed)).await,
+            None => self.accepted().await,
+        }
+    }
+
+    /// Whether nobody listens any more.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Sink::Lines(_) => false,
+            Sink::Exchange(exchange) => exchange.is_closed(),
+            Sink::Batch(batch) => batch.whole.is_closed(),
+        }
+    }
+}
+
+fn give(exchange: &mpsc::Sender<Down>, down: Down) {
+    if let Err(mpsc::error::TrySendError::Full(_)) = exchange.try_send(down) {
+        warn!("a client does not read what it is sent; a message to it is dropped");
+    }
+}
+
+async fn line(outbox: &Outbox, message: &Bytes) {
+    let mut line = Message::for_line(message).to_vec();
+    line.push(b'\n');
+    // A client that has closed its input is about to close its output too: that ends the conversation.
+    let _ = outbox.push(Bytes::from(line)).await;
+}
+
+/// A batch of 2025-03-26: its items take their paths alone, its answers go back together.
+pub(crate) struct Batch {
+    whole: Sink,
+    state: Mutex<BatchState>,
+}
+
+struct BatchState {
+    waiting: usize,
+    answers: Vec<Bytes>,
+}
+
+impl Batch {
+    /// Gives the sink for each of `items` items.
+    pub fn of(whole: Sink, items: usize) -> Sink {
+        Sink::Batch(Arc::new(Batch { whole, state: Mutex::new(BatchState { waiting: items, answers: Vec::new() }) }))
+    }
+
+    async fn answer(&self, body: Option<Bytes>) {
+        let finished = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.answers.extend(body);
+            state.waiting = state.waiting.saturating_sub(1);
+            (state.waiting == 0).then(|| std::mem::take(&mut state.answers))
+        };
+        let Some(answers) = finished else { return };
+        if answers.is_empty() {
+            return self.whole.accepted().await;
+        }
+        let mut body = Vec::with_capacity(answers.iter().map(|answer| answer.len() + 1).sum::<usize>() + 1);
+        for (i, answer) in answers.iter().enumerate() {
+            body.push(if i == 0 { b'[' } else { b',' });
+            body.extend_from_slice(answer);
+        }
+        body.push(b']');
+        self.whole.last(Bytes::from(body), 200).await;
+    }
+}

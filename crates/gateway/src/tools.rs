@@ -1,0 +1,174 @@
+//! The tools of an upstream, as its own `tools/list` describes them.
+//!
+//! Learnt from every list that passes by. A rule that needs a schema which has not passed yet makes the gateway ask for one
+//! list of its own, in the era of the connection; calls that need it meanwhile wait for that one list.
+
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use json::Value;
+use mcp::headers::{Mirrored, check_request};
+use mcp::tools::ToolList;
+use mcp::{Malformed, Message, Revision, Side};
+use policy::ToolSchema;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tracing::warn;
+
+/// Sends a question of the gateway's own and waits for its reply.
+pub(crate) type Ask = Arc<dyn Fn(Message) -> BoxFuture<'static, Option<Message>> + Send + Sync>;
+
+/// Servers take up to 30 s to start on a small machine; twice that.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// No server pages today; this many pages is a server that never ends its list.
+const MAX_PAGES: usize = 1_000;
+
+/// What a definition says of a tool's arguments.
+pub(crate) struct ToolFacts {
+    /// What they must look like.
+    pub schema: ToolSchema,
+    /// Which of them headers repeat; or why the definition is invalid over HTTP.
+    pub mirrored: Result<Mirrored, String>,
+}
+
+#[derive(Default)]
+struct Known {
+    tools: HashMap<String, Arc<ToolFacts>>,
+    /// Whether all pages of one list have been seen since it last changed.
+    complete: bool,
+}
+
+/// What is known of an upstream's tools. Shared by all conversations with it.
+#[derive(Default)]
+pub(crate) struct LiveTools {
+    known: Mutex<Known>,
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// The tools of an upstream, and a way to ask for them.
+#[derive(Clone)]
+pub(crate) struct Schemas {
+    pub tools: Arc<LiveTools>,
+    pub ask: Ask,
+}
+
+impl LiveTools {
+    /// Takes in one page.
+    pub fn learn(&self, list: &ToolList<'_>) {
+        let mut known = self.lock();
+        for tool in list.tools() {
+            if let Some(schema) = tool.input_schema {
+                let facts = ToolFacts { schema: ToolSchema::new(schema), mirrored: Mirrored::of(schema) };
+                known.tools.insert(tool.name.to_string(), Arc::new(facts));
+            }
+        }
+    }
+
+    /// Forgets everything: the list has changed.
+    pub fn forget(&self) {
+        *self.lock() = Known::default();
+    }
+
+    /// What is known of a tool.
+    pub fn known(&self, tool: &str) -> Option<Arc<ToolFacts>> {
+        self.lock().tools.get(tool).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Schemas {
+    /// Checks the headers of a POST against its body, and gives the revision they agree on.
+    pub async fn check_headers(&self, headers: &HeaderMap, message: &Message) -> Result<Revision, Malformed> {
+        let called = if message.method() == Some("tools/call") {
+            message.params().and_then(|params| params.get("name")?.as_str())
+        } else {
+            None
+        };
+        let repeats = headers.keys().any(|name| name.as_str().starts_with(mcp::headers::PARAM_PREFIX));
+        let facts = match called {
+            Some(tool) if repeats => self.of(&tool, message).await,
+            Some(tool) => self.tools.known(&tool),
+            None => None,
+        };
+        let mirrored = facts.as_deref().map(|facts| &facts.mirrored);
+        let refused = |code, why: &str| crate::gate::malformed(message, code, why);
+        let revision = check_request(headers, message, mirrored.and_then(|mirrored| mirrored.as_ref().ok()))
+            .map_err(|mismatch| Malformed { data: mismatch.data, ..refused(mismatch.code, &mismatch.message) })?;
+        match mirrored {
+            Some(Err(why)) if revision.mirrors_headers() => {
+                Err(refused(mcp::reply::INVALID_PARAMS, &format!("the tool's definition is invalid over HTTP: {why}")))
+            }
+            _ => Ok(revision),
+        }
+    }
+
+    /// What is known of `tool`; asks the upstream where it is not known yet. `like` is a message of the connection whose era
+    /// the question takes.
+    pub async fn of(&self, tool: &str, like: &Message) -> Option<Arc<ToolFacts>> {
+        let settled = |tools: &LiveTools| {
+            let known = tools.lock();
+            known.tools.get(tool).cloned().map(Some).or(known.complete.then_some(None))
+        };
+        if let Some(answer) = settled(&self.tools) {
+            return answer;
+        }
+        let _one_at_a_time = self.tools.asking.lock().await;
+        if let Some(answer) = settled(&self.tools) {
+            return answer;
+        }
+        if tokio::time::timeout(PATIENCE, self.list(like)).await.is_err() {
+            warn!(tool, "the server has not answered a tools/list of ours");
+        }
+        self.tools.known(tool)
+    }
+
+    async fn list(&self, like: &Message) {
+        let mut cursor = None;
+        for _ in 0..MAX_PAGES {
+            let Some(question) = question(like, cursor.as_deref()) else { return };
+            let Some(reply) = (self.ask)(question).await else { return };
+            let Some(Ok(list)) = reply.result().map(ToolList::of) else {
+                warn!("the server has answered a tools/list of ours with something else");
+                return;
+            };
+            self.tools.learn(&list);
+            cursor = list.next_cursor().and_then(|cursor| cursor.as_str()).map(|cursor| cursor.into_owned());
+            if cursor.is_none() {
+                self.tools.lock().complete = true;
+                return;
+            }
+        }
+        warn!(MAX_PAGES, "the server's tools/list does not end");
+    }
+}
+
+/// A `tools/list` under an id that no client uses. In the modern era it carries the caller's own envelope.
+fn question(like: &Message, cursor: Option<&str>) -> Option<Message> {
+    let mut params = Vec::new();
+    if let Some(cursor) = cursor {
+        params.push(format!("\"cursor\":{}", json::quote(cursor)));
+    }
+    let envelope = like.params().and_then(|params| params.get("_meta")).and_then(Value::members);
+    let envelope: Vec<_> = envelope
+        .into_iter()
+        .flatten()
+        .filter(|member| member.key.starts_with("io.modelcontextprotocol/"))
+        .map(|member| format!("{}:{}", json::quote(&member.key), member.value.raw()))
+        .collect();
+    if !envelope.is_empty() {
+        params.push(format!("\"_meta\":{{{}}}", envelope.join(",")));
+    }
+    let text =
+        format!(r#"{{"jsonrpc":"2.0","id":{},"method":"tools/list","params":{{{}}}}}"#, json::quote(&own_id()), params.join(","));
+    Message::parse(text, Side::Client).ok()
+}
+
+/// An id for a question of the gateway's own, never used twice in a process.
+pub(crate) fn own_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("callgate-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}

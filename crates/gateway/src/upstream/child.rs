@@ -1,0 +1,141 @@
+//! A stdio server: a child process in a process group of its own.
+//!
+//! One message a line in both directions. What is not a message on its standard output is noise: dropped and logged. The
+//! group dies with us: on every way out that lets us act it is asked, then killed; after a kill −9 of ours its input closes.
+
+use crate::outbox::{Outbox, OutboxError};
+use crate::upstream::{Failure, Inbound};
+use bytes::Bytes;
+use mcp::framing::Lines;
+use mcp::{Message, Side};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::collections::BTreeMap;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+/// How a child is started.
+#[derive(Clone, Debug)]
+pub struct ChildCommand {
+    /// The program and its arguments; at least the program.
+    pub words: Vec<String>,
+    /// The whole environment of the child; `None`: ours.
+    pub environment: Option<BTreeMap<String, String>>,
+}
+
+/// A reply may be as long as this; clients' messages have a limit of their own.
+const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a child is given to end by itself after its input has closed, and again after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A running child and the line to it.
+pub(crate) struct ChildLink {
+    outbox: Option<Outbox>,
+    process: Child,
+    group: Option<Pid>,
+}
+
+impl ChildLink {
+    /// Starts the child; what it says arrives in `inbound` in its order, [`Inbound::Closed`] last.
+    pub fn start(command: &ChildCommand, inbound: mpsc::Sender<Inbound>) -> io::Result<ChildLink> {
+        let Some((program, arguments)) = command.words.split_first() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no command to run"));
+        };
+        let mut builder = Command::new(program);
+        builder.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        builder.process_group(0).kill_on_drop(true);
+        if let Some(environment) = &command.environment {
+            builder.env_clear().envs(environment);
+        }
+        let mut process = builder.spawn()?;
+        let group = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let missing = || io::Error::other("the child has no standard streams");
+        let stdin = process.stdin.take().ok_or_else(missing)?;
+        let stdout = process.stdout.take().ok_or_else(missing)?;
+        let (outbox, _writer) = Outbox::start(stdin);
+        tokio::spawn(read(stdout, inbound));
+        Ok(ChildLink { outbox: Some(outbox), process, group })
+    }
+
+    /// Queues one message, as one line.
+    pub fn send(&self, message: &Bytes) -> Result<(), Failure> {
+        let mut line = Message::for_line(message).to_vec();
+        line.push(b'\n');
+        let outbox = self.outbox.as_ref().ok_or_else(|| Failure::unsent("the server has ended"))?;
+        outbox.try_push(Bytes::from(line)).map_err(|error| match error {
+            OutboxError::Closed => Failure::unsent("the server has closed its input"),
+            OutboxError::Full => Failure::unsent("the server does not read its input"),
+        })
+    }
+
+    /// Ends the child and its group: closes its input, waits, asks with SIGTERM, kills. At most about four seconds.
+    pub async fn shut_down(mut self, patience: Duration) -> io::Result<ExitStatus> {
+        self.outbox = None;
+        let status = match tokio::time::timeout(patience, self.process.wait()).await {
+            Ok(status) => status,
+            Err(_) => {
+                self.signal(Signal::TERM);
+                match tokio::time::timeout(GRACE, self.process.wait()).await {
+                    Ok(status) => status,
+                    Err(_) => {
+                        self.signal(Signal::KILL);
+                        self.process.wait().await
+                    }
+                }
+            }
+        };
+        // What the child has left behind in its group goes with it.
+        self.signal(Signal::KILL);
+        status
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            // An empty group is what we want: no error.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+}
+
+impl Drop for ChildLink {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+async fn read(mut stdout: tokio::process::ChildStdout, inbound: mpsc::Sender<Inbound>) {
+    let mut lines = Lines::new(MAX_REPLY_BYTES);
+    let mut buffer = vec![0u8; 64 * 1024];
+    loop {
+        let length = match stdout.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(length) => length,
+        };
+        lines.push(&buffer[..length]);
+        while let Some(line) = lines.next_line() {
+            let message = match line {
+                Ok(line) => match Message::parse(line, Side::Server) {
+                    Ok(message) => message,
+                    Err(malformed) => {
+                        warn!(reason = %malformed.message, "dropped a line of the server's output that is not a message");
+                        continue;
+                    }
+                },
+                Err(too_long) => {
+                    warn!(%too_long, "dropped a line of the server's output");
+                    continue;
+                }
+            };
+            if inbound.send(Inbound::Message(message)).await.is_err() {
+                return;
+            }
+        }
+    }
+    debug!("the server has closed its output");
+    let _ = inbound.send(Inbound::Closed).await;
+}

@@ -1,0 +1,446 @@
+//! A streamable HTTP server.
+//!
+//! One client with one pool for a target. Redirects are never followed: credentials belong to the address they were
+//! configured for. Nothing is decompressed: we ask for plain bodies, and refuse others, because an unread body cannot be
+//! filtered.
+
+use crate::enforcer::Permit;
+use crate::gate::is_modern;
+use crate::tools::Schemas;
+use crate::upstream::{Failure, Inbound};
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use mcp::sse::{Decoder, Event};
+use mcp::{Id, Kind, Message, Revision, Side};
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+use tracing::{debug, warn};
+
+/// A reply may be as long as this, and so may one event of a stream.
+pub(crate) const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
+/// Before a broken stream is asked for again; 2025-11-25 servers may name another time by `retry`.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often a stream that brings nothing is asked for again.
+const MAX_RETRIES: u32 = 10;
+
+/// Where an HTTP upstream is, and what is sent along.
+#[derive(Clone)]
+pub struct HttpTarget(Arc<Target>);
+
+struct Target {
+    uri: Uri,
+    headers: HeaderMap,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// Why a target cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// Not an `http` or `https` URL with a host.
+    #[error("`{0}` is not an http or https URL")]
+    Url(String),
+    /// Not a header.
+    #[error("a header must have the form `Name: value`")]
+    Header,
+    /// The system's certificates cannot be read.
+    #[error("the system's certificates cannot be read: {0}")]
+    Certificates(String),
+}
+
+impl HttpTarget {
+    /// A target at `url`, with headers of the form `Name: value` sent on every request.
+    pub fn new(url: &str, headers: &[String]) -> Result<HttpTarget, TargetError> {
+        let bad = || TargetError::Url(url.to_owned());
+        let uri = Uri::from_str(url).map_err(|_| bad())?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+            return Err(bad());
+        }
+        let mut map = HeaderMap::new();
+        for header in headers {
+            let (name, value) = header.split_once(':').ok_or(TargetError::Header)?;
+            let name = HeaderName::from_str(name.trim()).map_err(|_| TargetError::Header)?;
+            let mut value = HeaderValue::from_str(value.trim()).map_err(|_| TargetError::Header)?;
+            value.set_sensitive(true);
+            map.append(name, value);
+        }
+        let https = uri.scheme_str() == Some("https");
+        Ok(HttpTarget(Arc::new(Target { client: client(https)?, uri, headers: map })))
+    }
+
+    /// Sends one request. `headers` come before the configured ones, which win.
+    ///
+    /// # Errors
+    /// A failure that says whether the request may have arrived.
+    pub(crate) async fn send(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Response<Incoming>, Failure> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.0.uri.clone();
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        for name in self.0.headers.keys() {
+            request.headers_mut().remove(name);
+        }
+        for (name, value) in &self.0.headers {
+            request.headers_mut().append(name, value.clone());
+        }
+        let response = self.0.client.request(request).await.map_err(|error| {
+            debug!(%error, "an upstream request failed");
+            if error.is_connect() {
+                Failure::unsent("the server cannot be reached")
+            } else {
+                Failure::lost("the connection to the server broke before it answered")
+            }
+        })?;
+        if response.status().is_redirection() {
+            return Err(Failure {
+                status: Some(502),
+                ..Failure::lost("the server answered with a redirect, which is not followed")
+            });
+        }
+        let encoding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+            return Err(Failure {
+                status: Some(502),
+                ..Failure::lost("the server answered in an encoding that was not asked for")
+            });
+        }
+        Ok(response)
+    }
+}
+
+impl fmt::Debug for HttpTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither the query nor the headers: both may hold secrets.
+        write!(f, "HttpTarget({}{})", self.0.uri.host().unwrap_or_default(), self.0.uri.path())
+    }
+}
+
+fn client(https: bool) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, TargetError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    if https {
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let why = found.errors.first().map_or("none are installed".to_owned(), ToString::to_string);
+            return Err(TargetError::Certificates(why));
+        }
+    }
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TargetError::Certificates(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(Duration::from_secs(10)));
+    let connector =
+        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+    Ok(Client::builder(TokioExecutor::new()).build(connector))
+}
+
+/// What kind of body a response has.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum BodyKind {
+    Json,
+    Events,
+    Other,
+}
+
+/// Reads the kind off the content type.
+pub(crate) fn body_kind(headers: &HeaderMap) -> BodyKind {
+    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "application/json" => BodyKind::Json,
+        "text/event-stream" => BodyKind::Events,
+        _ => BodyKind::Other,
+    }
+}
+
+/// Reads a whole body, up to the limit for replies.
+pub(crate) async fn whole(body: Incoming) -> Result<Bytes, Failure> {
+    let collected = Limited::new(body, MAX_REPLY_BYTES).collect().await;
+    collected.map(|body| body.to_bytes()).map_err(|_| Failure::lost("the server's answer is too long or was cut off"))
+}
+
+/// The events of a body, in order.
+pub(crate) struct Events {
+    body: Incoming,
+    decoder: Decoder,
+}
+
+impl Events {
+    pub fn of(body: Incoming) -> Events {
+        Events { body, decoder: Decoder::new(MAX_REPLY_BYTES) }
+    }
+
+    /// The next event; `None` when the stream has ended, broke, or holds an event that is too long.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.decoder.next_event() {
+                Some(Ok(event)) => return Some(event),
+                Some(Err(error)) => {
+                    warn!(%error, "dropped the rest of an event stream");
+                    return None;
+                }
+                None => {}
+            }
+            if let Ok(data) = self.body.frame().await?.ok()?.into_data() {
+                self.decoder.push(&data);
+            }
+        }
+    }
+}
+
+/// What a session with an HTTP upstream has agreed on.
+#[derive(Clone, Debug, Default)]
+struct Agreed {
+    session: Option<HeaderValue>,
+    revision: Option<Revision>,
+}
+
+/// The client's side of a conversation over HTTP: each message is a request of its own.
+pub(crate) struct HttpLink {
+    line: Arc<Line>,
+    open: HashMap<Id, AbortHandle>,
+}
+
+struct Line {
+    target: HttpTarget,
+    inbound: mpsc::Sender<Inbound>,
+    schemas: Schemas,
+    agreed: Mutex<Agreed>,
+    closed: Notify,
+}
+
+impl HttpLink {
+    /// A line to `target`; what comes back arrives in `inbound`. `schemas` says which arguments headers must repeat.
+    pub fn start(target: HttpTarget, inbound: mpsc::Sender<Inbound>, schemas: Schemas) -> HttpLink {
+        let line = Line { target, inbound, schemas, agreed: Mutex::default(), closed: Notify::new() };
+        HttpLink { line: Arc::new(line), open: HashMap::new() }
+    }
+
+    /// Starts the exchange for a permitted message. Failures arrive as [`Inbound::Failed`].
+    pub fn send(&mut self, permit: &Permit) -> Result<(), Failure> {
+        self.open.retain(|_, exchange| !exchange.is_finished());
+        let line = self.line.clone();
+        let message = permit.message().clone();
+        let body = permit.text().clone();
+        let id = (message.kind() == Kind::Request).then(|| message.id().cloned()).flatten();
+        let exchange = tokio::spawn(async move { line.exchange(&message, body).await });
+        if let Some(id) = id {
+            self.open.insert(id, exchange.abort_handle());
+        }
+        Ok(())
+    }
+
+    /// Closes the exchange of a request. In the stateless era that is the cancellation.
+    pub fn abandon(&mut self, id: &Id) {
+        if let Some(exchange) = self.open.remove(id) {
+            exchange.abort();
+        }
+    }
+
+    /// Ends the session, where there is one.
+    pub async fn shut_down(self) {
+        for exchange in self.open.values() {
+            exchange.abort();
+        }
+        self.line.closed.notify_waiters();
+        let headers = self.line.headers(None).await;
+        if self.line.agreed().session.is_some() {
+            let goodbye = self.line.target.send(Method::DELETE, headers, Bytes::new());
+            // A server may refuse (405), or not answer: the session is over for us either way.
+            let _ = tokio::time::timeout(Duration::from_secs(2), goodbye).await;
+        }
+    }
+}
+
+impl Line {
+    fn agreed(&self) -> Agreed {
+        self.agreed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn headers(&self, message: Option<&Message>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let agreed = self.agreed();
+        if let Some(message) = message.filter(|message| is_modern(message)) {
+            let called = message
+                .params()
+                .filter(|_| message.method() == Some("tools/call"))
+                .and_then(|params| params.get("name")?.as_str());
+            let facts = match called {
+                Some(tool) => self.schemas.of(&tool, message).await,
+                None => None,
+            };
+            let mirrored = facts.as_deref().and_then(|facts| facts.mirrored.as_ref().ok());
+            let revision =
+                message.protocol_version().and_then(|version| Revision::parse(&version)).unwrap_or(Revision::V2026_07_28);
+            headers.extend(mcp::headers::for_request(message, revision, mirrored));
+            return headers;
+        }
+        if let Some(session) = agreed.session {
+            headers.insert(mcp::headers::SESSION_ID, session);
+        }
+        if let Some(revision) = agreed.revision.filter(|revision| revision.has_version_header()) {
+            headers.insert(mcp::headers::PROTOCOL_VERSION, HeaderValue::from_static(revision.as_str()));
+        }
+        headers
+    }
+
+    async fn exchange(self: Arc<Line>, message: &Message, body: Bytes) {
+        let id = (message.kind() == Kind::Request).then(|| message.id().cloned()).flatten();
+        let result = self.clone().try_exchange(message, body, id.as_ref()).await;
+        if let (Err(failure), Some(id)) = (result, id) {
+            let _ = self.inbound.send(Inbound::Failed { id, failure }).await;
+        }
+    }
+
+    async fn try_exchange(self: Arc<Line>, message: &Message, body: Bytes, id: Option<&Id>) -> Result<(), Failure> {
+        let response = self.target.send(Method::POST, self.headers(Some(message)).await, body).await?;
+        let status = response.status();
+        if message.method() == Some("initialize") && status.is_success() {
+            let session = response.headers().get("mcp-session-id").cloned();
+            *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) = Agreed { session, revision: None };
+        }
+        let unanswered = |status: StatusCode| Failure {
+            status: Some(status.as_u16()),
+            ..Failure::lost(format!("the server answered HTTP {} without a message", status.as_u16()))
+        };
+        match body_kind(response.headers()) {
+            BodyKind::Events if status.is_success() => self.clone().follow(response.into_body(), id).await?,
+            BodyKind::Json => {
+                let text = whole(response.into_body()).await?;
+                // Error bodies of HTTP servers need not carry the request's id.
+                match Message::parse(text, Side::Server) {
+                    Ok(reply) if id.is_none() || reply.id() == id => self.deliver(reply).await,
+                    Ok(reply) if reply.error().is_some() && reply.id().is_none() => {
+                        let error = reply.error().map(|error| error.raw().to_owned()).unwrap_or_default();
+                        let Some(id) = id else { return Ok(()) };
+                        let text = format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, id.text());
+                        match Message::parse(text, Side::Server) {
+                            Ok(reply) => self.deliver(reply).await,
+                            Err(_) => return Err(unanswered(status)),
+                        }
+                    }
+                    _ => return Err(unanswered(status)),
+                }
+            }
+            _ if id.is_some() || !status.is_success() => return Err(unanswered(status)),
+            _ => {}
+        }
+        if message.method() == Some("notifications/initialized") {
+            tokio::spawn(self.listen());
+        }
+        Ok(())
+    }
+
+    /// Reads a stream of events until the reply to `id` has come, asking for the rest where the server closes early.
+    async fn follow(self: Arc<Line>, body: Incoming, id: Option<&Id>) -> Result<(), Failure> {
+        let mut answered = false;
+        let mut last_event = None;
+        let mut retry = RETRY;
+        let mut body = Some(body);
+        for _ in 0..=MAX_RETRIES {
+            if let Some(mut events) = body.take().map(Events::of) {
+                while let Some(event) = events.next().await {
+                    retry = event.retry.map_or(retry, Duration::from_millis);
+                    last_event = event.id.clone().or(last_event);
+                    answered |= self.event(&event, id).await;
+                }
+            }
+            let Some(resume) = last_event.as_deref().filter(|_| !answered && id.is_some()) else { break };
+            tokio::time::sleep(retry).await;
+            let mut headers = self.headers(None).await;
+            headers.remove(CONTENT_TYPE);
+            headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+            if let Ok(value) = HeaderValue::from_str(resume) {
+                headers.insert("last-event-id", value);
+            }
+            let resumed = self.target.send(Method::GET, headers, Bytes::new()).await;
+            body = resumed.ok().filter(|response| body_kind(response.headers()) == BodyKind::Events).map(Response::into_body);
+        }
+        if answered || id.is_none() { Ok(()) } else { Err(Failure::lost("the server's stream ended before it answered")) }
+    }
+
+    /// Takes one event in; true when it was the reply to `id`.
+    async fn event(&self, event: &Event, id: Option<&Id>) -> bool {
+        let Some(text) = event.message() else { return false };
+        match Message::parse(text.clone(), Side::Server) {
+            Ok(message) => {
+                let answered = matches!(message.kind(), Kind::Response { .. }) && message.id() == id;
+                self.deliver(message).await;
+                answered
+            }
+            Err(malformed) => {
+                warn!(reason = %malformed.message, "dropped an event that is not a message");
+                false
+            }
+        }
+    }
+
+    async fn deliver(&self, message: Message) {
+        let version = message.result().and_then(|result| result.get("protocolVersion")).and_then(|version| version.as_str());
+        if let Some(version) = version {
+            let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+            agreed.revision = agreed.revision.or(Revision::parse(&version));
+        }
+        let _ = self.inbound.send(Inbound::Message(message)).await;
+    }
+
+    /// Listens to what the server says by itself, for as long as it lets us.
+    async fn listen(self: Arc<Line>) {
+        let mut last_event: Option<String> = None;
+        let mut retry = RETRY;
+        let mut failures = 0;
+        while failures < MAX_RETRIES {
+            let mut headers = self.headers(None).await;
+            headers.remove(CONTENT_TYPE);
+            headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+            if let Some(value) = last_event.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
+                headers.insert("last-event-id", value);
+            }
+            let answered = tokio::select! {
+                answered = self.target.send(Method::GET, headers, Bytes::new()) => answered,
+                () = self.closed.notified() => return,
+                () = self.inbound.closed() => return,
+            };
+            match answered {
+                Ok(response) if response.status().is_success() && body_kind(response.headers()) == BodyKind::Events => {
+                    failures = 0;
+                    let mut events = Events::of(response.into_body());
+                    loop {
+                        let event = tokio::select! {
+                            event = events.next() => event,
+                            () = self.closed.notified() => return,
+                            () = self.inbound.closed() => return,
+                        };
+                        let Some(event) = event else { break };
+                        retry = event.retry.map_or(retry, Duration::from_millis);
+                        last_event = event.id.clone().or(last_event);
+                        self.event(&event, None).await;
+                    }
+                }
+                // 405: the server has nothing to say by itself; 404: the session is over.
+                Ok(response) if response.status().is_client_error() => return,
+                _ => failures += 1,
+            }
+            tokio::time::sleep(retry).await;
+        }
+    }
+}

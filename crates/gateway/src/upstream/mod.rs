@@ -1,0 +1,87 @@
+//! Upstreams: the servers that are called.
+//!
+//! A [`Link`] is one line to one upstream. Whatever goes out over it is in a [`Permit`]: there is no other way to send.
+
+pub(crate) mod child;
+pub(crate) mod http;
+
+use crate::enforcer::{Permit, Ticket};
+use mcp::{Id, Message};
+
+pub use child::ChildCommand;
+pub use http::{HttpTarget, TargetError};
+
+/// Which server stands behind the gateway.
+#[derive(Clone, Debug)]
+pub enum Upstream {
+    /// A child process that speaks over its standard streams.
+    Child(ChildCommand),
+    /// A streamable HTTP endpoint.
+    Http(HttpTarget),
+}
+
+/// What comes from an upstream, in the order in which it came.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    /// A message.
+    Message(Message),
+    /// A request of this id will get no reply.
+    Failed { id: Id, failure: Failure },
+    /// Nothing more will come.
+    Closed,
+}
+
+/// Why a request got no reply from its upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// For the client: one sentence without secrets.
+    pub message: String,
+    /// Whether the upstream may have seen the request.
+    pub may_have_run: bool,
+    /// What an HTTP upstream answered instead of a message.
+    pub status: Option<u16>,
+}
+
+impl Failure {
+    /// Nothing has left us.
+    pub fn unsent(message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), may_have_run: false, status: None }
+    }
+
+    /// It has left us, or may have.
+    pub fn lost(message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), may_have_run: true, status: None }
+    }
+}
+
+/// One line to one upstream.
+pub(crate) enum Link {
+    Child(child::ChildLink),
+    Http(http::HttpLink),
+}
+
+/// What became of a permit that was handed to a link.
+pub(crate) struct Sent {
+    /// To be finished when the reply is there, or right away where there was a failure.
+    pub ticket: Option<Ticket>,
+    pub outcome: Result<(), Failure>,
+}
+
+impl Link {
+    /// Sends what a permit permits. `text` is the permitted message, perhaps under another id (see [`Permit::text`]).
+    pub fn send(&mut self, permit: Permit) -> Sent {
+        let outcome = match self {
+            Link::Child(child) => child.send(permit.text()),
+            Link::Http(http) => http.send(&permit),
+        };
+        Sent { ticket: permit.into_ticket(), outcome }
+    }
+
+    /// Gives up waiting for the reply to a request, where that can be done without a message.
+    pub fn abandon(&mut self, id: &Id) {
+        match self {
+            Link::Child(_) => {}
+            Link::Http(http) => http.abandon(id),
+        }
+    }
+}
