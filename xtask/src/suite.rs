@@ -36,7 +36,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "fmt",
         says: "the code is formatted",
-        run: |workspace| pass(workspace, cargo().args(["fmt", "--all", "--check"])),
+        run: |workspace| pass(workspace, cargo().args(["fmt", "--all", "--check", "--", "--color=never"])),
     },
     Step { name: "layers", says: "crates know only what they may", run: |workspace| layers::check(workspace).map(Done::Holds) },
     Step { name: "clippy", says: "no warnings", run: clippy },
@@ -191,7 +191,17 @@ fn pass(workspace: &Workspace, command: &mut Command) -> Result<Done, String> {
     }
     let status = child.wait().map_err(|error| format!("`{program}` cannot be waited for: {error}"))?;
     let closing = closing.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |line| line.clone());
-    if status.success() { Ok(Done::Holds(closing)) } else { Err(closing) }
+    if status.success() {
+        Ok(Done::Holds(closing))
+    } else {
+        Err(format!("{} ({status}); it closed with: {closing}", said(command)))
+    }
+}
+
+/// A command as one would type it.
+fn said(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 fn relay(
