@@ -90,7 +90,7 @@ pub(crate) enum Check {
     /// The arguments against the tool's own schema.
     Validate(Validate),
     /// The times when the tool may be used.
-    During(crate::window::Schedule),
+    During(crate::schedule::Schedule),
     /// An identical call within this span is a `duplicate-call`.
     Once(jiff::SignedDuration),
 }

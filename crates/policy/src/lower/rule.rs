@@ -6,8 +6,9 @@ use super::{Context, Lowering, RuleDraft};
 use crate::model::{Check, Condition, Mode, Template, Validate};
 use crate::outline::CheckPlace;
 use crate::problem::code;
+use crate::schedule::Schedule;
 use crate::source::{Kind, Node, Span, shown};
-use crate::window::{Schedule, Zone, parse_span};
+use crate::window::{Zone, parse_span};
 use jiff::SignedDuration;
 
 /// What `action:` says.
@@ -311,7 +312,7 @@ pub(super) const ACTIONS: &[(&str, Action)] = &[
 /// What makes a rule do something without conditions.
 const SHORTHANDS: &[&str] = &["rate_limit", "validate", "spend", "spend_limit", "idempotency_window", "time"];
 
-const RULE_KEYS: &[&str] = &[
+pub(super) const RULE_KEYS: &[&str] = &[
     "name",
     "action",
     "conditions",
