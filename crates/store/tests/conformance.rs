@@ -1,11 +1,13 @@
 //! What every backend must do. A further backend is one more line in `backends!`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are test code")]
+
 mod support;
 
 use policy::{Amount, Mode, Outcome, Reason, Scope};
 use store::{
-    Admission, Answer, ApprovalRequest, ApprovalState, Clock, Draft, Filter, Instance, Once, Phase, Reply, StateUrl, Store, StoreError,
-    Verdict,
+    Admission, Answer, ApprovalRequest, ApprovalState, Clock, Draft, Filter, Instance, Once, Phase, Reply, StateUrl, Store,
+    StoreError, Verdict,
 };
 use support::*;
 
@@ -95,7 +97,11 @@ async fn storm(stores: &[Store], calls: usize, make: impl Fn() -> Admission) -> 
 async fn limits_hold_under_concurrency(place: Place) {
     for round in 0..50 {
         let grant = format!("round {round}");
-        assert_eq!(storm(std::slice::from_ref(&place.store), 200, || call(&grant, vec![limit(10, "minute")])).await, 10, "{grant}");
+        assert_eq!(
+            storm(std::slice::from_ref(&place.store), 200, || call(&grant, vec![limit(10, "minute")])).await,
+            10,
+            "{grant}"
+        );
     }
 }
 
@@ -223,7 +229,10 @@ async fn a_clock_set_back_frees_nothing(place: Place) {
             place.store.tidy(None).await.unwrap();
             let verdict = place.store.admit(call(&grant, vec![limit(1, window)])).await.unwrap().verdict;
             let longest = limit(1, window).counter.window.longest_wait();
-            assert!(matches!(verdict, Verdict::Exhausted { usage, .. } if (1..=longest).contains(&usage.retry_after_ms)), "{grant}");
+            assert!(
+                matches!(verdict, Verdict::Exhausted { usage, .. } if (1..=longest).contains(&usage.retry_after_ms)),
+                "{grant}"
+            );
             place.clock.advance(back);
         }
     }
@@ -455,7 +464,8 @@ async fn every_verdict_is_on_record(place: Place) {
         assert_eq!(member(&row.line(), "prev"), before.hash);
         assert_eq!(member(&row.line(), "at"), "2026-01-15T10:30:00.000Z");
     }
-    let members = ["seq", "id", "at", "phase", "server", "method", "tool", "principal", "grant", "outcome", "reason", "rule", "policy"];
+    let members =
+        ["seq", "id", "at", "phase", "server", "method", "tool", "principal", "grant", "outcome", "reason", "rule", "policy"];
     for key in members.iter().chain(&["reply", "hash", "prev"]) {
         member(&rows[3].line(), key);
     }
@@ -522,7 +532,10 @@ async fn status_counts_calls_and_instances(place: Place) {
         assert!(!passes(&store, call("g", vec![limit(1, "day")])).await);
     }
     pending(&store, asking("a")).await;
-    store.record(Draft { id: "f".into(), phase: Phase::Finished, server: Some("omics".into()), ..Draft::default() }).await.unwrap();
+    store
+        .record(Draft { id: "f".into(), phase: Phase::Finished, server: Some("omics".into()), ..Draft::default() })
+        .await
+        .unwrap();
     let status = store.reader().unwrap().status(None).unwrap();
     let [omics] = &status.servers[..] else { panic!("{status:?}") };
     assert_eq!((omics.calls, omics.allowed, omics.denied, omics.asked), (5, 1, 3, 1));

@@ -1,5 +1,5 @@
 //! What the tests of the store share: a directory that goes away, and calls in few words.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part; and this is test code")]
 
 use policy::{Amount, Bound, Charge, Counter, Mode, Outcome, Reason, Scope, Window};
 use std::path::{Path, PathBuf};
