@@ -330,7 +330,7 @@ def is_tools_call(method):
     if not isinstance(method, str):
         return False
     text = re.sub(r"/+", "/", unicodedata.normalize("NFKC", trimmed(method)).casefold())
-    return text in ("tools/call", "tools.call", "tools_call", "rpc.tools/call")
+    return text in ("tools/call", "rpc.tools/call")
 
 
 def arguments_of(value, reader):
