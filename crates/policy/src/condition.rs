@@ -13,7 +13,19 @@ use std::cmp::Ordering;
 
 /// Why something cannot be judged, as a sentence about the argument: `` `args.amount` must be a number ``.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CannotJudge(pub String);
+pub(crate) enum CannotJudge {
+    /// A value of the wrong type.
+    Value(String),
+    /// What should be an amount is none.
+    Amount(String),
+}
+
+impl CannotJudge {
+    pub(crate) fn problem(&self) -> &str {
+        let (CannotJudge::Value(problem) | CannotJudge::Amount(problem)) = self;
+        problem
+    }
+}
 
 /// One thing that a path leads to.
 enum Item<'d> {
@@ -27,8 +39,9 @@ impl Condition {
     /// Whether the condition holds for these arguments.
     pub(crate) fn holds(&self, arguments: Option<Value<'_>>) -> Result<bool, CannotJudge> {
         let items = find(&self.path, arguments)?;
-        let each =
-            |item: &Item<'_>| self.operator.holds(item).map_err(|must| CannotJudge(format!("`{}` {must}", self.path.text)));
+        let each = |item: &Item<'_>| {
+            self.operator.holds(item).map_err(|must| CannotJudge::Value(format!("`{}` {must}", self.path.text)))
+        };
         match self.quantifier {
             // Every item is judged even when the answer is known: one that cannot be judged is an error wherever it stands.
             // Of no items, none holds: `each` on an empty array is a no, because nothing that the rule wants to see is there.
@@ -77,7 +90,8 @@ impl Condition {
             Quantifier::Each if many => format!("every `{path}`"),
             Quantifier::Each => format!("`{path}`"),
             Quantifier::Any => format!("at least one `{path}`"),
-            Quantifier::Sum => format!("the sum of `{path}`"),
+            Quantifier::Sum if many => format!("the sum of `{path}`"),
+            Quantifier::Sum => format!("`{path}`"),
         }
     }
 
@@ -104,7 +118,7 @@ impl AmountFrom {
 }
 
 fn sum(path: &Path, items: &[Item<'_>]) -> Result<Amount, CannotJudge> {
-    let bad = || CannotJudge(format!("`{}` must be a number of 0 or more with at most six decimals", path.text));
+    let bad = || CannotJudge::Amount(format!("`{}` must be a number of 0 or more with at most six decimals", path.text));
     items.iter().try_fold(Amount::ZERO, |sum, item| {
         let number = match item {
             Item::Missing => None,
@@ -125,7 +139,7 @@ fn find<'d>(path: &Path, arguments: Option<Value<'d>>) -> Result<Vec<Item<'d>>, 
         for item in items {
             match item {
                 Item::Value(value) if !value.is_null() => step(value, segment, last, &mut next)
-                    .map_err(|must| CannotJudge(format!("`{}` {must}", prefix(path, depth))))?,
+                    .map_err(|must| CannotJudge::Value(format!("`{}` {must}", prefix(path, depth))))?,
                 // A length has no members, and comes last; what is missing has none either.
                 Item::Value(_) | Item::Missing | Item::Number(_) => next.push(Item::Missing),
             }
@@ -496,7 +510,7 @@ mod tests {
         let [at, word, operand] = rest.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{condition}") };
         let condition = Condition { path: path(at), quantifier, operator: operator(word, operand) };
         let document = Document::parse(arguments.to_owned(), Strictness::Request).unwrap();
-        condition.holds(Some(document.root())).map_err(|error| error.0)
+        condition.holds(Some(document.root())).map_err(|error| error.problem().to_owned())
     }
 
     #[track_caller]
@@ -644,7 +658,10 @@ mod tests {
     fn amounts_are_unsigned_with_six_decimals() {
         let of = |at: &str, arguments: &str| {
             let document = Document::parse(arguments.to_owned(), Strictness::Request).unwrap();
-            AmountFrom::Path(path(at)).of(Some(document.root())).map(|amount| amount.to_string()).map_err(|error| error.0)
+            AmountFrom::Path(path(at))
+                .of(Some(document.root()))
+                .map(|amount| amount.to_string())
+                .map_err(|error| error.problem().to_owned())
         };
         let bad = "`args.amount` must be a number of 0 or more with at most six decimals";
         for arguments in [

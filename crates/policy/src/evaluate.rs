@@ -183,6 +183,11 @@ impl Objection {
     fn new(reason: Reason, message: impl Into<String>) -> Objection {
         Objection { reason, message: message.into(), retry_after_ms: None }
     }
+
+    /// In words of its own: a rule's "limit exceeded" would send the model looking in the wrong place.
+    fn bad_amount(problem: &str) -> Objection {
+        Objection::new(Reason::BadAmount, sentence(problem))
+    }
 }
 
 struct Judging<'c> {
@@ -302,20 +307,22 @@ impl Judging<'_> {
         let (result, detail) = match &judged {
             Ok(true) => (results.0, Cow::Borrowed("")),
             Ok(false) => (results.1, Cow::Borrowed("")),
-            Err(CannotJudge(problem)) => (StepResult::Error, Cow::Owned(problem.clone())),
+            Err(error) => (StepResult::Error, Cow::Owned(error.problem().to_owned())),
         };
         self.step(&rule.reference, condition.text(), result, detail);
-        judged.map_err(|CannotJudge(problem)| Objection::new(Reason::RuleError, said(rule).unwrap_or_else(|| sentence(&problem))))
+        judged.map_err(|error| match error {
+            CannotJudge::Value(problem) => Objection::new(Reason::RuleError, said(rule).unwrap_or_else(|| sentence(&problem))),
+            CannotJudge::Amount(problem) => Objection::bad_amount(&problem),
+        })
     }
 
     fn limit(&mut self, limit: &Limit, rule: &Rule, mode: Mode) -> Result<(), Objection> {
         let amount = match self.amount(limit) {
             Ok(amount) => amount,
-            Err(CannotJudge(problem)) => {
+            Err(error) => {
                 let check = format!("amount for {}", limit.counter.name);
-                self.step(&rule.reference, check, StepResult::Error, problem.clone());
-                // Never the rule's own message: "limit exceeded" would send the model looking in the wrong place.
-                return Err(Objection::new(Reason::BadAmount, sentence(&problem)));
+                self.step(&rule.reference, check, StepResult::Error, error.problem().to_owned());
+                return Err(Objection::bad_amount(error.problem()));
             }
         };
         self.charge(limit.counter.clone(), amount, Bound::AtMost(limit.max), limit.counts_calls(), rule, mode);
@@ -330,7 +337,10 @@ impl Judging<'_> {
         let unit = u128::from(Amount::ONE.micros());
         let exact = (product % unit == 0).then(|| u64::try_from(product / unit).ok()).flatten();
         exact.and_then(Amount::from_micros).ok_or_else(|| {
-            CannotJudge(format!("the amount for `{}` must have at most six decimals and be below 9 trillion", limit.counter.name))
+            CannotJudge::Amount(format!(
+                "the amount for `{}` must have at most six decimals and be below 9 trillion",
+                limit.counter.name
+            ))
         })
     }
 

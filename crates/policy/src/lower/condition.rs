@@ -54,7 +54,10 @@ impl Lowering<'_> {
         let quantifier = fields.get("quantifier").map(|node| self.word(node, "`quantifier`", QUANTIFIERS));
         let (Some(Subject::Argument(argument)), Some(path)) = (subject, path) else { return None };
         let operator = operator?;
-        let quantifier = quantifier.unwrap_or(Some(Quantifier::Each))?;
+        // Where conditions say what is refused or asked about, one bad element is enough: else it could hide among good ones.
+        let many = argument.segments.contains(&Segment::All);
+        let default = if many && matches!(counters, Counters::Refused { .. }) { Quantifier::Any } else { Quantifier::Each };
+        let quantifier = quantifier.unwrap_or(Some(default))?;
         self.quantified(&argument, quantifier, &operator, &fields)?;
         let value = fields.get("value").map_or(path.at.clone(), |value| value.at.clone());
         let place = ConditionPlace { path: path.at.clone(), value };

@@ -464,7 +464,8 @@ impl Lowering<'_> {
 /// `per_call`: the amount is between 0 and the bound; a missing one holds for neither, and so denies.
 fn per_call(path: &(Path, Option<Span>), max: Amount, at: &Span) -> (Check, CheckPlace) {
     let (path, amount_at) = path;
-    let quantifier = if path.segments.contains(&Segment::All) { Quantifier::Sum } else { Quantifier::Each };
+    // A sum even of one: its parts are amounts, and one that is not (negative, too precise) is a bad amount.
+    let quantifier = Quantifier::Sum;
     let max = Decimal::parse(&max.to_string()).unwrap_or_else(|| Decimal::from(0));
     let operators = [Operator::GreaterOrEqual(Decimal::from(0)), Operator::LessOrEqual(max)];
     let conditions = operators.map(|operator| Condition { path: path.clone(), quantifier, operator });
