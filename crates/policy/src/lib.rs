@@ -1,6 +1,7 @@
 //! Policies: read in every dialect, checked, compiled, and evaluated by one pure function.
 
 mod amount;
+mod check;
 mod condition;
 mod decision;
 mod evaluate;
@@ -11,17 +12,22 @@ mod model;
 mod outline;
 mod problem;
 mod schedule;
+mod schema;
 mod source;
+mod tools;
 mod validate;
 mod window;
 
 pub use amount::Amount;
+pub use check::check_tools;
 pub use decision::{ApprovalTerms, Charge, Decision, Once, Outcome, Plan, Reason, Shadow, Step, StepResult, Usage};
 pub use evaluate::{Call, Schema};
 pub use load::{Loaded, load};
 pub use model::{Bound, Counter, Mode, Policy, Posture, Scope};
 pub use problem::{Problem, Severity};
 pub use schedule::Schedule;
+pub use schema::json_schema;
 pub use source::Source;
+pub use tools::{Tool, Tools};
 pub use validate::ToolSchema;
 pub use window::{Align, CalendarUnit, Window, Zone, parse_span};

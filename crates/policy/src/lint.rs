@@ -116,13 +116,22 @@ impl<'p> Linter<'p> {
                 }
             }
         }
+        let globs: Vec<_> = hidden.clone().filter(|(pattern, _)| matches!(pattern, Pattern::Glob(_))).collect();
+        let exact = hidden.filter_map(|(pattern, at)| match pattern {
+            Pattern::Exact(name) => Some((name.as_str(), at)),
+            Pattern::Glob(_) | Pattern::Any => None,
+        });
+        let seen_hidden: HashMap<&str, &Span> = exact.collect();
         for (pattern, at) in entries {
-            let covered = hidden.clone().find(|(hidden, _)| match (hidden, pattern) {
-                (Pattern::Any, _) => false, // said for the whole file
-                (hidden, Pattern::Exact(name)) => hidden.precision(name).is_some(),
-                (hidden, pattern) => *hidden == pattern,
-            });
-            if let Some((_, hide)) = covered {
+            let covered = match pattern {
+                Pattern::Any => None, // `hide: ["*"]` is said for the whole file
+                Pattern::Exact(name) => seen_hidden
+                    .get(name.as_str())
+                    .copied()
+                    .or_else(|| globs.iter().find(|(glob, _)| glob.precision(name).is_some()).map(|(_, at)| *at)),
+                Pattern::Glob(_) => globs.iter().find(|(glob, _)| *glob == pattern).map(|(_, at)| *at),
+            };
+            if let Some(hide) = covered {
                 let hide = hide.clone();
                 let problem = self.warn(code::HIDDEN_ENTRY, at, "these rules never apply: the tool is hidden");
                 problem.also.push((hide, "hidden here".into()));

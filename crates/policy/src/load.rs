@@ -2,7 +2,7 @@
 
 use crate::model::Policy;
 use crate::outline::Outline;
-use crate::problem::{Problem, Severity, code};
+use crate::problem::{Problem, Severity, code, finish};
 use crate::source::{Kind, Source, read};
 use crate::{lint, lower};
 
@@ -60,7 +60,7 @@ pub fn load(source: &Source) -> Loaded {
         }
         _ => {}
     }
-    problems.sort_by_key(|problem| (problem.at.start, problem.at.end));
+    finish(source, &mut problems);
     let policy = if has_error(&problems) { None } else { draft.take() };
     Loaded { policy, problems, outline, draft }
 }

@@ -45,17 +45,23 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn new(source: &Source, severity: Severity, code: &'static str, at: Span, message: impl Into<String>) -> Problem {
-        let at = fit(source, &at);
-        let ((line, column), (end_line, end_column)) = (source.place(at.start), source.place(at.end));
         let (message, file) = (message.into(), source.name.clone());
-        let (label, help, also) = (None, None, Vec::new());
-        Problem { severity, code, message, file, line, column, end_line, end_column, label, help, at, also, secret: false }
-    }
-
-    /// Says what was expected.
-    pub(crate) fn label(mut self, label: impl Into<String>) -> Problem {
-        self.label = Some(label.into());
-        self
+        // Lines and columns are filled in by `finish`, for all problems at once.
+        Problem {
+            severity,
+            code,
+            message,
+            file,
+            line: 1,
+            column: 1,
+            end_line: 1,
+            end_column: 1,
+            label: None,
+            help: None,
+            at: fit(source, &at),
+            also: Vec::new(),
+            secret: false,
+        }
     }
 
     /// Says how to mend it.
@@ -64,19 +70,9 @@ impl Problem {
         self
     }
 
-    pub(crate) fn maybe_help(mut self, help: Option<String>) -> Problem {
-        self.help = help.or(self.help);
-        self
-    }
-
     /// Points at a second place.
     pub(crate) fn also(mut self, at: Span, label: impl Into<String>) -> Problem {
         self.also.push((at, label.into()));
-        self
-    }
-
-    pub(crate) fn secret(mut self) -> Problem {
-        self.secret = true;
         self
     }
 
@@ -137,6 +133,50 @@ impl Problem {
     }
 }
 
+/// Puts problems in the order of the file, and says in which lines and columns they are. Of a file with very many, the first
+/// are kept.
+pub(crate) fn finish(source: &Source, problems: &mut Vec<Problem>) {
+    problems.sort_by_key(|problem| (problem.at.start, problem.at.end));
+    if problems.len() > MOST {
+        // An error must stay an error: warnings go first.
+        problems.sort_by_key(|problem| problem.severity == Severity::Warning);
+        let more = problems.len() - MOST;
+        problems.truncate(MOST);
+        problems.sort_by_key(|problem| (problem.at.start, problem.at.end));
+        if let Some(last) = problems.last_mut() {
+            last.help = Some(format!("and {more} more problems in this file"));
+        }
+    }
+    let lines = Lines::of(&source.text);
+    for problem in problems {
+        (problem.line, problem.column) = lines.place(&source.text, problem.at.start);
+        (problem.end_line, problem.end_column) = lines.place(&source.text, problem.at.end);
+    }
+}
+
+/// Where the lines of a text begin.
+struct Lines {
+    starts: Vec<usize>,
+}
+
+impl Lines {
+    fn of(text: &[u8]) -> Lines {
+        let breaks = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        Lines { starts: std::iter::once(0).chain(breaks).collect() }
+    }
+
+    /// Line and column (in characters) of a byte, both from 1.
+    fn place(&self, text: &[u8], offset: usize) -> (u32, u32) {
+        let line = self.starts.partition_point(|start| *start <= offset).max(1);
+        let column = String::from_utf8_lossy(&text[self.starts[line - 1]..offset]).chars().count() + 1;
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (number(line), number(column))
+    }
+}
+
+/// So many problems of one file are kept: more than anyone mends at once.
+pub(crate) const MOST: usize = 100;
+
 /// Keeps a span within the text, and on its first line where it covers several: underlining a block helps nobody.
 fn fit(source: &Source, at: &Span) -> Span {
     let start = at.start.min(source.text.len());
@@ -165,7 +205,7 @@ impl Shown {
         let end = end.max(start);
         let start = bytes[..start].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let end = bytes[end..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| end + at);
-        let first_line = source.line(start) as usize;
+        let first_line = source.line(start);
         // One byte stays one byte: offsets must not move. Text that is not UTF-8 is shown as far as it is ASCII.
         let shown = &bytes[start..end];
         let text = match std::str::from_utf8(shown) {
@@ -264,4 +304,5 @@ pub(crate) mod code {
     pub const UNKNOWN_ARGUMENT: &str = "P202";
     pub const ARGUMENT_TYPE: &str = "P203";
     pub const UNMATCHED: &str = "P204";
+    pub const OPTIONAL: &str = "P205";
 }

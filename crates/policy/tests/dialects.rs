@@ -147,14 +147,19 @@ tools:
 
 #[test]
 fn later_intercept_forms_load() {
-    rule("name: large-refund\naction: require_approval\nconditions: [{path: args.amount, op: gt, value: 100000}]\napproval_timeout: 30m");
+    rule(
+        "name: large-refund\naction: require_approval\nconditions: [{path: args.amount, op: gt, value: 100000}]\napproval_timeout: 30m",
+    );
     rule("action: require_approval");
     rule("name: image-budget\nspend: {per_call: 0.50, daily: 50.00}");
     rule("spend_limit: $500/day");
     rule("spend_limit: 500/month\nincrement_from: args.cost");
     rule("spend: {daily: \"€50\"}\nincrement_from: args.items[*].cost");
     rule("idempotency_window: 5m");
-    let loaded = loads("p.yaml", "version: \"1\"\ndefault: deny\ntools: {t: {}}\napprovals: {webhook: {url: \"https://h.example\", secret: hunter2}}\n");
+    let loaded = loads(
+        "p.yaml",
+        "version: \"1\"\ndefault: deny\ntools: {t: {}}\napprovals: {webhook: {url: \"https://h.example\", secret: hunter2}}\n",
+    );
     assert_eq!(loaded.problems.len(), 1);
     assert!(loaded.problems[0].message.contains("not sent yet"));
     assert_eq!(loaded.problems[0].severity, Severity::Warning);
@@ -253,10 +258,18 @@ fn unknown_keys_name_the_nearest_known_one() {
 
 #[test]
 fn numbers_that_count_nothing_sensible_are_refused() {
-    for rate in ["0/hour", "-1/hour", "1.5/hour", "/hour", "5/", "5", "5/fortnight", "01/hour", "5 / hour", "99999999999999999999/hour"] {
+    for rate in
+        ["0/hour", "-1/hour", "1.5/hour", "/hour", "5/", "5", "5/fortnight", "01/hour", "5 / hour", "99999999999999999999/hour"]
+    {
         refused_rule(&format!("{{rate_limit: \"{rate}\"}}"), "expected");
     }
-    for (max, part) in [("-1", "negative"), (".nan", "finite"), ("18446744073709551615", "too large"), ("0.0000001", "six decimals"), ("\"5\"", "without quotes")] {
+    for (max, part) in [
+        ("-1", "negative"),
+        (".nan", "finite"),
+        ("18446744073709551615", "too large"),
+        ("0.0000001", "six decimals"),
+        ("\"5\"", "without quotes"),
+    ] {
         refused_rule(&format!("{{rate_limit: {{max: {max}, window: 60}}}}"), part);
     }
     for window in ["0", "-1", "0.5", "1e12", "0s", "401d"] {
@@ -275,7 +288,10 @@ fn a_counter_without_a_bound_or_a_declaration_is_refused() {
     refused_rule("{conditions: [{path: state.t.n, op: gt, value: 1}], state: {counter: n, window: hour}}", "no upper bound");
     refused_rule("{conditions: [{path: state.t.n, op: lte, value: 1}]}", "nothing counts `t.n`");
     refused_rule("{conditions: [{path: state.n, op: lte, value: 1}]}", "state.<tool>.<counter>");
-    refused_rule("{conditions: [{path: state.t.n, op: eq, value: 1}], state: {counter: n, window: hour}}", "does not apply to a counter");
+    refused_rule(
+        "{conditions: [{path: state.t.n, op: eq, value: 1}], state: {counter: n, window: hour}}",
+        "does not apply to a counter",
+    );
     refused_rule("{action: require_approval, conditions: [{path: state.t.n, op: gt, value: 1}]}", "cannot be a condition here");
     refused(
         r#"{"version": "1", "default": "deny",
@@ -329,7 +345,10 @@ fn yaml_that_readers_disagree_about_is_refused() {
     refused("", 1, "holds no policy");
     refused("# only this\n", 1, "holds no policy");
     refused("[1]\n", 1, "expected a mapping");
-    loads("p.yaml", "version: \"1\"\ndefault: deny\ntools: {no: {}, y: {}, 12:30: {}, 2026-01-01: {}, \"1.0\": {}, \"yes\": {}}\n");
+    loads(
+        "p.yaml",
+        "version: \"1\"\ndefault: deny\ntools: {no: {}, y: {}, 12:30: {}, 2026-01-01: {}, \"1.0\": {}, \"yes\": {}}\n",
+    );
 }
 
 #[test]

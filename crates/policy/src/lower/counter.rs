@@ -475,7 +475,7 @@ fn per_call(path: &(Path, Option<Span>), max: Amount, at: &Span) -> (Check, Chec
 }
 
 const WINDOWS: &str = "`minute`, `hour`, `day`, `week`, `month`, or a span such as `15m`";
-const STATE_KEYS: &[&str] = &["counter", "window", "increment", "increment_from", "weight", "scope", "align", "timezone"];
+pub(super) const STATE_KEYS: &[&str] = &["counter", "window", "increment", "increment_from", "weight", "scope", "align", "timezone"];
 pub(super) const LIMIT_KEYS: &[&str] = &[
     "counter",
     "window",

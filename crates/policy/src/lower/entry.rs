@@ -171,6 +171,10 @@ impl Lowering<'_> {
             }
             Group::Require => {
                 rule.watches.append(&mut lowered.counters);
+                if matches!(&conditions.kind, Kind::Array(elements) if elements.is_empty()) {
+                    self.warn(code::NEVER_FIRES, &conditions.at, "no conditions: this never denies").help =
+                        Some("remove it, or add what must hold".into());
+                }
                 if !lowered.arguments.is_empty() {
                     rule.push_conditions(Check::Require, lowered.arguments, &conditions.at);
                 }
@@ -245,7 +249,7 @@ pub(super) const GLOBAL: &str = "_global";
 /// Keys of a tool to which its message applies.
 const SHORTHANDS: &[&str] = &["action", "time", "validate", "rate_limit", "spend", "spend_limit", "idempotency_window"];
 
-const TOOL_KEYS: &[&str] = &[
+pub(super) const TOOL_KEYS: &[&str] = &[
     "rules",
     "require",
     "deny_if",

@@ -5,8 +5,9 @@ use super::entry::{GLOBAL, escape};
 use super::name::globs_overlap;
 use crate::model::{Mode, Pattern, Policy, Posture};
 use crate::outline::Outline;
-use crate::problem::code;
+use crate::problem::{MOST, code};
 use crate::source::{Kind, Member, Node, Span, shown};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 impl Lowering<'_> {
@@ -90,17 +91,19 @@ impl Lowering<'_> {
 
     fn hidden(&mut self, node: &Node) -> (Vec<Pattern>, Vec<Span>) {
         let mut hidden: Vec<(Pattern, Span)> = Vec::new();
+        let mut first: HashMap<&str, &Span> = HashMap::new();
         for node in self.list(node, "`hide`").unwrap_or_default() {
             let Some(text) = self.string(node, "a hidden name") else { continue };
             let Some(pattern) = self.pattern(text, &node.at, "a hidden name") else { continue };
-            if let Some((_, first)) = hidden.iter().find(|(earlier, _)| *earlier == pattern) {
-                let (first, line) = (first.clone(), self.source.line(first.start));
+            if let Some(earlier) = first.get(text).filter(|_| self.problems.len() <= MOST) {
+                let line = self.source.line(earlier.start);
                 let message = format!("`{}` is hidden twice: first in line {line}", shown(text));
                 let problem = self.error(code::DUPLICATE, &node.at, message);
-                problem.also.push((first, "first here".into()));
+                problem.also.push(((*earlier).clone(), "first here".into()));
                 problem.help = Some("remove one of the two".into());
                 continue;
             }
+            first.insert(text, &node.at);
             hidden.push((pattern, node.at.clone()));
         }
         hidden.into_iter().unzip()
@@ -185,7 +188,7 @@ fn first_line(root: &Node) -> Span {
     }
 }
 
-const FILE_KEYS: &[&str] = &[
+pub(super) const FILE_KEYS: &[&str] = &[
     "version",
     "description",
     "default",

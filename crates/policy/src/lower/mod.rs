@@ -70,3 +70,15 @@ impl RuleDraft {
         self.checks.push((check(conditions), CheckPlace { conditions: places, ..CheckPlace::of(at) }));
     }
 }
+
+/// The keys of each mapping, by the pointer of its definition in the JSON Schema.
+#[cfg(test)]
+pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 5] {
+    [
+        ("", file::FILE_KEYS),
+        ("/$defs/tool", entry::TOOL_KEYS),
+        ("/$defs/rule", rule::RULE_KEYS),
+        ("/$defs/limit", counter::LIMIT_KEYS),
+        ("/$defs/state", counter::STATE_KEYS),
+    ]
+}

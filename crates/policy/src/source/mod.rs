@@ -9,7 +9,7 @@
 mod json;
 mod yaml;
 
-use crate::problem::{Problem, Severity, code};
+use crate::problem::{MOST, Problem, Severity, code};
 use ::json::Decimal;
 use std::ops::Range;
 
@@ -39,19 +39,9 @@ impl Source {
         String::from_utf8_lossy(self.text.get(at.clone()).unwrap_or_default()).into_owned()
     }
 
-    /// The place of a byte: line and column (in characters), both from 1.
-    pub(crate) fn place(&self, offset: usize) -> (u32, u32) {
-        let before = &self.text[..offset.min(self.text.len())];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        (number(line), number(column))
-    }
-
     /// The line of a byte, from 1.
-    pub(crate) fn line(&self, offset: usize) -> u32 {
-        self.place(offset).0
+    pub(crate) fn line(&self, offset: usize) -> usize {
+        self.text.iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
     }
 }
 
@@ -173,6 +163,10 @@ fn without_duplicates(source: &Source, members: Vec<Member>, problems: &mut Vec<
     let mut kept = Vec::with_capacity(members.len());
     for member in members {
         if let Some(earlier) = first.get(&member.key) {
+            // Each message looks for a line number; past what is kept there is no need.
+            if problems.len() > MOST {
+                continue;
+            }
             let message = format!("key `{}` stands twice: first in line {}", shown(&member.key), source.line(earlier.start));
             let problem = Problem::new(source, Severity::Error, code::DUPLICATE, member.key_at, message);
             problems.push(problem.also(earlier.clone(), "first here").help("keep one of the two"));

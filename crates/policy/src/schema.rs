@@ -1,0 +1,215 @@
+//! A JSON Schema of the policy file, for editors.
+//!
+//! Editors complete keys and underline wrong words by it, in YAML and JSON alike. It says the shape only; what goes together
+//! with what is [`crate::load`]'s to say, and a test holds the keys of the two against each other.
+
+use serde_json::{Value, json};
+
+/// Gives the JSON Schema (2020-12) of the policy file, as indented text with a line break at the end.
+pub fn json_schema() -> String {
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://callgate.dev/policy.schema.json",
+        "title": "Callgate policy",
+        "description": "Which calls of which tools are allowed, limited, held for approval or denied.",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "version": {"description": "The version of the format.", "const": "1"},
+            "description": {"description": "What the policy is for.", "type": "string"},
+            "default": {
+                "description": "What happens to a tool that is not listed. Required in JSON; `allow` in YAML where absent.",
+                "enum": ["allow", "deny"],
+            },
+            "mode": reference("mode"),
+            "hide": {
+                "description": "Tools that are neither listed nor callable: names, patterns, or \"*\".",
+                "type": "array",
+                "uniqueItems": true,
+                "items": {"type": "string", "minLength": 1},
+            },
+            "all_tools": reference("tool"),
+            "tools": {
+                "description": "Rules by tool name. A name may be a pattern (`delete_*`); an exact name wins over a pattern. The rules of \"*\" hold for every tool.",
+                "type": "object",
+                "additionalProperties": reference("tool"),
+            },
+            "approvals": {
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {"webhook": {
+                    "description": "Accepted, not sent yet.",
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {"url": {"type": "string"}, "secret": {"type": "string"}},
+                }},
+            },
+        },
+        "$defs": definitions(),
+    });
+    let mut text = serde_json::to_string_pretty(&schema).expect("a value with string keys can be written");
+    text.push('\n');
+    text
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/$defs/{name}")})
+}
+
+/// An object with these members, no others.
+fn object(description: &str, required: &[&str], members: &[(&str, Value)]) -> Value {
+    let properties: serde_json::Map<String, Value> =
+        members.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    json!({
+        "description": description, "type": "object", "additionalProperties": false,
+        "required": required, "properties": properties,
+    })
+}
+
+fn list(of: &str) -> Value {
+    json!({"type": "array", "items": reference(of)})
+}
+
+fn definitions() -> Value {
+    let amount = json!({"description": "0 or more, at most six decimals.", "type": "number", "minimum": 0});
+    let money = json!({"description": "A number, or one with a currency sign, which is a label.", "type": ["number", "string"]});
+    let name = json!({"type": "string", "minLength": 1, "maxLength": 256});
+    let messages = [
+        ("on_deny", reference("message")),
+        ("reason", reference("message")),
+        ("message", reference("message")),
+        ("mode", reference("mode")),
+    ];
+    let extent = [("scope", reference("scope")), ("align", reference("align")), ("timezone", reference("timezone"))];
+    let charge = [
+        ("counter", name.clone()),
+        ("window", reference("window")),
+        (
+            "increment",
+            json!({"description": "How much one call counts; 1 where absent.", "type": "number", "exclusiveMinimum": 0}),
+        ),
+        ("increment_from", reference("argument")),
+        ("weight", json!({"description": "Multiplies the amount.", "type": ["number", "string"]})),
+    ];
+    let shorthands = [
+        ("rate_limit", reference("rate_limit")),
+        ("validate", reference("validate")),
+        ("spend", reference("spend")),
+        ("spend_limit", json!({"description": "As in `$500/day`.", "type": "string"})),
+        ("increment_from", reference("argument")),
+        ("idempotency_window", reference("span")),
+        ("approval_timeout", reference("span")),
+        ("time", reference("time")),
+    ];
+    let conditions = [("conditions", list("condition")), ("name", name.clone())];
+    let rule = [
+        &[("name", name.clone()), ("action", json!({"enum": ["evaluate", "allow", "deny", "require_approval"]}))],
+        &[("conditions", list("condition")), ("state", reference("state"))][..],
+        &shorthands,
+        &messages,
+        &extent,
+    ]
+    .concat();
+    let tool = [
+        &[("rules", list("rule")), ("require", list("group")), ("deny_if", list("group"))][..],
+        &[("require_approval", list("approval")), ("limits", list("limit"))],
+        &[("action", json!({"enum": ["allow", "deny", "require_approval"]}))],
+        &shorthands,
+        &messages,
+        &extent,
+    ]
+    .concat();
+    let approval = [&conditions[..], &messages, &[("approval_timeout", reference("span"))]].concat();
+    let limit = [&charge[..], &extent, &messages, &[("max", amount.clone()), ("name", name.clone())]].concat();
+    json!({
+        "mode": {"description": "`shadow` decides and records, but does not enforce.", "enum": ["enforce", "shadow"]},
+        "message": {"description": "What the model reads when this denies; may hold {used}, {max} and {resets_at}.", "type": "string"},
+        "scope": {"description": "For whom a counter counts; `grant` where absent.", "enum": ["grant", "principal", "session", "upstream", "global"]},
+        "align": {"enum": ["sliding", "calendar"]},
+        "timezone": {"description": "A name of the IANA database.", "type": "string", "examples": ["UTC", "Europe/Berlin"]},
+        "window": {
+            "description": "`minute`, `hour`, `day`, `week`, `month`, or a span such as `15m`.",
+            "type": "string",
+            "anyOf": [{"enum": ["minute", "hour", "day", "week", "month"]}, {"pattern": "^[1-9][0-9]*[smhd]$"}],
+        },
+        "span": {"description": "A span of time such as `30s`, `15m`, `2h` or `3d`.", "type": "string", "pattern": "^[1-9][0-9]*[smhd]$"},
+        "argument": {"description": "A path to an argument, as in `args.items[*].amount`.", "type": "string", "pattern": "^args"},
+        "condition": object("A test on an argument or a counter.", &["path", "op", "value"], &[
+            ("path", json!({"type": "string", "pattern": "^(args|state\\.)"})),
+            ("op", json!({"enum": ["eq", "neq", "in", "not_in", "lt", "lte", "gt", "gte", "regex", "not_regex", "contains",
+                "starts_with", "length_lte", "exists"]})),
+            ("value", json!({"description": "What the argument is compared with."})),
+            ("quantifier", json!({"description": "For paths with [*].", "enum": ["each", "any", "sum"]})),
+        ]),
+        "state": object("A counter that the rule's own condition bounds.", &["counter", "window"], &[&charge[..], &extent].concat()),
+        "rate_limit": {"anyOf": [
+            {"description": "As in `5/hour`.", "type": "string", "pattern": "^[1-9][0-9]*/.+$"},
+            object("A number of calls in a window; the window is in seconds.", &["max", "window"], &[
+                &[("max", amount), ("window", json!({"type": ["number", "string"]}))][..], &extent].concat()),
+        ]},
+        "validate": object("The arguments against the tool's own schema.", &[], &[
+            ("required_args", json!({"type": "boolean"})),
+            ("types", json!({"type": "boolean"})),
+            ("unknown", json!({"enum": ["allow", "deny"]})),
+        ]),
+        "spend": object("Bounds on `args.amount`, or what `increment_from` names.", &[], &[
+            ("per_call", money.clone()),
+            ("daily", money),
+            ("increment_from", reference("argument")),
+            ("scope", reference("scope")),
+            ("timezone", reference("timezone")),
+        ]),
+        "time": object("When the tool may be used.", &[], &[
+            ("days", json!({"description": "As in `mon-fri`.", "type": ["string", "array"]})),
+            ("hours", json!({"description": "As in `09:00-17:00`.", "type": ["string", "array"]})),
+            ("timezone", reference("timezone")),
+        ]),
+        "group": object("Conditions that belong together.", &["conditions"], &[&conditions[..], &messages].concat()),
+        "approval": object("Calls that need an approval.", &["conditions"], &approval),
+        "limit": object("A bound on a counter.", &["counter", "window", "max"], &limit),
+        "rule": object("A rule; the first that denies decides.", &[], &rule),
+        "tool": object("The rules of a tool; `{}` lists it without any.", &[], &tool),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(schema: &Value, pointer: &str) -> Vec<String> {
+        let mut keys: Vec<String> = schema.pointer(pointer).unwrap()["properties"].as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn the_schema_knows_the_keys_that_the_loader_knows() {
+        let schema: Value = serde_json::from_str(&json_schema()).unwrap();
+        let later = ["methods", "risk", "server_requests"];
+        for (pointer, known) in crate::lower::known_keys() {
+            let mut known: Vec<&str> = known.iter().copied().filter(|key| !later.contains(key)).collect();
+            known.sort_unstable();
+            assert_eq!(keys(&schema, pointer), known, "{pointer}");
+        }
+    }
+
+    #[test]
+    fn the_schema_is_one() {
+        let schema: Value = serde_json::from_str(&json_schema()).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let policy = json!({"version": "1", "default": "deny", "tools": {"t": {"limits": [{"counter": "c", "window": "minute", "max": 10}]}}});
+        assert!(validator.is_valid(&policy));
+        assert!(!validator.is_valid(&json!({"defualt": "deny"})));
+    }
+
+    #[test]
+    fn published_policies_are_valid_under_it() {
+        let schema: Value = serde_json::from_str(&json_schema()).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/healthomics/policies");
+        for name in ["StartAHORun.policy.json", "StartAHORunBatch.policy.json", "CreateAHORunGroup.policy.json"] {
+            let policy: Value = serde_json::from_slice(&std::fs::read(folder.join(name)).unwrap()).unwrap();
+            assert!(validator.is_valid(&policy), "{name}");
+        }
+    }
+}
