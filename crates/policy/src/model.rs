@@ -54,9 +54,6 @@ pub(crate) enum Pattern {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub pattern: Pattern,
-    /// Who owns the counters declared here: the key as written, `_global` for `*` and `all_tools`. Tools that share an
-    /// entry share its counters.
-    pub owner: Arc<str>,
     pub mode: Mode,
     pub rules: Vec<Rule>,
 }
@@ -156,6 +153,7 @@ pub(crate) enum Operator {
     /// Present and not null.
     Exists(bool),
     /// Operators that parse what they judge (paths, URLs, SQL, commands): the seam for those to come.
+    #[expect(dead_code, reason = "constructed only once there are such operators")]
     Semantic(Box<dyn SemanticOperator>),
 }
 
@@ -202,7 +200,8 @@ pub(crate) struct Limit {
 /// What a counter is: everything of its key that the policy decides.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Counter {
-    /// The entry that declares it.
+    /// The entry that declares it: its key as written, `_global` for `*` and `all_tools`. Tools that share an entry share its
+    /// counters.
     pub owner: Arc<str>,
     /// Its name.
     pub name: Arc<str>,

@@ -13,13 +13,12 @@ fn policy(posture: Posture, hidden: &[Pattern], entries: Vec<Entry>) -> Policy {
 }
 
 fn entry(pattern: &str, rules: Vec<Rule>) -> Entry {
-    let owner = if pattern == "*" { "_global".into() } else { pattern.into() };
     let pattern = match pattern {
         "*" => Pattern::Any,
         glob if glob.contains(['*', '?']) => Pattern::Glob(glob.to_owned()),
         name => Pattern::Exact(name.to_owned()),
     };
-    Entry { pattern, owner, mode: Mode::Enforce, rules }
+    Entry { pattern, mode: Mode::Enforce, rules }
 }
 
 fn rule(reference: &str, checks: Vec<Check>) -> Rule {

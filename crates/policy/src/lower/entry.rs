@@ -202,7 +202,7 @@ impl Lowering<'_> {
                 rules.push(Rule { reference, mode: rule.mode, message: rule.message, checks });
                 rule_places.push(RulePlace { at: rule.at, checks: check_places });
             }
-            entries.push(Entry { pattern: draft.pattern, owner: draft.owner, mode: draft.mode, rules });
+            entries.push(Entry { pattern: draft.pattern, mode: draft.mode, rules });
             places.push(EntryPlace { at: draft.at, rules: rule_places });
         }
         (entries, places)
