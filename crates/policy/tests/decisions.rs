@@ -1,5 +1,7 @@
 //! Whole policies, and what calls under them are answered, in the order of the calls.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are test code")]
+
 mod common;
 
 use common::{Counters, decide, load};

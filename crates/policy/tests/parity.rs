@@ -1,6 +1,8 @@
 //! Policies of Intercept mean here what they mean there: the `eval` cases of the parity corpus, in which each states what is
 //! wanted. Counters are in memory; calls run in order, at the times that they name.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are test code")]
+
 mod common;
 
 use common::{Counters, decide, load};
