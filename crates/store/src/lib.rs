@@ -46,7 +46,7 @@ pub use url::StateUrl;
 pub use verify::{Broken, Verification};
 
 use error::Fault;
-use sqlite::Database;
+use sqlite::{BUSY, Database, Patience};
 use std::sync::Arc;
 use writer::{Shared, Writer};
 
@@ -96,9 +96,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] when it cannot be used as it is.
     pub fn open(url: StateUrl, options: Options) -> Result<Store, StoreError> {
-        let database =
-            Database::open(&url, options.durability, options.clock.now()).map_err(|fault| fault.at(&url.to_string()))?;
-        Store::start(url, options, Some(database))
+        let patience = Patience::new(BUSY);
+        let database = Database::open(&url, options.durability, options.clock.now(), &patience);
+        let database = database.map_err(|fault| fault.at(&url.to_string()))?;
+        Store::start(url, options, Some(database), patience)
     }
 
     /// Opens state that may not be usable yet. Until it is, calls get [`StoreError::Unavailable`]; it is tried again twice a
@@ -107,12 +108,12 @@ impl Store {
     /// # Errors
     /// Only when no thread can be started.
     pub fn open_lazy(url: StateUrl, options: Options) -> Result<Store, StoreError> {
-        Store::start(url, options, None)
+        Store::start(url, options, None, Patience::new(BUSY))
     }
 
-    fn start(url: StateUrl, options: Options, database: Option<Database>) -> Result<Store, StoreError> {
+    fn start(url: StateUrl, options: Options, database: Option<Database>, patience: Patience) -> Result<Store, StoreError> {
         let clock = options.clock.clone();
-        Ok(Store { writer: Arc::new(Writer::start(url.clone(), options, database)?), url, clock })
+        Ok(Store { writer: Arc::new(Writer::start(url.clone(), options, database, patience)?), url, clock })
     }
 
     /// Admits a call, or does not, and records which.

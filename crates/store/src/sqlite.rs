@@ -10,7 +10,30 @@ use crate::{Durability, StateUrl};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Until when to wait for the transactions of other processes: one moment for everything that a call needs.
+#[derive(Clone)]
+pub(crate) struct Patience(Arc<Mutex<Instant>>);
+
+impl Patience {
+    pub fn new(wait: Duration) -> Patience {
+        Patience(Arc::new(Mutex::new(Instant::now() + wait)))
+    }
+
+    /// Begins anew.
+    pub fn renew(&self, wait: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + wait;
+    }
+
+    /// Waits a little; gives whether it may go on.
+    fn wait(&self) -> bool {
+        let left = self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_duration_since(Instant::now());
+        std::thread::sleep(left.min(Duration::from_millis(1)));
+        !left.is_zero()
+    }
+}
 
 /// An open file, or memory, with its key.
 pub(crate) struct Database {
@@ -22,7 +45,7 @@ pub(crate) struct Database {
 
 impl Database {
     /// Opens state for writing, and makes what is missing: the directory, the file, its tables, its key.
-    pub fn open(url: &StateUrl, durability: Durability, now: i64) -> Result<Database, Fault> {
+    pub fn open(url: &StateUrl, durability: Durability, now: i64, patience: &Patience) -> Result<Database, Fault> {
         match url {
             StateUrl::Memory => {
                 let mut connection = Connection::open_in_memory()?;
@@ -31,12 +54,9 @@ impl Database {
             }
             StateUrl::Sqlite(path) => {
                 // Several processes may start at once, and the change to WAL mode does not wait for its lock.
-                let deadline = Instant::now() + BUSY;
                 loop {
-                    match open_file(path, durability, now) {
-                        Err(fault) if fault.is_busy() && Instant::now() < deadline => {
-                            std::thread::sleep(Duration::from_millis(10))
-                        }
+                    match open_file(path, durability, now, patience) {
+                        Err(fault) if fault.is_busy() && patience.wait() => {}
                         opened => return opened,
                     }
                 }
@@ -50,10 +70,11 @@ impl Database {
     }
 }
 
-fn open_file(path: &Path, durability: Durability, now: i64) -> Result<Database, Fault> {
+fn open_file(path: &Path, durability: Durability, now: i64, patience: &Patience) -> Result<Database, Fault> {
     create_private(path)?;
     let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_handler(Some(wait_a_little))?;
+    let patience = patience.clone();
+    connection.busy_handler(Some(move |_| patience.wait()))?;
     // Only an empty file takes this; retention can then give space back.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -297,17 +318,7 @@ fn file_id(path: &Path) -> std::io::Result<FileId> {
     std::fs::metadata(path).map(|_| ())
 }
 
-/// Waits for another process's transaction in short steps, for [`BUSY`] in all.
-fn wait_a_little(tries: i32) -> bool {
-    const STEP: Duration = Duration::from_millis(1);
-    if u128::from(tries.unsigned_abs()) * STEP.as_millis() >= BUSY.as_millis() {
-        return false;
-    }
-    std::thread::sleep(STEP);
-    true
-}
-
-/// How long a transaction waits for those of other processes. A store that does not answer must deny within five seconds.
+/// How long calls wait for transactions of other processes. A store that does not answer must deny within five seconds.
 pub(crate) const BUSY: Duration = Duration::from_millis(1500);
 const JOURNAL_BYTES: i64 = 64 << 20;
 const COPY_NAME: &str = "copy.db";

@@ -11,7 +11,7 @@ use crate::error::Fault;
 use crate::instances::{self, Instance};
 use crate::key::{DigestKey, random_id};
 use crate::retention;
-use crate::sqlite::Database;
+use crate::sqlite::{BUSY, Database, Patience};
 use crate::{Options, StateUrl, StoreError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -52,7 +52,7 @@ enum Message {
 
 impl Writer {
     /// Starts the thread. `database` is opened by the thread when it is not given.
-    pub fn start(url: StateUrl, options: Options, database: Option<Database>) -> Result<Writer, StoreError> {
+    pub fn start(url: StateUrl, options: Options, database: Option<Database>, patience: Patience) -> Result<Writer, StoreError> {
         let (queue, messages) = sync_channel(QUEUE);
         let place = url.to_string();
         let shared = Arc::new(Shared {
@@ -68,6 +68,7 @@ impl Writer {
             options,
             shared: shared.clone(),
             database,
+            patience,
             known: None,
             failed: None,
             id,
@@ -206,6 +207,7 @@ struct Worker {
     options: Options,
     shared: Arc<Shared>,
     database: Option<Database>,
+    patience: Patience,
     /// The head as this process has seen it last.
     known: Option<Head>,
     /// When state failed last, and how.
@@ -238,6 +240,7 @@ impl Worker {
                     }
                 }
             }
+            self.patience.renew(BUSY);
             let committed = self.commit(&mut jobs);
             for job in jobs {
                 job.finish(committed.clone());
@@ -326,7 +329,7 @@ impl Worker {
             {
                 return Err(Fault::Refused(error.clone()));
             }
-            let database = Database::open(&self.url, self.options.durability, self.options.clock.now())?;
+            let database = Database::open(&self.url, self.options.durability, self.options.clock.now(), &self.patience)?;
             *Shared::lock(&self.shared.digests) = Some(database.key.digests().clone());
             self.database = Some(database);
         }
@@ -335,6 +338,8 @@ impl Worker {
 
     /// What is due between calls: finding out whether failed state has mended, the heartbeat, tidying up.
     fn keep_up(&mut self) {
+        // Calls that come meanwhile wait for this, and then have patience of their own.
+        self.patience.renew(PAUSE);
         let mending = self.failed.as_ref().is_some_and(|(when, _)| when.elapsed() >= RETRY);
         if mending || self.beat.is_none_or(|beat| beat.elapsed() >= BEAT) {
             self.beat = Some(Instant::now());
@@ -366,6 +371,7 @@ impl Worker {
     /// Keeps the head as a checkpoint and takes this process off the list. Closing the last connection empties the
     /// write-ahead log into the file.
     fn sign_off(&mut self) {
+        self.patience.renew(BUSY);
         if self.database.is_none() {
             return;
         }

@@ -137,7 +137,7 @@ async fn recovery(store: &Store) -> Duration {
 async fn denied_in_time(store: &Store) -> StoreError {
     let start = Instant::now();
     let error = store.admit(call("g", vec![])).await.unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
     error
 }
@@ -287,7 +287,7 @@ async fn a_full_disk_denies_in_time_and_recovers() {
                 Ok(_) => granted += 1,
                 Err(error) => break error,
             }
-            assert!(start.elapsed() < Duration::from_secs(2) && granted < 2000);
+            assert!(start.elapsed() < Duration::from_secs(4) && granted < 2000);
         };
         assert!(error.to_string().contains("full") || error.to_string().contains("space"), "{error}");
         assert!(store.health().trouble.is_some());
