@@ -372,7 +372,8 @@ impl Worker {
     /// write-ahead log into the file.
     fn sign_off(&mut self) {
         self.patience.renew(BUSY);
-        if self.database.is_none() {
+        // A file that is gone is not made anew only to say goodbye in it.
+        if !self.database.as_ref().is_some_and(Database::is_in_place) {
             return;
         }
         let id = self.id.clone();
