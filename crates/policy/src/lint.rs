@@ -17,8 +17,11 @@ pub(crate) fn lint(source: &Source, policy: &Policy, outline: &Outline, problems
     linter.whole();
     linter.names();
     for entry in 0..policy.entries.len() {
-        linter.unreachable(entry);
-        linter.clashes(entry);
+        // What is only recorded neither shadows nor contradicts.
+        if policy.mode == Mode::Enforce && policy.entries[entry].mode == Mode::Enforce {
+            linter.unreachable(entry);
+            linter.clashes(entry);
+        }
         linter.rules(entry);
     }
 }
@@ -142,7 +145,7 @@ impl<'p> Linter<'p> {
 
     /// Rules after one that denies always.
     fn unreachable(&mut self, entry: usize) {
-        let (rules, places) = self.enforced(entry);
+        let (rules, places) = self.parts(entry);
         let denies = |rule: &Rule| rule.mode == Mode::Enforce && rule.checks.iter().any(|check| matches!(check, Check::Deny));
         let Some(first) = rules.iter().position(denies) else { return };
         let (reference, at) = (rules[first].reference.clone(), places[first].at.clone());
@@ -160,7 +163,7 @@ impl<'p> Linter<'p> {
 
     /// Conditions that cannot hold together.
     fn clashes(&mut self, entry: usize) {
-        let (rules, places) = self.enforced(entry);
+        let (rules, places) = self.parts(entry);
         let stated = |rule: usize, conditions: &'p [Condition], places: &'p [ConditionPlace]| {
             let reference: &'p str = &rules[rule].reference;
             let stated = move |(condition, place)| Stated { rule, reference, condition, place };
@@ -229,7 +232,7 @@ impl<'p> Linter<'p> {
 
     /// What concerns one rule at a time.
     fn rules(&mut self, entry: usize) {
-        let (rules, places) = self.enforced(entry);
+        let (rules, places) = self.parts(entry);
         for (rule, place) in rules.iter().zip(places) {
             self.placeholders(rule, place);
             for (check, place) in rule.checks.iter().zip(&place.checks) {
@@ -271,7 +274,7 @@ impl<'p> Linter<'p> {
         }
     }
 
-    fn enforced(&self, entry: usize) -> (&'p [Rule], &'p [RulePlace]) {
+    fn parts(&self, entry: usize) -> (&'p [Rule], &'p [RulePlace]) {
         (&self.policy.entries[entry].rules, &self.outline.entries[entry].rules)
     }
 }

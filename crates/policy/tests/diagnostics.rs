@@ -1,5 +1,7 @@
 //! How problems look, and that no text brings the loader down.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use policy::{Source, Tools, check_tools, load};
 use proptest::prelude::*;
 

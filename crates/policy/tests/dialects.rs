@@ -1,5 +1,7 @@
 //! Every dialect loads: the parity corpus, the published policies, and the forms of the reference, one by one.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use policy::{Loaded, Severity, Source, load};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -306,6 +308,10 @@ fn a_counter_without_a_bound_or_a_declaration_is_refused() {
 fn one_counter_charged_twice_is_refused() {
     let rules = "version: \"1\"\ntools:\n  t:\n    rules:\n      - rate_limit: 5/hour\n      - rate_limit: 10/hour\n";
     refused(rules, 6, "also in line 5");
+    let state =
+        |window| format!("{{conditions: [{{path: state.t.n, op: lte, value: 1}}], state: {{counter: n, window: {window}}}}}");
+    let rules = format!("version: \"1\"\ntools:\n  t:\n    rules:\n      - {}\n      - {}\n", state("hour"), state("day"));
+    refused(&rules, 6, "also in line 5");
 }
 
 #[test]
@@ -318,6 +324,11 @@ fn keys_that_do_not_go_together_are_refused() {
     refused_rule("{rate_limit: {max: 5, window: 15m, align: calendar}}", "no span of this length");
     refused_rule("{rate_limit: 5/minute, timezone: Europe/Berlin}", "align: calendar");
     refused_rule("{conditions: []}", "is empty");
+    refused_rule("{rate_limit: 5/hour, conditions: [{path: args.x, op: eq, value: 1}]}", "a rule of its own");
+    refused_rule(
+        "{action: require_approval, spend: {daily: 5}, conditions: [{path: args.x, op: eq, value: 1}]}",
+        "a rule of its own",
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What loads, and is probably not what is meant.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use policy::{Loaded, Severity, Source, load};
 
 #[track_caller]

@@ -85,6 +85,12 @@ impl Lowering<'_> {
             return;
         };
         conditions.retain(|watched| !upper(watched));
+        // Conditions name a counter without its window: two of one name could not be told apart.
+        let same = |declared: &&Declared| declared.counter.owner == context.owner && *declared.counter.name == *name;
+        if let Some(earlier) = self.counters.iter().find(same).map(|declared| declared.at.clone()) {
+            let at = fields.member("counter").map_or(&node.at, |member| &member.value.at);
+            return self.declared_twice(name, at, earlier);
+        }
         let extended = self.extended(window, &extent, &node.at);
         self.limit(context, name, extended, &extent, max, amounts, &node.at, rule);
     }
@@ -262,18 +268,21 @@ impl Lowering<'_> {
         let scope = extent.scope.unwrap_or(Scope::Grant);
         let counter = Arc::new(Counter { owner: context.owner.clone(), name: name.into(), window, scope });
         if let Some(earlier) = self.counters.iter().find(|declared| declared.counter == counter) {
-            let first = earlier.at.clone();
-            let line = self.source.line(first.start);
-            let message = format!("counter `{}` is charged twice by one call: also in line {line}", shown(name));
-            let problem = self.error(code::COUNTER, at, message);
-            problem.also.push((first, "first here".into()));
-            problem.help = Some("keep one of the two limits, or give them different counters or windows".into());
-            return;
+            let earlier = earlier.at.clone();
+            return self.declared_twice(name, at, earlier);
         }
         self.counters.push(Declared { counter: counter.clone(), at: at.clone() });
         let Amounts { amount, amount_at, weight, weight_at } = amounts;
         let place = CheckPlace { amount: amount_at, weight: weight_at, ..CheckPlace::of(at) };
         rule.checks.push((Check::Limit(Limit { counter, max, amount, weight }), place));
+    }
+
+    fn declared_twice(&mut self, name: &str, at: &Span, earlier: Span) {
+        let line = self.source.line(earlier.start);
+        let message = format!("counter `{}` is charged twice by one call: also in line {line}", shown(name));
+        let problem = self.error(code::COUNTER, at, message);
+        problem.also.push((earlier, "first here".into()));
+        problem.help = Some("keep one of the two limits, or give them different counters or windows".into());
     }
 
     /// `increment`, `increment_from` and `weight`.
@@ -475,7 +484,8 @@ fn per_call(path: &(Path, Option<Span>), max: Amount, at: &Span) -> (Check, Chec
 }
 
 const WINDOWS: &str = "`minute`, `hour`, `day`, `week`, `month`, or a span such as `15m`";
-pub(super) const STATE_KEYS: &[&str] = &["counter", "window", "increment", "increment_from", "weight", "scope", "align", "timezone"];
+pub(super) const STATE_KEYS: &[&str] =
+    &["counter", "window", "increment", "increment_from", "weight", "scope", "align", "timezone"];
 pub(super) const LIMIT_KEYS: &[&str] = &[
     "counter",
     "window",

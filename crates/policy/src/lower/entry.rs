@@ -9,12 +9,10 @@ use crate::outline::{EntryPlace, RulePlace};
 use crate::problem::code;
 use crate::source::{Kind, Member, Node, Span};
 use std::collections::HashSet;
-use std::sync::Arc;
 
 /// An entry while the file is being lowered.
 pub(super) struct EntryDraft {
     pub pattern: Pattern,
-    pub owner: Arc<str>,
     pub at: Span,
     pub mode: Mode,
     pub rules: Vec<RuleDraft>,
@@ -31,14 +29,13 @@ enum Group {
 impl Lowering<'_> {
     /// Lowers one entry. `pattern` is what its key says.
     pub(super) fn entry(&mut self, member: &Member, pattern: Pattern, owner: &str, pointer: String) {
-        let mut entry =
-            EntryDraft { pattern, owner: owner.into(), at: member.key_at.clone(), mode: Mode::Enforce, rules: Vec::new() };
+        let mut entry = EntryDraft { pattern, at: member.key_at.clone(), mode: Mode::Enforce, rules: Vec::new() };
         let what = if owner == GLOBAL { "the rules of all tools" } else { "a tool" };
         if matches!(member.value.kind, Kind::Empty) {
             let problem = self.error(code::MISSING, &member.key_at, format!("`{}` has nothing under it", member.key));
             problem.help = Some(format!("write `{}: {{}}` to list the tool without rules", member.key));
         } else if let Some(fields) = self.fields(&member.value, what, TOOL_KEYS) {
-            let context = Context { owner: entry.owner.clone(), pointer };
+            let context = Context { owner: owner.into(), pointer };
             entry.mode = self.mode(&fields);
             self.modifiers(&fields);
             let message = self.message(&fields);

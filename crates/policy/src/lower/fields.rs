@@ -81,11 +81,14 @@ impl Lowering<'_> {
 
     fn unknown_key(&mut self, member: &Member, what: &str, known: &[&'static str]) {
         let key = member.key.as_str();
-        if matches!(member.value.kind, Kind::Invalid) && key == "<<" {
+        // A merge key or one that is no clear string has been reported by the reader.
+        let is_word = key.starts_with(|c: char| c.is_ascii_alphabetic()) && key != "null";
+        if !is_word && self.problems.iter().any(|problem| problem.at == member.key_at) {
             return;
         }
         let synonym = SYNONYMS.iter().find(|(other, ours)| *other == key && known.contains(ours)).map(|(_, ours)| *ours);
-        let help = match synonym.or_else(|| nearest(key, known.iter().copied())) {
+        let longer = || known.iter().copied().find(|ours| ours.strip_prefix(key).is_some_and(|rest| rest.starts_with('_')));
+        let help = match synonym.or_else(|| nearest(key, known.iter().copied())).or_else(longer) {
             Some(near) => format!("write `{near}`"),
             None => match PLACES.iter().find(|(place_key, _)| *place_key == key) {
                 Some((_, place)) => format!("`{key}` belongs {place}"),

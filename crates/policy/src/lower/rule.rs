@@ -76,6 +76,22 @@ impl Lowering<'_> {
                 self.error(code::COMBINATION, &member.key_at, message).help = Some(help.into());
             }
         }
+        // Whether such a limit counts the calls that the conditions are about, or all, would be anybody's guess (and for
+        // `rate_limit` Intercept's documentation refuses it, too).
+        let own_rule: &[&str] = match (action, fields.any(&["conditions", "state"])) {
+            (Action::RequireApproval, Some(_)) => &[&COUNTED[..], &["validate", "time"]].concat(),
+            (Action::Evaluate, Some(_)) => &["rate_limit"],
+            _ => &[],
+        };
+        for key in own_rule {
+            if let Some(member) = fields.member(key) {
+                let other = fields.any(&["conditions", "state"]).map_or("conditions", |member| member.key.as_str());
+                let message = format!("`{key}` beside `{other}`");
+                let problem = self.error(code::COMBINATION, &member.key_at, message);
+                problem.label = Some(format!("the `{other}` would not apply to it"));
+                problem.help = Some(format!("put `{key}` into a rule of its own"));
+            }
+        }
         if action != Action::RequireApproval
             && let Some(member) = fields.member("approval_timeout")
         {
@@ -198,7 +214,8 @@ impl Lowering<'_> {
         }
         let (key, node) = message?;
         let text = self.string(node, &format!("`{key}`"))?;
-        (!text.trim().is_empty()).then(|| Template(text.to_owned()))
+        // A block (`|`) ends with a line break that nobody means.
+        Some(Template(text.trim_end().to_owned())).filter(|template| !template.0.is_empty())
     }
 
     pub(super) fn mode(&mut self, fields: &Fields<'_>) -> Mode {
@@ -308,6 +325,9 @@ pub(super) const ACTIONS: &[(&str, Action)] = &[
     ("deny", Action::Deny),
     ("require_approval", Action::RequireApproval),
 ];
+
+/// What takes something from a counter, or remembers the call.
+const COUNTED: [&str; 4] = ["rate_limit", "spend", "spend_limit", "idempotency_window"];
 
 /// What makes a rule do something without conditions.
 const SHORTHANDS: &[&str] = &["rate_limit", "validate", "spend", "spend_limit", "idempotency_window", "time"];

@@ -18,9 +18,7 @@ pub(super) fn read(source: &Source, text: &str, start: usize, problems: &mut Vec
             Ok((Event::StreamEnd, _)) => break,
             Ok((event, span)) => {
                 let at = builder.span(span.start.index(), span.end.index());
-                if builder.event(event, at).is_none() {
-                    return None;
-                }
+                builder.event(event, at)?;
             }
             Err(error) => {
                 builder.syntax(&error);

@@ -1,0 +1,148 @@
+//! Policies against what a server lists.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use policy::{Severity, Source, Tools, check_tools, load};
+use std::path::{Path, PathBuf};
+
+const TOOLS: &str = r##"{"server": "s", "tools": [
+  {"name": "create_charge", "inputSchema": {"type": "object", "required": ["amount", "currency"], "properties": {
+    "amount": {"type": "integer"},
+    "currency": {"enum": ["usd", "eur"]},
+    "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    "items": {"type": "array", "items": {"$ref": "#/$defs/item"}},
+    "extra": {"type": "object"}
+  }, "$defs": {"item": {"type": "object", "required": ["price"], "properties": {"price": {"type": "number"}, "sku": {"type": "string"}}}}}},
+  {"name": "delete_it", "inputSchema": {"type": "object", "properties": {"id": {"type": "string"}}}},
+  {"name": "delete_all", "inputSchema": {"type": "object", "additionalProperties": true}}
+]}"##;
+
+#[track_caller]
+fn found(text: &str) -> Vec<(Severity, u32, String)> {
+    let source = Source::new("p.yaml", text);
+    let tools = Tools::parse(TOOLS.as_bytes()).unwrap();
+    let loaded = load(&source);
+    let whole = |problem: policy::Problem| {
+        let parts = [Some(problem.message), problem.label, problem.help];
+        (problem.severity, problem.line, parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    };
+    check_tools(&source, &loaded, &tools).into_iter().map(whole).collect()
+}
+
+/// A condition on `create_charge`, in line 5.
+fn condition(condition: &str) -> String {
+    format!("version: \"1\"\ntools:\n  create_charge:\n    require:\n      - conditions: [{{{condition}}}]\n")
+}
+
+#[track_caller]
+fn wrong(text: &str, line: u32, part: &str) {
+    let problems = found(text);
+    let hit = problems.iter().any(|(severity, at, whole)| *severity == Severity::Error && *at == line && whole.contains(part));
+    assert!(hit, "no error `{part}` in line {line}: {problems:#?}");
+}
+
+#[track_caller]
+fn right(text: &str) {
+    assert_eq!(found(text), [], "{text}");
+}
+
+#[test]
+fn a_name_that_the_server_does_not_list_is_an_error() {
+    wrong("version: \"1\"\ntools:\n  create_charg: {}\n", 3, "write `create_charge`");
+    wrong("version: \"1\"\ntools:\n  Create_Charge: {}\n", 3, "write `create_charge`");
+    wrong("version: \"1\"\nhide: [delete_iit]\n", 2, "write `delete_it`");
+    right("version: \"1\"\nhide: [delete_it]\ntools:\n  create_charge: {}\n  delete_*: {}\n");
+    let problems = found("version: \"1\"\ntools:\n  remove_*: {}\n");
+    assert_eq!((problems[0].0, problems[0].1), (Severity::Warning, 3));
+}
+
+#[test]
+fn an_argument_that_the_schema_does_not_declare_is_an_error() {
+    wrong(&condition("path: args.amuont, op: lte, value: 1"), 5, "write `args.amount`");
+    wrong(&condition("path: 'args.items[*].prize', op: lte, value: 1"), 5, "write `args.items[*].price`");
+    wrong(&condition("path: 'args.amount[*]', op: lte, value: 1"), 5, "no list");
+    wrong(&condition("path: args.amount.x, op: lte, value: 1"), 5, "no object");
+    let limit = "version: \"1\"\ntools:\n  create_charge:\n    limits:\n      - {counter: c, window: day, max: 5, increment_from: args.cost}\n";
+    wrong(limit, 5, "no argument `args.cost`");
+    right(&condition("path: args.extra.whatever, op: eq, value: 1"));
+    right("version: \"1\"\ntools:\n  delete_all: {deny_if: [{conditions: [{path: args.x, op: eq, value: 1}]}]}\n");
+}
+
+#[test]
+fn an_operator_or_value_of_the_wrong_type_is_an_error() {
+    wrong(&condition("path: args.amount, op: regex, value: '^1$'"), 5, "is a number; this looks at strings");
+    wrong(&condition("path: args.currency, op: lte, value: 5"), 5, "is a string; this compares numbers");
+    wrong(&condition("path: args.amount, op: eq, value: \"5\""), 5, "\"5\" is a string");
+    wrong(&condition("path: args.currency, op: in, value: [usd, 5]"), 5, "`5` is a number");
+    wrong(&condition("path: args.currency, op: in, value: [usd, eurr]"), 5, "write \"eur\"");
+    wrong(&condition("path: args.amount.length, op: lte, value: 5"), 5, "no");
+    right(&condition("path: args.amount, op: lte, value: 5"));
+    right(&condition("path: args.currency, op: in, value: [usd]"));
+}
+
+#[test]
+fn a_condition_on_an_optional_argument_is_a_warning() {
+    let problems = found(&condition("path: args.note, op: eq, value: x"));
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].0, Severity::Warning);
+    assert!(problems[0].2.contains("a call without it is denied"));
+    right(&condition("path: args.note, op: exists, value: false"));
+    right("version: \"1\"\ntools:\n  create_charge: {deny_if: [{conditions: [{path: args.note, op: eq, value: x}]}]}\n");
+}
+
+#[test]
+fn a_rule_for_many_tools_is_wrong_where_it_fits_none() {
+    wrong(
+        "version: \"1\"\ntools:\n  delete_i*: {require: [{conditions: [{path: args.ident, op: eq, value: x}]}]}\n",
+        3,
+        "`args.ident`",
+    );
+    let problems = found("version: \"1\"\ntools:\n  \"*\": {require: [{conditions: [{path: args.id, op: eq, value: x}]}]}\n");
+    assert_eq!((problems.len(), problems[0].0), (1, Severity::Warning));
+    assert!(problems[0].2.contains("1 of 3 tools"), "{problems:?}");
+}
+
+#[test]
+fn a_file_with_errors_is_checked_all_the_same() {
+    wrong("version: \"1\"\ndefualt: deny\ntools:\n  create_charg: {}\n", 4, "write `create_charge`");
+}
+
+#[test]
+fn the_published_policies_fit_the_real_server() {
+    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let list = root.join("../shared/corpora/tools/awslabs.aws-healthomics-mcp-server@0.0.37.json");
+    let Ok(list) = std::fs::read(&list) else {
+        eprintln!("skipped: {} is not here", list.display());
+        return;
+    };
+    let tools = Tools::parse(&list).unwrap();
+    for name in [
+        "StartAHORun.intercept.yaml",
+        "StartAHORunBatch.intercept.yaml",
+        "StartAHORun.policy.json",
+        "CreateAHORunGroup.policy.json",
+    ] {
+        let source = Source::new(name, std::fs::read(root.join("examples/healthomics/policies").join(name)).unwrap());
+        let loaded = load(&source);
+        assert_eq!(check_tools(&source, &loaded, &tools), [], "{name}");
+    }
+}
+
+#[test]
+fn every_captured_list_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora/tools");
+    let Ok(files) = std::fs::read_dir(&folder) else {
+        eprintln!("skipped: {} is not here", folder.display());
+        return;
+    };
+    let source = Source::new(
+        "p.yaml",
+        "version: \"1\"\ntools:\n  \"*\": {deny_if: [{conditions: [{path: args.a.b, op: eq, value: 1}]}]}\n",
+    );
+    let loaded = load(&source);
+    for file in files {
+        let path = file.unwrap().path();
+        let tools = Tools::parse(&std::fs::read(&path).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        check_tools(&source, &loaded, &tools);
+    }
+}
