@@ -47,13 +47,6 @@ pub(crate) enum Command {
     ToolsChanged,
 }
 
-/// How a conversation ended.
-pub(crate) struct Ended {
-    pub link: Link,
-    /// Whether the server closed it, not the client.
-    pub by_server: bool,
-}
-
 /// A request that was forwarded.
 struct Pending {
     waiter: Waiter,
@@ -130,16 +123,15 @@ impl Conversation {
     }
 
     /// Carries the conversation to its end: the server closes, `stop` is cancelled, or the client has closed (all senders of
-    /// `commands` are gone) and what was in flight is answered or `patience` is over.
+    /// `commands` are gone) and what was in flight is answered or `patience` is over. Gives the line back, to be shut down.
     pub async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
         mut inbound: mpsc::Receiver<Inbound>,
         stop: CancellationToken,
         patience: std::time::Duration,
-    ) -> Ended {
+    ) -> Link {
         let mut client_open = true;
-        let mut by_server = false;
         let give_up = tokio::time::sleep(patience);
         tokio::pin!(give_up);
         while client_open || !self.is_idle() {
@@ -156,10 +148,7 @@ impl Conversation {
                 arrived = inbound.recv() => match arrived {
                     Some(Inbound::Message(message)) => self.arrive(message),
                     Some(Inbound::Failed { id, failure }) => self.fail(&id, &failure),
-                    Some(Inbound::Closed) | None => {
-                        by_server = true;
-                        break;
-                    }
+                    Some(Inbound::Closed) | None => break,
                 },
                 () = stop.cancelled() => break,
                 () = &mut give_up, if !client_open => break,
@@ -169,17 +158,19 @@ impl Conversation {
             self.answer_failure(pending, &Failure::lost("the server has ended before it answered"));
         }
         while self.outgoing.next().await.is_some() {}
-        Ended { link: self.link, by_server }
+        self.link
     }
 
     fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.admissions.is_empty() && self.outgoing.is_empty()
+        // A subscription is never answered while it lasts: it is no reason to go on.
+        let answered = self.pending.values().all(|pending| pending.expected.method == "subscriptions/listen");
+        answered && self.admissions.is_empty() && self.outgoing.is_empty()
     }
 
     fn take(&mut self, command: Command) {
         match command {
             Command::Bytes { bytes, sink } => {
-                match Incoming::parse(bytes, Side::Client, self.revision.unwrap_or(Revision::V2026_07_28)) {
+                match Incoming::parse(bytes, Side::Client, self.revision.unwrap_or(Revision::V2025_11_25)) {
                     Ok(Incoming::One(message)) => self.hear(message, sink, 0),
                     Ok(Incoming::Batch(items)) => {
                         let sink = Batch::of(sink, items.len());
@@ -224,7 +215,11 @@ impl Conversation {
                     // Nobody waits for an answer to a response: it is recorded, and over HTTP refused.
                     return self.refuse(malformed, sink);
                 }
-                self.admit(message, sink, exchange, None);
+                // At once: a call may be waiting for a list that the server gives only when it has its answer.
+                if let Some(permit) = Permit::answer(message) {
+                    self.link.send(permit);
+                }
+                self.finish_accepted(sink);
             }
         }
     }
@@ -272,8 +267,10 @@ impl Conversation {
 
     /// The client waits no longer: a reply that comes all the same is dropped, as the protocol tells clients to do.
     fn cancelled(&mut self, id: &Id) {
-        let Some(pending) = self.pending.remove(id) else { return };
-        let Some(ticket) = pending.expected.ticket else { return };
+        if !self.pending.get(id).is_some_and(|pending| matches!(pending.waiter, Waiter::Client { .. })) {
+            return;
+        }
+        let Some(ticket) = self.pending.remove(id).and_then(|pending| pending.expected.ticket) else { return };
         let finished = ticket.finish(Reply::Lost, Some("cancelled by the client".into()));
         self.outgoing.push_back(Box::pin(finished));
     }

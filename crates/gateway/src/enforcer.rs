@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 use store::{Admission, ApprovalRequest, ArgumentsMode, Draft, Once, Phase, Reply, Reservation, Store, Subject, Verdict};
+use tokio_util::task::TaskTracker;
 use tracing::error;
 
 /// Who is calling.
@@ -54,6 +55,8 @@ pub struct Enforcer {
     server: String,
     arguments: ArgumentsMode,
     snapshot: RwLock<Arc<Snapshot>>,
+    /// Endings that are still being recorded.
+    endings: TaskTracker,
 }
 
 /// What is judged of a call, besides the policy.
@@ -81,7 +84,13 @@ impl Enforcer {
     /// An enforcer for the upstream called `server`.
     pub fn new(store: Store, server: impl Into<String>, arguments: ArgumentsMode, policy: Arc<Policy>) -> Arc<Enforcer> {
         let snapshot = RwLock::new(Arc::new(Snapshot { policy }));
-        Arc::new(Enforcer { store, server: server.into(), arguments, snapshot })
+        Arc::new(Enforcer { store, server: server.into(), arguments, snapshot, endings: TaskTracker::new() })
+    }
+
+    /// Waits until the ending of every call that is over is on record.
+    pub async fn settled(&self) {
+        self.endings.close();
+        self.endings.wait().await;
     }
 
     /// The name of the upstream in counters and records.
@@ -188,7 +197,7 @@ impl Enforcer {
                     ..self.draft(&id, Phase::Finished, Some("tools/call"), &caller)
                 };
                 let ticket = Ticket::new(self.clone(), draft, reservation);
-                Ok(Permit { text: message.text().clone(), message, ticket: Some(ticket) })
+                Ok(Permit::new(message, Some(ticket)))
             }
             Outcome::Ask | Outcome::Deny => Err(Denied::ByPolicy { decision: Box::new(decision), id }),
         }
@@ -217,7 +226,7 @@ impl Enforcer {
             let draft = self.draft(&id, Phase::Finished, message.method(), caller);
             ticket = Some(Ticket::new(self.clone(), draft, Reservation::default()));
         }
-        Ok(Permit { text: message.text().clone(), message, ticket })
+        Ok(Permit::new(message, ticket))
     }
 
     /// Records what is refused before it was a call, and gives it back for the answer.
@@ -344,12 +353,16 @@ impl Permit {
             message.method(),
             Some("tools/list" | "initialize" | "notifications/initialized" | "notifications/cancelled" | "server/discover")
         );
-        allowed.then(|| Permit { text: message.text().clone(), message, ticket: None })
+        allowed.then(|| Permit::new(message, None))
     }
 
-    /// A permit for an answer of the gateway's own to a server's request.
+    /// A permit for an answer to a server's request, which can never be a call either.
     pub(crate) fn answer(message: Message) -> Option<Permit> {
-        message.method().is_none().then(|| Permit { text: message.text().clone(), message, ticket: None })
+        message.method().is_none().then(|| Permit::new(message, None))
+    }
+
+    fn new(message: Message, ticket: Option<Ticket>) -> Permit {
+        Permit { text: message.text().clone(), message, ticket }
     }
 
     /// The message that was judged.
@@ -377,8 +390,18 @@ impl Permit {
         self
     }
 
-    pub(crate) fn into_ticket(self) -> Option<Ticket> {
-        self.ticket
+    /// Takes the ticket: from here on the call counts as sent.
+    pub(crate) fn into_ticket(mut self) -> Option<Ticket> {
+        self.ticket.take()
+    }
+}
+
+impl Drop for Permit {
+    /// A permit that nobody has used: its call was never sent.
+    fn drop(&mut self) {
+        if let Some(mut ticket) = self.ticket.take() {
+            ticket.leave(Reply::Refused);
+        }
     }
 }
 
@@ -404,6 +427,19 @@ impl Ticket {
         }
     }
 
+    /// Records the ending without anybody waiting for it.
+    fn leave(&mut self, reply: Reply) {
+        let Some((draft, reservation)) = self.take(reply, None) else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let store = self.enforcer.store.clone();
+        let ending = async move {
+            if let Err(error) = store.settle(reservation, draft, reply == Reply::Refused).await {
+                error!(%error, "how a call ended could not be recorded");
+            }
+        };
+        self.enforcer.endings.spawn_on(ending, &runtime);
+    }
+
     fn take(&mut self, reply: Reply, message: Option<String>) -> Option<(Draft, Reservation)> {
         let (draft, reservation) = self.open.take()?;
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
@@ -413,15 +449,6 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some((draft, reservation)) = self.take(Reply::Lost, None)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let store = self.enforcer.store.clone();
-            runtime.spawn(async move {
-                if let Err(error) = store.settle(reservation, draft, false).await {
-                    error!(%error, "how a call ended could not be recorded");
-                }
-            });
-        }
+        self.leave(Reply::Lost);
     }
 }

@@ -6,7 +6,8 @@
 use crate::enforcer::{Caller, Denied, Enforcer, Permit, Ticket};
 use crate::tools::Schemas;
 use bytes::Bytes;
-use mcp::tools::{ToolList, filter};
+use mcp::headers::Mirrored;
+use mcp::tools::{Tool, ToolList, filter};
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
 use policy::Posture;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub(crate) struct Gate {
     pub enforcer: Arc<Enforcer>,
     pub caller: Caller,
     pub schemas: Schemas,
+    /// Whether one side speaks HTTP, where headers repeat arguments.
+    pub over_http: bool,
 }
 
 impl Gate {
@@ -109,7 +112,8 @@ impl Gate {
             self.schemas.tools.learn(&list);
         }
         let server = self.enforcer.server();
-        let filtered = filter(reply, |tool| snapshot.policy.lists(&tool.name), modern).map_err(|error| error.to_string());
+        let filtered = filter(reply, |tool| snapshot.policy.lists(&tool.name) && !(modern && self.is_invalid(tool)), modern)
+            .map_err(|error| error.to_string());
         let filtered = filtered.and_then(|filtered| {
             for (tool, why) in filtered.removed.iter().filter_map(|(tool, why)| Some((tool, why.as_ref()?))) {
                 warn!(server, tool, why, "left a tool out of the list");
@@ -124,6 +128,11 @@ impl Gate {
                 mcp::reply::error(Some(client_id), mcp::reply::INTERNAL_ERROR, "the server's list of tools cannot be read", None)
             }
         }
+    }
+
+    /// 2026-07-28, streamable HTTP: a client must leave out a tool whose annotations for headers are invalid.
+    fn is_invalid(&self, tool: &Tool<'_>) -> bool {
+        self.over_http && tool.input_schema.is_some_and(|schema| Mirrored::of(schema).is_err())
     }
 
     /// What becomes of a notification or request that the server sends by itself.

@@ -81,14 +81,16 @@ impl LiveTools {
 }
 
 impl Schemas {
-    /// Checks the headers of a POST against its body, and gives the revision they agree on.
-    pub async fn check_headers(&self, headers: &HeaderMap, message: &Message) -> Result<Revision, Malformed> {
+    /// Checks the headers of a POST against its body, and gives the revision they agree on. `answerable`: no server behind us
+    /// will check them again, so that the tool's definition must be known.
+    pub async fn check_headers(&self, headers: &HeaderMap, message: &Message, answerable: bool) -> Result<Revision, Malformed> {
         let called = if message.method() == Some("tools/call") {
             message.params().and_then(|params| params.get("name")?.as_str())
         } else {
             None
         };
-        let repeats = headers.keys().any(|name| name.as_str().starts_with(mcp::headers::PARAM_PREFIX));
+        let repeats = (answerable && crate::gate::is_modern(message))
+            || headers.keys().any(|name| name.as_str().starts_with(mcp::headers::PARAM_PREFIX));
         let facts = match called {
             Some(tool) if repeats => self.of(&tool, message).await,
             Some(tool) => self.tools.known(&tool),

@@ -111,6 +111,7 @@ pub async fn serve(
     if let Backend::Sessions(sessions) = &server.backend {
         sessions.shut_down().await;
     }
+    server.enforcer.settled().await;
     Ok(())
 }
 

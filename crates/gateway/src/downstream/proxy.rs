@@ -102,7 +102,7 @@ impl Proxy {
         }
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(up.clone()) };
         let caller = Caller::local(id.map(str::to_owned));
-        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas };
+        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true };
         Exchange { proxy: self.clone(), gate, session, headers: up, modern }
     }
 
@@ -173,7 +173,7 @@ impl Proxy {
 
     async fn check_headers(self: &Arc<Proxy>, headers: &HeaderMap, message: &Message) -> Result<Revision, Malformed> {
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers.clone()) };
-        schemas.check_headers(headers, message).await
+        schemas.check_headers(headers, message, false).await
     }
 
     /// A batch of 2025-03-26: each item goes upstream by itself, the answers come back together.
@@ -241,12 +241,10 @@ impl Exchange {
             Judged::Answer(answer) => return json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK), answer.body),
             Judged::Refused(malformed) => return refusal(&malformed),
         };
-        let (body, ticket) = (permit.text().clone(), None);
-        let mut expected = request.as_ref().map(|(_, method)| Expected { method: method.clone(), modern: self.modern, ticket });
+        let body = permit.text().clone();
+        let ticket = permit.into_ticket();
+        let expected = request.as_ref().map(|(_, method)| Expected { method: method.clone(), modern: self.modern, ticket });
         let sent = self.proxy.target.send(Method::POST, self.headers.clone(), body).await;
-        if let Some(expected) = &mut expected {
-            expected.ticket = permit.into_ticket();
-        }
         let id = request.map(|(id, _)| id);
         match sent {
             Ok(response) => self.answer(response, id, expected).await,

@@ -4,7 +4,7 @@
 //! stateless era one child serves all: ids and progress tokens are exchanged for ours on the way, and closing a stream
 //! becomes a cancellation.
 
-use crate::conversation::{Command, Conversation, Ended, Numbering, asker, new_session_id};
+use crate::conversation::{Command, Conversation, Numbering, asker, new_session_id};
 use crate::downstream::http::{Abandonment, Body, empty, json, listen, respond};
 use crate::enforcer::{Caller, Enforcer};
 use crate::gate::Gate;
@@ -111,7 +111,7 @@ impl Sessions {
             Err(malformed) => return self.refuse(malformed).await,
         };
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker() };
-        let revision = match schemas.check_headers(headers, &message).await {
+        let revision = match schemas.check_headers(headers, &message, true).await {
             Ok(revision) => revision,
             Err(malformed) => return self.refuse(malformed).await,
         };
@@ -212,12 +212,12 @@ impl Sessions {
         })?;
         let (commands, heard) = mpsc::channel(256);
         let schemas = Schemas { tools: self.tools.clone(), ask: asker(&commands) };
-        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas };
+        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true };
         let stop = self.stop.child_token();
         let conversation = Conversation::new(gate, link, numbering);
         let stopped = stop.clone();
         self.running.spawn(async move {
-            let Ended { link, .. } = conversation.run(heard, inbound, stopped, Duration::ZERO).await;
+            let link = conversation.run(heard, inbound, stopped, Duration::ZERO).await;
             if let Link::Child(child) = link {
                 let _ = child.shut_down(Duration::from_millis(500)).await;
             }

@@ -1,6 +1,6 @@
 //! A stdio client: one conversation, one message a line in both directions.
 
-use crate::conversation::{Command, Conversation, Ended, Numbering, asker};
+use crate::conversation::{Command, Conversation, Numbering, asker};
 use crate::enforcer::{Caller, Enforcer};
 use crate::gate::Gate;
 use crate::outbox::Outbox;
@@ -49,7 +49,12 @@ pub async fn run(
     };
     let (outbox, writer) = Outbox::start(output);
     let session = format!("stdio-{}", std::process::id());
-    let gate = Gate { enforcer, caller: Caller::local(Some(session)), schemas };
+    let gate = Gate {
+        enforcer: enforcer.clone(),
+        caller: Caller::local(Some(session)),
+        schemas,
+        over_http: matches!(upstream, Upstream::Http(_)),
+    };
     let sink = Sink::Lines(outbox);
     let notices = commands.downgrade();
     tokio::spawn(async move {
@@ -60,20 +65,21 @@ pub async fn run(
     });
     let reader = tokio::spawn(read(input, commands, sink.clone()));
     let conversation = Conversation::new(gate, link, Numbering::Kept).listening(sink);
-    let Ended { link, by_server } = conversation.run(heard, inbound, stop.clone(), PATIENCE).await;
+    let link = conversation.run(heard, inbound, stop.clone(), PATIENCE).await;
     reader.abort();
     let code = match link {
         Link::Child(child) => {
             // A server that has closed its output is ending; one that we stop is not waited for.
             let patience = if stop.is_cancelled() { Duration::ZERO } else { CHILD_PATIENCE };
             let status = child.shut_down(patience).await?;
-            if by_server || !stop.is_cancelled() { exit_code(status) } else { 0 }
+            exit_code(status)
         }
         Link::Http(http) => {
             http.shut_down().await;
             0
         }
     };
+    enforcer.settled().await;
     // All senders are gone now: what is queued is written out, unless the client has stopped reading.
     let _ = tokio::time::timeout(Duration::from_secs(2), writer).await;
     Ok(code)

@@ -234,7 +234,7 @@ impl HttpLink {
     }
 
     /// Starts the exchange for a permitted message. Failures arrive as [`Inbound::Failed`].
-    pub fn send(&mut self, permit: &Permit) -> Result<(), Failure> {
+    pub fn send(&mut self, permit: &Permit) {
         self.open.retain(|_, exchange| !exchange.is_finished());
         let line = self.line.clone();
         let message = permit.message().clone();
@@ -244,7 +244,6 @@ impl HttpLink {
         if let Some(id) = id {
             self.open.insert(id, exchange.abort_handle());
         }
-        Ok(())
     }
 
     /// Closes the exchange of a request. In the stateless era that is the cancellation.

@@ -72,7 +72,10 @@ impl Link {
     pub fn send(&mut self, permit: Permit) -> Sent {
         let outcome = match self {
             Link::Child(child) => child.send(permit.text()),
-            Link::Http(http) => http.send(&permit),
+            Link::Http(http) => {
+                http.send(&permit);
+                Ok(())
+            }
         };
         Sent { ticket: permit.into_ticket(), outcome }
     }
