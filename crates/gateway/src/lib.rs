@@ -5,6 +5,7 @@
 //! `run` (stdio before a child), the bridge (stdio before HTTP) and `serve` (HTTP before either) are compositions of the same
 //! parts.
 
+mod book;
 mod conversation;
 mod downstream;
 mod enforcer;
@@ -12,14 +13,17 @@ mod gate;
 mod listing;
 mod outbox;
 mod policy_file;
+mod simulate;
 mod sink;
 mod tools;
 mod upstream;
 
+pub use book::{BookFailure, BookRun, run_book};
 pub use downstream::http::serve;
 pub use downstream::stdio::run;
 pub use enforcer::{Caller, Decided, Enforcer, Facts, Permit, Snapshot};
 pub use listing::{Listing, ListingError, list_tools};
 pub use policy_file::PolicyFile;
+pub use simulate::{SimulatedCall, Simulation};
 pub use store::Reply;
 pub use upstream::{ChildCommand, HttpTarget, TargetError, Upstream};

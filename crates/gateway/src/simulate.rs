@@ -1,0 +1,274 @@
+//! Many decisions on a simulated clock.
+//!
+//! The calls take the path of live ones: each is made into the message a client would send, read as strictly, judged by an
+//! [`Enforcer`] and charged to a store in memory. Only time is not real: it stands still until a call moves it.
+
+use crate::enforcer::{Caller, Decided, Enforcer, Facts};
+use jiff::Timestamp;
+use json::{Document, Kind, Strictness, Value, quote};
+use mcp::{Malformed, Message, Side, ToolCall};
+use policy::{Decision, Outcome, Policy, Reason, Schema, Tools};
+use std::collections::HashMap;
+use std::sync::Arc;
+use store::{ArgumentsMode, Clock, Draft, Options, Phase, Reply, StateUrl, Store, StoreError};
+
+/// A policy, its counters, and a clock.
+pub struct Simulation {
+    policy: Arc<Policy>,
+    tools: Option<Tools>,
+    clock: Clock,
+    store: Store,
+    /// By the upstream's name.
+    enforcers: HashMap<String, Arc<Enforcer>>,
+}
+
+impl Simulation {
+    /// A simulation with fresh counters that begins at `start`. Without `tools`, `validate` is not judged, and a step says so.
+    ///
+    /// # Errors
+    /// When no store can be opened in memory.
+    pub fn new(policy: Arc<Policy>, tools: Option<Tools>, start: Timestamp) -> Result<Simulation, StoreError> {
+        let clock = Clock::simulated(start.as_millisecond());
+        let store = Store::open(StateUrl::Memory, Options { clock: clock.clone(), ..Options::default() })?;
+        Ok(Simulation { policy, tools, clock, store, enforcers: HashMap::new() })
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// Moves the clock by so many milliseconds.
+    pub fn advance(&self, millis: i64) {
+        self.clock.advance(millis);
+    }
+
+    /// Sets the clock; back, too.
+    pub fn set(&self, at: Timestamp) {
+        self.clock.advance(at.as_millisecond().saturating_sub(self.clock.now()));
+    }
+
+    /// Sets the clock where the call says so, decides it, and lets it end as it says.
+    pub async fn decide(&mut self, call: &SimulatedCall) -> Decision {
+        if let Some(at) = call.at {
+            self.set(at);
+        }
+        let refused = |malformed: &Malformed| Decision::deny(Reason::Malformed, malformed.message.clone());
+        let message = match &call.message {
+            Ok(message) => message,
+            Err(malformed) => return refused(malformed),
+        };
+        let tool_call = match ToolCall::of(message) {
+            Ok(tool_call) => tool_call,
+            Err(malformed) => return refused(&malformed),
+        };
+        let enforcer = self.enforcer(&call.server);
+        let schema = match &self.tools {
+            None => Schema::Unjudged,
+            Some(tools) => tools.get(&tool_call.name).map_or(Schema::Unknown, |tool| Schema::Known(&tool.schema)),
+        };
+        let facts = Facts { tool: &tool_call.name, arguments: tool_call.arguments, schema };
+        let caller = Caller { principal: call.principal.clone(), grant: call.grant.clone(), session: None };
+        let Decided { decision, id, reservation } = enforcer.decide(facts, &enforcer.snapshot(), &caller).await;
+        if decision.outcome == Outcome::Allow && call.reply == Reply::Refused {
+            let draft = Draft { id, phase: Phase::Finished, reply: Some(Reply::Refused), ..Draft::default() };
+            if let Err(error) = self.store.settle(reservation, draft, true).await {
+                tracing::warn!(%error, "a simulated call could not be refunded");
+            }
+        }
+        decision
+    }
+
+    fn enforcer(&mut self, server: &str) -> Arc<Enforcer> {
+        let make = || Enforcer::new(self.store.clone(), server, ArgumentsMode::Drop, self.policy.clone());
+        self.enforcers.entry(server.to_owned()).or_insert_with(make).clone()
+    }
+}
+
+/// A call to be decided. Without more words, it is of the one caller of `run`, and completes.
+#[derive(Clone, Debug)]
+pub struct SimulatedCall {
+    /// As a client would send it, or why it would be refused at the door.
+    message: Result<Message, Malformed>,
+    /// When; the clock stays where it is without it.
+    pub at: Option<Timestamp>,
+    /// With which credential.
+    pub grant: String,
+    /// By whom.
+    pub principal: String,
+    /// Of which upstream.
+    pub server: String,
+    /// How it ends, once it is allowed. Only what was never sent is refunded.
+    pub reply: Reply,
+}
+
+impl SimulatedCall {
+    /// A call of `tool`. `arguments` is JSON text; what is no object is refused when it is decided, as it would be live.
+    pub fn new(tool: &str, arguments: Option<&str>) -> SimulatedCall {
+        let arguments = arguments.map(|arguments| format!(",\"arguments\":{arguments}")).unwrap_or_default();
+        let name = quote(tool);
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":{name}{arguments}}}}}"#);
+        SimulatedCall {
+            message: Message::parse(text, Side::Client),
+            at: None,
+            grant: "local".into(),
+            principal: "local".into(),
+            server: "local".into(),
+            reply: Reply::Completed,
+        }
+    }
+
+    /// Reads a call from a line of JSON, and gives the names of members that mean nothing here as well.
+    ///
+    /// # Errors
+    /// One sentence, when the line is no call. Arguments that would be refused at the door are no error but a denial.
+    pub fn parse(line: &str) -> Result<(SimulatedCall, Vec<String>), String> {
+        let document = Document::parse(line.to_owned(), Strictness::Reply).map_err(|error| format!("no JSON: {error}"))?;
+        let Some(members) = document.root().members() else { return Err("not a JSON object".into()) };
+        let mut known: HashMap<&str, Value<'_>> = HashMap::new();
+        let mut unread = Vec::new();
+        for member in members {
+            match MEMBERS.iter().find(|known| **known == member.key) {
+                Some(name) if known.insert(name, member.value).is_some() => return Err(format!("`{name}` stands there twice")),
+                Some(_) => {}
+                None => unread.push(member.key.into_owned()),
+            }
+        }
+        let text = |name: &str| match known.get(name).filter(|value| !value.is_null()) {
+            None => Ok(None),
+            Some(value) => value.as_str().map(|text| Some(text.into_owned())).ok_or_else(|| format!("`{name}` must be a string")),
+        };
+        let Some(tool) = text("tool")? else { return Err("`tool` is missing".into()) };
+        let mut call = SimulatedCall::new(&tool, known.get("arguments").map(|arguments| arguments.raw()));
+        if let Some(at) = text("at")? {
+            let wrong = || format!("`at` must be a time such as `2026-01-15T10:30:00Z`, not `{at}`");
+            call.at = Some(at.parse().map_err(|_| wrong())?);
+        }
+        if let Some(reply) = text("reply")? {
+            call.reply = reply_of(&reply)?;
+        }
+        for (name, place) in [("grant", &mut call.grant), ("principal", &mut call.principal), ("server", &mut call.server)] {
+            if let Some(given) = text(name)? {
+                *place = given;
+            }
+        }
+        Ok((call, unread))
+    }
+}
+
+/// The reply of this word.
+///
+/// # Errors
+/// One sentence that names the words there are.
+pub(crate) fn reply_of(word: &str) -> Result<Reply, String> {
+    use Reply::{Completed, InputRequired, Lost, Refused, ToolError, UpstreamError};
+    let known = [Completed, ToolError, UpstreamError, Refused, Lost, InputRequired];
+    known.into_iter().find(|reply| reply.as_str() == word).ok_or_else(|| {
+        format!("unknown reply `{word}`; expected `completed`, `tool_error`, `upstream_error`, `refused` or `lost`")
+    })
+}
+
+/// Whether the text is a JSON object by itself, to tell a bad test from a bad call.
+pub(crate) fn is_object(text: &str) -> bool {
+    Document::parse(text.to_owned(), Strictness::Reply).is_ok_and(|document| document.root().kind() == Kind::Object)
+}
+
+const MEMBERS: &[&str] = &["tool", "arguments", "at", "grant", "principal", "server", "reply"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::Source;
+
+    fn simulation(policy: &str) -> Simulation {
+        let loaded = policy::load(&Source::new("policy.yaml", policy));
+        let policy = Arc::new(loaded.policy.expect("the policy of a test is valid"));
+        Simulation::new(policy, None, "2026-01-15T10:30:00Z".parse().unwrap()).unwrap()
+    }
+
+    /// Decides the lines in their order, and compares the outcomes and reasons.
+    #[track_caller]
+    fn check(policy: &str, lines: &[(&str, &str)]) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut simulation = simulation(policy);
+        for (line, expected) in lines {
+            let (call, _) = SimulatedCall::parse(line).unwrap();
+            let decision = runtime.block_on(simulation.decide(&call));
+            assert_eq!(format!("{} {}", decision.outcome, decision.reason), *expected, "{line}");
+        }
+    }
+
+    const TWO_A_MINUTE: &str = "version: '1'\ntools: {t: {rules: [{name: r, rate_limit: 2/minute}]}}\n";
+
+    #[test]
+    fn time_stands_still_until_a_call_moves_it() {
+        check(
+            TWO_A_MINUTE,
+            &[
+                (r#"{"tool":"t"}"#, "allow allowed"),
+                (r#"{"tool":"t","at":"2026-01-15T10:30:30Z"}"#, "allow allowed"),
+                (r#"{"tool":"t"}"#, "deny limit-reached"),
+                (r#"{"tool":"t","at":"2026-01-15T10:32:00Z"}"#, "allow allowed"),
+            ],
+        );
+    }
+
+    #[test]
+    fn grants_and_servers_have_counters_of_their_own() {
+        check(
+            TWO_A_MINUTE,
+            &[
+                (r#"{"tool":"t"}"#, "allow allowed"),
+                (r#"{"tool":"t","reply":"lost"}"#, "allow allowed"),
+                (r#"{"tool":"t"}"#, "deny limit-reached"),
+                (r#"{"tool":"t","grant":"other"}"#, "allow allowed"),
+                (r#"{"tool":"t","server":"other"}"#, "allow allowed"),
+            ],
+        );
+    }
+
+    #[test]
+    fn only_what_was_never_sent_is_refunded() {
+        for (reply, third) in [
+            ("refused", "allow allowed"),
+            ("lost", "deny limit-reached"),
+            ("tool_error", "deny limit-reached"),
+            ("upstream_error", "deny limit-reached"),
+        ] {
+            let second = format!(r#"{{"tool":"t","reply":"{reply}"}}"#);
+            let lines = [(r#"{"tool":"t"}"#, "allow allowed"), (second.as_str(), "allow allowed"), (r#"{"tool":"t"}"#, third)];
+            check(TWO_A_MINUTE, &lines);
+        }
+    }
+
+    #[test]
+    fn what_the_door_would_refuse_is_denied_as_malformed() {
+        check(
+            TWO_A_MINUTE,
+            &[
+                (r#"{"tool":"t","arguments":[1]}"#, "deny malformed"),
+                (r#"{"tool":"t","arguments":null}"#, "deny malformed"),
+                (r#"{"tool":"t","arguments":{"a":1,"a":2}}"#, "deny malformed"),
+                (r#"{"tool":"t\u0000"}"#, "deny malformed"),
+                (r#"{"tool":""}"#, "deny malformed"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_no_call_says_why() {
+        for (line, why) in [
+            ("{", "no JSON"),
+            ("[]", "not a JSON object"),
+            ("{}", "`tool` is missing"),
+            (r#"{"tool":5}"#, "`tool` must be a string"),
+            (r#"{"tool":"t","tool":"u"}"#, "twice"),
+            (r#"{"tool":"t","at":"noon"}"#, "`at` must be a time"),
+            (r#"{"tool":"t","reply":"maybe"}"#, "unknown reply `maybe`"),
+        ] {
+            let error = SimulatedCall::parse(line).unwrap_err();
+            assert!(error.contains(why), "{line}: {error}");
+        }
+        assert_eq!(SimulatedCall::parse(r#"{"tool":"t","args":{}}"#).unwrap().1, ["args"]);
+    }
+}
