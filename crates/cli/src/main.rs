@@ -1,3 +1,24 @@
-//! The binary `callgate`.
+//! The binary `callgate`: arguments, wiring, exit codes, terminal rendering.
+//!
+//! A command reads its arguments, asks the crates below, and prints what they say. Data goes to stdout, everything else to
+//! stderr; in `run`, stdout *is* the protocol. What is decided is decided elsewhere.
 
-fn main() {}
+mod arguments;
+mod commands;
+mod failure;
+mod logs;
+mod policies;
+mod records;
+mod server_name;
+mod signals;
+mod terminal;
+
+use arguments::Arguments;
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let code = commands::dispatch(arguments.command).unwrap_or_else(|failure| failure.report());
+    ExitCode::from(code)
+}

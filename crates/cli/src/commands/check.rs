@@ -1,0 +1,56 @@
+//! `check`: everything that is wrong with policies.
+
+use crate::arguments::Check;
+use crate::failure::{Failure, INVALID, OK};
+use crate::policies;
+use crate::terminal::{Paint, counted, visible};
+use gateway::PolicyFile;
+use policy::{Problem, Severity, Source};
+use std::io::Write;
+
+pub fn check(arguments: &Check) -> Result<u8, Failure> {
+    let tools = policies::tools(arguments.tools.tools.as_deref())?;
+    let mut checked: Vec<(PolicyFile, Vec<Problem>)> = Vec::new();
+    for path in &arguments.files {
+        let file = policies::open(path)?;
+        let mut problems = file.problems().to_vec();
+        if let Some(tools) = &tools {
+            // Loaded again, because only a fresh load knows where everything stands.
+            let loaded = policy::load(file.source());
+            problems.extend(policy::check_tools(file.source(), &loaded, tools));
+            problems.sort_by_key(|problem| (problem.line, problem.column));
+        }
+        checked.push((file, problems));
+    }
+    let all = || checked.iter().flat_map(|(_, problems)| problems);
+    let valid = all().all(|problem| problem.severity != Severity::Error);
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let problems: Vec<String> = all().map(Problem::to_json).collect();
+        writeln!(out, "{{\"valid\":{valid},\"problems\":[{}]}}", problems.join(","))?;
+    } else {
+        for (file, problems) in &checked {
+            write_report(&mut out, file.source(), problems)?;
+        }
+    }
+    Ok(if valid { OK } else { INVALID })
+}
+
+fn write_report(out: &mut impl Write, source: &Source, problems: &[Problem]) -> Result<(), Failure> {
+    let paint = Paint::stdout();
+    for problem in problems {
+        writeln!(out, "{}", problem.render(source, paint.is_on()))?;
+    }
+    let name = visible(&source.name);
+    let errors = policies::count(problems, Severity::Error);
+    let warnings = policies::count(problems, Severity::Warning);
+    let verdict = if errors > 0 { paint.bad("not valid") } else { paint.good("valid") };
+    let counts = match (errors, warnings) {
+        (0, 0) => String::new(),
+        (0, _) => format!(", {}", counted(warnings, "warning", "warnings")),
+        (_, 0) => format!(", {}", counted(errors, "error", "errors")),
+        (_, _) => format!(", {}, {}", counted(errors, "error", "errors"), counted(warnings, "warning", "warnings")),
+    };
+    writeln!(out, "{name}: {verdict}{counts}")?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! `run` and `serve`: the gateway before one server.
+
+use crate::arguments::{KeepingArguments, Run, Serve};
+use crate::commands::block_on;
+use crate::failure::{Failure, OK};
+use crate::terminal::visible;
+use crate::{logs, policies, server_name, signals};
+use gateway::{ChildCommand, Enforcer, HttpTarget, PolicyFile, Upstream};
+use policy::Severity;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Instance, Options, Store};
+use tokio::sync::watch;
+
+pub fn run(arguments: Run) -> Result<u8, Failure> {
+    logs::start();
+    let file = policies::read(&arguments.policy.policy)?;
+    policies::print(&file, Severity::Warning);
+    let words = arguments.upstream.command;
+    let (upstream, name) = upstream(arguments.upstream.upstream.as_deref(), &arguments.upstream.header, &words)?;
+    let mode = if words.is_empty() { "bridge" } else { "run" };
+    block_on(async {
+        let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
+        let kept = Kept::open(file, &arguments.keeping, name, mode)?;
+        let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
+        let ended = gateway::run(kept.enforcer.clone(), upstream, stdin, stdout, kept.reloaded.clone(), stop).await;
+        kept.close().await;
+        ended.map_err(|error| match words.first() {
+            Some(program) => Failure::because(&format!("cannot start `{}`", visible(program)), &error),
+            None => Failure::because("the bridge has failed", &error),
+        })
+    })
+}
+
+pub fn serve(arguments: Serve) -> Result<u8, Failure> {
+    if arguments.config.is_some() {
+        let what = "a configuration file is not in this build yet; name one policy and one server: `callgate serve -p POLICY -- COMMAND`";
+        return Err(Failure::usage(what));
+    }
+    logs::start();
+    if !arguments.listen.ip().is_loopback() {
+        let what = format!(
+            "`--listen {}` can be reached from other machines, and there are no credentials to tell callers apart; listen on 127.0.0.1",
+            arguments.listen
+        );
+        return Err(Failure::invalid(what));
+    }
+    let Some(path) = &arguments.policy else { return Err(Failure::usage("a policy is missing: `-p POLICY`")) };
+    let file = policies::read(path)?;
+    policies::print(&file, Severity::Warning);
+    let (upstream, name) = upstream(arguments.upstream.as_deref(), &arguments.header, &arguments.command)?;
+    block_on(async {
+        let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
+        let listening = |error: std::io::Error| Failure::because(&format!("cannot listen on {}", arguments.listen), &error);
+        let listener = tokio::net::TcpListener::bind(arguments.listen).await.map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
+        let kept = Kept::open(file, &arguments.keeping, name, "serve")?;
+        eprintln!("callgate listening on http://{address}/mcp");
+        let ended = gateway::serve(listener, kept.enforcer.clone(), upstream, &arguments.host, kept.reloaded.clone(), stop).await;
+        kept.close().await;
+        ended.map(|()| OK).map_err(|error| Failure::because("the listener has failed", &error))
+    })
+}
+
+/// The upstream of a command line, and its name by default.
+fn upstream(url: Option<&str>, headers: &[String], words: &[String]) -> Result<(Upstream, String), Failure> {
+    match url {
+        Some(url) => {
+            let target = HttpTarget::new(url, headers).map_err(|error| Failure::usage(error.to_string()))?;
+            Ok((Upstream::Http(target), server_name::of_url(url)))
+        }
+        None => {
+            let command = ChildCommand { words: words.to_vec(), environment: None };
+            Ok((Upstream::Child(command), server_name::of_command(words)))
+        }
+    }
+}
+
+/// Everything that lasts as long as the gateway does.
+struct Kept {
+    store: Store,
+    enforcer: Arc<Enforcer>,
+    reloaded: watch::Receiver<u64>,
+}
+
+impl Kept {
+    /// State that cannot be used yet is no reason to stop: calls are denied until it can.
+    fn open(file: PolicyFile, keeping: &KeepingArguments, name: String, mode: &'static str) -> Result<Kept, Failure> {
+        let policy = file.policy().ok_or_else(|| Failure::invalid("the policy has errors"))?;
+        let server = keeping.server.clone().unwrap_or(name);
+        let instance = Instance {
+            server: server.clone(),
+            mode: mode.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            policy: Some(policy.revision().to_owned()),
+        };
+        let durability = keeping.durability.into();
+        let options = Options { durability, instance: Some(instance.clone()), ..Options::default() };
+        let store = Store::open_lazy(keeping.state.url()?, options)?;
+        let enforcer = Enforcer::new(store.clone(), server, keeping.audit_args, policy);
+        let reloaded = file.watch(enforcer.clone(), |file| policies::print(file, Severity::Error));
+        tokio::spawn(announce(store.clone(), enforcer.clone(), reloaded.clone(), instance));
+        Ok(Kept { store, enforcer, reloaded })
+    }
+
+    /// Signs the head of the chain. A store that cannot be written does not hold us up.
+    async fn close(self) {
+        if tokio::time::timeout(CLOSING, self.store.close()).await.is_err() {
+            tracing::warn!("the state could not be closed in time; its last record is not signed as the end");
+        }
+    }
+}
+
+/// Lets `status` know which policy is in force.
+async fn announce(store: Store, enforcer: Arc<Enforcer>, mut reloaded: watch::Receiver<u64>, instance: Instance) {
+    while reloaded.changed().await.is_ok() {
+        let policy = Some(enforcer.snapshot().policy.revision().to_owned());
+        store.announce(Instance { policy, ..instance.clone() });
+    }
+}
+
+const CLOSING: Duration = Duration::from_secs(3);

@@ -1,0 +1,31 @@
+//! Signals that ask us to end.
+
+use std::io;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// A token that is cancelled by the first SIGTERM, SIGINT, SIGHUP or SIGQUIT; the second ends the process at once.
+///
+/// SIGHUP is among them because the child must not outlive a terminal that was closed.
+pub fn stop_token() -> io::Result<CancellationToken> {
+    let mut signals = Vec::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()] {
+        signals.push(signal(kind)?);
+    }
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    for mut signal in signals {
+        let token = token.clone();
+        tokio::spawn(async move {
+            while signal.recv().await.is_some() {
+                if token.is_cancelled() {
+                    std::process::exit(1);
+                }
+                info!("asked to stop");
+                token.cancel();
+            }
+        });
+    }
+    Ok(stop)
+}
