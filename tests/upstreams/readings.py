@@ -305,7 +305,7 @@ def plain(value, reader, depth=0):
             number = json.loads(value)
         except ValueError:
             return str(value)
-        return number if abs(number) < float("inf") else str(value)
+        return number if abs(number) < 1e300 else str(value)
     return value
 
 

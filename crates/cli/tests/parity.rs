@@ -1,4 +1,5 @@
-//! What a policy or a call meant to the peer, as far as it means the same here: `tests/corpora/intercept-parity.json`.
+//! What a policy or a call meant to the peer, as far as it means the same here: `tests/corpora/intercept-parity.json`; and, in
+//! the same form, what misleads a careless loader: `tests/corpora/policy-load.json`.
 //!
 //! Every kind goes through the binary: `eval` through `simulate`, `validate` through `check --json`, `filter`, `wire` and
 //! `counts` through `run` in front of the stand-in. `CALLGATE_PARITY` names another file of the same form.
@@ -11,10 +12,16 @@ use support::stdio::Stdio;
 use support::{LEGACY, Scratch, entries_of, lenient, root, run, tools_run};
 
 fn cases(kind: &str) -> Vec<Value> {
-    let path = std::env::var_os("CALLGATE_PARITY")
-        .map_or_else(|| root().join("tests/corpora/intercept-parity.json"), std::path::PathBuf::from);
-    let data: Value = serde_json::from_slice(&std::fs::read(path).expect("the corpus")).expect("JSON");
-    data["cases"].as_array().expect("cases").iter().filter(|case| case["kind"] == kind).cloned().collect()
+    let corpora = root().join("tests/corpora");
+    let files = match std::env::var_os("CALLGATE_PARITY") {
+        Some(path) => vec![path.into()],
+        None => vec![corpora.join("intercept-parity.json"), corpora.join("policy-load.json")],
+    };
+    let read = |path: std::path::PathBuf| -> Value {
+        serde_json::from_slice(&std::fs::read(&path).expect("the corpus")).expect("a corpus is JSON")
+    };
+    let all = files.into_iter().flat_map(|path| read(path)["cases"].as_array().cloned().expect("cases"));
+    all.filter(|case| case["kind"] == kind).collect()
 }
 
 /// Runs every case of a kind; a case says what is wrong, or nothing.
@@ -88,6 +95,9 @@ fn mistakes_are_found_where_they_are() {
             let lines = lines.as_array().map(Vec::as_slice).unwrap_or_default();
             lines.is_empty() || errors.iter().any(|error| lines.contains(&error["line"]))
         };
+        if case["warns"] == true && !found.iter().any(|problem| problem["severity"] == "warning") {
+            problems.push(format!("a warning expected: {report}"));
+        }
         let groups = case["each"].as_array().map(Vec::as_slice).unwrap_or_default();
         for lines in groups.iter().chain(case.get("lines")) {
             if !hit(lines) {
