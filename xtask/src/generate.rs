@@ -11,7 +11,7 @@ use crate::workspace::{Workspace, cargo};
 type Page = (&'static str, String);
 
 fn pages(workspace: &Workspace) -> Result<Vec<Page>, String> {
-    Ok(vec![("docs/cli.md", command_line(workspace)?)])
+    Ok(vec![("docs/policy.schema.json", policy_schema()), ("docs/cli.md", command_line(workspace)?)])
 }
 
 /// Writes every generated file.
@@ -55,6 +55,11 @@ fn names(pages: &[Page]) -> String {
 fn first_difference(one: &str, other: &str) -> usize {
     let same = one.lines().zip(other.lines()).take_while(|(one, other)| one == other);
     same.count() + 1
+}
+
+/// The JSON Schema of a policy file, for editors.
+fn policy_schema() -> String {
+    policy::json_schema().trim_end().to_owned() + "\n"
 }
 
 /// The help of every command, as one page.

@@ -36,6 +36,7 @@ const LAYERS: &[Layer] = &[
         may_use: &["callgate-json", "callgate-policy", "callgate-mcp", "callgate-store", "callgate-gateway"],
         never: &["axum"],
     },
+    Layer { name: "callgate-fuzz-targets", may_use: &["callgate-json", "callgate-policy", "callgate-mcp"], never: PURE },
     Layer { name: "xtask", may_use: &["callgate-policy"], never: &["tokio"] },
 ];
 
