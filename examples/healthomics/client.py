@@ -5,6 +5,7 @@
 
 Reads one JSON object a line, `{"list": true}` or `{"call": NAME, "arguments": {…}}`, and answers each with one line:
 what the SDK gave back as the model that calls it would see it, or `{"error": {"code", "message"}}`.
+An array of orders is carried out all at once, and answered with one array.
 SDK 1.x speaks the handshake revisions; SDK 2.x is held to the stateless one, so that nothing falls back unseen.
 """
 
@@ -75,12 +76,25 @@ async def run(target):
     async with connect(target) as (session, revision):
         say({"ready": revision, "sdk": sdk})
         async for line in anyio.wrap_file(sys.stdin):
-            try:
-                said = await answer(session, json.loads(line))
-            except Exception as error:  # the SDKs raise an error of their own for every JSON-RPC error
-                data = getattr(error, "error", None)
-                said = {"error": {"code": getattr(data, "code", None), "message": str(error), "kind": type(error).__name__}}
+            order = json.loads(line)
+            if isinstance(order, list):
+                said = [None] * len(order)
+                async with anyio.create_task_group() as group:
+                    for place, single in enumerate(order):
+                        group.start_soon(attempt, session, single, said, place)
+            else:
+                said = [None]
+                await attempt(session, order, said, 0)
+                said = said[0]
             say(said)
+
+
+async def attempt(session, order, said, place):
+    try:
+        said[place] = await answer(session, order)
+    except Exception as error:  # the SDKs raise an error of their own for every JSON-RPC error
+        data = getattr(error, "error", None)
+        said[place] = {"error": {"code": getattr(data, "code", None), "message": str(error), "kind": type(error).__name__}}
 
 
 def say(value):

@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,6 +126,7 @@ class Drive:
     made: list = field(default_factory=list)
     failures: list = field(default_factory=list)
     checks: int = 0
+    at_once: bool = False  # the calls were not made one after the other
 
     def check(self, says, holds, found="", guard=False):
         """One statement. A guard is one that only Callgate makes true."""
@@ -197,18 +199,25 @@ class Drive:
             raise Broken(f"callgate {' '.join(arguments)} exited {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
         return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
 
-    def audit_agrees(self):
-        """The audit log, the client and the stand-in tell one story, call by call."""
+    def stories(self):
+        """The records of each call in the log, in the order in which the calls were decided."""
         verified = self.ask_callgate("audit", "verify")[0]
         records = self.ask_callgate("audit", "list")
         self.check("the audit chain verifies", verified.get("valid") is True, verified)
         self.check("every record was verified", verified.get("records") == len(records), f"{verified.get('records')} of {len(records)}")
-
         by_id = {}
         for record in records:
             if record["method"] == "tools/call":
                 by_id.setdefault(record["id"], []).append(record)
-        stories = list(by_id.values())
+        return list(by_id.values())
+
+    def audit_agrees(self):
+        """The audit log, the client and the stand-in tell one story, call by call."""
+        stories = self.stories()
+        if self.at_once:
+            # Calls made at once have no order to compare; their ids pair them where they were denied.
+            self.made.sort(key=lambda call: (call.decision or {}).get("id", ""))
+            stories.sort(key=lambda story: story[0]["id"] if story[0]["outcome"] == "deny" else "")
         self.check("the log has every call, and no other", len(stories) == len(self.made), f"{len(stories)} logged, {len(self.made)} made")
         upstream = []
         for number, (call, story) in enumerate(zip(self.made, stories), 1):
@@ -323,6 +332,27 @@ def held_for_approval(drive):
     drive.check("the approval is spent", not again.reached and (again.decision or {}).get("outcome") == "ask", again.reply)
 
 
+def crowd(drive):
+    """Two clients, each with its own way through, call all at once: together they get ten."""
+    second = drive.connect()
+    sessions = [drive.client, second]
+    replies, drive.at_once = [], True
+    with ThreadPoolExecutor() as pool:
+        for number, session in enumerate(sessions):
+            names = [f"crowd-{number}-{call}" for call in range(12)]
+            order = [{"call": "StartAHORun", "arguments": start_run(name)} for name in names]
+            replies.append(pool.submit(session.ask, order))
+    for reply in (reply for answered in replies for reply in answered.result()):
+        drive.made.append(Call("StartAHORun", {}, reply, [], 0))
+    passed = [call for call in drive.made if call.passed]
+    drive.check("ten of twenty-four are answered by the server", len(passed) == 10, len(passed), guard=True)
+    reasons = {(call.decision or {}).get("reason") for call in drive.made if not call.passed}
+    drive.check("the others reached the limit", reasons == {"limit-reached"}, reasons, guard=True)
+    sent = [request["op"] for request in drive.stub.calls()]
+    drive.check("ten are in AWS's record", sent == ["StartRun"] * 10, sent, guard=True)
+    drive.check("the second client's chain ends", second.close(), "had to be killed")
+
+
 def ten(drive):
     """The ten and the eleventh, and one refusal of each kind: for the ways in that share everything behind them."""
     tools = drive.list()
@@ -366,11 +396,13 @@ def scenarios():
         Scenario("run-genomics", "run", old, "genomics.yaml", genomics),
         Scenario("bridge", "bridge", old, "genomics.yaml", ten),
         Scenario("serve", "serve", old, "genomics.yaml", ten),
+        Scenario("crowd", "run", old, "StartAHORun.policy.json", crowd),
         Scenario("run-yaml-0.1.5", "run", new, "StartAHORun.intercept.yaml", run_yaml),
         Scenario("run-json-0.1.5", "run", new, "StartAHORun.policy.json", run_json),
         Scenario("run-genomics-0.1.5", "run", new, "genomics.yaml", genomics),
         Scenario("bridge-0.1.5", "bridge", new, "genomics.yaml", ten),
         Scenario("serve-0.1.5", "serve", new, "genomics.yaml", ten),
+        Scenario("crowd-0.1.5", "serve", new, "StartAHORun.policy.json", crowd),
     ]
 
 
