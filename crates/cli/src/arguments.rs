@@ -23,8 +23,9 @@ Examples:
   callgate run -p policy.yaml -- npx -y @modelcontextprotocol/server-filesystem /srv/shared
   callgate audit list --since 1h --outcome deny
 
-Exit codes: 0 ok, 1 failure, 2 usage, 3 policy or configuration invalid, 4 the decision was deny or a test failed,
-5 audit chain broken. Logs go to stderr; CALLGATE_LOG sets their level (error, warn, info, debug).";
+Exit codes: 0 ok, 1 failure, 2 usage, 3 policy or configuration invalid,
+4 the decision was deny or a test failed, 5 audit chain broken.
+Logs go to stderr; CALLGATE_LOG sets their level (error, warn, info, debug).";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -40,8 +41,15 @@ pub enum Command {
     #[command(subcommand)]
     Approvals(Approvals),
     Status(Status),
+    Demo(Demo),
     Completions(Completions),
     Man(Man),
+    /// The server that `demo` stands before.
+    #[command(hide = true)]
+    DemoServer {
+        /// Where its state is kept.
+        state: PathBuf,
+    },
 }
 
 /// Stand before one MCP server: wrap a command, or bridge to a URL
@@ -428,6 +436,13 @@ pub struct Status {
     #[arg(long)]
     pub json: bool,
 }
+
+/// Watch a policy at work: a small server, a policy before it, an agent that tries things
+///
+/// Needs no network and no account, changes nothing but a directory of its own under the system's temporary one, and takes a few
+/// seconds.
+#[derive(Debug, Args)]
+pub struct Demo {}
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]

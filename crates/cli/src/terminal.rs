@@ -20,6 +20,7 @@ impl Paint {
     }
 
     /// No colours.
+    #[cfg(test)]
     pub fn off() -> Paint {
         Paint { on: false }
     }

@@ -49,6 +49,9 @@ fn explanation(tool: &str, decision: &Decision, paint: Paint) -> String {
         let rule = shadow.rule.as_deref().map(|rule| format!(", rule {}", visible(rule))).unwrap_or_default();
         facts.push(("shadow", format!("would be {}: {}{rule}", shadow.outcome, shadow.reason)));
     }
+    if decision.outcome == Outcome::Ask {
+        facts.push(("note", "nothing was opened: the id stands for that of a real call".to_owned()));
+    }
     for (name, value) in facts {
         out.push_str(&format!("  {name:<8} {value}\n"));
     }

@@ -96,7 +96,15 @@ impl Kept {
         };
         let durability = keeping.durability.into();
         let options = Options { durability, instance: Some(instance.clone()), ..Options::default() };
-        let store = Store::open_lazy(keeping.state.url()?, options)?;
+        let url = keeping.state.url()?;
+        // Opened at once where that goes: until it is open, nothing can be kept of arguments.
+        let store = match Store::open(url.clone(), options.clone()) {
+            Ok(store) => store,
+            Err(error) => {
+                tracing::error!(%error, "calls are denied until the state can be used");
+                Store::open_lazy(url, options)?
+            }
+        };
         let enforcer = Enforcer::new(store.clone(), server, keeping.audit_args, policy);
         let reloaded = file.watch(enforcer.clone(), |file| policies::print(file, Severity::Error));
         tokio::spawn(announce(store.clone(), enforcer.clone(), reloaded.clone(), instance));

@@ -4,6 +4,7 @@ mod approvals;
 mod audit;
 mod check;
 mod decisions;
+mod demo;
 mod gate;
 mod scan;
 mod shell;
@@ -28,8 +29,10 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Audit(arguments) => audit::audit(arguments),
         Command::Approvals(arguments) => approvals::approvals(arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Demo(_) => demo::demo(),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(&arguments),
+        Command::DemoServer { state } => demo::server::serve(&state),
     }
 }
 
