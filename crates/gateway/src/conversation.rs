@@ -196,8 +196,7 @@ impl Conversation {
             Command::Ask { question, reply } => self.ask(question, reply),
             Command::ToolsChanged => {
                 if self.initialized {
-                    let notice = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
-                    self.tell_client(notice);
+                    self.tell_client(Bytes::from_static(TOOLS_CHANGED));
                 }
             }
         }
@@ -485,6 +484,9 @@ impl Conversation {
         }));
     }
 }
+
+/// What clients are told when another policy is in force: it may list other tools.
+pub(crate) const TOOLS_CHANGED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
 
 /// "The server did not answer" as a JSON-RPC error: outside of the range that JSON-RPC and MCP keep for themselves.
 pub(crate) const UPSTREAM_FAILED: i64 = -31002;

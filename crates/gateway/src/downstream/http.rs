@@ -67,7 +67,7 @@ pub async fn serve(
     let door = Door::new(listener.local_addr()?, names);
     let backend = match upstream {
         Upstream::Child(command) => Backend::Sessions(Sessions::new(enforcer.clone(), command, reloaded, stop.child_token())),
-        Upstream::Http(target) => Backend::Proxy(Proxy::new(enforcer.clone(), target)),
+        Upstream::Http(target) => Backend::Proxy(Proxy::new(enforcer.clone(), target, reloaded)),
     };
     let server = Arc::new(Server { door, enforcer, backend });
     let graceful = GracefulShutdown::new();

@@ -4,7 +4,7 @@
 //! unchanged. What passes is looked at all the same: every message is judged, every reply settled and every list filtered, on
 //! whichever stream it comes.
 
-use crate::conversation::UPSTREAM_FAILED;
+use crate::conversation::{TOOLS_CHANGED, UPSTREAM_FAILED};
 use crate::downstream::http::{Body, empty, event_stream, json};
 use crate::downstream::sessions::refusal;
 use crate::enforcer::{Caller, Enforcer, Permit};
@@ -24,7 +24,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::Reply;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 /// What of a request travels upstream; never credentials, cookies, or who forwarded it.
@@ -65,6 +65,7 @@ pub(crate) struct Proxy {
     tools: Arc<LiveTools>,
     /// By the server's own session ids; under "" what belongs to none.
     sessions: Mutex<HashMap<String, Arc<Session>>>,
+    reloaded: watch::Receiver<u64>,
 }
 
 /// One downstream request on its way.
@@ -77,8 +78,8 @@ struct Exchange {
 }
 
 impl Proxy {
-    pub fn new(enforcer: Arc<Enforcer>, target: HttpTarget) -> Arc<Proxy> {
-        Arc::new(Proxy { enforcer, target, tools: Arc::default(), sessions: Mutex::default() })
+    pub fn new(enforcer: Arc<Enforcer>, target: HttpTarget, reloaded: watch::Receiver<u64>) -> Arc<Proxy> {
+        Arc::new(Proxy { enforcer, target, tools: Arc::default(), sessions: Mutex::default(), reloaded })
     }
 
     pub async fn handle(self: Arc<Proxy>, request: Request<Bytes>) -> Response<Body> {
@@ -380,11 +381,17 @@ impl Exchange {
     async fn pump(self, body: IncomingBody, id: Option<Id>, down: mpsc::Sender<Bytes>) {
         let mut events = Events::of(body);
         let mut resumable = false;
+        let mut reloaded = self.proxy.reloaded.clone();
         loop {
             let gone = down.is_closed();
             let event = tokio::select! {
                 event = events.next() => event,
                 () = down.closed(), if !gone => None,
+                // The stream on which a server speaks by itself is where its list of tools may be said to have changed.
+                Ok(()) = reloaded.changed(), if id.is_none() => {
+                    let _ = down.send(sse::encode(&Bytes::from_static(TOOLS_CHANGED), None, None)).await;
+                    continue;
+                }
             };
             match event {
                 Some(event) => {
