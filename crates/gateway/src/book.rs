@@ -225,3 +225,88 @@ fn all_shown(problems: &[Problem]) -> String {
 
 /// A Thursday.
 const START: &str = "2026-01-15T10:30:00Z";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a book, and gives its failures as `line: message`.
+    fn failures(text: &str) -> Vec<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let run = runtime.block_on(run_book("book.md", text));
+        run.failures.iter().map(|failure| format!("{}: {}", failure.line, failure.message)).collect()
+    }
+
+    /// A book of one policy (lines 2 to 5) and these calls (from line 8).
+    #[track_caller]
+    fn check(calls: &str, expected: &[&str]) {
+        let policy = "version: \"1\"\ntools:\n  t: {rules: [{name: two, rate_limit: 2/minute}]}\n  s: {mode: shadow, rules: [{name: no, action: deny}]}\n";
+        assert_eq!(failures(&format!("```policy\n{policy}```\n```calls\n{calls}\n```\n")), expected, "{calls}");
+    }
+
+    #[test]
+    fn expectations_that_hold_say_nothing() {
+        check(
+            "# a comment\n\nt x2 # allow _rate_minute=2/2\nt {\"a\": \"}#\"} # deny limit-reached \"Rate limit of 2…\" rule=\"two\" retry=1..61000\n\
+             t grant=b principal=c # allow\nt server=other reply=lost # allow\n+61s t # allow\n@2026-01-16T00:00:00Z t # allow\n\
+             s # shadow-deny denied-by-rule rule=\"no\"\ns # allow\n\"t\" {\"a\": [} # allow",
+            &["18: the arguments are no JSON object: {\"a\": [} # allow"],
+        );
+    }
+
+    #[test]
+    fn expectations_that_fail_say_what_there_was() {
+        check("t # deny", &["8: expected deny, got allow allowed"]);
+        check("t # allow _rate_minute=2/2", &["8: expected _rate_minute=2/2, got _rate_minute=1/2"]);
+        check("t # shadow-deny", &["8: expected shadow-deny, got allow allowed"]);
+        check(
+            "t x3 # allow",
+            &[
+                "8: call 3 of 3: expected allow, got deny limit-reached \"Rate limit of 2 per minute reached. Try again later.\" rule=\"two\"",
+            ],
+        );
+        check(
+            "t x2 # allow\nt # deny \"no\"",
+            &["9: expected the message \"no\", got \"Rate limit of 2 per minute reached. Try again later.\""],
+        );
+        check("t x2 # allow\nt # deny rule=three retry=1", &["9: expected the rule \"three\", got \"two\""]);
+    }
+
+    #[test]
+    fn lines_that_cannot_be_read_say_why() {
+        check("t", &["8: a call needs what is expected of it: `# allow`"]);
+        check("t # maybe", &["8: unknown outcome `maybe`; expected `allow`, `ask`, `deny`, `shadow-ask` or `shadow-deny`"]);
+        check("t # deny because", &["8: `because` is no reason"]);
+        check("+soon t # allow", &["8: `+soon` is no span; write `+5s`, `+1m`, `+2h` or `+1d`"]);
+        check(
+            "t x0 # allow",
+            &["8: `x0` means nothing here; expected `x10`, `grant=…`, `principal=…`, `server=…`, `reply=…` or `# …`"],
+        );
+    }
+
+    #[test]
+    fn a_policy_must_load_unless_its_problems_are_listed() {
+        let broken = "```policy\nversion: \"1\"\ndefualt: deny\n```\n";
+        assert_eq!(failures(broken), ["3: the policy is not valid: unknown key `defualt` in the policy (error P010 2:1)"]);
+        assert_eq!(failures(&format!("{broken}```problems\nerror P010 2:1 # defualt\n```\n")), [""; 0]);
+        assert_eq!(
+            failures(&format!("{broken}```problems\nerror P011 2:1\n```\n")),
+            [
+                "6: expected `error P011 2:1`, got `error P010 2:1`",
+                "6: a problem that is not listed: `error P010 2:1` # unknown key `defualt` in the policy"
+            ]
+        );
+        assert_eq!(failures(&format!("{broken}```calls\nt # allow\n```\n")).len(), 2);
+    }
+
+    #[test]
+    fn tools_let_validate_be_judged() {
+        let policy = "```policy\nversion: \"1\"\ntools: {t: {rules: [{name: v, validate: {required_args: true}}]}}\n```\n";
+        let tools =
+            "```tools\n{\"tools\": [{\"name\": \"t\", \"inputSchema\": {\"type\": \"object\", \"required\": [\"a\"]}}]}\n```\n";
+        let calls = "```calls\nt # deny invalid-arguments\n```\n";
+        assert_eq!(failures(&format!("{policy}{tools}{calls}")), [""; 0]);
+        assert_eq!(failures(&format!("{policy}{calls}")), ["6: expected deny invalid-arguments, got allow allowed"]);
+        assert_eq!(failures(calls), ["2: a block before the first `policy`"]);
+    }
+}
