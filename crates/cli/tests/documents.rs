@@ -109,7 +109,8 @@ fn policies_in_pages_load_without_a_warning() {
 #[test]
 fn the_tests_that_a_promise_names_exist() {
     let promises = read("SECURITY.md");
-    let named: Vec<_> = quoted(&promises).filter_map(|text| text.split_once("::")).filter(|(file, _)| file.ends_with(".rs")).collect();
+    let named: Vec<_> =
+        quoted(&promises).filter_map(|text| text.split_once("::")).filter(|(file, _)| file.ends_with(".rs")).collect();
     assert!(named.len() > 30);
     for (file, test) in named {
         let source = read(file);
