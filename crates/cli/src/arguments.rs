@@ -92,7 +92,7 @@ pub struct UpstreamArguments {
     #[arg(long, value_name = "URL", required_unless_present = "command", conflicts_with = "command")]
     pub upstream: Option<String>,
     /// A header for the HTTP server, `Name: value`; may be given several times
-    #[arg(long, value_name = "HEADER", requires = "upstream")]
+    #[arg(long, value_name = "HEADER", requires = "upstream", conflicts_with = "command")]
     pub header: Vec<String>,
     /// The command that starts the server, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
@@ -162,7 +162,7 @@ pub struct Serve {
     #[arg(long, value_name = "URL", required_unless_present_any = ["command", "config"], conflicts_with = "command")]
     pub upstream: Option<String>,
     /// A header for the HTTP server, `Name: value`; may be given several times
-    #[arg(long, value_name = "HEADER", requires = "upstream")]
+    #[arg(long, value_name = "HEADER", requires = "upstream", conflicts_with = "command")]
     pub header: Vec<String>,
     #[command(flatten)]
     pub keeping: KeepingArguments,

@@ -63,8 +63,9 @@ fn verification_text(verification: &Verification, paint: Paint) -> String {
 }
 
 fn list(state: &StateArgument, filter: &FilterArguments, limit: Option<u64>, json: bool) -> Result<u8, Failure> {
+    let filter = filter.filter(limit)?;
     let reader = state.reader()?;
-    let rows = reader.list(&filter.filter(limit)?)?;
+    let rows = reader.list(&filter)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     if json {
         for row in rows {
@@ -90,8 +91,8 @@ fn show(state: &StateArgument, id: &str, json: bool) -> Result<u8, Failure> {
 
 fn tail(state: &StateArgument, filter: &FilterArguments, limit: u64, json: bool) -> Result<u8, Failure> {
     let paint = Paint::stdout();
-    let mut reader = state.reader()?;
     let mut wanted = filter.filter(Some(limit))?;
+    let mut reader = state.reader()?;
     let mut seen = reader.last_seq()?;
     loop {
         let mut out = std::io::stdout().lock();
