@@ -5,7 +5,8 @@
 //! settled side by side and given back in the order in which they came. Nothing here waits for one peer while the other waits.
 
 use crate::enforcer::{Permit, Ticket};
-use crate::gate::{Expected, FromServer, Gate, Judged, is_modern, malformed, unreadable};
+use crate::gate::{Expected, FromServer, Gate, Judged};
+use crate::refusal::{UPSTREAM_FAILED, is_modern, malformed, unreadable};
 use crate::sink::{Batch, Sink};
 use crate::upstream::{Failure, Inbound, Link};
 use bytes::Bytes;
@@ -487,9 +488,6 @@ impl Conversation {
 
 /// What clients are told when another policy is in force: it may list other tools.
 pub(crate) const TOOLS_CHANGED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
-
-/// "The server did not answer" as a JSON-RPC error: outside of the range that JSON-RPC and MCP keep for themselves.
-pub(crate) const UPSTREAM_FAILED: i64 = -31002;
 
 /// 2026-07-28, streamable HTTP: clients tell a server's era by exact statuses.
 pub(crate) fn http_status(reply: &Message, modern: bool) -> u16 {

@@ -3,7 +3,7 @@
 //! A message becomes a [`Permit`] only after it was judged, charged and recorded; upstreams take nothing else. The permit
 //! holds the very message that was judged. Every way of failing on the way there is a denial with a reason of its own.
 
-use crate::gate::malformed;
+use crate::refusal::{UNAVAILABLE, malformed};
 use crate::tools::Schemas;
 use bytes::Bytes;
 use mcp::{Id, Malformed, Message, ToolCall};
@@ -323,9 +323,6 @@ fn with_decision(draft: Draft, decision: &Decision) -> Draft {
 fn refusal_reason(code: i64) -> Reason {
     if code == mcp::reply::METHOD_NOT_FOUND { Reason::MethodRefused } else { Reason::Malformed }
 }
-
-/// "Cannot be recorded" as a JSON-RPC error: outside of the range that JSON-RPC and MCP keep for themselves.
-pub(crate) const UNAVAILABLE: i64 = -31001;
 
 /// Why a call got no permit.
 #[derive(Debug)]

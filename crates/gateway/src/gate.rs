@@ -4,6 +4,7 @@
 //! filtered. This module knows no sockets, processes or sessions.
 
 use crate::enforcer::{Caller, Denied, Enforcer, Permit, Ticket};
+use crate::refusal::{is_modern, malformed};
 use crate::tools::Schemas;
 use bytes::Bytes;
 use mcp::headers::Mirrored;
@@ -57,6 +58,13 @@ impl Gate {
         let method = message.method().unwrap_or_default().to_owned();
         let route = mcp::route(&method, message.kind(), Side::Client);
         if is_request && route == Some(Route::Enforce) {
+            if self.over_http
+                && let Some(facts) = self.schemas.of_call(&message).await
+                && let Err(why) = &facts.mirrored
+            {
+                let why = format!("the tool's definition is invalid over HTTP: {why}");
+                return self.refuse(malformed(&message, mcp::reply::INVALID_PARAMS, &why)).await;
+            }
             let id = message.id().cloned();
             return match self.enforcer.clone().admit(message, self.caller, self.schemas).await {
                 Ok(permit) => Judged::Pass(Box::new(permit)),
@@ -181,57 +189,12 @@ pub(crate) fn ending(reply: &Message) -> Reply {
     }
 }
 
-/// The HTTP status under which a refusal goes.
-pub(crate) fn status_of(malformed: &Malformed) -> u16 {
-    match malformed.code {
-        mcp::reply::METHOD_NOT_FOUND => 404,
-        crate::enforcer::UNAVAILABLE => 503,
-        _ => 400,
-    }
-}
-
 /// What machines are told of a decision against a call.
 fn decision_meta(decision: &policy::Decision, id: &str) -> String {
     let rule = decision.rule.as_deref().map_or_else(|| "null".to_owned(), json::quote);
     let retry = decision.retry_after_ms.map(|millis| format!(",\"retryAfterMs\":{millis}")).unwrap_or_default();
     let (outcome, reason) = (decision.outcome.as_str(), decision.reason.as_str());
     format!(r#"{{"id":{},"outcome":"{outcome}","reason":"{reason}","rule":{rule}{retry}}}"#, json::quote(id))
-}
-
-/// Whether a message speaks the stateless era: it names its revision itself.
-pub(crate) fn is_modern(message: &Message) -> bool {
-    message.params().is_some() && message.protocol_version().is_some()
-}
-
-/// A refusal of a message that could be read.
-pub(crate) fn malformed(message: &Message, code: i64, why: &str) -> Malformed {
-    let called = if message.method() == Some("tools/call") {
-        message.params().and_then(|params| params.get("name")?.as_str())
-    } else {
-        None
-    };
-    Malformed {
-        code,
-        id: message.id().cloned(),
-        message: why.to_owned(),
-        data: None,
-        method: message.method().map(str::to_owned),
-        tool: called.map(|tool| tool.into_owned()),
-        wants_reply: message.kind() == Kind::Request,
-    }
-}
-
-/// A refusal of something that was not even read.
-pub(crate) fn unreadable(why: &str) -> Malformed {
-    Malformed {
-        code: mcp::reply::INVALID_REQUEST,
-        id: None,
-        message: why.to_owned(),
-        data: None,
-        method: None,
-        tool: None,
-        wants_reply: true,
-    }
 }
 
 /// Methods that carry no effect of the caller's choosing: their traffic is not worth a record each.

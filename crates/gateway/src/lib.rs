@@ -13,6 +13,7 @@ mod gate;
 mod listing;
 mod outbox;
 mod policy_file;
+mod refusal;
 mod simulate;
 mod sink;
 mod tools;

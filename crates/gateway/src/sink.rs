@@ -1,7 +1,7 @@
 //! Where what is said to a client goes: lines on a stream, one HTTP exchange, or one place in a batch.
 
-use crate::gate::status_of;
 use crate::outbox::Outbox;
+use crate::refusal::status_of;
 use bytes::Bytes;
 use mcp::{Malformed, Message};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -3,6 +3,7 @@
 //! Learnt from every list that passes by. A rule that needs a schema which has not passed yet makes the gateway ask for one
 //! list of its own, in the era of the connection; calls that need it meanwhile wait for that one list.
 
+use crate::refusal::{is_modern, malformed};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use json::Value;
@@ -81,31 +82,20 @@ impl LiveTools {
 }
 
 impl Schemas {
-    /// Checks the headers of a POST against its body, and gives the revision they agree on. `answerable`: no server behind us
-    /// will check them again, so that the tool's definition must be known.
-    pub async fn check_headers(&self, headers: &HeaderMap, message: &Message, answerable: bool) -> Result<Revision, Malformed> {
-        let called = if message.method() == Some("tools/call") {
-            message.params().and_then(|params| params.get("name")?.as_str())
-        } else {
-            None
-        };
-        let repeats = (answerable && crate::gate::is_modern(message))
-            || headers.keys().any(|name| name.as_str().starts_with(mcp::headers::PARAM_PREFIX));
-        let facts = match called {
-            Some(tool) if repeats => self.of(&tool, message).await,
-            Some(tool) => self.tools.known(&tool),
-            None => None,
-        };
-        let mirrored = facts.as_deref().map(|facts| &facts.mirrored);
-        let refused = |code, why: &str| crate::gate::malformed(message, code, why);
-        let revision = check_request(headers, message, mirrored.and_then(|mirrored| mirrored.as_ref().ok()))
-            .map_err(|mismatch| Malformed { data: mismatch.data, ..refused(mismatch.code, &mismatch.message) })?;
-        match mirrored {
-            Some(Err(why)) if revision.mirrors_headers() => {
-                Err(refused(mcp::reply::INVALID_PARAMS, &format!("the tool's definition is invalid over HTTP: {why}")))
-            }
-            _ => Ok(revision),
+    /// Checks the headers of a POST against its body, and gives the revision they agree on.
+    pub async fn check_headers(&self, headers: &HeaderMap, message: &Message) -> Result<Revision, Malformed> {
+        let facts = self.of_call(message).await;
+        let mirrored = facts.as_deref().and_then(|facts| facts.mirrored.as_ref().ok());
+        check_request(headers, message, mirrored)
+            .map_err(|mismatch| Malformed { data: mismatch.data, ..malformed(message, mismatch.code, &mismatch.message) })
+    }
+
+    /// What is known of the tool that a `tools/call` of the stateless era calls: its headers repeat some of its arguments.
+    pub async fn of_call(&self, message: &Message) -> Option<Arc<ToolFacts>> {
+        if !is_modern(message) || message.method() != Some("tools/call") {
+            return None;
         }
+        self.of(&message.params()?.get("name")?.as_str()?, message).await
     }
 
     /// What is known of `tool`; asks the upstream where it is not known yet. `like` is a message of the connection whose era

@@ -1,7 +1,6 @@
 //! The parsed text and the views into it.
 
 use crate::decimal::Decimal;
-use crate::parse::{self, Error, Strictness};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt;
@@ -44,14 +43,8 @@ pub struct Document {
 }
 
 impl Document {
-    /// Parses exactly one JSON value, white space around it allowed.
-    ///
-    /// # Errors
-    /// What is wrong, and at which byte. Nothing of a text that fails can be read.
-    pub fn parse(text: impl Into<Bytes>, strictness: Strictness) -> Result<Document, Error> {
-        let text = text.into();
-        let nodes = parse::index(&text, strictness)?;
-        Ok(Document { text, nodes })
+    pub(crate) fn of(text: Bytes, nodes: Vec<Node>) -> Document {
+        Document { text, nodes }
     }
 
     /// The outermost value.
@@ -328,6 +321,7 @@ fn code_point(text: &str) -> (char, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Strictness;
     use proptest::prelude::*;
 
     fn document(text: &str) -> Document {

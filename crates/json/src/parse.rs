@@ -94,8 +94,20 @@ impl std::error::Error for Error {}
 
 const MAX_NUMBER_LENGTH: usize = 512;
 
+impl Document {
+    /// Parses exactly one JSON value, white space around it allowed.
+    ///
+    /// # Errors
+    /// What is wrong, and at which byte. Nothing of a text that fails can be read.
+    pub fn parse(text: impl Into<Bytes>, strictness: Strictness) -> Result<Document, Error> {
+        let text = text.into();
+        let nodes = index(&text, strictness)?;
+        Ok(Document::of(text, nodes))
+    }
+}
+
 /// Indexes `text`; the first node is the outermost value.
-pub(crate) fn index(text: &Bytes, strictness: Strictness) -> Result<Vec<Node>, Error> {
+fn index(text: &Bytes, strictness: Strictness) -> Result<Vec<Node>, Error> {
     let fail = |problem, offset| Err(Error { problem, offset });
     if text.starts_with(b"\xEF\xBB\xBF") {
         return fail(Problem::ByteOrderMark, 0);

@@ -91,12 +91,27 @@ pub(crate) fn check_look_alikes(object: Option<Value<'_>>, known: &[&'static str
         if known.contains(&&*member.key) {
             continue;
         }
-        let folded = fold(&member.key);
+        // To a reader of C strings a key ends at a NUL; others drop what cannot be seen, or trim.
+        let seen = if member.key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            member.key.clone()
+        } else {
+            let until_nul = member.key.split('\0').next().unwrap_or_default();
+            until_nul.trim().chars().filter(|c| !is_unprintable(*c)).collect()
+        };
+        let folded = fold(&seen);
         if let Some(key) = known.iter().find(|key| same_folded(key, &folded)) {
             return Err(Clash::LooksLike(key, member.key.into_owned()));
         }
     }
     Ok(())
+}
+
+/// Whether a reader of a log or a list would not see the character, or would see it do something: control characters, and
+/// the format characters that hide, join or reverse.
+pub(crate) fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -106,7 +121,18 @@ mod tests {
 
     #[test]
     fn look_alikes_of_protocol_keys_are_found() {
-        for key in ["Method", "METHOD", "param\u{17f}", "ｍethod", "\\u0049D", "ＩＤ", "Re\u{17f}ult"] {
+        for key in [
+            "Method",
+            "METHOD",
+            "method\\u0000x",
+            " method",
+            "met\\u200bhod",
+            "param\u{17f}",
+            "ｍethod",
+            "\\u0049D",
+            "ＩＤ",
+            "Re\u{17f}ult",
+        ] {
             let document = Document::parse(format!("{{\"{key}\":1}}"), Strictness::Request).unwrap();
             assert!(check_look_alikes(Some(document.root()), MESSAGE).is_err(), "{key}");
         }

@@ -6,7 +6,7 @@
 //! its answer and its record need.
 
 use crate::id::Id;
-use crate::keys::{self, Clash};
+use crate::keys::{self, Clash, is_unprintable};
 use crate::reply;
 use crate::revision::Revision;
 use crate::splice::Edit;
@@ -419,6 +419,10 @@ impl<'m> ToolCall<'m> {
         if name.chars().any(is_unprintable) {
             return wrong("`name` holds a control or invisible character");
         }
+        // A reader that trims would take it for another tool.
+        if name.trim() != name {
+            return wrong("`name` begins or ends with white space");
+        }
         let is = |key: &str, kind| params.get(key).is_none_or(|value| value.kind() == kind);
         if !is("arguments", JsonKind::Object) {
             return wrong("`arguments` must be an object");
@@ -440,12 +444,4 @@ impl<'m> ToolCall<'m> {
             input_responses: params.get("inputResponses"),
         })
     }
-}
-
-/// Whether a reader of a log or a list would not see the character, or would see it do something: control characters, and
-/// the format characters that hide, join or reverse.
-pub(crate) fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }

@@ -118,6 +118,10 @@ pub fn route(method: &str, kind: Kind, from: Side) -> Option<Route> {
         let row = rows.find(|row| row.is_request == is_request && row.from == from);
         return Some(row.map_or(Route::Refuse, |row| row.route));
     }
+    // Nothing is called so; a reader that stops at a NUL, or drops what it cannot show, would take it for something else.
+    if method.is_empty() || method.chars().any(crate::keys::is_unprintable) {
+        return Some(Route::Refuse);
+    }
     let plain = plain(method);
     let imitates = plain.starts_with("rpc.") || METHODS.iter().any(|row| row.name.eq_ignore_ascii_case(&plain));
     imitates.then_some(Route::Refuse)
@@ -127,7 +131,7 @@ pub fn route(method: &str, kind: Kind, from: Side) -> Option<Route> {
 /// with single slashes.
 fn plain(method: &str) -> String {
     let mut out = String::with_capacity(method.len());
-    for c in fold(method).chars().filter(|c| !crate::message::is_unprintable(*c) && !c.is_whitespace()) {
+    for c in fold(method).chars().filter(|c| !crate::keys::is_unprintable(*c) && !c.is_whitespace()) {
         if c != '/' || !(out.is_empty() || out.ends_with('/')) {
             out.push(c);
         }
@@ -187,6 +191,8 @@ mod tests {
             "tool\u{17f}/call",
             "rpc.discover",
             "RPC.x",
+            "",
+            "x/y\0",
         ] {
             check(method, Kind::Request, Client, Some(Route::Refuse));
         }
@@ -194,7 +200,7 @@ mod tests {
 
     #[test]
     fn other_methods_are_unknown() {
-        for method in ["x/y", "skills/list", "tools/cal", "tools", "", "notifications/custom", "rpcs"] {
+        for method in ["x/y", "skills/list", "tools/cal", "tools", "notifications/custom", "rpcs"] {
             check(method, Kind::Request, Client, None);
             check(method, Kind::Notification, Server, None);
         }

@@ -190,13 +190,25 @@ fn a_call_without_an_id_is_refused_and_not_answered() {
 
 #[test]
 fn names_with_characters_nobody_sees_are_refused() {
-    // EV-020, EV-039, EV-043. A visible difference (`read_file ` with a space) is another name, for the policy to know.
-    for name in ["read_file\\n", "read_file\\u0000", "read_file\\u200b", "\\u001b[31mx", "x\\u202ey", "\\ufeffx", "", "x\\u0085"]
-    {
+    // EV-020, EV-039, EV-043. Never trimmed, and never left to a reader that trims. Any other visible difference makes
+    // another name, for the policy to know.
+    for name in [
+        "read_file ",
+        " read_file",
+        "read_file\\u00a0",
+        "read_file\\n",
+        "read_file\\u0000",
+        "read_file\\u200b",
+        "\\u001b[31mx",
+        "x\\u202ey",
+        "\\ufeffx",
+        "",
+        "x\\u0085",
+    ] {
         refused(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}"}}}}"#), PARAMS);
     }
     refused(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{}"}}}}"#, "x".repeat(257)), PARAMS);
-    for name in ["read_file ", " read_file", "Read_File", "reаd_file", "*", "../x", "日本"] {
+    for name in ["read file", "Read_File", "reаd_file", "*", "../x", "日本"] {
         let message =
             client(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}"}}}}"#)).unwrap();
         assert_eq!(ToolCall::of(&message).unwrap().name, name);

@@ -9,7 +9,7 @@ use crate::load::Loaded;
 use crate::model::{AmountFrom, Check, Condition, Literal, Operator, Path, Pattern, Policy, Quantifier};
 use crate::outline::{CheckPlace, ConditionPlace};
 use crate::problem::{Problem, Severity, code, finish, nearest};
-use crate::source::{Source, Span, shown};
+use crate::text::{Source, Span, shown};
 use crate::tools::{Tool, Tools};
 use shape::{Found, Types};
 

@@ -8,7 +8,7 @@ mod guard;
 use crate::model::{Check, Condition, Entry, Mode, Pattern, Policy, Posture, Rule};
 use crate::outline::{ConditionPlace, Outline, RulePlace};
 use crate::problem::{Problem, Severity, code, nearest};
-use crate::source::{Source, Span, shown};
+use crate::text::{Source, Span, shown};
 use std::collections::HashMap;
 
 /// Adds warnings about a policy that loads.

@@ -3,7 +3,8 @@
 use crate::model::Policy;
 use crate::outline::Outline;
 use crate::problem::{Problem, Severity, code, finish};
-use crate::source::{Kind, Source, read};
+use crate::source::{Kind, read};
+use crate::text::Source;
 use crate::{lint, lower};
 
 /// What became of a text.

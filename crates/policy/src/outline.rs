@@ -3,7 +3,7 @@
 //! The model knows nothing of texts. This is its shadow: entry by entry, rule by rule, check by check, in the same order,
 //! for whoever has something to say about a part of a policy that loaded.
 
-use crate::source::Span;
+use crate::text::Span;
 
 /// The places of a policy's parts.
 #[derive(Debug, Default)]

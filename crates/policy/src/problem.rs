@@ -2,7 +2,7 @@
 //!
 //! A problem is data first ([`Problem::to_json`]), and text for a terminal second ([`Problem::render`]).
 
-use crate::source::{Source, Span};
+use crate::text::{Source, Span};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// How bad a problem is.

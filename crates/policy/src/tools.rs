@@ -39,7 +39,7 @@ impl Tools {
         for (i, definition) in elements.enumerate() {
             let tool = tool(definition, nothing.root()).ok_or_else(|| format!("tool {} has no name", i + 1))?;
             if let Some(twice) = tools.insert(tool.name.clone(), tool) {
-                return Err(format!("tool `{}` is listed twice", crate::source::shown(&twice.name)));
+                return Err(format!("tool `{}` is listed twice", crate::text::shown(&twice.name)));
             }
         }
         Ok(Tools { tools })

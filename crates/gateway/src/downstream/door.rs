@@ -9,6 +9,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use mcp::Era;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,11 +22,13 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TurnedAway {
     pub status: StatusCode,
+    /// Of the JSON-RPC error in the body.
+    pub code: i64,
     pub why: &'static str,
 }
 
 fn away(status: StatusCode, why: &'static str) -> TurnedAway {
-    TurnedAway { status, why }
+    TurnedAway { status, code: mcp::reply::INVALID_REQUEST, why }
 }
 
 /// Knows the names under which we may be called.
@@ -58,19 +61,20 @@ impl Door {
                 return Err(away(StatusCode::FORBIDDEN, "requests from this origin are not served"));
             }
         }
-        for name in
-            ["authorization", "mcp-session-id", "last-event-id", "mcp-protocol-version", "mcp-method", "mcp-name", "accept"]
-        {
-            // A list of media types may be spread over lines; nothing else may.
-            if name != "accept" {
-                only(headers, name)?;
-            }
+        for name in ["authorization", "mcp-session-id", "last-event-id"] {
+            only(headers, name)?;
         }
-        if headers.contains_key("upgrade") || headers.keys().any(|name| name.as_str().starts_with("x-http-method")) {
-            return Err(away(StatusCode::BAD_REQUEST, "no upgrade and no other method than that of the request line"));
+        for name in ["mcp-protocol-version", "mcp-method", "mcp-name"] {
+            only(headers, name).map_err(|away| TurnedAway { code: mcp::reply::HEADER_MISMATCH, ..away })?;
         }
         match *request.method() {
             Method::POST => check_type(headers),
+            // The stateless era has neither: nothing is resumed, and no session ends.
+            Method::GET | Method::DELETE
+                if mcp::headers::declared(headers).is_ok_and(|revision| revision.era() == Era::Modern) =>
+            {
+                Err(away(StatusCode::METHOD_NOT_ALLOWED, "only POST is served in this protocol revision"))
+            }
             Method::GET | Method::DELETE => Ok(()),
             _ => Err(away(StatusCode::METHOD_NOT_ALLOWED, "only POST, GET and DELETE are served")),
         }
@@ -223,8 +227,9 @@ mod tests {
         for method in ["PUT", "OPTIONS", "HEAD", "PATCH", "TRACE"] {
             check(method, "/mcp", &[("host", "localhost:7420")], Err(405));
         }
-        check("POST", "/mcp", &[("host", "localhost:7420"), JSON, ("x-http-method-override", "GET")], Err(400));
-        check("POST", "/mcp", &[("host", "localhost:7420"), JSON, ("upgrade", "websocket")], Err(400));
+        for revision in [("2025-11-25", Ok(())), ("2026-07-28", Err(405))] {
+            check("GET", "/mcp", &[("host", "localhost:7420"), ("mcp-protocol-version", revision.0)], revision.1);
+        }
         check("POST", "/mcp", &[("host", "localhost:7420"), JSON, ("mcp-name", "a"), ("mcp-name", "b")], Err(400));
     }
 }

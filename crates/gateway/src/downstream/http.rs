@@ -6,7 +6,7 @@ use crate::downstream::proxy::Proxy;
 use crate::downstream::sessions::Sessions;
 use crate::downstream::stdio::MAX_REQUEST_BYTES;
 use crate::enforcer::{Caller, Enforcer};
-use crate::gate::unreadable;
+use crate::refusal::unreadable;
 use crate::sink::Down;
 use crate::upstream::Upstream;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use mcp::sse;
+use mcp::{Malformed, sse};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +136,7 @@ impl Server {
     }
 
     async fn turn_away(&self, away: &TurnedAway) -> Response<Body> {
-        let malformed = self.enforcer.refuse(unreadable(away.why), &Caller::local(None)).await;
+        let malformed = self.enforcer.refuse(Malformed { code: away.code, ..unreadable(away.why) }, &Caller::local(None)).await;
         let mut response = json(away.status, malformed.error());
         if away.status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));

@@ -4,11 +4,12 @@
 //! unchanged. What passes is looked at all the same: every message is judged, every reply settled and every list filtered, on
 //! whichever stream it comes.
 
-use crate::conversation::{TOOLS_CHANGED, UPSTREAM_FAILED};
+use crate::conversation::TOOLS_CHANGED;
 use crate::downstream::http::{Body, empty, event_stream, json};
 use crate::downstream::sessions::refusal;
 use crate::enforcer::{Caller, Enforcer, Permit};
-use crate::gate::{Expected, FromServer, Gate, Judged, is_modern, malformed, unreadable};
+use crate::gate::{Expected, FromServer, Gate, Judged};
+use crate::refusal::{UPSTREAM_FAILED, is_modern, malformed, unreadable};
 use crate::sink::{Batch, Down, MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
 use crate::upstream::Failure;
@@ -174,7 +175,7 @@ impl Proxy {
 
     async fn check_headers(self: &Arc<Proxy>, headers: &HeaderMap, message: &Message) -> Result<Revision, Malformed> {
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers.clone()) };
-        schemas.check_headers(headers, message, false).await
+        schemas.check_headers(headers, message).await
     }
 
     /// A batch of 2025-03-26: each item goes upstream by itself, the answers come back together.

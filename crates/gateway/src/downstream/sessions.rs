@@ -8,7 +8,7 @@ use crate::conversation::{Command, Conversation, Numbering, asker, new_session_i
 use crate::downstream::http::{Abandonment, Body, empty, json, listen, respond};
 use crate::enforcer::{Caller, Enforcer};
 use crate::gate::Gate;
-use crate::gate::{malformed, unreadable};
+use crate::refusal::{malformed, status_of, unreadable};
 use crate::sink::{MAX_WAITING, Sink};
 use crate::tools::{LiveTools, Schemas};
 use crate::upstream::Link;
@@ -111,7 +111,7 @@ impl Sessions {
             Err(malformed) => return self.refuse(malformed).await,
         };
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker() };
-        let revision = match schemas.check_headers(headers, &message, true).await {
+        let revision = match schemas.check_headers(headers, &message).await {
             Ok(revision) => revision,
             Err(malformed) => return self.refuse(malformed).await,
         };
@@ -267,7 +267,7 @@ impl Sessions {
 
 /// The response to a message that was refused.
 pub(crate) fn refusal(malformed: &Malformed) -> Response<Body> {
-    let status = StatusCode::from_u16(crate::gate::status_of(malformed)).unwrap_or(StatusCode::BAD_REQUEST);
+    let status = StatusCode::from_u16(status_of(malformed)).unwrap_or(StatusCode::BAD_REQUEST);
     json(status, malformed.error())
 }
 

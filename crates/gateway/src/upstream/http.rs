@@ -5,7 +5,7 @@
 //! filtered.
 
 use crate::enforcer::Permit;
-use crate::gate::is_modern;
+use crate::refusal::is_modern;
 use crate::tools::Schemas;
 use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
@@ -279,14 +279,7 @@ impl Line {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let agreed = self.agreed();
         if let Some(message) = message.filter(|message| is_modern(message)) {
-            let called = message
-                .params()
-                .filter(|_| message.method() == Some("tools/call"))
-                .and_then(|params| params.get("name")?.as_str());
-            let facts = match called {
-                Some(tool) => self.schemas.of(&tool, message).await,
-                None => None,
-            };
+            let facts = self.schemas.of_call(message).await;
             let mirrored = facts.as_deref().and_then(|facts| facts.mirrored.as_ref().ok());
             let revision =
                 message.protocol_version().and_then(|version| Revision::parse(&version)).unwrap_or(Revision::V2026_07_28);

@@ -1,7 +1,7 @@
 //! Regular expressions that guard less than they seem to.
 
 use crate::model::Operator;
-use crate::source::shown;
+use crate::text::shown;
 
 /// What is loose about an operator, and help; `guards` says that the call is denied unless it holds.
 pub(super) fn loose(operator: &Operator, guards: bool) -> Option<(String, String)> {

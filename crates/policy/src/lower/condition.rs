@@ -7,7 +7,8 @@ use super::path::Subject;
 use crate::model::{Condition, Literal, Operator, Path, Quantifier, Segment};
 use crate::outline::ConditionPlace;
 use crate::problem::code;
-use crate::source::{Kind, Node, shown};
+use crate::source::{Kind, Node};
+use crate::text::shown;
 use regex::RegexBuilder;
 
 /// The conditions of one list.

@@ -7,7 +7,8 @@ use super::{Context, Lowering, RuleDraft};
 use crate::model::{Check, Entry, Mode, Pattern, Rule, Template};
 use crate::outline::{EntryPlace, RulePlace};
 use crate::problem::code;
-use crate::source::{Kind, Member, Node, Span};
+use crate::source::{Kind, Member, Node};
+use crate::text::Span;
 use std::collections::HashSet;
 
 /// An entry while the file is being lowered.

@@ -4,7 +4,8 @@ use super::Lowering;
 use crate::amount::Amount;
 use crate::model::Literal;
 use crate::problem::{Problem, Severity, code, nearest, one_of};
-use crate::source::{Kind, Member, Node, Span, Text, shown};
+use crate::source::{Kind, Member, Node, Text};
+use crate::text::{Span, shown};
 use json::Decimal;
 
 /// The members of a mapping whose keys are all known.

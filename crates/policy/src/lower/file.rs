@@ -6,7 +6,8 @@ use super::name::globs_overlap;
 use crate::model::{Mode, Pattern, Policy, Posture};
 use crate::outline::Outline;
 use crate::problem::{MOST, code};
-use crate::source::{Kind, Member, Node, Span, shown};
+use crate::source::{Kind, Member, Node};
+use crate::text::{Span, shown};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 

@@ -19,7 +19,8 @@ mod rule;
 use crate::model::{Check, Condition, Mode, Policy, Template};
 use crate::outline::{CheckPlace, ConditionPlace, Outline};
 use crate::problem::Problem;
-use crate::source::{Node, Source, Span};
+use crate::source::Node;
+use crate::text::{Source, Span};
 use std::sync::Arc;
 
 /// Lowers a file. What it gives is whole only if no error was added to `problems`.

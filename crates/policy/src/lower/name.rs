@@ -4,7 +4,7 @@ use super::Lowering;
 use super::fields::bad_name;
 use crate::model::Pattern;
 use crate::problem::code;
-use crate::source::{Span, shown};
+use crate::text::{Span, shown};
 
 impl Lowering<'_> {
     /// A tool's name, a glob, or `*`. `what` is the thing in messages.

@@ -3,7 +3,8 @@
 use super::Lowering;
 use crate::model::{Path, Segment};
 use crate::problem::code;
-use crate::source::{Node, Span, shown};
+use crate::source::Node;
+use crate::text::{Span, shown};
 
 /// What a condition's path names.
 pub(super) enum Subject {

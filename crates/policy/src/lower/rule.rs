@@ -7,7 +7,8 @@ use crate::model::{Check, Condition, Mode, Template, Validate};
 use crate::outline::CheckPlace;
 use crate::problem::code;
 use crate::schedule::Schedule;
-use crate::source::{Kind, Node, Span, shown};
+use crate::source::{Kind, Node};
+use crate::text::{Span, shown};
 use crate::window::{Zone, parse_span};
 use jiff::SignedDuration;
 

@@ -1,0 +1,54 @@
+//! Refusals: what is answered to messages that are not judged.
+
+use mcp::{Kind, Malformed, Message};
+
+/// "It cannot be recorded" as a JSON-RPC error: outside of the range that JSON-RPC and MCP keep for themselves.
+pub(crate) const UNAVAILABLE: i64 = -31001;
+
+/// "The server did not answer" as a JSON-RPC error.
+pub(crate) const UPSTREAM_FAILED: i64 = -31002;
+
+/// The HTTP status under which a refusal goes.
+pub(crate) fn status_of(malformed: &Malformed) -> u16 {
+    match malformed.code {
+        mcp::reply::METHOD_NOT_FOUND => 404,
+        UNAVAILABLE => 503,
+        _ => 400,
+    }
+}
+
+/// Whether a message speaks the stateless era: it names its revision itself.
+pub(crate) fn is_modern(message: &Message) -> bool {
+    message.params().is_some() && message.protocol_version().is_some()
+}
+
+/// A refusal of a message that could be read.
+pub(crate) fn malformed(message: &Message, code: i64, why: &str) -> Malformed {
+    let called = if message.method() == Some("tools/call") {
+        message.params().and_then(|params| params.get("name")?.as_str())
+    } else {
+        None
+    };
+    Malformed {
+        code,
+        id: message.id().cloned(),
+        message: why.to_owned(),
+        data: None,
+        method: message.method().map(str::to_owned),
+        tool: called.map(|tool| tool.into_owned()),
+        wants_reply: message.kind() == Kind::Request,
+    }
+}
+
+/// A refusal of something that was not even read.
+pub(crate) fn unreadable(why: &str) -> Malformed {
+    Malformed {
+        code: mcp::reply::INVALID_REQUEST,
+        id: None,
+        message: why.to_owned(),
+        data: None,
+        method: None,
+        tool: None,
+        wants_reply: true,
+    }
+}
