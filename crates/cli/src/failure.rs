@@ -3,7 +3,7 @@
 //! The codes are a contract: 0 ok, 1 failure, 2 usage, 3 policy or configuration invalid, 4 the decision was deny (or a test
 //! failed), 5 the audit chain is broken.
 
-use crate::terminal::Paint;
+use crate::terminal::{Paint, tell};
 use std::error::Error;
 use std::io;
 
@@ -52,7 +52,7 @@ impl Failure {
     /// Prints the failure to stderr and gives its exit code.
     pub fn report(&self) -> u8 {
         if !self.message.is_empty() {
-            eprintln!("{} {}", Paint::stderr().bad("error:"), self.message);
+            tell!("{} {}", Paint::stderr().bad("error:"), self.message);
         }
         self.code
     }

@@ -1,7 +1,7 @@
 //! Policies and tool lists, from files.
 
 use crate::failure::Failure;
-use crate::terminal::{Paint, counted, visible};
+use crate::terminal::{Paint, counted, tell, visible};
 use gateway::PolicyFile;
 use policy::{Problem, Severity, Tools};
 use std::path::Path;
@@ -30,7 +30,7 @@ pub fn open(path: &Path) -> Result<PolicyFile, Failure> {
 /// Prints the problems of a policy that are at least so bad to stderr.
 pub fn print(file: &PolicyFile, least: Severity) {
     for problem in file.problems().iter().filter(|problem| least == Severity::Warning || problem.severity == Severity::Error) {
-        eprintln!("{}", problem.render(file.source(), Paint::stderr().is_on()));
+        tell!("{}", problem.render(file.source(), Paint::stderr().is_on()));
     }
 }
 

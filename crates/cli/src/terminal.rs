@@ -2,6 +2,15 @@
 
 use std::io::{IsTerminal, stderr, stdout};
 
+/// Writes a line to stderr. A stderr that nobody reads any more is no reason to stop, and must not be one to panic.
+macro_rules! tell {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($part)*);
+    }};
+}
+pub(crate) use tell;
+
 /// Colours, where they are wanted: on a terminal, and never with `NO_COLOR`.
 #[derive(Clone, Copy, Debug)]
 pub struct Paint {

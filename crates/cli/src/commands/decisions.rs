@@ -4,7 +4,7 @@ use crate::arguments::{Explain, Simulate};
 use crate::commands::block_on;
 use crate::failure::{DENIED, Failure, OK};
 use crate::policies;
-use crate::terminal::{Paint, shortened, table, visible};
+use crate::terminal::{Paint, shortened, table, tell, visible};
 use gateway::{PolicyFile, SimulatedCall, Simulation};
 use jiff::Timestamp;
 use json::{Document, Kind, Strictness};
@@ -109,11 +109,7 @@ pub fn simulate(arguments: &Simulate) -> Result<u8, Failure> {
             for member in more {
                 if unread.insert(member.clone()) {
                     let member = shortened(&member, 60);
-                    eprintln!(
-                        "{} {name}:{}: `{member}` means nothing here and is not read",
-                        Paint::stderr().warn("warning:"),
-                        i + 1
-                    );
+                    tell!("{} {name}:{}: `{member}` means nothing here and is not read", Paint::stderr().warn("warning:"), i + 1);
                 }
             }
             writeln!(out, "{}", simulation.decide(&call).await.to_json())?;

@@ -3,7 +3,7 @@
 use crate::arguments::{KeepingArguments, Run, Serve};
 use crate::commands::block_on;
 use crate::failure::{Failure, OK};
-use crate::terminal::visible;
+use crate::terminal::{tell, visible};
 use crate::{logs, policies, server_name, signals};
 use gateway::{ChildCommand, Enforcer, HttpTarget, PolicyFile, Upstream};
 use policy::Severity;
@@ -55,7 +55,7 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
         let listener = tokio::net::TcpListener::bind(arguments.listen).await.map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
         let kept = Kept::open(file, &arguments.keeping, name, "serve")?;
-        eprintln!("callgate listening on http://{address}/mcp");
+        tell!("callgate listening on http://{address}/mcp");
         let ended = gateway::serve(listener, kept.enforcer.clone(), upstream, &arguments.host, kept.reloaded.clone(), stop).await;
         kept.close().await;
         ended.map(|()| OK).map_err(|error| Failure::because("the listener has failed", &error))
@@ -100,10 +100,8 @@ impl Kept {
         // Opened at once where that goes: until it is open, nothing can be kept of arguments.
         let store = match Store::open(url.clone(), options.clone()) {
             Ok(store) => store,
-            Err(error) => {
-                tracing::error!(%error, "calls are denied until the state can be used");
-                Store::open_lazy(url, options)?
-            }
+            // The store says why in the log, and goes on trying.
+            Err(_) => Store::open_lazy(url, options)?,
         };
         let enforcer = Enforcer::new(store.clone(), server, keeping.audit_args, policy);
         let reloaded = file.watch(enforcer.clone(), |file| policies::print(file, Severity::Error));

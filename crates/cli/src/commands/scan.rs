@@ -7,7 +7,7 @@ use crate::arguments::Scan;
 use crate::commands::block_on;
 use crate::failure::{Failure, OK};
 use crate::server_name;
-use crate::terminal::{counted, shortened, visible};
+use crate::terminal::{counted, shortened, tell, visible};
 use gateway::{ChildCommand, HttpTarget, Listing, Upstream};
 use json::{Document, Kind, Strictness, Value, quote};
 use std::fmt::Write as _;
@@ -40,7 +40,7 @@ pub fn scan(arguments: Scan) -> Result<u8, Failure> {
             let written = file.and_then(|mut file| file.write_all(policy.as_bytes()));
             written.map_err(|error| Failure::because(&format!("cannot write `{shown}`"), &error))?;
             let tools = counted(listing.tools.len() as u64, "tool", "tools");
-            eprintln!("{tools} of `{name}` written to {shown}; edit it, then: callgate check {shown}");
+            tell!("{tools} of `{name}` written to {shown}; edit it, then: callgate check {shown}");
         }
     }
     Ok(OK)
