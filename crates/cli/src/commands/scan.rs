@@ -249,6 +249,31 @@ mod tests {
     }
 
     #[test]
+    fn the_policies_of_real_servers_pass_check() {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora/tools");
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            eprintln!("skipped: {} is not there", directory.display());
+            return;
+        };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            let text = std::fs::read(&path).unwrap();
+            let document = Document::parse(text.clone(), Strictness::Reply).unwrap();
+            let tools: Vec<String> =
+                document.root().get("tools").unwrap().elements().unwrap().map(|tool| tool.raw().to_owned()).collect();
+            // That a policy which lists nothing denies everything is a warning, and right.
+            if tools.is_empty() {
+                continue;
+            }
+            let policy = policy_of("real", &Listing { server_name: None, revision: String::new(), tools });
+            let source = Source::new("policy.yaml", policy);
+            let loaded = policy::load(&source);
+            let found = policy::check_tools(&source, &loaded, &Tools::parse(&text).unwrap());
+            let problems: Vec<_> = loaded.problems.iter().chain(&found).collect();
+            assert!(problems.is_empty(), "{}: {problems:?}", path.display());
+        }
+    }
+
+    #[test]
     fn a_server_without_tools_gives_a_policy_all_the_same() {
         let text = policy_of("none", &listing(&[]));
         assert!(policy::load(&Source::new("policy.yaml", text)).policy.is_some());
