@@ -108,7 +108,7 @@ class Server:
             return False
         meta = member(params, "_meta", "last")
         modern = isinstance(meta, Pairs) and member(meta, PROTOCOL_KEY, "last") is not None
-        self.reply(emit, identity, self.result(str(method), params, modern), error=None)
+        self.reply(emit, identity, self.result(str(method), params, modern), is_list=method == "tools/list")
         return True
 
     def answered(self, message):
@@ -240,16 +240,16 @@ class Server:
             return "no answer"
         return dumps(event[1])
 
-    def reply(self, emit, identity, result, error=None):
+    def reply(self, emit, identity, result, is_list=False):
         if identity is None:
             return
         if isinstance(result, Failure):
             emit('{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%s,"data":{"odd":1.0}}}' % (dumps(identity), result.code, json.dumps(result.message)))
-        elif self.options.reply_file and '"tools"' in result:
+        elif is_list and self.options.reply_file:
             emit(open(self.options.reply_file, encoding="utf-8").read().replace("{{id}}", dumps(identity)))
-        elif '"tools"' in result and self.options.list == "broken":
+        elif is_list and self.options.list == "broken":
             emit('{"jsonrpc":"2.0","id":%s,"result":%s' % (dumps(identity), result[:-20]))
-        elif '"tools"' in result and self.options.list == "wrong-id":
+        elif is_list and self.options.list == "wrong-id":
             emit('{"jsonrpc":"2.0","id":"%s-other","result":%s}' % (dumps(identity).strip('"'), result))
             emit('{"jsonrpc":"2.0","id":%s,"result":%s}' % (dumps(identity), result))
         else:
@@ -294,14 +294,18 @@ class StdioEmit:
             self.noise()
         data = text.encode() + b"\n"
         self.server.log.write("sent", b64=base64.b64encode(data[:20_000]).decode())
+        self.write(data)
+
+    def write(self, data):
         with self.lock:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            except OSError:
+                pass  # nobody reads any more; what has been sent to us is run all the same
 
     def noise(self):
-        with self.lock:
-            sys.stdout.buffer.write(b'Loading model... 50%\r\n\n{"level":"info","msg":"not MCP"}\n[1,2\n\xff\xfe\n"text"\n42\n')
-            sys.stdout.buffer.flush()
+        self.write(b'Loading model... 50%\r\n\n{"level":"info","msg":"not MCP"}\n[1,2\n\xff\xfe\n"text"\n42\n')
 
     def gone(self):
         return False
@@ -346,6 +350,7 @@ def take_line(server, emit, line):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "lenient"
+    disable_nagle_algorithm = True
 
     def log_message(self, *_):
         pass
@@ -473,7 +478,7 @@ class HttpEmit:
         options = handler.server.options
         text = self.sent[0] if len(self.sent) == 1 else "[" + ",".join(self.sent) + "]"
         body, extra = text.encode(), [("Content-Type", "application/json")]
-        if options.list == "gzip" and '"tools"' in text:
+        if options.list == "gzip" and '"inputSchema"' in text:
             body = gzip.compress(body)
             extra.append(("Content-Encoding", "gzip"))
         return handler.answer(200, body, self.headers + extra)

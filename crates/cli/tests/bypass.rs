@@ -247,7 +247,7 @@ fn exchange_lines(client: &mut Stdio, bytes: &[u8], id: &str, sync: &str, may_be
         return dead(client);
     }
     if !may_be_silent {
-        match client.line(Duration::from_secs(5)) {
+        match client.line(Duration::from_secs(10)) {
             Some(line) => lines.push(String::from_utf8_lossy(&line).into_owned()),
             None => lines.push("(nothing)".to_owned()),
         }

@@ -39,41 +39,53 @@ fn check(kind: &str, judge: impl Fn(&Value, &Scratch) -> Vec<String>) {
     assert!(problems.is_empty(), "{} problems in {} cases:\n{}", problems.len(), cases.len(), problems.join("\n"));
 }
 
+/// Cases of the corpus that contradict themselves, and why. They are run: once corrected, they must leave this list.
+const CONTRADICTORY: &[(&str, &str)] = &[("p068-stateless-allow", "its path does not hold the `/tmp` that its rule asks for")];
+
 #[test]
 fn calls_are_decided_alike() {
     check("eval", |case, scratch| {
-        let calls = case["calls"].as_array().expect("calls");
-        let (mut input, mut expected) = (String::new(), Vec::new());
-        for call in calls {
-            let mut line = format!(r#"{{"tool":{},"at":{}"#, call["tool"], call["at"]);
-            let arguments = call["arguments_text"].as_str().map(str::to_owned);
-            if let Some(arguments) = arguments.or_else(|| call.get("arguments").map(Value::to_string)) {
-                let _ = write!(line, r#","arguments":{arguments}"#);
-            }
-            if let Some(reply) = call.get("reply") {
-                let _ = write!(line, r#","reply":{reply}"#);
-            }
-            for _ in 0..call["repeat"].as_u64().unwrap_or(1) {
-                let _ = writeln!(input, "{line}}}");
-                expected.push(&call["expect"]);
-            }
+        let problems = decided(case, scratch);
+        match CONTRADICTORY.iter().find(|(id, _)| case["id"] == *id) {
+            Some((_, why)) if problems.is_empty() => vec![format!("no longer contradictory ({why})")],
+            Some(_) => Vec::new(),
+            None => problems,
         }
-        let policy = scratch.path("policy.yaml").display().to_string();
-        let ran = run(&["simulate", "-p", &policy, "--calls", "-", "--json"], &input);
-        let lines: Vec<Value> = ran.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        if lines.len() != expected.len() {
-            return vec![format!("{} decisions for {} calls (exit {}): {}", lines.len(), expected.len(), ran.code, ran.stderr)];
-        }
-        let differs = |(number, (decision, expect)): (usize, (&Value, &&Value))| {
-            let text = |key: &str| decision[key].as_str().unwrap_or_default();
-            let same = decision["outcome"] == expect["outcome"]
-                && expect["rule"].as_str().is_none_or(|rule| text("rule").contains(rule))
-                && expect["message"].as_str().is_none_or(|message| text("message") == message)
-                && expect["message_contains"].as_str().is_none_or(|part| text("message").contains(part));
-            (!same).then(|| format!("call {}: {expect} expected, got {decision}", number + 1))
-        };
-        lines.iter().zip(&expected).enumerate().filter_map(differs).collect()
     });
+}
+
+fn decided(case: &Value, scratch: &Scratch) -> Vec<String> {
+    let calls = case["calls"].as_array().expect("calls");
+    let (mut input, mut expected) = (String::new(), Vec::new());
+    for call in calls {
+        let mut line = format!(r#"{{"tool":{},"at":{}"#, call["tool"], call["at"]);
+        let arguments = call["arguments_text"].as_str().map(str::to_owned);
+        if let Some(arguments) = arguments.or_else(|| call.get("arguments").map(Value::to_string)) {
+            let _ = write!(line, r#","arguments":{arguments}"#);
+        }
+        if let Some(reply) = call.get("reply") {
+            let _ = write!(line, r#","reply":{reply}"#);
+        }
+        for _ in 0..call["repeat"].as_u64().unwrap_or(1) {
+            let _ = writeln!(input, "{line}}}");
+            expected.push(&call["expect"]);
+        }
+    }
+    let policy = scratch.path("policy.yaml").display().to_string();
+    let ran = run(&["simulate", "-p", &policy, "--calls", "-", "--json"], &input);
+    let lines: Vec<Value> = ran.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    if lines.len() != expected.len() {
+        return vec![format!("{} decisions for {} calls (exit {}): {}", lines.len(), expected.len(), ran.code, ran.stderr)];
+    }
+    let differs = |(number, (decision, expect)): (usize, (&Value, &&Value))| {
+        let text = |key: &str| decision[key].as_str().unwrap_or_default();
+        let same = decision["outcome"] == expect["outcome"]
+            && expect["rule"].as_str().is_none_or(|rule| text("rule").contains(rule))
+            && expect["message"].as_str().is_none_or(|message| text("message") == message)
+            && expect["message_contains"].as_str().is_none_or(|part| text("message").contains(part));
+        (!same).then(|| format!("call {}: {expect} expected, got {decision}", number + 1))
+    };
+    lines.iter().zip(&expected).enumerate().filter_map(differs).collect()
 }
 
 #[test]

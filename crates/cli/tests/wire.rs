@@ -471,12 +471,12 @@ fn one_id_twice_in_flight_never_crosses() {
     let mut client = wrapped(&scratch, OPEN, &[]);
     client.begin(LEGACY);
     client.send(call(LEGACY, "7", "slow", json!({"seconds": 0.3, "mark": "first"})));
-    client.send(call(LEGACY, "7", "echo", json!({"mark": "second"})));
+    client.send(call(LEGACY, "7", "echo", json!({"mark": "other"})));
     let replies = [client.message(), client.message()];
     assert!(replies.iter().all(|reply| reply["id"] == 7), "{replies:?}");
     let with = |mark: &str| replies.iter().filter(|reply| text_of(reply).contains(mark)).count();
     let refused = replies.iter().filter(|reply| reply["error"].is_object()).count();
-    assert_eq!((with("first"), with("second") + refused), (1, 1), "{replies:?}");
+    assert_eq!((with("first"), with("other") + refused), (1, 1), "{replies:?}");
 }
 
 #[test]
@@ -708,6 +708,30 @@ fn a_client_that_dawdles_holds_up_nobody() {
     Client::begin(&gate.address, MODERN).call("1", "echo", json!({}));
     assert!(begin.elapsed() < Duration::from_secs(3));
     drop(dawdlers);
+}
+
+#[test]
+fn nothing_of_the_clients_goes_upstream_not_even_with_a_question_of_ours() {
+    let scratch = Scratch::new();
+    let upstream = HttpUpstream::start(&scratch.log(), &[]);
+    let gate = served(&scratch, OPEN, &upstream);
+    for revision in [LEGACY, MODERN] {
+        let client = Client::begin(&gate.address, revision);
+        // The very first call: the gateway has to ask for the tools itself.
+        let mut headers = client.headers("tools/call", Some("echo"));
+        for (name, value) in [("Authorization", "Bearer secret"), ("Cookie", "a=b"), ("X-Forwarded-User", "admin")] {
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        let reply = client.send(&headers, call(revision, "1", "echo", json!({"n": 1})).as_bytes());
+        assert_eq!(text_of(&reply.unwrap_or_else(|| panic!("{revision}: no answer")).reply("1")), r#"{"n":1}"#);
+    }
+    for entry in entries_of(&scratch.log(), "raw") {
+        let headers = entry["headers"].to_string().to_ascii_lowercase();
+        for name in ["authorization", "cookie", "x-forwarded-user"] {
+            assert!(!headers.contains(&format!("[\"{name}\"")), "{name} went upstream with {}", entry["methods"]);
+        }
+        assert!(headers.contains(&format!(r#"["host","127.0.0.1:{}"]"#, upstream.port)), "the upstream's own Host: {headers}");
+    }
 }
 
 #[test]

@@ -196,8 +196,8 @@ impl Served {
         let ready = "callgate listening on http://";
         let address = until(PATIENCE, || {
             let text = stderr.lock().expect("no reader panics").clone();
-            let line = text.lines().find_map(|line| line.split_once(ready))?.1;
-            Some(line.split('/').next().unwrap_or_default().to_owned())
+            let line = text.split_once(ready)?.1;
+            Some(line.split_once("/mcp")?.0.to_owned())
         });
         let Some(address) = address else {
             let _ = child.kill();
