@@ -120,12 +120,16 @@ impl Enforcer {
             Ok(id) => id,
             Err(error) => return self.unrecorded(String::new(), &error),
         };
+        let rendered = self.store.render(self.arguments, facts.arguments);
+        if rendered.is_none() && facts.arguments.is_some() && self.arguments != ArgumentsMode::Drop {
+            return self.unrecorded(id, &"the key for digests is not there yet");
+        }
         let at = jiff::Timestamp::from_millisecond(self.store.clock().now()).unwrap_or(jiff::Timestamp::MAX);
         let call = Call { tool: facts.tool, arguments: facts.arguments, schema: facts.schema, at };
         let plan = policy.evaluate(&call);
         let raw = facts.arguments.map_or("{}", |arguments| arguments.raw());
         let draft = Draft {
-            arguments: self.store.render(self.arguments, facts.arguments),
+            arguments: rendered,
             policy: Some(policy.revision().to_owned()),
             tool: Some(facts.tool.to_owned()),
             ..self.draft(&id, Phase::Decided, Some("tools/call"), caller)
@@ -142,7 +146,7 @@ impl Enforcer {
             once: plan.once.as_ref().map(|once| Once {
                 tool: facts.tool.to_owned(),
                 // Spelling does not make a call another call: `1` and `1.0`, or members in another order, are the same.
-                digest: digest(&facts.arguments.map_or("{}".into(), |arguments| arguments.canonical())),
+                digest: store::arguments::digest(facts.arguments),
                 window_ms: once.window_ms,
             }),
             approval: plan.approval.as_ref().map(|terms| ApprovalRequest {
@@ -167,10 +171,7 @@ impl Enforcer {
                 Some(decision) => Decided { decision: decision.clone(), id, reservation: admitted.reservation },
                 None => self.unrecorded(id, &"the store has decided nothing"),
             },
-            Err(error) => {
-                error!(server = %self.server, %error, "a call is denied: it cannot be recorded");
-                self.unrecorded(id, &error)
-            }
+            Err(error) => self.unrecorded(id, &error),
         }
     }
 
@@ -255,8 +256,10 @@ impl Enforcer {
         Decided { decision, id, reservation: Reservation::default() }
     }
 
+    /// Denies what cannot be recorded. Why is for the operator; the client is told only what it can do.
     fn unrecorded(&self, id: String, cause: &dyn fmt::Display) -> Decided {
-        let message = format!("The call cannot be recorded ({cause}), so it is not made. Try again later.");
+        error!(server = %self.server, %cause, "a call is denied: it cannot be recorded");
+        let message = "The gateway cannot record this call, so it is not made. Try again later, or tell the user.";
         Decided { decision: Decision::deny(Reason::StoreUnavailable, message), id, reservation: Reservation::default() }
     }
 

@@ -155,6 +155,7 @@ fn uses<'u>(check: &'u Check, place: &'u CheckPlace) -> Vec<Use<'u>> {
             let weight = limit.weight.as_ref().and_then(|weight| amount_use(weight, place.weight.as_ref().unwrap_or(&place.at)));
             amount.into_iter().chain(weight).collect()
         }
+        Check::PerCall { amount, .. } => amount_use(amount, place.amount.as_ref().unwrap_or(&place.at)).into_iter().collect(),
         Check::Deny | Check::Watch(_) | Check::Validate(_) | Check::During(_) | Check::Once(_) => Vec::new(),
     }
 }

@@ -108,6 +108,14 @@ impl Condition {
 }
 
 impl AmountFrom {
+    /// Where it comes from, in the policy's words.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            AmountFrom::Fixed(amount) => amount.to_string(),
+            AmountFrom::Path(path) => path.text.to_string(),
+        }
+    }
+
     /// The amount that this call has. The error names the argument, and what it must be.
     pub(crate) fn of(&self, arguments: Option<Value<'_>>) -> Result<Amount, CannotJudge> {
         match self {

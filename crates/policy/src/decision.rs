@@ -77,9 +77,7 @@ reasons! {
     Hidden = "hidden",
     /// The policy denies what it does not list, and does not list the tool.
     Unlisted = "default-deny",
-    /// The grant has no policy.
-    NoPolicy = "no-policy",
-    /// No upstream has such a tool.
+    /// The policy names no such tool, but one that this could be taken for.
     UnknownTool = "unknown-tool",
     /// A rule denies always.
     Forbidden = "denied-by-rule",
@@ -105,24 +103,14 @@ reasons! {
     ApprovalRequired = "approval-required",
     /// A person has said no.
     ApprovalDenied = "approval-denied",
-    /// Nobody has said yes in time.
-    ApprovalExpired = "approval-expired",
     /// Too many approvals are waiting.
     TooManyApprovals = "too-many-approvals",
     /// The message is not one that every reader would read alike.
     Malformed = "malformed",
     /// The policy refuses this method.
     MethodRefused = "method-refused",
-    /// The caller's credential is missing or wrong.
-    Unauthenticated = "unauthenticated",
-    /// The caller's grant has been revoked or has expired.
-    Revoked = "revoked",
-    /// Counters cannot be kept.
+    /// The call can be neither counted nor recorded.
     StoreUnavailable = "store-unavailable",
-    /// Records cannot be written.
-    AuditUnavailable = "audit-unavailable",
-    /// The server cannot be reached.
-    UpstreamUnavailable = "upstream-unavailable",
 }
 
 impl fmt::Display for Reason {

@@ -10,7 +10,7 @@ use crate::amount::Amount;
 use crate::condition::CannotJudge;
 use crate::decision::{ApprovalTerms, Charge, Decision, Once, Outcome, Plan, Reason, Step, StepResult, clock, note_shadow};
 use crate::model::{
-    Bound, Check, Condition, Counter, Entry, Limit, Mode, Pattern, Policy, Posture, Rule, Scope, Validate, Watch,
+    AmountFrom, Bound, Check, Condition, Counter, Entry, Limit, Mode, Pattern, Policy, Posture, Rule, Scope, Validate, Watch,
 };
 use crate::schedule::Schedule;
 use crate::validate::{Refusal, ToolSchema};
@@ -56,7 +56,7 @@ impl Policy {
 
     /// Whether the tool appears in lists: it is not hidden, and it is listed where the posture is to deny.
     pub fn lists(&self, tool: &str) -> bool {
-        self.mode == Mode::Shadow || !(self.hides(tool) || self.leaves_out(tool))
+        self.mode == Mode::Shadow || !(self.hides(tool) || self.leaves_out(tool) || self.imitated(tool).is_some())
     }
 
     /// Whether some rule for this tool judges arguments by its schema.
@@ -92,6 +92,18 @@ impl Policy {
         self.hidden.iter().any(|pattern| pattern.matches(tool))
     }
 
+    /// The name in the policy that a careless server could take this one for: by case, or Unicode normalisation.
+    ///
+    /// Where unlisted tools are allowed, `Delete_Repo` would otherwise pass by the rules of `delete_repo`.
+    fn imitated(&self, tool: &str) -> Option<&str> {
+        if self.posture == Posture::Deny {
+            return None;
+        }
+        let patterns = || self.hidden.iter().chain(self.entries.iter().map(|entry| &entry.pattern));
+        let named = patterns().any(|pattern| matches!(pattern, Pattern::Exact(name) if name == tool));
+        if named { None } else { patterns().find_map(|pattern| pattern.imitated_by(tool)) }
+    }
+
     fn leaves_out(&self, tool: &str) -> bool {
         self.posture == Posture::Deny && !self.entries.iter().any(|entry| entry.pattern.lists(tool))
     }
@@ -111,6 +123,17 @@ impl Pattern {
             Pattern::Glob(glob) => matches(glob.as_bytes(), tool.as_bytes()).then_some(glob.len()),
             Pattern::Any => None,
         }
+    }
+
+    /// The pattern, if it fits the name only for a careless reader.
+    fn imitated_by(&self, tool: &str) -> Option<&str> {
+        let fits = match self {
+            Pattern::Exact(name) => json::same_folded(name, tool),
+            Pattern::Glob(glob) => matches(json::fold(glob).as_bytes(), json::fold(tool).as_bytes()),
+            Pattern::Any => false,
+        };
+        let (Pattern::Exact(text) | Pattern::Glob(text)) = self else { return None };
+        (fits && !self.matches(tool)).then_some(text)
     }
 
     /// Whether the pattern lists the tool under default deny.
@@ -208,6 +231,11 @@ impl Judging<'_> {
             self.step(&rule, "hide", StepResult::Matched, "");
             self.object(&rule, policy.mode, Objection::new(Reason::Hidden, no_such_tool()))?;
         }
+        if let Some(known) = policy.imitated(tool) {
+            let rule: Arc<str> = "(look-alike)".into();
+            self.step(&rule, "name", StepResult::Matched, format!("could be taken for `{known}`"));
+            self.object(&rule, policy.mode, Objection::new(Reason::UnknownTool, no_such_tool()))?;
+        }
         if policy.leaves_out(tool) {
             let rule: Arc<str> = "(default deny)".into();
             self.step(&rule, "default", StepResult::Failed, "the policy does not list this tool");
@@ -232,6 +260,7 @@ impl Judging<'_> {
             Check::DenyIf(conditions) => self.deny_if(conditions, rule),
             Check::Ask { when, timeout } => self.ask(when, *timeout, rule, mode),
             Check::Limit(limit) => self.limit(limit, rule, mode),
+            Check::PerCall { amount, max } => self.per_call(amount, *max, rule),
             Check::Watch(watch) => {
                 self.watch(watch, rule, mode);
                 Ok(())
@@ -327,6 +356,25 @@ impl Judging<'_> {
         };
         self.charge(limit.counter.clone(), amount, Bound::AtMost(limit.max), limit.counts_calls(), rule, mode);
         Ok(())
+    }
+
+    fn per_call(&mut self, amount: &AmountFrom, max: Amount, rule: &Rule) -> Result<(), Objection> {
+        let check = format!("{} per_call {max}", amount.text());
+        match amount.of(self.call.arguments) {
+            Err(error) => {
+                self.step(&rule.reference, check, StepResult::Error, error.problem().to_owned());
+                Err(Objection::bad_amount(error.problem()))
+            }
+            Ok(amount) if amount <= max => {
+                self.step(&rule.reference, check, StepResult::Held, "");
+                Ok(())
+            }
+            Ok(_) => {
+                self.step(&rule.reference, check, StepResult::Failed, "");
+                let message = said(rule).unwrap_or_else(|| sentence(&format!("`{}` must be at most {max}", amount.text())));
+                Err(Objection::new(Reason::ConditionFailed, message))
+            }
+        }
     }
 
     fn amount(&self, limit: &Limit) -> Result<Amount, CannotJudge> {

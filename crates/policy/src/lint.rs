@@ -261,9 +261,10 @@ impl<'p> Linter<'p> {
     fn placeholders(&mut self, rule: &Rule, place: &RulePlace) {
         let Some(message) = &rule.message else { return };
         let counts = rule.checks.iter().any(|check| matches!(check, Check::Limit(_) | Check::Watch(_)));
+        let waits = rule.checks.iter().any(|check| matches!(check, Check::During(_) | Check::Once(_)));
         for word in message.0.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(word, _)| word) {
             if PLACEHOLDERS.contains(&word) {
-                if !counts {
+                if !counts && (!waits || word != "resets_at") {
                     let message = format!("`{{{word}}}` stays as it is: this rule counts nothing");
                     self.warn(code::PLACEHOLDER, &place.at, message);
                 }

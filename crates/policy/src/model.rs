@@ -82,6 +82,8 @@ pub(crate) enum Check {
     Ask { when: Vec<Condition>, timeout: jiff::SignedDuration },
     /// Takes an amount from a counter, or denies.
     Limit(Limit),
+    /// Bounds the amount of one call (`spend: {per_call: …}`).
+    PerCall { amount: AmountFrom, max: Amount },
     /// Bounds another entry's counter without taking from it (`state.<tool>.<counter>` without a state block of its own).
     Watch(Watch),
     /// The arguments against the tool's own schema.

@@ -69,7 +69,7 @@ fn spending_is_bounded_for_each_call_and_each_day() {
             r#"0 image {"amount":0.5} => allow allowed"#,
             r#"1 image {"amount":0.500001} => deny condition-failed budget"#,
             r#"2 image {"amount":-1} => deny bad-amount budget"#,
-            r#"3 image {} => deny condition-failed budget"#,
+            r#"3 image {} => deny bad-amount budget"#,
             r#"3 image {"amount":"0.1"} => deny bad-amount budget"#,
             r#"4 image {"amount":0.4} => allow allowed"#,
             r#"5 image {"amount":0.2} => deny limit-reached budget"#,

@@ -55,7 +55,7 @@ pub struct Once {
 pub struct ApprovalRequest {
     /// The tool.
     pub tool: String,
-    /// A digest of the arguments' meaning.
+    /// A digest of the arguments' exact bytes.
     pub digest: String,
     /// The revision of the policy that asks.
     pub policy: String,

@@ -45,7 +45,7 @@ impl FromStr for ArgumentsMode {
 
 /// A digest of what the arguments mean: SHA-256 of their canonical text. Absent arguments are as `{}`.
 ///
-/// For [`crate::Once`] and [`crate::ApprovalRequest`]; the store keys it before it is written down.
+/// For [`crate::Once`]: spelling does not make a call another call. An approval is for exact bytes instead.
 pub fn digest(arguments: Option<Value<'_>>) -> String {
     sha256(arguments.map_or_else(|| "{}".to_owned(), Value::canonical).as_bytes())
 }

@@ -3,8 +3,8 @@
 use super::fields::Fields;
 use super::{Context, Lowering, RuleDraft};
 use crate::amount::Amount;
-use crate::model::{AmountFrom, Bound, Check, Condition, Counter, Limit, Operator, Path, Quantifier, Scope, Segment, Watch};
-use crate::outline::{CheckPlace, ConditionPlace};
+use crate::model::{AmountFrom, Bound, Check, Counter, Limit, Path, Scope, Segment, Watch};
+use crate::outline::CheckPlace;
 use crate::problem::{code, nearest};
 use crate::source::{Kind, Node};
 use crate::text::{Span, shown};
@@ -173,7 +173,9 @@ impl Lowering<'_> {
         if let Some(node) = fields.get("per_call")
             && let Some(max) = self.money(node, "`per_call`")
         {
-            rule.checks.push(per_call(&path, max, &node.at));
+            let (path, amount_at) = path.clone();
+            let place = CheckPlace { amount: amount_at, ..CheckPlace::of(&node.at) };
+            rule.checks.push((Check::PerCall { amount: AmountFrom::Path(path), max }, place));
         }
         if let Some(node) = fields.get("daily")
             && let Some(max) = self.money(node, "`daily`")
@@ -469,19 +471,6 @@ impl Lowering<'_> {
         }
         node
     }
-}
-
-/// `per_call`: the amount is between 0 and the bound; a missing one holds for neither, and so denies.
-fn per_call(path: &(Path, Option<Span>), max: Amount, at: &Span) -> (Check, CheckPlace) {
-    let (path, amount_at) = path;
-    // A sum even of one: its parts are amounts, and one that is not (negative, too precise) is a bad amount.
-    let quantifier = Quantifier::Sum;
-    let max = Decimal::parse(&max.to_string()).unwrap_or_else(|| Decimal::from(0));
-    let operators = [Operator::GreaterOrEqual(Decimal::from(0)), Operator::LessOrEqual(max)];
-    let conditions = operators.map(|operator| Condition { path: path.clone(), quantifier, operator });
-    let place = ConditionPlace { path: amount_at.clone().unwrap_or(at.clone()), value: at.clone() };
-    let place = CheckPlace { conditions: vec![place.clone(), place], ..CheckPlace::of(at) };
-    (Check::Require(conditions.into()), place)
 }
 
 const WINDOWS: &str = "`minute`, `hour`, `day`, `week`, `month`, or a span such as `15m`";
