@@ -6,7 +6,7 @@ use policy::{Outcome, Reason};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use store::{ArgumentsMode, Durability, Phase, StateUrl};
+use store::{ArgumentsMode, Durability, Phase, Retention, StateUrl};
 
 /// Deterministic policy on every tool call that an AI agent makes.
 #[derive(Debug, Parser)]
@@ -113,6 +113,20 @@ pub struct KeepingArguments {
     /// What a record survives before its call is forwarded: the end of the process, or a power failure too
     #[arg(long, value_name = "WHAT", default_value = "process")]
     pub durability: DurabilityWord,
+    /// Remove audit records older than this, such as `90d`; without it, none
+    #[arg(long, value_name = "SPAN", value_parser = parse_timeout)]
+    pub keep_for: Option<Duration>,
+    /// Remove the oldest audit records while the state takes more room than this, such as `500MB`; without it, none
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub keep_bytes: Option<u64>,
+}
+
+impl KeepingArguments {
+    /// When audit records are removed, if ever.
+    pub fn retention(&self) -> Option<Retention> {
+        let retention = Retention { max_age: self.keep_for, max_bytes: self.keep_bytes };
+        (retention != Retention::default()).then_some(retention)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -477,6 +491,20 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     span.ok_or_else(|| "expected a time such as `60s` or `2m`".to_owned())
 }
 
+/// Bytes: `1000000`, `500MB`, `2GB`; K, M and G are powers of a thousand.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => Some(1),
+        "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        _ => None,
+    };
+    let size = factor.and_then(|factor| digits.parse::<u64>().ok()?.checked_mul(factor)).filter(|size| *size > 0);
+    size.ok_or_else(|| "expected a size such as `500MB` or `2GB`".to_owned())
+}
+
 /// An address; `localhost:PORT` is 127.0.0.1.
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
@@ -531,6 +559,19 @@ mod tests {
     }
 
     #[test]
+    fn records_are_kept_for_ever_unless_a_bound_is_named() {
+        let retention = |more: &str| {
+            let line = format!("callgate run -p p.yaml{more} -- cat");
+            let Command::Run(run) = parse(&line).unwrap().command else { panic!("{line}") };
+            run.keeping.retention()
+        };
+        assert_eq!(retention(""), None);
+        let days = Some(Duration::from_secs(90 * 24 * 60 * 60));
+        assert_eq!(retention(" --keep-for 90d"), Some(Retention { max_age: days, max_bytes: None }));
+        assert_eq!(retention(" --keep-bytes 2GB"), Some(Retention { max_age: None, max_bytes: Some(2_000_000_000) }));
+    }
+
+    #[test]
     fn what_contradicts_itself_is_refused() {
         for line in [
             "callgate run -p p.yaml",
@@ -540,6 +581,8 @@ mod tests {
             "callgate run -p p.yaml --server Files -- cat",
             "callgate run -p p.yaml --state postgres://h/d -- cat",
             "callgate run -p p.yaml --audit-args some -- cat",
+            "callgate run -p p.yaml --keep-for never -- cat",
+            "callgate run -p p.yaml --keep-bytes 0 -- cat",
             "callgate serve -p p.yaml",
             "callgate serve -p p.yaml --listen nowhere -- cat",
             "callgate check",

@@ -95,7 +95,8 @@ impl Kept {
             policy: Some(policy.revision().to_owned()),
         };
         let durability = keeping.durability.into();
-        let options = Options { durability, instance: Some(instance.clone()), ..Options::default() };
+        let retention = keeping.retention();
+        let options = Options { durability, retention, instance: Some(instance.clone()), ..Options::default() };
         let url = keeping.state.url()?;
         // Opened at once where that goes: until it is open, nothing can be kept of arguments.
         let store = match Store::open(url.clone(), options.clone()) {
