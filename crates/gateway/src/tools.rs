@@ -7,14 +7,14 @@ use crate::refusal::{is_modern, malformed};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use json::Value;
-use mcp::headers::{Mirrored, check_request};
+use mcp::headers::{HeaderMismatch, Mirrored, check_request};
 use mcp::tools::ToolList;
 use mcp::{Malformed, Message, Revision, Side};
 use policy::ToolSchema;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::warn;
 
 /// Sends a question of the gateway's own and waits for its reply.
@@ -22,6 +22,8 @@ pub(crate) type Ask = Arc<dyn Fn(Message) -> BoxFuture<'static, Option<Message>>
 
 /// Servers take up to 30 s to start on a small machine; twice that.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server that has failed to give its list is not asked again.
+const SILENCE: Duration = Duration::from_secs(5);
 /// No server pages today; this many pages is a server that never ends its list.
 const MAX_PAGES: usize = 1_000;
 
@@ -38,6 +40,8 @@ struct Known {
     tools: HashMap<String, Arc<ToolFacts>>,
     /// Whether all pages of one list have been seen since it last changed.
     complete: bool,
+    /// When the server last failed to give its list.
+    failed: Option<Instant>,
 }
 
 /// What is known of an upstream's tools. Shared by all conversations with it.
@@ -84,10 +88,14 @@ impl LiveTools {
 impl Schemas {
     /// Checks the headers of a POST against its body, and gives the revision they agree on.
     pub async fn check_headers(&self, headers: &HeaderMap, message: &Message) -> Result<Revision, Malformed> {
-        let facts = self.of_call(message).await;
-        let mirrored = facts.as_deref().and_then(|facts| facts.mirrored.as_ref().ok());
-        check_request(headers, message, mirrored)
-            .map_err(|mismatch| Malformed { data: mismatch.data, ..malformed(message, mismatch.code, &mismatch.message) })
+        let refused =
+            |mismatch: HeaderMismatch| Malformed { data: mismatch.data, ..malformed(message, mismatch.code, &mismatch.message) };
+        let revision = check_request(headers, message, None).map_err(refused)?;
+        // Nobody is asked for the sake of a message that is refused anyway.
+        match self.of_call(message).await.as_deref().map(|facts| &facts.mirrored) {
+            Some(Ok(mirrored)) => check_request(headers, message, Some(mirrored)).map_err(refused),
+            Some(Err(_)) | None => Ok(revision),
+        }
     }
 
     /// What is known of the tool that a `tools/call` of the stateless era calls: its headers repeat some of its arguments.
@@ -103,7 +111,8 @@ impl Schemas {
     pub async fn of(&self, tool: &str, like: &Message) -> Option<Arc<ToolFacts>> {
         let settled = |tools: &LiveTools| {
             let known = tools.lock();
-            known.tools.get(tool).cloned().map(Some).or(known.complete.then_some(None))
+            let silent = known.failed.is_some_and(|failed| failed.elapsed() < SILENCE);
+            known.tools.get(tool).cloned().map(Some).or((known.complete || silent).then_some(None))
         };
         if let Some(answer) = settled(&self.tools) {
             return answer;
@@ -115,6 +124,9 @@ impl Schemas {
         if tokio::time::timeout(PATIENCE, self.list(like)).await.is_err() {
             warn!(tool, "the server has not answered a tools/list of ours");
         }
+        let mut known = self.tools.lock();
+        known.failed = (!known.complete).then(Instant::now);
+        drop(known);
         self.tools.known(tool)
     }
 

@@ -9,7 +9,7 @@ use crate::downstream::http::{Body, empty, event_stream, json};
 use crate::downstream::sessions::refusal;
 use crate::enforcer::{Caller, Enforcer, Permit};
 use crate::gate::{Expected, FromServer, Gate, Judged};
-use crate::refusal::{UPSTREAM_FAILED, is_modern, malformed, unreadable};
+use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Down, MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
 use crate::upstream::Failure;
@@ -95,14 +95,8 @@ impl Proxy {
         // The stateless era has no sessions: an id that is sent all the same is ignored.
         let id = if modern { None } else { headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) };
         let session = if modern { Arc::default() } else { self.session(id.unwrap_or_default()) };
-        let mut up = HeaderMap::new();
-        for (name, value) in headers {
-            let known = UP.contains(&name.as_str()) || name.as_str().starts_with(mcp::headers::PARAM_PREFIX);
-            if known && !(modern && matches!(name.as_str(), "mcp-session-id" | "last-event-id")) {
-                up.append(name, value.clone());
-            }
-        }
-        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(up.clone()) };
+        let up = upstream_headers(headers, modern);
+        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers) };
         let caller = Caller::local(id.map(str::to_owned));
         let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true };
         Exchange { proxy: self.clone(), gate, session, headers: up, modern }
@@ -122,21 +116,24 @@ impl Proxy {
         session
     }
 
-    fn asker(self: &Arc<Proxy>, headers: HeaderMap) -> Ask {
+    /// A way to ask the server in the name of a client's session, or of none.
+    fn asker(&self, headers: &HeaderMap) -> Ask {
         let target = self.target.clone();
+        let mut legacy = HeaderMap::new();
+        for name in [mcp::headers::SESSION_ID, mcp::headers::PROTOCOL_VERSION] {
+            if let Some(value) = headers.get(&name) {
+                legacy.insert(name, value.clone());
+            }
+        }
         Arc::new(move |question: Message| {
-            let (target, mut headers) = (target.clone(), headers.clone());
+            let (target, legacy) = (target.clone(), legacy.clone());
             Box::pin(async move {
+                let mut headers = match question.protocol_version().and_then(|version| Revision::parse(&version)) {
+                    Some(revision) => mcp::headers::for_request(&question, revision, None).into_iter().collect(),
+                    None => legacy,
+                };
                 headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                let mirrored: Vec<_> =
-                    headers.keys().filter(|name| name.as_str().starts_with(mcp::headers::PARAM_PREFIX)).cloned().collect();
-                for name in mirrored.into_iter().chain([mcp::headers::NAME, HeaderName::from_static("last-event-id")]) {
-                    headers.remove(name);
-                }
-                if is_modern(&question) {
-                    headers.insert(mcp::headers::METHOD, HeaderValue::from_static("tools/list"));
-                }
                 let id = question.id()?.clone();
                 let permit = Permit::own(question)?;
                 let response = target.send(Method::POST, headers, permit.text().clone()).await.ok()?;
@@ -174,7 +171,7 @@ impl Proxy {
     }
 
     async fn check_headers(self: &Arc<Proxy>, headers: &HeaderMap, message: &Message) -> Result<Revision, Malformed> {
-        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers.clone()) };
+        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers) };
         schemas.check_headers(headers, message).await
     }
 
@@ -455,6 +452,18 @@ fn request_of(message: &Message) -> Option<(Id, String)> {
         Kind::Request => Some((message.id()?.clone(), message.method()?.to_owned())),
         Kind::Notification | Kind::Response { .. } => None,
     }
+}
+
+/// What of a client's headers travels upstream.
+fn upstream_headers(headers: &HeaderMap, modern: bool) -> HeaderMap {
+    let mut up = HeaderMap::new();
+    for (name, value) in headers {
+        let known = UP.contains(&name.as_str()) || name.as_str().starts_with(mcp::headers::PARAM_PREFIX);
+        if known && !(modern && matches!(name.as_str(), "mcp-session-id" | "last-event-id")) {
+            up.append(name, value.clone());
+        }
+    }
+    up
 }
 
 fn downstream_headers(headers: &HeaderMap) -> HeaderMap {
