@@ -53,12 +53,12 @@ pub fn exchange(address: &str, bytes: &[u8]) -> Option<Reply> {
     let mut connection = TcpStream::connect(address).expect("the listener is there");
     connection.set_read_timeout(Some(PATIENCE)).expect("a timeout is settable");
     let mut sender = connection.try_clone().expect("a socket clones");
-    let bytes = bytes.to_vec();
+    let sent = bytes.to_vec();
     // Large bodies are refused before they are read whole: write beside the reading.
     let writer = std::thread::spawn(move || {
-        let _ = sender.write_all(&bytes);
+        let _ = sender.write_all(&sent);
     });
-    let reply = Response::default().read(&mut connection);
+    let reply = Response { has_body: !bytes.starts_with(b"HEAD "), ..Response::default() }.read(&mut connection);
     let _ = connection.shutdown(std::net::Shutdown::Both);
     writer.join().expect("the writer ends");
     reply
@@ -75,6 +75,7 @@ pub fn open(address: &str, bytes: &[u8]) -> TcpStream {
 #[derive(Default)]
 struct Response {
     buffer: Vec<u8>,
+    has_body: bool,
 }
 
 impl Response {
@@ -98,7 +99,9 @@ impl Response {
             let headers: Vec<_> =
                 lines.filter_map(|line| line.split_once(':')).map(|(k, v)| (k.to_owned(), v.trim().to_owned())).collect();
             let mut reply = Reply { status, headers, body: Vec::new() };
-            reply.body = self.body(&reply, from);
+            if self.has_body {
+                reply.body = self.body(&reply, from);
+            }
             return Some(reply);
         }
     }
