@@ -178,6 +178,9 @@ pub struct Serve {
     /// A header for the HTTP server, `Name: value`; may be given several times
     #[arg(long, value_name = "HEADER", requires = "upstream", conflicts_with = "command")]
     pub header: Vec<String>,
+    /// A variable of our environment that the command gets besides PATH, HOME, LANG and TMPDIR; may be given several times
+    #[arg(long, value_name = "NAME", requires = "command", conflicts_with = "upstream")]
+    pub env: Vec<String>,
     #[command(flatten)]
     pub keeping: KeepingArguments,
     /// The command that starts the server, and its arguments

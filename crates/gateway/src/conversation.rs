@@ -259,8 +259,12 @@ impl Conversation {
                 admitting.cancellation = Permit::own(message);
                 return self.finish_accepted(sink);
             }
-            self.link.abandon(&id);
+            // 2026-07-28, streamable HTTP: closing the stream is the cancellation, and the only one.
+            let closes = self.pending.get(&id).is_some_and(|pending| pending.expected.modern) && self.link.abandon(&id);
             self.cancelled(&id);
+            if closes {
+                return self.finish_accepted(sink);
+            }
         }
         self.admit(message, sink, 0, None);
     }

@@ -17,7 +17,8 @@ pub fn run(arguments: Run) -> Result<u8, Failure> {
     let file = policies::read(&arguments.policy.policy)?;
     policies::print(&file, Severity::Warning);
     let words = arguments.upstream.command;
-    let (upstream, name) = upstream(arguments.upstream.upstream.as_deref(), &arguments.upstream.header, &words)?;
+    let (upstream, name) =
+        upstream(arguments.upstream.upstream.as_deref(), &arguments.upstream.header, &words, ChildCommand::inheriting)?;
     let mode = if words.is_empty() { "bridge" } else { "run" };
     block_on(async {
         let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
@@ -48,7 +49,8 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
     let Some(path) = &arguments.policy else { return Err(Failure::usage("a policy is missing: `-p POLICY`")) };
     let file = policies::read(path)?;
     policies::print(&file, Severity::Warning);
-    let (upstream, name) = upstream(arguments.upstream.as_deref(), &arguments.header, &arguments.command)?;
+    let secluded = |words: &[String]| ChildCommand::secluded(words, &arguments.env);
+    let (upstream, name) = upstream(arguments.upstream.as_deref(), &arguments.header, &arguments.command, secluded)?;
     block_on(async {
         let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
         let listening = |error: std::io::Error| Failure::because(&format!("cannot listen on {}", arguments.listen), &error);
@@ -63,16 +65,18 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
 }
 
 /// The upstream of a command line, and its name by default.
-fn upstream(url: Option<&str>, headers: &[String], words: &[String]) -> Result<(Upstream, String), Failure> {
+fn upstream(
+    url: Option<&str>,
+    headers: &[String],
+    words: &[String],
+    child: impl FnOnce(&[String]) -> ChildCommand,
+) -> Result<(Upstream, String), Failure> {
     match url {
         Some(url) => {
             let target = HttpTarget::new(url, headers).map_err(|error| Failure::usage(error.to_string()))?;
             Ok((Upstream::Http(target), server_name::of_url(url)))
         }
-        None => {
-            let command = ChildCommand { words: words.to_vec(), environment: None };
-            Ok((Upstream::Child(command), server_name::of_command(words)))
-        }
+        None => Ok((Upstream::Child(child(words)), server_name::of_command(words))),
     }
 }
 

@@ -22,7 +22,7 @@ pub fn scan(arguments: Scan) -> Result<u8, Failure> {
             (Upstream::Http(target), server_name::of_url(url))
         }
         None => {
-            let command = ChildCommand { words: given.command.clone(), environment: None };
+            let command = ChildCommand::inheriting(&given.command);
             (Upstream::Child(command), server_name::of_command(&given.command))
         }
     };

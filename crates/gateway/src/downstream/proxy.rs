@@ -12,8 +12,8 @@ use crate::gate::{Expected, FromServer, Gate, Judged};
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Down, MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
-use crate::upstream::Failure;
 use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_kind, whole};
+use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -413,9 +413,17 @@ impl Exchange {
     /// Looks at one event; gives what of it passes.
     async fn look_at(&self, event: sse::Event) -> Option<Bytes> {
         let Some(text) = event.message() else { return Some(event.original) };
-        let Ok(message) = Message::parse(text.clone(), Side::Server) else {
-            warn!("dropped an event that is not a message");
-            return None;
+        let message = match Inbound::read(text.clone())? {
+            Inbound::Message(message) => message,
+            Inbound::Failed { id, failure } => {
+                let expected = self.session.lock().pending.remove(&id)?;
+                if let Some(ticket) = expected.ticket {
+                    ticket.finish(Reply::Lost, Some(failure.message.clone())).await;
+                }
+                let error = mcp::reply::error(Some(&id), UPSTREAM_FAILED, &failure.message, None);
+                return Some(sse::encode(&error, event.id.as_deref(), event.name.as_deref()));
+            }
+            Inbound::Closed => return None,
         };
         if let Kind::Response { .. } = message.kind() {
             let id = message.id()?.clone();

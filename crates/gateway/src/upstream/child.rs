@@ -6,10 +6,11 @@
 use crate::outbox::{Outbox, OutboxError};
 use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
+use mcp::Message;
 use mcp::framing::Lines;
-use mcp::{Message, Side};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -21,11 +22,28 @@ use tracing::{debug, warn};
 /// How a child is started.
 #[derive(Clone, Debug)]
 pub struct ChildCommand {
-    /// The program and its arguments; at least the program.
-    pub words: Vec<String>,
+    words: Vec<String>,
     /// The whole environment of the child; `None`: ours.
-    pub environment: Option<BTreeMap<String, String>>,
+    environment: Option<BTreeMap<OsString, OsString>>,
 }
+
+impl ChildCommand {
+    /// A program and its arguments, in our own environment: what a client that starts us means it to have.
+    pub fn inheriting(words: &[String]) -> ChildCommand {
+        ChildCommand { words: words.to_vec(), environment: None }
+    }
+
+    /// A program and its arguments; of our environment it gets `PATH`, `HOME`, `LANG`, `TMPDIR` and the variables of `names`.
+    pub fn secluded(words: &[String], names: &[String]) -> ChildCommand {
+        let given =
+            |name: &OsString| HARMLESS.iter().any(|known| name == known) || names.iter().any(|known| name == known.as_str());
+        let environment = std::env::vars_os().filter(|(name, _)| given(name)).collect();
+        ChildCommand { words: words.to_vec(), environment: Some(environment) }
+    }
+}
+
+/// What every program may know of us.
+const HARMLESS: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 
 /// A reply may be as long as this; clients' messages have a limit of their own.
 const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
@@ -118,20 +136,17 @@ async fn read(mut stdout: tokio::process::ChildStdout, inbound: mpsc::Sender<Inb
         };
         lines.push(&buffer[..length]);
         while let Some(line) = lines.next_line() {
-            let message = match line {
-                Ok(line) => match Message::parse(line, Side::Server) {
-                    Ok(message) => message,
-                    Err(malformed) => {
-                        warn!(reason = %malformed.message, "dropped a line of the server's output that is not a message");
-                        continue;
-                    }
+            let arrived = match line {
+                Ok(line) => match Inbound::read(line) {
+                    Some(arrived) => arrived,
+                    None => continue,
                 },
                 Err(too_long) => {
                     warn!(%too_long, "dropped a line of the server's output");
                     continue;
                 }
             };
-            if inbound.send(Inbound::Message(message)).await.is_err() {
+            if inbound.send(arrived).await.is_err() {
                 return;
             }
         }

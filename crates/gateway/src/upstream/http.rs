@@ -247,10 +247,12 @@ impl HttpLink {
     }
 
     /// Closes the exchange of a request. In the stateless era that is the cancellation.
-    pub fn abandon(&mut self, id: &Id) {
-        if let Some(exchange) = self.open.remove(id) {
+    pub fn abandon(&mut self, id: &Id) -> bool {
+        let exchange = self.open.remove(id);
+        if let Some(exchange) = &exchange {
             exchange.abort();
         }
+        exchange.is_some()
     }
 
     /// Ends the session, where there is one.
@@ -373,16 +375,18 @@ impl Line {
     /// Takes one event in; true when it was the reply to `id`.
     async fn event(&self, event: &Event, id: Option<&Id>) -> bool {
         let Some(text) = event.message() else { return false };
-        match Message::parse(text.clone(), Side::Server) {
-            Ok(message) => {
+        match Inbound::read(text.clone()) {
+            Some(Inbound::Message(message)) => {
                 let answered = matches!(message.kind(), Kind::Response { .. }) && message.id() == id;
                 self.deliver(message).await;
                 answered
             }
-            Err(malformed) => {
-                warn!(reason = %malformed.message, "dropped an event that is not a message");
-                false
+            Some(failed) => {
+                let answered = matches!(&failed, Inbound::Failed { id: failed, .. } if Some(failed) == id);
+                let _ = self.inbound.send(failed).await;
+                answered
             }
+            None => false,
         }
     }
 

@@ -6,7 +6,9 @@ pub(crate) mod child;
 pub(crate) mod http;
 
 use crate::enforcer::{Permit, Ticket};
-use mcp::{Id, Message};
+use bytes::Bytes;
+use mcp::{Id, Message, Side};
+use tracing::warn;
 
 pub use child::ChildCommand;
 pub use http::{HttpTarget, TargetError};
@@ -29,6 +31,20 @@ pub(crate) enum Inbound {
     Failed { id: Id, failure: Failure },
     /// Nothing more will come.
     Closed,
+}
+
+impl Inbound {
+    /// Reads what a server has sent as one message. What is none is dropped, and logged; but if it was meant to answer a
+    /// request, whoever waits for that is told.
+    pub fn read(text: Bytes) -> Option<Inbound> {
+        let malformed = match Message::parse(text, Side::Server) {
+            Ok(message) => return Some(Inbound::Message(message)),
+            Err(malformed) => malformed,
+        };
+        warn!(reason = %malformed.message, "dropped something of the server's that is not a message");
+        let failure = Failure::lost("the server's answer cannot be read");
+        malformed.id.filter(|_| malformed.method.is_none()).map(|id| Inbound::Failed { id, failure })
+    }
 }
 
 /// Why a request got no reply from its upstream.
@@ -80,10 +96,10 @@ impl Link {
         Sent { ticket: permit.into_ticket(), outcome }
     }
 
-    /// Gives up waiting for the reply to a request, where that can be done without a message.
-    pub fn abandon(&mut self, id: &Id) {
+    /// Closes the exchange of a request, where it has one of its own; says whether it had.
+    pub fn abandon(&mut self, id: &Id) -> bool {
         match self {
-            Link::Child(_) => {}
+            Link::Child(_) => false,
             Link::Http(http) => http.abandon(id),
         }
     }
