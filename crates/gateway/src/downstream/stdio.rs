@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 /// What a client may send in one message.
 pub(crate) const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// How long replies are waited for after the client has closed its side.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a child may take to end by itself once its input is closed.
-const CHILD_PATIENCE: Duration = Duration::from_secs(5);
+const CHILD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Stands between a stdio client and an upstream until one of them closes or `stop` is cancelled.
 ///
