@@ -128,6 +128,22 @@ fn answers_that_are_due_are_given_before_the_end() {
 }
 
 #[test]
+fn a_call_that_never_ends_does_not_keep_us_after_the_clients_end() {
+    let scratch = Scratch::new();
+    let mut client = wrapped(&scratch, &["--hang"]);
+    let pids = family(&scratch);
+    client.send(support::call(LEGACY, "1", "echo", json!({})));
+    until(PATIENCE, || support::tools_run(&scratch.log()).pop()).expect("the call runs");
+    client.close_stdin();
+    assert!(client.ended(PATIENCE).is_some(), "the gateway ends");
+    assert_all_gone(&pids);
+    let records = support::audit(&scratch.state());
+    let finished = records.iter().find(|record| record["phase"] == "finished").expect("how it ended is recorded");
+    assert_eq!(finished["reply"], "lost");
+    support::assert_verified(&scratch.state());
+}
+
+#[test]
 fn a_child_inherits_no_descriptor_of_ours() {
     let descriptors = |scratch: &Scratch| -> Vec<String> {
         let start = until(PATIENCE, || entries_of(&scratch.log(), "start").pop()).expect("it started");
