@@ -19,7 +19,8 @@ pub fn members(data: &[u8]) {
         assert!(serde_json::from_slice::<serde_json::Value>(data).is_ok(), "another reader refuses what we accept");
         walk(document.root());
         let canonical = document.root().canonical();
-        let again = Document::parse(canonical.clone(), Strictness::Request).expect("the canonical text is JSON");
+        // Leniently: the longest numbers are longer still in their canonical spelling.
+        let again = Document::parse(canonical.clone(), Strictness::Reply).expect("the canonical text is JSON");
         assert_eq!(again.root().canonical(), canonical);
     }
     if let Ok(document) = &lenient {
