@@ -236,12 +236,13 @@ fn everything_listed(scratch: &Scratch, policy: &str, kind: &str, mode: &str, re
     let mut out = Vec::new();
     let pages = if kind == "pages" { 2 } else { 1 };
     let cursor = |page: usize| if page == 0 { json!({}) } else { json!({"cursor": ""}) };
+    let more = if mode.ends_with("-sse") { "--sse" } else { "--http=0" };
+    let upstream = || HttpUpstream::start(&scratch.log(), &["--list", kind, more]);
     if mode == "run" || mode.starts_with("bridge") {
-        let upstream =
-            HttpUpstream::start(&scratch.log(), &["--list", kind, if mode == "bridge-sse" { "--sse" } else { "--http=0" }]);
-        let mut client = match mode {
-            "run" => wrapped(scratch, policy, &["--list", kind]),
-            _ => Stdio::bridge(&scratch.policy(policy), &scratch.state(), &upstream.url()),
+        let upstream = (mode != "run").then(upstream);
+        let mut client = match &upstream {
+            None => wrapped(scratch, policy, &["--list", kind]),
+            Some(upstream) => Stdio::bridge(&scratch.policy(policy), &scratch.state(), &upstream.url()),
         };
         client.begin(revision);
         for page in 0..pages {
@@ -258,12 +259,10 @@ fn everything_listed(scratch: &Scratch, policy: &str, kind: &str, mode: &str, re
             }
         }
     } else {
-        let more = if mode == "serve-sse" { "--sse" } else { "--http=0" };
-        let upstream = HttpUpstream::start(&scratch.log(), &["--list", kind, more]);
-        let gate = if mode == "serve-child" {
-            served_child(scratch, policy, &["--list", kind])
-        } else {
-            served(scratch, policy, &upstream)
+        let upstream = (mode != "serve-child").then(upstream);
+        let gate = match &upstream {
+            None => served_child(scratch, policy, &["--list", kind]),
+            Some(upstream) => served(scratch, policy, upstream),
         };
         let client = Client::begin(&gate.address, revision);
         for page in 0..pages {
@@ -555,6 +554,22 @@ fn an_upstream_that_answers_html_gives_an_error_with_the_id() {
         let reply = bridge.reply("1");
         assert!(reply["error"].is_object() || reply["result"]["isError"] == true, "{status}: {reply}");
     }
+}
+
+#[test]
+fn a_stateless_stream_that_ends_without_an_answer_is_an_error_at_once() {
+    let scratch = Scratch::new();
+    let upstream = HttpUpstream::start(&scratch.log(), &["--sse", "--list", "broken"]);
+    let gate = served(&scratch, OPEN, &upstream);
+    let reply = Client::begin(&gate.address, MODERN).ask("1", "tools/list", json!({})).reply("1");
+    assert!(reply["error"].is_object(), "serve: {reply}");
+    let mut bridge = Stdio::bridge(&scratch.path("policy.yaml"), &scratch.state(), &upstream.url());
+    let reply = bridge.ask(MODERN, "1", "tools/list", json!({}));
+    assert!(reply["error"].is_object(), "bridge: {reply}");
+    // The first call makes the gateway ask for the list itself: it does not wait for an answer that cannot come.
+    bridge.call(MODERN, "2", "echo", json!({}));
+    let resumed: Vec<_> = entries_of(&scratch.log(), "raw").into_iter().filter(|entry| entry["http"] == "GET").collect();
+    assert!(resumed.is_empty(), "the stateless era has no GET: {resumed:?}");
 }
 
 #[test]
