@@ -89,7 +89,7 @@ fn conditions_that_contradict_deny_everything() {
         let one = format!("{{conditions: [{{path: args.x, {a}}}, {{path: args.x, {b}}}]}}");
         warns(&rules(&[&one]), 5, "contradicts");
         let (one, two) = (format!("{{conditions: [{{path: args.x, {a}}}]}}"), format!("{{conditions: [{{path: args.x, {b}}}]}}"));
-        warns(&rules(&[&one, &two]), 6, "contradicts the condition of rule `rule 1`");
+        warns(&rules(&[&one, &two]), 6, "contradicts the condition of rule `/tools/t/rules/0`");
     }
     for (a, b) in [
         ("op: gte, value: 10", "op: lte, value: 10"),

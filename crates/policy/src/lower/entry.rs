@@ -61,7 +61,7 @@ impl Lowering<'_> {
         match member.key.as_str() {
             "rules" => {
                 for (i, node) in self.list(node, "`rules`").unwrap_or_default().iter().enumerate() {
-                    rules.extend(self.rule(context, i + 1, node));
+                    rules.extend(self.rule(context, i, node));
                 }
             }
             "limits" => {

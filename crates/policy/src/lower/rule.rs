@@ -22,12 +22,12 @@ pub(super) enum Action {
 }
 
 impl Lowering<'_> {
-    /// An item of `rules:`; `number` is its position, from 1.
-    pub(super) fn rule(&mut self, context: &Context, number: usize, node: &Node) -> Option<RuleDraft> {
+    /// An item of `rules:`; a nameless one goes by its position, which is its JSON Pointer: `index` counts from 0.
+    pub(super) fn rule(&mut self, context: &Context, index: usize, node: &Node) -> Option<RuleDraft> {
         let fields = self.fields(node, "a rule", RULE_KEYS)?;
         let name = self.rule_name(&fields);
         let at = fields.member("name").map_or(&node.at, |member| &member.value.at);
-        let mut rule = RuleDraft::new(name.unwrap_or_else(|| format!("rule {number}")), at);
+        let mut rule = RuleDraft::new(name.unwrap_or_else(|| format!("{}/rules/{index}", context.pointer)), at);
         self.message_and_mode(&fields, &mut rule);
         let action = fields.get("action").map(|node| self.word(node, "action", ACTIONS));
         let Some(action) = action.unwrap_or(Some(Action::Evaluate)) else {
