@@ -33,8 +33,8 @@ pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
 /// Connections beyond this wait to be accepted.
 const MAX_CONNECTIONS: usize = 16_384;
-/// How long a client may take over the head of a request.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take over the head of a request, and leave a connection idle.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// How long open exchanges get when we are told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
