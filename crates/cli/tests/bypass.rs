@@ -87,6 +87,13 @@ fn every_evasion_and_weakness_is_a_case_or_is_reviewed_as_not_applicable() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+#[test]
+fn without_a_gateway_the_same_bytes_run_what_they_should_not() {
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let ran = std::process::Command::new(python).arg(root().join("tests/upstreams/selftest.py")).output().expect("python3");
+    assert!(ran.status.success(), "{}", shown(&String::from_utf8_lossy(&ran.stdout)));
+}
+
 // ---------------------------------------------------------------- the modes
 
 #[derive(Clone, Copy, Debug, PartialEq)]
