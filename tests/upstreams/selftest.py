@@ -79,11 +79,17 @@ def request(port, case, era, body):
     headers = {"content-type": ["application/json"]}
     if era == "modern":
         headers["mcp-method"] = [case.get("mirror_method", "tools/call")]
-        headers["mcp-name"] = [name for name in case.get("mirrors", ["delete_repo"])[:1] if name]
+        headers["mcp-name"] = [mirrored(name) for name in case.get("mirrors", ["delete_repo"])[:1] if name]
     for key, value in case.get("headers", {}).items():
         values = value if isinstance(value, list) else [value]
         headers[key.lower()] = [expand(v).decode() if isinstance(v, dict) else v for v in values if v is not None]
     return post(port, body, "".join(f"{key}: {value}\r\n" for key, values in headers.items() for value in values))
+
+
+def mirrored(name):
+    """A name as `Mcp-Name` carries it."""
+    plain = name.isascii() and name.isprintable() and " " not in name
+    return name if plain else f"=?base64?{base64.b64encode(name.encode()).decode()}?="
 
 
 def post(port, body, headers="Content-Type: application/json\r\n"):
