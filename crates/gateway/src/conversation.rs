@@ -3,31 +3,37 @@
 //! A single task owns all of its state: what is in flight, what the server has asked, who waits for what. Calls are admitted
 //! side by side, so that the store can commit them together, and forwarded in the order in which they came; replies are
 //! settled side by side and given back in the order in which they came. Nothing here waits for one peer while the other waits.
+//!
+//! Requests go upstream under numbers of ours, none of them used twice: whatever a client does with its ids, a late reply
+//! is never taken for the reply to something else, and no id of a client's can be that of a question of our own.
 
 use crate::enforcer::{Permit, Ticket};
 use crate::gate::{Expected, FromServer, Gate, Judged};
 use crate::refusal::{UPSTREAM_FAILED, is_modern, malformed, unreadable};
 use crate::sink::{Batch, Sink};
+use crate::tools::Ask;
 use crate::upstream::{Failure, Inbound, Link};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
+use json::Value;
 use mcp::{Id, Incoming, Kind, Malformed, Message, Revision, Side};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use store::Reply;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Whose ids go upstream.
+/// Whom a line carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Numbering {
-    /// The client's: the line carries one client.
-    Kept,
-    /// Ours: the line is shared, and the clients' ids may collide.
-    Ours,
+pub(crate) enum Clients {
+    /// One, for as long as the line lasts.
+    One,
+    /// All of the stateless era: their ids and progress tokens may collide, and what belongs to no request is for nobody.
+    Many,
 }
 
 /// What a conversation is told.
@@ -42,10 +48,14 @@ pub(crate) enum Command {
     Attach(Sink),
     /// The client has given up waiting for this exchange.
     Abandon { exchange: u64 },
-    /// A question of the gateway's own.
-    Ask { question: Message, reply: oneshot::Sender<Message> },
     /// The policy has changed, and with it perhaps the list of tools.
     ToolsChanged,
+}
+
+/// A question of the gateway's own, and who waits for the answer. On a way of its own: calls wait for it.
+pub(crate) struct Question {
+    message: Message,
+    reply: oneshot::Sender<Message>,
 }
 
 /// A request that was forwarded.
@@ -57,13 +67,6 @@ struct Pending {
 enum Waiter {
     Client { id: Id, sink: Sink, exchange: u64, token: Option<String> },
     Ourselves(oneshot::Sender<Message>),
-}
-
-/// A request whose admission is under way.
-#[derive(Default)]
-struct Admitting {
-    /// What to send right after it: the client has cancelled it already.
-    cancellation: Option<Permit>,
 }
 
 struct Admitted {
@@ -78,17 +81,23 @@ type Outgoing = BoxFuture<'static, ()>;
 
 /// More requests in flight than any client has use for.
 const MAX_IN_FLIGHT: usize = 4_096;
+/// So many messages may be on their way through here; then nothing more is read of whoever sends them.
+const MAX_QUEUED: usize = 1_024;
+/// How long answers that are under way at the end are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What the server says by itself before anybody listens.
 const MAX_UNHEARD: usize = 256;
 
 pub(crate) struct Conversation {
     gate: Gate,
     link: Link,
-    numbering: Numbering,
+    clients: Clients,
     revision: Option<Revision>,
     initialized: bool,
-    pending: HashMap<Id, Pending>,
-    admitting: HashMap<Id, Admitting>,
+    /// By the number under which they went upstream.
+    pending: HashMap<u64, Pending>,
+    /// Requests whose admission is under way, by the client's id; whether the client has cancelled them already.
+    admitting: HashMap<Id, bool>,
     admissions: FuturesOrdered<BoxFuture<'static, Admitted>>,
     outgoing: FuturesOrdered<Outgoing>,
     /// Requests of the server's that the client has not answered.
@@ -99,11 +108,11 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    pub fn new(gate: Gate, link: Link, numbering: Numbering) -> Conversation {
+    pub fn new(gate: Gate, link: Link, clients: Clients) -> Conversation {
         Conversation {
             gate,
             link,
-            numbering,
+            clients,
             revision: None,
             initialized: false,
             pending: HashMap::new(),
@@ -128,16 +137,18 @@ impl Conversation {
     pub async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
+        mut questions: mpsc::Receiver<Question>,
         mut inbound: mpsc::Receiver<Inbound>,
         stop: CancellationToken,
-        patience: std::time::Duration,
+        patience: Duration,
     ) -> Link {
         let mut client_open = true;
         let give_up = tokio::time::sleep(patience);
         tokio::pin!(give_up);
         while client_open || !self.is_idle() {
+            let (admissions, outgoing) = (self.admissions.len(), self.outgoing.len());
             tokio::select! {
-                command = commands.recv(), if client_open => match command {
+                command = commands.recv(), if client_open && admissions + outgoing < MAX_QUEUED => match command {
                     Some(command) => self.take(command),
                     None => {
                         client_open = false;
@@ -146,9 +157,14 @@ impl Conversation {
                 },
                 Some(admitted) = self.admissions.next() => self.forward(admitted),
                 Some(()) = self.outgoing.next() => {}
-                arrived = inbound.recv() => match arrived {
+                Some(question) = questions.recv() => self.ask(question),
+                arrived = inbound.recv(), if outgoing < MAX_QUEUED => match arrived {
                     Some(Inbound::Message(message)) => self.arrive(message),
-                    Some(Inbound::Failed { id, failure }) => self.fail(&id, &failure),
+                    Some(Inbound::Failed { id, failure }) => {
+                        if let Some(pending) = number_of(&id).and_then(|number| self.pending.remove(&number)) {
+                            self.answer_failure(pending, &failure);
+                        }
+                    }
                     Some(Inbound::Closed) | None => break,
                 },
                 () = stop.cancelled() => break,
@@ -158,7 +174,8 @@ impl Conversation {
         for (_, pending) in std::mem::take(&mut self.pending) {
             self.answer_failure(pending, &Failure::lost("the server has ended before it answered"));
         }
-        while self.outgoing.next().await.is_some() {}
+        // A client that does not read does not hold us up.
+        let _ = tokio::time::timeout(LAST_WORDS, async { while self.outgoing.next().await.is_some() {} }).await;
         self.link
     }
 
@@ -194,7 +211,6 @@ impl Conversation {
                 self.listener = Some(sink);
             }
             Command::Abandon { exchange } => self.abandon(exchange),
-            Command::Ask { question, reply } => self.ask(question, reply),
             Command::ToolsChanged => {
                 if self.initialized {
                     self.tell_client(Bytes::from_static(TOOLS_CHANGED));
@@ -226,7 +242,7 @@ impl Conversation {
 
     fn hear_request(&mut self, message: Message, sink: Sink, exchange: u64) {
         let Some(id) = message.id().cloned() else { return };
-        let taken = self.numbering == Numbering::Kept && (self.pending.contains_key(&id) || self.admitting.contains_key(&id));
+        let taken = self.clients == Clients::One && (self.admitting.contains_key(&id) || self.number_of_client(&id).is_some());
         let refusal = if taken {
             Some("a request of this id is still being answered")
         } else if self.pending.len() + self.admitting.len() >= MAX_IN_FLIGHT {
@@ -241,8 +257,8 @@ impl Conversation {
         }
         let method = message.method().unwrap_or_default().to_owned();
         let expected = Expected { method, modern: is_modern(&message), ticket: None };
-        if self.numbering == Numbering::Kept {
-            self.admitting.insert(id.clone(), Admitting::default());
+        if self.clients == Clients::One {
+            self.admitting.insert(id.clone(), false);
         }
         self.admit(message, sink, exchange, Some((id, expected)));
     }
@@ -251,32 +267,45 @@ impl Conversation {
         if message.method() == Some("notifications/cancelled")
             && let Some(id) = message.cancelled_id().and_then(|id| Id::of(id).ok())
         {
-            if self.numbering == Numbering::Ours {
-                // Over HTTP a modern client cancels by closing the stream, and may not know our ids.
-                return self.finish_accepted(sink);
+            // Over HTTP a client of the stateless era cancels by closing the stream; here it may not know whose id this is.
+            if self.clients == Clients::One {
+                match self.admitting.get_mut(&id) {
+                    Some(cancelled) => *cancelled = true,
+                    None => {
+                        if let Some(number) = self.number_of_client(&id) {
+                            self.cancel(number, "cancelled by the client");
+                        }
+                    }
+                }
             }
-            if let Some(admitting) = self.admitting.get_mut(&id) {
-                admitting.cancellation = Permit::own(message);
-                return self.finish_accepted(sink);
-            }
-            // 2026-07-28, streamable HTTP: closing the stream is the cancellation, and the only one.
-            let closes = self.pending.get(&id).is_some_and(|pending| pending.expected.modern) && self.link.abandon(&id);
-            self.cancelled(&id);
-            if closes {
-                return self.finish_accepted(sink);
-            }
+            return self.finish_accepted(sink);
         }
         self.admit(message, sink, 0, None);
     }
 
-    /// The client waits no longer: a reply that comes all the same is dropped, as the protocol tells clients to do.
-    fn cancelled(&mut self, id: &Id) {
-        if !self.pending.get(id).is_some_and(|pending| matches!(pending.waiter, Waiter::Client { .. })) {
-            return;
+    /// Tells the server that nobody waits for a request any more; a reply that comes all the same is dropped.
+    fn cancel(&mut self, number: u64, why: &str) {
+        let Some(pending) = self.pending.remove(&number) else { return };
+        // 2026-07-28, streamable HTTP: closing the stream is the cancellation, and the only one.
+        let closes = pending.expected.modern && self.link.abandon(&Id::from(number));
+        if !closes {
+            let notice = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":{}}}}}"#,
+                json::quote(why)
+            );
+            if let Some(permit) = Message::parse(notice, Side::Client).ok().and_then(Permit::own) {
+                self.link.send(permit);
+            }
         }
-        let Some(ticket) = self.pending.remove(id).and_then(|pending| pending.expected.ticket) else { return };
-        let finished = ticket.finish(Reply::Lost, Some("cancelled by the client".into()));
-        self.outgoing.push_back(Box::pin(finished));
+        if let Some(ticket) = pending.expected.ticket {
+            self.outgoing.push_back(Box::pin(ticket.finish(Reply::Lost, Some(why.to_owned()))));
+        }
+    }
+
+    /// The number under which a request of the one client's is in flight.
+    fn number_of_client(&self, client_id: &Id) -> Option<u64> {
+        let of_client = |pending: &Pending| matches!(&pending.waiter, Waiter::Client { id, .. } if id == client_id);
+        self.pending.iter().find(|(_, pending)| of_client(pending)).map(|(number, _)| *number)
     }
 
     /// Starts the judgement of a message. Judgements run side by side; their results come back in order.
@@ -295,7 +324,7 @@ impl Conversation {
 
     fn forward(&mut self, admitted: Admitted) {
         let Admitted { judged, sink, exchange, request } = admitted;
-        let admitting = request.as_ref().and_then(|(id, _)| self.admitting.remove(id));
+        let cancelled = request.as_ref().and_then(|(id, _)| self.admitting.remove(id)).unwrap_or(false);
         let permit = match judged {
             Judged::Pass(permit) => *permit,
             Judged::Answer(answer) => {
@@ -314,30 +343,29 @@ impl Conversation {
             }
             return self.finish_accepted(sink);
         };
-        let (wire_id, token, permit) = self.number(&id, permit);
+        let (number, token, permit) = self.number(permit);
         let sent = self.link.send(permit);
         expected.ticket = sent.ticket;
         let pending = Pending { waiter: Waiter::Client { id, sink, exchange, token }, expected };
         match sent.outcome {
             Ok(()) => {
-                self.pending.insert(wire_id, pending);
+                self.pending.insert(number, pending);
             }
             Err(failure) => return self.answer_failure(pending, &failure),
         }
-        if let Some(cancellation) = admitting.and_then(|admitting| admitting.cancellation) {
-            self.link.send(cancellation);
+        if cancelled {
+            self.cancel(number, "cancelled by the client");
         }
     }
 
-    /// Gives the id under which a request goes upstream, and the permit that carries it.
-    fn number(&mut self, id: &Id, permit: Permit) -> (Id, Option<String>, Permit) {
-        if self.numbering == Numbering::Kept {
-            return (id.clone(), None, permit);
-        }
+    /// Gives the number under which a request goes upstream, the client's progress token where ours takes its place, and
+    /// the permit that carries it.
+    fn number(&mut self, permit: Permit) -> (u64, Option<String>, Permit) {
         let number = self.next;
         self.next += 1;
-        let token = permit.message().progress_token().map(|token| token.raw().to_owned());
-        (Id::from(number), token, permit.renumbered(number))
+        let shared = self.clients == Clients::Many;
+        let token = permit.message().progress_token().filter(|_| shared).map(|token| token.raw().to_owned());
+        (number, token, permit.renumbered(number, shared))
     }
 
     /// Takes one message of the server's.
@@ -345,7 +373,7 @@ impl Conversation {
         if !matches!(message.kind(), Kind::Response { .. }) {
             return self.arrive_unasked(message);
         }
-        let Some(pending) = message.id().and_then(|id| self.pending.remove(id)) else {
+        let Some(pending) = message.id().and_then(number_of).and_then(|number| self.pending.remove(&number)) else {
             warn!(server = %self.gate.enforcer.server(), "dropped a reply to nothing that was asked");
             return;
         };
@@ -377,7 +405,7 @@ impl Conversation {
             FromServer::Drop => return,
         }
         if message.kind() == Kind::Request {
-            if self.numbering == Numbering::Ours {
+            if self.clients == Clients::Many {
                 // In the stateless era a server asks within a result; a question on a shared line has no addressee.
                 if let Some(id) = message.id() {
                     self.answer_server(mcp::reply::error(
@@ -393,27 +421,25 @@ impl Conversation {
                 self.asked.insert(id.clone());
             }
         }
-        if self.numbering == Numbering::Kept {
-            return self.tell_client(message.text().clone());
-        }
-        match self.addressee(&message) {
-            Some((sink, text)) => self.say(sink, text),
-            None => debug!(method = message.method(), "dropped a notification that belongs to no request"),
+        match (self.addressee(&message), self.clients) {
+            (Some((sink, text)), Clients::Many) => self.say(sink, text),
+            (Some((_, text)), Clients::One) => self.tell_client(text),
+            (None, Clients::One) => self.tell_client(message.text().clone()),
+            (None, Clients::Many) => debug!(method = message.method(), "dropped a notification that belongs to no request"),
         }
     }
 
-    /// Whom a notification on a shared line is for, and its text with that client's own names for things.
+    /// Whose request a notification belongs to, and its text with that client's own names for things.
     fn addressee(&self, message: &Message) -> Option<(Sink, Bytes)> {
-        if let Some(token) = message.progress_token() {
-            let number: u64 = token.raw().parse().ok()?;
-            let Waiter::Client { sink, token: Some(original), .. } = &self.pending.get(&Id::from(number))?.waiter else {
-                return None;
-            };
-            return Some((sink.clone(), message.edit().replace(token.span(), original.clone()).finish()));
-        }
-        let subscription = message.subscription_id()?;
-        let Waiter::Client { id, sink, .. } = &self.pending.get(&Id::of(subscription).ok()?)?.waiter else { return None };
-        Some((sink.clone(), message.edit().replace(subscription.span(), id.text().to_owned()).finish()))
+        let shared_token = message.progress_token().filter(|_| self.clients == Clients::Many);
+        // A server of the legacy era cancels what it has asked itself, by its own ids.
+        let of_ours = |id: &Value<'_>| !Id::of(*id).is_ok_and(|id| self.asked.contains(&id));
+        let named = shared_token.or_else(|| message.subscription_id()).or_else(|| message.cancelled_id().filter(of_ours))?;
+        let Waiter::Client { id, sink, token, .. } = &self.pending.get(&number_of(&Id::of(named).ok()?)?)?.waiter else {
+            return None;
+        };
+        let original = if shared_token.is_some() { token.clone()? } else { id.text().to_owned() };
+        Some((sink.clone(), message.edit().replace(named.span(), original).finish()))
     }
 
     /// Says to the client what belongs to no answer: on the listening stream, else on any that is open, else later.
@@ -444,33 +470,20 @@ impl Conversation {
         }
     }
 
-    fn ask(&mut self, question: Message, reply: oneshot::Sender<Message>) {
-        let Some(id) = question.id().cloned() else { return };
-        let Some(permit) = Permit::own(question) else { return };
-        let (wire_id, _, permit) = self.number(&id, permit);
+    fn ask(&mut self, question: Question) {
+        let Some(permit) = Permit::own(question.message) else { return };
+        let (number, _, permit) = self.number(permit);
         if self.link.send(permit).outcome.is_ok() {
             let expected = Expected { method: "tools/list".into(), modern: false, ticket: None };
-            self.pending.insert(wire_id, Pending { waiter: Waiter::Ourselves(reply), expected });
+            self.pending.insert(number, Pending { waiter: Waiter::Ourselves(question.reply), expected });
         }
     }
 
     fn abandon(&mut self, given_up: u64) {
         let of_exchange = |pending: &Pending| matches!(&pending.waiter, Waiter::Client { exchange, .. } if *exchange == given_up);
-        let Some(id) = self.pending.iter().find(|(_, pending)| of_exchange(pending)).map(|(id, _)| id.clone()) else { return };
-        // Dropping the ticket records that nobody knows how it ended.
-        self.pending.remove(&id);
-        let cancellation = format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{},"reason":"the client has closed the stream"}}}}"#,
-            id.text()
-        );
-        if let Some(permit) = Message::parse(cancellation, Side::Client).ok().and_then(Permit::own) {
-            self.link.send(permit);
-        }
-    }
-
-    fn fail(&mut self, id: &Id, failure: &Failure) {
-        if let Some(pending) = self.pending.remove(id) {
-            self.answer_failure(pending, failure);
+        let found = self.pending.iter().find(|(_, pending)| of_exchange(pending)).map(|(number, _)| *number);
+        if let Some(number) = found {
+            self.cancel(number, "the client has closed the stream");
         }
     }
 
@@ -503,18 +516,23 @@ pub(crate) fn http_status(reply: &Message, modern: bool) -> u16 {
     }
 }
 
-/// A way to ask the upstream of a conversation.
-pub(crate) fn asker(commands: &mpsc::Sender<Command>) -> crate::tools::Ask {
-    // Weak: a conversation ends when the client's senders are gone; this one must not keep it open.
-    let commands = commands.downgrade();
-    Arc::new(move |question| {
-        let commands = commands.upgrade();
+/// A way to ask the upstream of a conversation, and where the questions arrive.
+pub(crate) fn questions() -> (Ask, mpsc::Receiver<Question>) {
+    let (asking, questions) = mpsc::channel(16);
+    let ask: Ask = Arc::new(move |message| {
+        let asking = asking.clone();
         Box::pin(async move {
             let (reply, waiting) = oneshot::channel();
-            commands?.send(Command::Ask { question, reply }).await.ok()?;
+            asking.send(Question { message, reply }).await.ok()?;
             waiting.await.ok()
         })
-    })
+    });
+    (ask, questions)
+}
+
+/// The number that an id of ours is.
+fn number_of(id: &Id) -> Option<u64> {
+    id.text().parse().ok()
 }
 
 /// A session id: 32 hexadecimal digits of chance, visible ASCII as the protocol demands.

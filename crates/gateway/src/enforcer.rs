@@ -67,6 +67,8 @@ pub struct Facts<'a> {
     pub arguments: Option<json::Value<'a>>,
     /// What is known of its schema.
     pub schema: Schema<'a>,
+    /// What else decides what the call does: its task, the server's state, answers to the server's questions; as text.
+    pub beside: String,
 }
 
 /// A decision that has been recorded, and charged where it allows.
@@ -146,13 +148,13 @@ impl Enforcer {
             once: plan.once.as_ref().map(|once| Once {
                 tool: facts.tool.to_owned(),
                 // Spelling does not make a call another call: `1` and `1.0`, or members in another order, are the same.
-                digest: store::arguments::digest(facts.arguments),
+                digest: digest(&format!("{}\n{}", store::arguments::digest(facts.arguments), facts.beside)),
                 window_ms: once.window_ms,
             }),
             approval: plan.approval.as_ref().map(|terms| ApprovalRequest {
                 tool: facts.tool.to_owned(),
-                // An approval is for these very bytes.
-                digest: digest(raw),
+                // An approval is for these very bytes, and for all of them that the server goes by.
+                digest: digest(&format!("{raw}\n{}", facts.beside)),
                 policy: policy.revision().to_owned(),
                 timeout_ms: terms.timeout_ms,
                 rule: terms.rule.to_string(),
@@ -187,6 +189,7 @@ impl Enforcer {
             tool: &call.name,
             arguments: call.arguments,
             schema: known.as_deref().map_or(Schema::Unknown, |known| Schema::Known(&known.schema)),
+            beside: beside(&call),
         };
         let Decided { decision, id, reservation } = self.decide(facts, &snapshot, &caller).await;
         match decision.outcome {
@@ -283,6 +286,11 @@ impl fmt::Debug for Enforcer {
     }
 }
 
+fn beside(call: &ToolCall<'_>) -> String {
+    let parts = [("task", call.task), ("requestState", call.request_state), ("inputResponses", call.input_responses)];
+    parts.iter().filter_map(|(name, value)| Some(format!("{name}:{}\n", value.as_ref()?.raw()))).collect()
+}
+
 fn digest(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -343,6 +351,8 @@ pub struct Permit {
     message: Message,
     /// The message's text, its ids perhaps exchanged for ours.
     text: Bytes,
+    /// The id under which it goes upstream, of a request.
+    wire_id: Option<Id>,
     ticket: Option<Ticket>,
 }
 
@@ -362,7 +372,8 @@ impl Permit {
     }
 
     fn new(message: Message, ticket: Option<Ticket>) -> Permit {
-        Permit { text: message.text().clone(), message, ticket }
+        let wire_id = message.method().and(message.id()).cloned();
+        Permit { text: message.text().clone(), message, wire_id, ticket }
     }
 
     /// The message that was judged.
@@ -375,18 +386,24 @@ impl Permit {
         &self.text
     }
 
-    /// Exchanges the id of a request, and its progress token where it has one, for a number of ours.
-    pub(crate) fn renumbered(mut self, number: u64) -> Permit {
+    /// The id under which a request goes upstream.
+    pub(crate) fn wire_id(&self) -> Option<&Id> {
+        self.wire_id.as_ref()
+    }
+
+    /// Exchanges the id of a request for a number of ours, and its progress token too where `and_token`.
+    pub(crate) fn renumbered(mut self, number: u64, and_token: bool) -> Permit {
         let number = Id::from(number);
         // Two edits of one text, by spans of the judged text.
         let mut edit = self.message.edit();
         if let Some(id) = self.message.document().root().get("id") {
             edit = edit.replace(id.span(), number.text().to_owned());
         }
-        if let Some(token) = self.message.progress_token() {
+        if let Some(token) = self.message.progress_token().filter(|_| and_token) {
             edit = edit.replace(token.span(), number.text().to_owned());
         }
         self.text = edit.finish();
+        self.wire_id = Some(number);
         self
     }
 

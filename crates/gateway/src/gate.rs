@@ -9,7 +9,7 @@ use crate::tools::Schemas;
 use bytes::Bytes;
 use mcp::headers::Mirrored;
 use mcp::tools::{Tool, ToolList, filter};
-use mcp::{Id, Kind, Malformed, Message, Route, Side};
+use mcp::{Era, Id, Kind, Malformed, Message, Route, Side};
 use policy::Posture;
 use std::sync::Arc;
 use store::Reply;
@@ -77,8 +77,13 @@ impl Gate {
                 }
             };
         }
+        let of_this_era =
+            |row: &&mcp::Method| row.name == method && row.from == Side::Client && row.revisions.1.era() == Era::Modern;
+        let bygone = modern && route.is_some() && !mcp::METHODS.iter().any(|row| of_this_era(&row));
         let refuse = |why: &str| Some(malformed(&message, mcp::reply::METHOD_NOT_FOUND, why));
         let refused = match route {
+            // One server may speak both eras, and serve all clients of this one at once.
+            Some(Route::Forward) if bygone => refuse("this protocol revision has no such method"),
             Some(Route::Forward | Route::Filter) => None,
             // A known method of the other direction, or a call without an id.
             Some(Route::Enforce) => Some(malformed(&message, mcp::reply::INVALID_REQUEST, "a call of a tool needs an id")),
@@ -111,7 +116,14 @@ impl Gate {
         if expected.method == "tools/list" && reply.result().is_some() {
             return self.filter(reply, client_id, expected.modern);
         }
-        reply.with_id(client_id)
+        match (reply.subscription_id(), reply.document().root().get("id")) {
+            // The last word of a subscription names it by the request's id, which was ours on the way.
+            (Some(subscription), Some(id)) if expected.method == "subscriptions/listen" => {
+                let edit = reply.edit().replace(id.span(), client_id.text().to_owned());
+                edit.replace(subscription.span(), client_id.text().to_owned()).finish()
+            }
+            _ => reply.with_id(client_id),
+        }
     }
 
     fn filter(&self, reply: &Message, client_id: &Id, modern: bool) -> Bytes {

@@ -40,6 +40,8 @@ struct Known {
     tools: HashMap<String, Arc<ToolFacts>>,
     /// Whether all pages of one list have been seen since it last changed.
     complete: bool,
+    /// How often it has changed.
+    generation: u64,
     /// When the server last failed to give its list.
     failed: Option<Instant>,
 }
@@ -72,7 +74,8 @@ impl LiveTools {
 
     /// Forgets everything: the list has changed.
     pub fn forget(&self) {
-        *self.lock() = Known::default();
+        let mut known = self.lock();
+        *known = Known { generation: known.generation + 1, ..Known::default() };
     }
 
     /// What is known of a tool.
@@ -132,6 +135,7 @@ impl Schemas {
 
     async fn list(&self, like: &Message) {
         let mut cursor = None;
+        let generation = self.tools.lock().generation;
         for _ in 0..MAX_PAGES {
             let Some(question) = question(like, cursor.as_deref()) else { return };
             let Some(reply) = (self.ask)(question).await else { return };
@@ -142,7 +146,9 @@ impl Schemas {
             self.tools.learn(&list);
             cursor = list.next_cursor().and_then(|cursor| cursor.as_str()).map(|cursor| cursor.into_owned());
             if cursor.is_none() {
-                self.tools.lock().complete = true;
+                let mut known = self.tools.lock();
+                // A list that has changed meanwhile is not the one that was read.
+                known.complete = known.generation == generation;
                 return;
             }
         }

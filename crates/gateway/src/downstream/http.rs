@@ -73,9 +73,9 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let place = places.clone().acquire_owned().await;
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let accepting = async { (places.clone().acquire_owned().await, listener.accept().await) };
+        let (place, accepted) = tokio::select! {
+            accepted = accepting => accepted,
             () = stop.cancelled() => break,
         };
         let (socket, _) = match accepted {
@@ -108,8 +108,9 @@ pub async fn serve(
     }
     drop(listener);
     let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
-    if let Backend::Sessions(sessions) = &server.backend {
-        sessions.shut_down().await;
+    match &server.backend {
+        Backend::Sessions(sessions) => sessions.shut_down().await,
+        Backend::Proxy(proxy) => proxy.shut_down().await,
     }
     server.enforcer.settled().await;
     Ok(())

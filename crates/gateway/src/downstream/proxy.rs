@@ -5,7 +5,7 @@
 //! whichever stream it comes.
 
 use crate::conversation::TOOLS_CHANGED;
-use crate::downstream::http::{Body, empty, event_stream, json};
+use crate::downstream::http::{Body, empty, event_stream, json as json_response};
 use crate::downstream::sessions::refusal;
 use crate::enforcer::{Caller, Enforcer, Permit};
 use crate::gate::{Expected, FromServer, Gate, Judged};
@@ -20,35 +20,43 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming as IncomingBody;
+use json::{Document, Strictness};
 use mcp::{Era, Id, Incoming, Kind, Malformed, Message, Revision, Side, sse};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::Reply;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 /// What of a request travels upstream; never credentials, cookies, or who forwarded it.
-const UP: [&str; 8] =
-    ["accept", "content-type", "user-agent", "mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name", "last-event-id"];
+const UP: [&str; 4] = ["accept", "content-type", "user-agent", "mcp-protocol-version"];
 /// What of a response travels downstream.
 const DOWN: [&str; 6] = ["content-type", "mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after", "allow"];
 /// Error bodies that are no messages pass up to this size.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
-/// A session that has not been used for so long is forgotten here; the server may still know it.
-const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Past so many, the one that has not been used for longest is forgotten here; the server may still know it.
 const MAX_SESSIONS: usize = 10_000;
+/// Past so many requests of one session without their replies, the next is given up.
+const MAX_ORPHANS: usize = 1_024;
+/// How long what is under way gets to end when we are told to stop.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What must outlive one exchange: replies of a legacy session may come on another stream than their request's.
+/// What must outlive one exchange of a legacy client.
 #[derive(Default)]
 struct Session {
+    /// The id that the server has given it. What a client merely claims is no session.
+    id: Option<String>,
     state: Mutex<SessionState>,
 }
 
 #[derive(Default)]
 struct SessionState {
     revision: Option<Revision>,
-    pending: HashMap<Id, Expected>,
+    /// Requests whose stream has ended before their reply: it may be given to whoever resumes the stream.
+    orphans: HashMap<Id, Expected>,
     /// Requests of the server's that the client has not answered.
     asked: HashSet<Id>,
     used: Option<Instant>,
@@ -58,15 +66,30 @@ impl Session {
     fn lock(&self) -> MutexGuard<'_, SessionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Keeps a request whose stream has ended; gives it back where there is no session to keep it in, or no room.
+    fn orphan(&self, id: &Id, expected: Expected) -> Option<Expected> {
+        let mut state = self.lock();
+        if self.id.is_none() || state.orphans.len() >= MAX_ORPHANS {
+            return Some(expected);
+        }
+        // An older request of the same id has waited in vain.
+        state.orphans.insert(id.clone(), expected);
+        None
+    }
 }
 
 pub(crate) struct Proxy {
     enforcer: Arc<Enforcer>,
     target: HttpTarget,
     tools: Arc<LiveTools>,
-    /// By the server's own session ids; under "" what belongs to none.
+    /// Those that the server has opened, by its ids.
     sessions: Mutex<HashMap<String, Arc<Session>>>,
+    /// Where questions of a server without sessions are remembered.
+    loose: Arc<Session>,
     reloaded: watch::Receiver<u64>,
+    stop: CancellationToken,
+    running: TaskTracker,
 }
 
 /// One downstream request on its way.
@@ -80,7 +103,23 @@ struct Exchange {
 
 impl Proxy {
     pub fn new(enforcer: Arc<Enforcer>, target: HttpTarget, reloaded: watch::Receiver<u64>) -> Arc<Proxy> {
-        Arc::new(Proxy { enforcer, target, tools: Arc::default(), sessions: Mutex::default(), reloaded })
+        Arc::new(Proxy {
+            enforcer,
+            target,
+            tools: Arc::default(),
+            sessions: Mutex::default(),
+            loose: Arc::default(),
+            reloaded,
+            stop: CancellationToken::new(),
+            running: TaskTracker::new(),
+        })
+    }
+
+    /// Ends all streams; how their calls ended is then recorded.
+    pub async fn shut_down(&self) {
+        self.stop.cancel();
+        self.running.close();
+        let _ = tokio::time::timeout(LAST_WORDS, self.running.wait()).await;
     }
 
     pub async fn handle(self: Arc<Proxy>, request: Request<Bytes>) -> Response<Body> {
@@ -94,26 +133,35 @@ impl Proxy {
     fn exchange(self: &Arc<Proxy>, headers: &HeaderMap, modern: bool) -> Exchange {
         // The stateless era has no sessions: an id that is sent all the same is ignored.
         let id = if modern { None } else { headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) };
-        let session = if modern { Arc::default() } else { self.session(id.unwrap_or_default()) };
+        let session = if modern { Arc::default() } else { id.and_then(|id| self.find(id)).unwrap_or_else(|| self.loose.clone()) };
         let up = upstream_headers(headers, modern);
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers) };
-        let caller = Caller::local(id.map(str::to_owned));
+        let caller = Caller::local(session.id.clone());
         let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true };
         Exchange { proxy: self.clone(), gate, session, headers: up, modern }
     }
 
-    fn session(&self, id: &str) -> Arc<Session> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.len() >= MAX_SESSIONS && !sessions.contains_key(id) {
-            sessions.retain(|_, session| session.lock().used.is_some_and(|used| used.elapsed() < IDLE));
-            if sessions.len() >= MAX_SESSIONS {
-                // Its replies can then be matched within their own exchange only.
-                return Arc::default();
-            }
-        }
-        let session = sessions.entry(id.to_owned()).or_default().clone();
+    fn find(&self, id: &str) -> Option<Arc<Session>> {
+        let session = self.lock().get(id).cloned()?;
         session.lock().used = Some(Instant::now());
+        Some(session)
+    }
+
+    /// Remembers a session that the server has opened.
+    fn open(&self, id: &str) -> Arc<Session> {
+        let mut sessions = self.lock();
+        if sessions.len() >= MAX_SESSIONS {
+            let oldest = sessions.iter().min_by_key(|(_, session)| session.lock().used).map(|(id, _)| id.clone());
+            sessions.remove(&oldest.unwrap_or_default());
+        }
+        let session = Arc::new(Session { id: Some(id.to_owned()), state: Mutex::default() });
+        session.lock().used = Some(Instant::now());
+        sessions.insert(id.to_owned(), session.clone());
         session
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A way to ask the server in the name of a client's session, or of none.
@@ -164,7 +212,7 @@ impl Proxy {
             return exchange.carry(message).await;
         }
         // A legacy client that disconnects has not cancelled: what has begun goes on, and its end is recorded.
-        match tokio::spawn(exchange.carry(message)).await {
+        match self.running.spawn(exchange.carry(message)).await {
             Ok(response) => response,
             Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
         }
@@ -193,12 +241,12 @@ impl Proxy {
         let sink = Batch::of(Sink::Exchange(whole), items.len());
         for item in items {
             let (exchange, sink) = (exchange.clone(), sink.clone());
-            tokio::spawn(async move { exchange.carry_item(item, sink).await });
+            self.running.spawn(async move { exchange.carry_item(item, sink).await });
         }
         drop(sink);
         loop {
             match given.recv().await {
-                Some(Down::Last { body, .. }) => return json(StatusCode::OK, body),
+                Some(Down::Last { body, .. }) => return json_response(StatusCode::OK, body),
                 Some(Down::Accepted) => return empty(StatusCode::ACCEPTED),
                 Some(Down::Event(_)) => debug!("dropped a notification within a batch"),
                 None => return empty(StatusCode::BAD_GATEWAY),
@@ -214,7 +262,7 @@ impl Proxy {
             Err(failure) => return failed(None, &failure),
         };
         if is_delete && let Some(id) = headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) {
-            self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+            self.lock().remove(id);
         }
         if response.status().is_success() && body_kind(response.headers()) == BodyKind::Events {
             return exchange.stream(response, None);
@@ -237,7 +285,9 @@ impl Exchange {
         let request = request_of(&message);
         let permit = match self.gate.clone().judge(message).await {
             Judged::Pass(permit) => *permit,
-            Judged::Answer(answer) => return json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK), answer.body),
+            Judged::Answer(answer) => {
+                return json_response(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK), answer.body);
+            }
             Judged::Refused(malformed) => return refusal(&malformed),
         };
         let body = permit.text().clone();
@@ -299,17 +349,13 @@ impl Exchange {
     async fn answer(self, response: Response<IncomingBody>, id: Option<Id>, expected: Option<Expected>) -> Response<Body> {
         let (status, headers) = (response.status(), downstream_headers(response.headers()));
         let is_initialize = expected.as_ref().is_some_and(|expected| expected.method == "initialize");
-        let session = if is_initialize && status.is_success() {
-            let id = headers.get("mcp-session-id").and_then(|id| id.to_str().ok());
-            self.proxy.session(id.unwrap_or_default())
-        } else {
-            self.session.clone()
-        };
+        let opened =
+            headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).filter(|_| is_initialize && status.is_success());
+        let session = opened.map_or_else(|| self.session.clone(), |id| self.proxy.open(id));
         let exchange = Exchange { session, ..self };
         match (id, expected, body_kind(response.headers())) {
             (Some(id), Some(expected), BodyKind::Events) if status.is_success() => {
-                exchange.session.lock().pending.insert(id.clone(), expected);
-                exchange.stream(response, Some(id))
+                exchange.stream(response, Some((id, expected)))
             }
             (Some(id), Some(expected), kind) => exchange.answer_whole(response, &id, expected, kind).await,
             _ => match whole(response.into_body()).await {
@@ -333,7 +379,7 @@ impl Exchange {
                 with(status, headers, self.gate.settle(expected, &reply, id).await)
             }
             // An error that could not be tied to its request, or one of HTTP's own: it tells the client the server's era.
-            _ if !status.is_success() && body.len() <= MAX_ERROR_BYTES => {
+            _ if !status.is_success() && body.len() <= MAX_ERROR_BYTES && !holds_result(&body) => {
                 if let Some(ticket) = expected.ticket {
                     ticket.finish(Reply::UpstreamError, Some(format!("HTTP {}", status.as_u16()))).await;
                 }
@@ -348,10 +394,7 @@ impl Exchange {
     }
 
     async fn lost(&self, id: &Id, expected: Expected, failure: Failure) -> Response<Body> {
-        if let Some(ticket) = expected.ticket {
-            ticket.finish(Reply::Lost, Some(failure.message.clone())).await;
-        }
-        failed(Some(id), &failure)
+        json_response(StatusCode::BAD_GATEWAY, self.give_up(id, expected, &failure).await)
     }
 
     /// Remembers what an `initialize` has agreed on.
@@ -362,11 +405,12 @@ impl Exchange {
         }
     }
 
-    /// Passes a stream of events on, each looked at. `id`: of the request whose reply ends it.
-    fn stream(self, response: Response<IncomingBody>, id: Option<Id>) -> Response<Body> {
+    /// Passes a stream of events on, each looked at. `awaited`: the request whose reply ends it; none where a client listens.
+    fn stream(self, response: Response<IncomingBody>, awaited: Option<(Id, Expected)>) -> Response<Body> {
         let (status, headers) = (response.status(), downstream_headers(response.headers()));
         let (events, given) = mpsc::channel::<Bytes>(64);
-        tokio::spawn(self.pump(response.into_body(), id, events));
+        let running = self.proxy.running.clone();
+        running.spawn(self.pump(response.into_body(), awaited, events));
         let body = stream::unfold(given, |mut given| async { given.recv().await.map(|event| (event, given)) });
         let mut response = event_stream(body);
         *response.status_mut() = status;
@@ -376,8 +420,9 @@ impl Exchange {
         response
     }
 
-    async fn pump(self, body: IncomingBody, id: Option<Id>, down: mpsc::Sender<Bytes>) {
+    async fn pump(self, body: IncomingBody, mut awaited: Option<(Id, Expected)>, down: mpsc::Sender<Bytes>) {
         let mut events = Events::of(body);
+        let listening = awaited.is_none();
         let mut resumable = false;
         let mut reloaded = self.proxy.reloaded.clone();
         loop {
@@ -385,53 +430,73 @@ impl Exchange {
             let event = tokio::select! {
                 event = events.next() => event,
                 () = down.closed(), if !gone => None,
+                () = self.proxy.stop.cancelled() => None,
                 // The stream on which a server speaks by itself is where its list of tools may be said to have changed.
-                Ok(()) = reloaded.changed(), if id.is_none() => {
+                Ok(()) = reloaded.changed(), if listening => {
                     let _ = down.send(sse::encode(&Bytes::from_static(TOOLS_CHANGED), None, None)).await;
                     continue;
                 }
             };
+            let stopped = self.proxy.stop.is_cancelled();
             match event {
                 Some(event) => {
                     resumable |= event.id.is_some();
-                    if let Some(event) = self.look_at(event).await {
+                    if let Some(event) = self.look_at(event, &mut awaited, listening).await {
                         let _ = down.send(event).await;
                     }
                 }
                 // In the stateless era the client's closing is the cancellation; else what has begun is seen to its end.
-                None if !gone && down.is_closed() && !self.modern && id.is_some() => {}
+                None if !stopped && !gone && down.is_closed() && !self.modern && awaited.is_some() => {}
                 None => break,
             }
         }
-        let Some(id) = id else { return };
-        // A legacy server may close early and give the reply to whoever asks with the last event's id.
-        if self.modern || !resumable {
-            self.session.lock().pending.remove(&id);
+        let Some((id, expected)) = awaited else { return };
+        // A legacy server may close early and give the reply to whoever resumes the stream.
+        let left = if !self.modern && resumable { self.session.orphan(&id, expected) } else { Some(expected) };
+        let Some(expected) = left else { return };
+        let error = self.give_up(&id, expected, &Failure::lost("the server's stream ended before it answered")).await;
+        let _ = down.send(sse::encode(&error, None, None)).await;
+    }
+
+    /// Records that nobody knows how a request ended; gives what its client is told.
+    async fn give_up(&self, id: &Id, expected: Expected, failure: &Failure) -> Bytes {
+        if let Some(ticket) = expected.ticket {
+            ticket.finish(Reply::Lost, Some(failure.message.clone())).await;
         }
+        mcp::reply::error(Some(id), UPSTREAM_FAILED, &failure.message, None)
+    }
+
+    /// Takes out what a reply of this id is the reply to: on the stream of a request, that request alone; where a client
+    /// listens, one whose own stream has ended before.
+    fn expected(&self, id: &Id, awaited: &mut Option<(Id, Expected)>, listening: bool) -> Option<Expected> {
+        if listening {
+            return self.session.lock().orphans.remove(id);
+        }
+        awaited.take_if(|(awaited, _)| awaited == id).map(|(_, expected)| expected)
     }
 
     /// Looks at one event; gives what of it passes.
-    async fn look_at(&self, event: sse::Event) -> Option<Bytes> {
+    async fn look_at(&self, event: sse::Event, awaited: &mut Option<(Id, Expected)>, listening: bool) -> Option<Bytes> {
         let Some(text) = event.message() else { return Some(event.original) };
         let message = match Inbound::read(text.clone())? {
             Inbound::Message(message) => message,
             Inbound::Failed { id, failure } => {
-                let expected = self.session.lock().pending.remove(&id)?;
-                if let Some(ticket) = expected.ticket {
-                    ticket.finish(Reply::Lost, Some(failure.message.clone())).await;
-                }
-                let error = mcp::reply::error(Some(&id), UPSTREAM_FAILED, &failure.message, None);
+                let expected = self.expected(&id, awaited, listening)?;
+                let error = self.give_up(&id, expected, &failure).await;
                 return Some(sse::encode(&error, event.id.as_deref(), event.name.as_deref()));
             }
             Inbound::Closed => return None,
         };
         if let Kind::Response { .. } = message.kind() {
             let id = message.id()?.clone();
-            let expected = self.session.lock().pending.remove(&id);
-            let Some(expected) = expected else {
+            let Some(mut expected) = self.expected(&id, awaited, listening) else {
                 warn!("dropped a reply to nothing that was asked");
                 return None;
             };
+            // What a resumed stream brings may be the reply to an older request of the same id: a list is a list.
+            if listening && message.result().and_then(|result| result.get("tools")).is_some() {
+                expected.method = "tools/list".into();
+            }
             self.note(&message, &expected);
             let settled = self.gate.settle(expected, &message, &id).await;
             let same = settled == *message.text();
@@ -440,7 +505,10 @@ impl Exchange {
         match self.gate.screen(&message) {
             FromServer::Pass => {
                 if let (Kind::Request, Some(id)) = (message.kind(), message.id()) {
-                    self.session.lock().asked.insert(id.clone());
+                    let mut state = self.session.lock();
+                    if state.asked.len() < MAX_ORPHANS {
+                        state.asked.insert(id.clone());
+                    }
                 }
                 Some(event.original)
             }
@@ -462,12 +530,19 @@ fn request_of(message: &Message) -> Option<(Id, String)> {
     }
 }
 
-/// What of a client's headers travels upstream.
+/// Whether an error body holds a result all the same: nobody would filter it.
+fn holds_result(body: &Bytes) -> bool {
+    Document::parse(body.clone(), Strictness::Reply).is_ok_and(|document| document.root().get("result").is_some())
+}
+
+/// What of a client's headers travels upstream. Those that repeat the body do so only in the stateless era, where they have
+/// been held against it.
 fn upstream_headers(headers: &HeaderMap, modern: bool) -> HeaderMap {
     let mut up = HeaderMap::new();
     for (name, value) in headers {
-        let known = UP.contains(&name.as_str()) || name.as_str().starts_with(mcp::headers::PARAM_PREFIX);
-        if known && !(modern && matches!(name.as_str(), "mcp-session-id" | "last-event-id")) {
+        let repeats = matches!(name.as_str(), "mcp-method" | "mcp-name") || name.as_str().starts_with(mcp::headers::PARAM_PREFIX);
+        let of_session = matches!(name.as_str(), "mcp-session-id" | "last-event-id");
+        if (repeats && modern) || (of_session && !modern) || UP.contains(&name.as_str()) {
             up.append(name, value.clone());
         }
     }
@@ -486,7 +561,7 @@ fn downstream_headers(headers: &HeaderMap) -> HeaderMap {
 
 fn with(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Body> {
     let has_body = !body.is_empty();
-    let mut response = json(status, body);
+    let mut response = json_response(status, body);
     response.headers_mut().remove(CONTENT_TYPE);
     for (name, value) in &headers {
         if has_body || name != CONTENT_TYPE {
@@ -497,7 +572,7 @@ fn with(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Body> {
 }
 
 fn failed(id: Option<&Id>, failure: &Failure) -> Response<Body> {
-    json(StatusCode::BAD_GATEWAY, mcp::reply::error(id, UPSTREAM_FAILED, &failure.message, None))
+    json_response(StatusCode::BAD_GATEWAY, mcp::reply::error(id, UPSTREAM_FAILED, &failure.message, None))
 }
 
 async fn reply_among_events(body: IncomingBody, id: &Id) -> Option<Message> {

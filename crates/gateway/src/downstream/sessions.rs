@@ -4,13 +4,13 @@
 //! stateless era one child serves all: ids and progress tokens are exchanged for ours on the way, and closing a stream
 //! becomes a cancellation.
 
-use crate::conversation::{Command, Conversation, Numbering, asker, new_session_id};
+use crate::conversation::{Clients, Command, Conversation, new_session_id, questions};
 use crate::downstream::http::{Abandonment, Body, empty, json, listen, respond};
 use crate::enforcer::{Caller, Enforcer};
 use crate::gate::Gate;
 use crate::refusal::{malformed, status_of, unreadable};
 use crate::sink::{MAX_WAITING, Sink};
-use crate::tools::{LiveTools, Schemas};
+use crate::tools::{Ask, LiveTools, Schemas};
 use crate::upstream::Link;
 use crate::upstream::child::{ChildCommand, ChildLink};
 use bytes::Bytes;
@@ -30,11 +30,14 @@ use tracing::warn;
 const MAX_SESSIONS: usize = 64;
 /// A session that nobody has used for so long is closed, and its child with it.
 const IDLE: Duration = Duration::from_secs(60 * 60);
+/// The same where there is no room for another.
+const QUIET: Duration = Duration::from_secs(5 * 60);
 const SESSION_HEADER: &str = "mcp-session-id";
 
 #[derive(Clone)]
 struct Session {
     commands: mpsc::Sender<Command>,
+    ask: Ask,
     stop: CancellationToken,
     used: Arc<Mutex<Instant>>,
 }
@@ -72,7 +75,7 @@ impl Sessions {
         let sweeping = Arc::downgrade(&sessions);
         tokio::spawn(async move {
             while let Some(sessions) = sweeping.upgrade() {
-                sessions.sweep();
+                sessions.sweep(IDLE);
                 drop(sessions);
                 tokio::time::sleep(Duration::from_secs(30)).await;
             }
@@ -176,48 +179,53 @@ impl Sessions {
         match &*shared {
             Some(session) if !session.commands.is_closed() => Ok(session.clone()),
             _ => {
-                let session = self.start(Caller::local(None), Numbering::Ours)?;
+                let session = self.start(Caller::local(None), Clients::Many)?;
                 Ok(shared.insert(session).clone())
             }
         }
     }
 
     /// A way to ask the server that all clients of the stateless era share.
-    fn asker(self: &Arc<Self>) -> crate::tools::Ask {
+    fn asker(self: &Arc<Self>) -> Ask {
         let sessions = self.clone();
         // Begun only when something is really asked: a legacy client needs no such child.
         Arc::new(move |question| match sessions.shared() {
-            Ok(session) => asker(&session.commands)(question),
+            Ok(session) => (session.ask)(question),
             Err(_) => Box::pin(async { None }),
         })
     }
 
     fn begin(&self) -> Result<(String, Session), Box<Response<Body>>> {
-        self.sweep();
+        self.sweep(IDLE);
+        if self.lock().len() >= MAX_SESSIONS {
+            // Whoever has left without a word makes room first.
+            self.sweep(QUIET);
+        }
         if self.lock().len() >= MAX_SESSIONS {
             warn!(MAX_SESSIONS, "a session is refused: there are too many");
             return Err(Box::new(unavailable("there are too many sessions; close one, or try again later")));
         }
         let Some(id) = new_session_id() else { return Err(Box::new(unavailable("no session can be made"))) };
-        let session = self.start(Caller::local(Some(id.clone())), Numbering::Kept)?;
+        let session = self.start(Caller::local(Some(id.clone())), Clients::One)?;
         self.lock().insert(id.clone(), session.clone());
         Ok((id, session))
     }
 
-    fn start(&self, caller: Caller, numbering: Numbering) -> Result<Session, Box<Response<Body>>> {
+    fn start(&self, caller: Caller, clients: Clients) -> Result<Session, Box<Response<Body>>> {
         let (to_us, inbound) = mpsc::channel(256);
         let link = ChildLink::start(&self.command, to_us).map(Link::Child).map_err(|error| {
             warn!(%error, "the server cannot be started");
             Box::new(unavailable("the server cannot be started"))
         })?;
         let (commands, heard) = mpsc::channel(256);
-        let schemas = Schemas { tools: self.tools.clone(), ask: asker(&commands) };
+        let (ask, asked) = questions();
+        let schemas = Schemas { tools: self.tools.clone(), ask: ask.clone() };
         let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true };
         let stop = self.stop.child_token();
-        let conversation = Conversation::new(gate, link, numbering);
+        let conversation = Conversation::new(gate, link, clients);
         let stopped = stop.clone();
         self.running.spawn(async move {
-            let link = conversation.run(heard, inbound, stopped, Duration::ZERO).await;
+            let link = conversation.run(heard, asked, inbound, stopped, Duration::ZERO).await;
             if let Link::Child(child) = link {
                 let _ = child.shut_down(Duration::from_millis(500)).await;
             }
@@ -230,7 +238,7 @@ impl Sessions {
                 let _ = commands.send(Command::ToolsChanged).await;
             }
         });
-        Ok(Session { commands, stop, used: Arc::new(Mutex::new(Instant::now())) })
+        Ok(Session { commands, ask, stop, used: Arc::new(Mutex::new(Instant::now())) })
     }
 
     fn find(&self, id: &HeaderValue) -> Option<Session> {
@@ -239,10 +247,10 @@ impl Sessions {
         Some(session)
     }
 
-    /// Forgets sessions that have ended or that nobody uses.
-    fn sweep(&self) {
+    /// Forgets sessions that have ended or that nobody has used for so long.
+    fn sweep(&self, longest: Duration) {
         self.lock().retain(|_, session| {
-            let idle = session.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > IDLE;
+            let idle = session.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > longest;
             if idle {
                 session.stop.cancel();
             }

@@ -1,6 +1,6 @@
 //! A stdio client: one conversation, one message a line in both directions.
 
-use crate::conversation::{Command, Conversation, Numbering, asker};
+use crate::conversation::{Clients, Command, Conversation, questions};
 use crate::enforcer::{Caller, Enforcer};
 use crate::gate::Gate;
 use crate::outbox::Outbox;
@@ -42,7 +42,8 @@ pub async fn run(
 ) -> io::Result<u8> {
     let (to_us, inbound) = mpsc::channel(256);
     let (commands, heard) = mpsc::channel(256);
-    let schemas = Schemas { tools: Arc::default(), ask: asker(&commands) };
+    let (ask, asked) = questions();
+    let schemas = Schemas { tools: Arc::default(), ask };
     let link = match &upstream {
         Upstream::Child(command) => Link::Child(ChildLink::start(command, to_us)?),
         Upstream::Http(target) => Link::Http(HttpLink::start(target.clone(), to_us, schemas.clone())),
@@ -64,8 +65,8 @@ pub async fn run(
         }
     });
     let reader = tokio::spawn(read(input, commands, sink.clone()));
-    let conversation = Conversation::new(gate, link, Numbering::Kept).listening(sink);
-    let link = conversation.run(heard, inbound, stop.clone(), PATIENCE).await;
+    let conversation = Conversation::new(gate, link, Clients::One).listening(sink);
+    let link = conversation.run(heard, asked, inbound, stop.clone(), PATIENCE).await;
     reader.abort();
     let code = match link {
         Link::Child(child) => {

@@ -239,8 +239,9 @@ impl HttpLink {
         let line = self.line.clone();
         let message = permit.message().clone();
         let body = permit.text().clone();
-        let id = (message.kind() == Kind::Request).then(|| message.id().cloned()).flatten();
-        let exchange = tokio::spawn(async move { line.exchange(&message, body).await });
+        let id = permit.wire_id().cloned();
+        let asked = id.clone();
+        let exchange = tokio::spawn(async move { line.exchange(&message, body, asked).await });
         if let Some(id) = id {
             self.open.insert(id, exchange.abort_handle());
         }
@@ -297,8 +298,7 @@ impl Line {
         headers
     }
 
-    async fn exchange(self: Arc<Line>, message: &Message, body: Bytes) {
-        let id = (message.kind() == Kind::Request).then(|| message.id().cloned()).flatten();
+    async fn exchange(self: Arc<Line>, message: &Message, body: Bytes, id: Option<Id>) {
         let result = self.clone().try_exchange(message, body, id.as_ref()).await;
         if let (Err(failure), Some(id)) = (result, id) {
             let _ = self.inbound.send(Inbound::Failed { id, failure }).await;
@@ -317,7 +317,9 @@ impl Line {
             ..Failure::lost(format!("the server answered HTTP {} without a message", status.as_u16()))
         };
         match body_kind(response.headers()) {
-            BodyKind::Events if status.is_success() => self.clone().follow(response.into_body(), id).await?,
+            BodyKind::Events if status.is_success() => {
+                self.clone().follow(response.into_body(), id, !is_modern(message)).await?;
+            }
             BodyKind::Json => {
                 let text = whole(response.into_body()).await?;
                 // Error bodies of HTTP servers need not carry the request's id.
@@ -344,8 +346,9 @@ impl Line {
         Ok(())
     }
 
-    /// Reads a stream of events until the reply to `id` has come, asking for the rest where the server closes early.
-    async fn follow(self: Arc<Line>, body: Incoming, id: Option<&Id>) -> Result<(), Failure> {
+    /// Reads a stream of events until the reply to `id` has come; where streams can be resumed, and the server closes early,
+    /// it is asked for the rest.
+    async fn follow(self: Arc<Line>, body: Incoming, id: Option<&Id>, resumable: bool) -> Result<(), Failure> {
         let mut answered = false;
         let mut last_event = None;
         let mut retry = RETRY;
@@ -358,7 +361,7 @@ impl Line {
                     answered |= self.event(&event, id).await;
                 }
             }
-            let Some(resume) = last_event.as_deref().filter(|_| !answered && id.is_some()) else { break };
+            let Some(resume) = last_event.as_deref().filter(|_| resumable && !answered && id.is_some()) else { break };
             tokio::time::sleep(retry).await;
             let mut headers = self.headers(None).await;
             headers.remove(CONTENT_TYPE);
