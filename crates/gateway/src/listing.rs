@@ -50,7 +50,7 @@ const MAX_PAGES: usize = 1_000;
 
 /// Lists the tools of `upstream`, all pages, within `timeout`.
 pub async fn list_tools(upstream: &Upstream, timeout: Duration) -> Result<Listing, ListingError> {
-    let (to_us, mut inbound) = mpsc::channel(256);
+    let (to_us, mut inbound) = mpsc::channel(32);
     // Nothing is known yet that headers would have to repeat.
     let schemas = Schemas { tools: Arc::default(), ask: Arc::new(|_| Box::pin(async { None })) };
     let mut link = match upstream {

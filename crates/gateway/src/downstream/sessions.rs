@@ -212,7 +212,7 @@ impl Sessions {
     }
 
     fn start(&self, caller: Caller, clients: Clients) -> Result<Session, Box<Response<Body>>> {
-        let (to_us, inbound) = mpsc::channel(256);
+        let (to_us, inbound) = mpsc::channel(32);
         let link = ChildLink::start(&self.command, to_us).map(Link::Child).map_err(|error| {
             warn!(%error, "the server cannot be started");
             Box::new(unavailable("the server cannot be started"))

@@ -40,7 +40,7 @@ pub async fn run(
     mut reloaded: tokio::sync::watch::Receiver<u64>,
     stop: CancellationToken,
 ) -> io::Result<u8> {
-    let (to_us, inbound) = mpsc::channel(256);
+    let (to_us, inbound) = mpsc::channel(32);
     let (commands, heard) = mpsc::channel(256);
     let (ask, asked) = questions();
     let schemas = Schemas { tools: Arc::default(), ask };
