@@ -2,6 +2,8 @@
 //!
 //! One message a line in both directions. What is not a message on its standard output is noise: dropped and logged. The
 //! group dies with us: on every way out that lets us act it is asked, then killed; after a kill −9 of ours its input closes.
+//!
+//! Which groups live is known to the whole process, for the one way out on which nothing is dropped: [`kill_children`].
 
 use crate::outbox::{Outbox, OutboxError};
 use crate::upstream::{Failure, Inbound};
@@ -13,6 +15,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
@@ -54,8 +57,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A running child and the line to it.
 pub(crate) struct ChildLink {
     outbox: Option<Outbox>,
+    // Before the process, so that it is dropped first: an id that was reaped may be another's.
+    group: Group,
     process: Child,
-    group: Option<Pid>,
 }
 
 impl ChildLink {
@@ -70,8 +74,7 @@ impl ChildLink {
         if let Some(environment) = &command.environment {
             builder.env_clear().envs(environment);
         }
-        let mut process = builder.spawn()?;
-        let group = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let (mut process, group) = Group::start(&mut builder)?;
         let missing = || io::Error::other("the child has no standard streams");
         let stdin = process.stdin.take().ok_or_else(missing)?;
         let stdout = process.stdout.take().ok_or_else(missing)?;
@@ -97,33 +100,73 @@ impl ChildLink {
         let status = match tokio::time::timeout(patience, self.process.wait()).await {
             Ok(status) => status,
             Err(_) => {
-                self.signal(Signal::TERM);
+                self.group.signal(Signal::TERM);
                 match tokio::time::timeout(GRACE, self.process.wait()).await {
                     Ok(status) => status,
                     Err(_) => {
-                        self.signal(Signal::KILL);
+                        self.group.signal(Signal::KILL);
                         self.process.wait().await
                     }
                 }
             }
         };
-        // What the child has left behind in its group goes with it.
-        self.signal(Signal::KILL);
+        // What the child has left behind in its group goes with it, as the group is dropped.
         status
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            // An empty group is what we want: no error.
-            let _ = kill_process_group(group, signal);
-        }
     }
 }
 
-impl Drop for ChildLink {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
+/// Kills every child and its group at once, and lets no further one start: for a process that is about to exit without
+/// dropping anything.
+pub fn kill_children() {
+    let mut groups = groups();
+    groups.closed = true;
+    for &group in &groups.live {
+        let _ = kill_process_group(group, Signal::KILL);
     }
+}
+
+/// The process group of one child; killed when dropped.
+struct Group(Pid);
+
+impl Group {
+    /// Starts a child at the head of a group of its own. The lock is held meanwhile, so that there is no child that
+    /// [`kill_children`] does not know of.
+    fn start(builder: &mut Command) -> io::Result<(Child, Group)> {
+        let mut groups = groups();
+        if groups.closed {
+            return Err(io::Error::other("callgate is ending"));
+        }
+        let process = builder.spawn()?;
+        let id = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let id = id.ok_or_else(|| io::Error::other("the child has no process id"))?;
+        groups.live.push(id);
+        Ok((process, Group(id)))
+    }
+
+    fn signal(&self, signal: Signal) {
+        // An empty group is what we want: no error.
+        let _ = kill_process_group(self.0, signal);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let mut groups = groups();
+        self.signal(Signal::KILL);
+        groups.live.retain(|&id| id != self.0);
+    }
+}
+
+/// The groups of children that have not been reaped.
+struct Groups {
+    live: Vec<Pid>,
+    /// No further one may start.
+    closed: bool,
+}
+
+fn groups() -> MutexGuard<'static, Groups> {
+    static GROUPS: Mutex<Groups> = Mutex::new(Groups { live: Vec::new(), closed: false });
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn read(mut stdout: tokio::process::ChildStdout, inbound: mpsc::Sender<Inbound>) {

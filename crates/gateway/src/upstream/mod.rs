@@ -10,7 +10,7 @@ use bytes::Bytes;
 use mcp::{Id, Message, Side};
 use tracing::warn;
 
-pub use child::ChildCommand;
+pub use child::{ChildCommand, kill_children};
 pub use http::{HttpTarget, TargetError};
 
 /// Which server stands behind the gateway.
