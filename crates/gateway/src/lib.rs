@@ -27,4 +27,4 @@ pub use listing::{Listing, ListingError, list_tools};
 pub use policy_file::PolicyFile;
 pub use simulate::{SimulatedCall, Simulation};
 pub use store::Reply;
-pub use upstream::{ChildCommand, HttpTarget, TargetError, Upstream};
+pub use upstream::{ChildCommand, HttpTarget, TargetError, Upstream, kill_children};
