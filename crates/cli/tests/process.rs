@@ -51,6 +51,20 @@ fn the_whole_process_group_ends_with_us() {
 }
 
 #[test]
+fn a_second_signal_ends_us_at_once_and_leaves_no_child() {
+    use rustix::process::Signal;
+    let scratch = Scratch::new();
+    let mut client = wrapped(&scratch, STUBBORN);
+    let pids = family(&scratch);
+    client.signal(Signal::TERM);
+    until(PATIENCE, || client.said().contains("asked to stop").then_some(())).expect("the first one is heard");
+    client.signal(Signal::INT);
+    // Left to itself the first would have ended it with another status, four seconds later.
+    assert_eq!(client.ended(PATIENCE).expect("it ends").code(), Some(1));
+    assert_all_gone(&pids);
+}
+
+#[test]
 fn serve_takes_its_child_along() {
     let scratch = Scratch::new();
     let policy = scratch.policy(OPEN).display().to_string();
