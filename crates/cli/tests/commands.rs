@@ -459,6 +459,26 @@ fn an_approval_lets_one_call_pass() {
 }
 
 #[test]
+fn arguments_are_shown_until_an_answer_and_then_no_longer() {
+    let mut wrapped = Wrapped::start();
+    let asked = |wrapped: &mut Wrapped, number, arguments: Value| {
+        wrapped.call(number, "StartAHORunBatch", arguments);
+        json_of(&wrapped.command(&["approvals", "list", "--json"]))["id"].as_str().unwrap().to_owned()
+    };
+    let id = asked(&mut wrapped, 1, json!({"batch_run_settings": {"name": "hunter2"}}));
+    assert!(wrapped.command(&["approvals", "show", &id]).stdout.contains("hunter2"));
+    let denied = wrapped.command(&["approvals", "deny", &id]).stdout;
+    assert!(denied.contains("arguments     no longer kept\n"), "{denied}");
+    let all = wrapped.command(&["approvals", "list", "--all", "--json"]).stdout;
+    assert!(all.contains(r#""arguments":null"#) && !all.contains("hunter2"), "{all}");
+
+    let id = asked(&mut wrapped, 2, json!({"batch_run_settings": {"name": "x".repeat(65 << 10)}}));
+    let shown = wrapped.command(&["approvals", "show", &id]).stdout;
+    assert!(shown.contains("arguments     too long to show: {\"bytes\":66594,"), "{shown}");
+    wrapped.end();
+}
+
+#[test]
 fn tail_shows_what_comes() {
     let mut wrapped = Wrapped::start();
     wrapped.call(1, "ListAHORuns", json!({}));

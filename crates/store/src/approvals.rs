@@ -5,13 +5,18 @@
 //! There is at most one open approval for one call, and a bounded number for one grant.
 //!
 //! An approval is good while its time lasts, and not before it was opened: a clock that was set back does not prolong it.
+//!
+//! Whoever decides must see the arguments, so they are kept as they came, whatever the audit log keeps of them: but only
+//! while there is something to decide or to use, and only up to a length. What is over keeps none.
 
 use crate::StoreError;
 use crate::admission::{ApprovalRequest, Subject};
+use crate::arguments::{self, ArgumentsMode, LONGEST};
 use crate::chain::Ledger;
 use crate::draft::{Draft, Phase};
 use crate::error::Fault;
-use crate::key::random_id;
+use crate::key::{DigestKey, random_id};
+use json::{Document, Strictness};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 /// What has become of an approval.
@@ -53,6 +58,19 @@ impl ApprovalState {
     }
 }
 
+/// What there is to see of the arguments of a call that was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShownArguments {
+    /// They themselves: JSON, exactly as it came.
+    Whole(String),
+    /// Longer than 64 KiB; in their place `{"bytes": …, "hmac": …}`, as the audit log has it.
+    TooLong(String),
+    /// Nothing is left to decide or to use, but they lie in the file until state is opened or tidied next. Not given out.
+    Overdue,
+    /// They were removed when the approval was spent, denied or expired.
+    Removed,
+}
+
 /// An approval as people see it. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Approval {
@@ -74,8 +92,8 @@ pub struct Approval {
     pub policy: String,
     /// The rule that asks.
     pub rule: String,
-    /// The arguments as they may be shown: JSON.
-    pub arguments: Option<String>,
+    /// The arguments.
+    pub arguments: ShownArguments,
     /// When it was opened.
     pub created: i64,
     /// Until when it waits, or once approved, may be used.
@@ -139,6 +157,8 @@ pub(crate) fn waiting(ledger: &Ledger<'_>, grant: &str) -> Result<u64, Fault> {
 pub(crate) fn open(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalRequest) -> Result<(String, i64), Fault> {
     let id = random_id(10).map_err(Fault::State)?;
     let created = ledger.now();
+    // Here and not only once a minute: short approvals that are asked for without end would fill the disk meanwhile.
+    expire(ledger.connection, Some(&subject.grant), created)?;
     let timeout = i64::try_from(request.timeout_ms).unwrap_or(i64::MAX);
     let expires = created.saturating_add(timeout);
     ledger.connection.execute(
@@ -153,7 +173,7 @@ pub(crate) fn open(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalReq
             request.digest,
             request.policy,
             request.rule,
-            request.arguments,
+            request.arguments.as_deref().map(|raw| kept(raw, ledger.key.digests())),
             created,
             expires,
             timeout
@@ -162,13 +182,29 @@ pub(crate) fn open(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalReq
     Ok((id, expires))
 }
 
+/// What is kept of arguments while they may be looked at.
+fn kept(raw: &str, key: &DigestKey) -> String {
+    if raw.len() <= LONGEST {
+        return raw.to_owned();
+    }
+    let note = Document::parse(raw.to_owned(), Strictness::Reply)
+        .ok()
+        .and_then(|document| arguments::render(ArgumentsMode::Hmac, document.root(), key));
+    let note = note.unwrap_or_else(|| arguments::note(raw.len(), raw, key));
+    format!("{TOO_LONG}{note}")
+}
+
 /// Uses an approval up.
 pub(crate) fn spend(connection: &Connection, id: &str, call: &str) -> Result<(), Fault> {
-    connection.execute("UPDATE approvals SET state = 'spent', spent_by = ?2 WHERE id = ?1 AND state = 'approved'", (id, call))?;
+    connection.execute(
+        "UPDATE approvals SET state = 'spent', spent_by = ?2, arguments = NULL WHERE id = ?1 AND state = 'approved'",
+        (id, call),
+    )?;
     Ok(())
 }
 
-/// Makes an approval usable again that was spent for a call which was never sent.
+/// Makes an approval usable again that was spent for a call which was never sent. Its arguments do not come back: whoever
+/// decided has seen them.
 pub(crate) fn unspend(connection: &Connection, id: &str, call: &str) -> Result<(), Fault> {
     connection.execute(
         "UPDATE approvals SET state = 'approved', spent_by = NULL WHERE id = ?1 AND state = 'spent' AND spent_by = ?2",
@@ -183,16 +219,19 @@ pub(crate) fn answer(ledger: &mut Ledger<'_>, id: &str, answer: Answer, by: &str
     let Some(approval) = find(ledger.connection, id, now)? else {
         return Err(StoreError::NoSuchApproval(id.to_owned()).into());
     };
-    let (state, expires) = match (answer, approval.state) {
+    let (state, expires, arguments) = match (answer, approval.state) {
         (Answer::Approve, ApprovalState::Pending) => {
             let timeout = i64::try_from(approval.timeout_ms).unwrap_or(i64::MAX);
-            (ApprovalState::Approved, now.saturating_add(timeout))
+            (ApprovalState::Approved, now.saturating_add(timeout), approval.arguments)
         }
-        (Answer::Deny, ApprovalState::Pending | ApprovalState::Approved) => (ApprovalState::Denied, approval.expires),
+        (Answer::Deny, ApprovalState::Pending | ApprovalState::Approved) => {
+            (ApprovalState::Denied, approval.expires, ShownArguments::Removed)
+        }
         (_, state) => return Err(StoreError::ApprovalClosed { id: id.to_owned(), state: state.as_str() }.into()),
     };
     ledger.connection.execute(
-        "UPDATE approvals SET state = ?2, expires = ?3, decided = ?4, decided_by = ?5 WHERE id = ?1",
+        "UPDATE approvals SET state = ?2, expires = ?3, decided = ?4, decided_by = ?5,
+             arguments = CASE WHEN ?2 = 'approved' THEN arguments END WHERE id = ?1",
         (id, state.as_str(), expires, now, by),
     )?;
     let method = match answer {
@@ -213,7 +252,7 @@ pub(crate) fn answer(ledger: &mut Ledger<'_>, id: &str, answer: Answer, by: &str
         detail: Some(format!("asked by {}", approval.principal)),
         ..Draft::default()
     })?;
-    Ok(Approval { state, expires, decided: Some(now), decided_by: Some(by.to_owned()), ..approval })
+    Ok(Approval { state, expires, arguments, decided: Some(now), decided_by: Some(by.to_owned()), ..approval })
 }
 
 /// Finds an approval by its id.
@@ -228,9 +267,36 @@ pub(crate) fn all(connection: &Connection, now: i64) -> Result<Vec<Approval>, Fa
     Ok(find.query_map([], |row| read(row, now))?.collect::<Result<_, _>>()?)
 }
 
-/// Forgets approvals whose time ran out a month ago.
+/// Ends the approvals, of one grant or of all, whose time has run out, and removes the arguments of all that are over.
+pub(crate) fn expire(connection: &Connection, grant: Option<&str>, now: i64) -> Result<(), Fault> {
+    const LIVE: &str = "state IN ('pending', 'approved')";
+    const END: &str = "UPDATE approvals SET state = 'expired', arguments = NULL WHERE expires <= ?1";
+    match grant {
+        Some(grant) => {
+            connection.prepare_cached(&format!("{END} AND grant_name = ?2 AND {LIVE}"))?.execute((now, grant))?;
+        }
+        None => {
+            connection.execute(&format!("{END} AND {LIVE}"), [now])?;
+            // A file of an earlier version kept them with what was spent or denied.
+            connection
+                .execute(&format!("UPDATE approvals SET arguments = NULL WHERE arguments IS NOT NULL AND NOT {LIVE}"), [])?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets approvals whose time ran out a month ago; of those that are over also the oldest beyond ten thousand a grant.
+///
+/// One that was denied is not over before its time: forgotten, it could be asked for again.
 pub(crate) fn prune(connection: &Connection, now: i64) -> Result<(), Fault> {
+    expire(connection, None, now)?;
     connection.execute("DELETE FROM approvals WHERE expires < ?1", [now.saturating_sub(KEPT_MS)])?;
+    connection.execute(
+        "DELETE FROM approvals WHERE id IN (SELECT id FROM (
+             SELECT id, row_number() OVER (PARTITION BY grant_name ORDER BY created DESC, id) AS place FROM approvals
+             WHERE state = 'spent' OR expires <= ?1) WHERE place > ?2)",
+        (now, MOST_OVER),
+    )?;
     Ok(())
 }
 
@@ -251,7 +317,13 @@ fn read(row: &Row<'_>, now: i64) -> rusqlite::Result<Approval> {
         digest: row.get("digest")?,
         policy: row.get("policy")?,
         rule: row.get("rule")?,
-        arguments: row.get("arguments")?,
+        arguments: match row.get::<_, Option<String>>("arguments")? {
+            Some(text) => match text.strip_prefix(TOO_LONG) {
+                Some(note) => ShownArguments::TooLong(note.to_owned()),
+                None => ShownArguments::Whole(text),
+            },
+            None => ShownArguments::Removed,
+        },
         created: row.get("created")?,
         expires: row.get("expires")?,
         timeout_ms: row.get::<_, i64>("timeout")?.unsigned_abs(),
@@ -261,6 +333,10 @@ fn read(row: &Row<'_>, now: i64) -> rusqlite::Result<Approval> {
     };
     if matches!(approval.state, ApprovalState::Pending | ApprovalState::Approved) && !approval.lasts(now) {
         approval.state = ApprovalState::Expired;
+    }
+    let over = !matches!(approval.state, ApprovalState::Pending | ApprovalState::Approved);
+    if over && approval.arguments != ShownArguments::Removed {
+        approval.arguments = ShownArguments::Overdue;
     }
     Ok(approval)
 }
@@ -272,4 +348,50 @@ const COLUMNS: &str = "id, state, server, grant_name, principal, tool, digest, p
 pub(crate) const MOST_WAITING: u64 = 100;
 /// How far the clocks of two processes on one file may disagree, or a clock be stepped, without ending approvals.
 const SKEW_MS: i64 = 60_000;
+/// Of one grant, so many that are over are kept.
+const MOST_OVER: i64 = 10_000;
+/// Stands before the note that is stored in place of long arguments. No JSON begins like this, so that no arguments can
+/// pass for a note.
+const TOO_LONG: &str = "too long ";
 const KEPT_MS: i64 = 30 * 24 * 3_600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::{Database, Patience};
+    use crate::{Durability, StateUrl};
+    use std::time::Duration;
+
+    #[test]
+    fn of_what_is_over_the_latest_ten_thousand_of_each_grant_are_kept() {
+        let patience = Patience::new(Duration::ZERO);
+        let connection = Database::open(&StateUrl::Memory, Durability::Process, 0, &patience).unwrap().connection;
+        let add = |state: &str, grant: &str, created: i64, expires: i64, count: i64| {
+            connection
+                .execute(
+                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?5)
+                     INSERT INTO approvals(id, state, server, grant_name, principal, tool, digest, policy, rule, created, expires, timeout)
+                     SELECT ?1 || ?2 || i, ?1, '', ?2, '', '', '', '', '', ?3 + i, ?4, 1 FROM n",
+                    (state, grant, created, expires, count),
+                )
+                .unwrap()
+        };
+        let now = 1_000_000;
+        // The oldest of all still say something.
+        add("denied", "g", 0, now + 1, 5);
+        add("pending", "g", 10, now + 1, 5);
+        add("approved", "g", 20, now + 1, 5);
+        add("expired", "g", 100, now, 9_000);
+        add("spent", "g", 20_000, now + 1, 2_000);
+        add("expired", "h", 0, now, 7);
+        prune(&connection, now).unwrap();
+
+        let count = |condition: &str| -> i64 {
+            connection.query_row(&format!("SELECT count(*) FROM approvals WHERE {condition}"), [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(count("grant_name = 'g' AND created < 100"), 15);
+        assert_eq!((count("state = 'expired' AND grant_name = 'g'"), count("state = 'spent'")), (8_000, 2_000));
+        assert_eq!(count("state = 'expired' AND grant_name = 'g' AND created <= 1100"), 0, "the oldest went");
+        assert_eq!(count("grant_name = 'h'"), 7);
+    }
+}

@@ -54,7 +54,7 @@ pub fn digest(arguments: Option<Value<'_>>) -> String {
 ///
 /// Digests are of canonical texts. What would be longer than 64 KiB becomes `{"bytes": …, "hmac": …}`.
 pub fn render(mode: ArgumentsMode, arguments: Value<'_>, key: &DigestKey) -> Option<String> {
-    let whole = || format!(r#"{{"bytes":{},"hmac":"{}"}}"#, arguments.raw().len(), key.digest(arguments.canonical().as_bytes()));
+    let whole = || note(arguments.raw().len(), &arguments.canonical(), key);
     let redaction = match mode {
         ArgumentsMode::Drop => return None,
         ArgumentsMode::Hmac => return Some(whole()),
@@ -64,6 +64,11 @@ pub fn render(mode: ArgumentsMode, arguments: Value<'_>, key: &DigestKey) -> Opt
     let mut out = String::with_capacity(arguments.raw().len().min(LONGEST));
     write(arguments, redaction, false, &mut out);
     Some(if out.len() > LONGEST { whole() } else { out })
+}
+
+/// What stands in place of arguments: their length in bytes and the keyed digest of a text that says the same.
+pub(crate) fn note(bytes: usize, text: &str, key: &DigestKey) -> String {
+    format!(r#"{{"bytes":{bytes},"hmac":"{}"}}"#, key.digest(text.as_bytes()))
 }
 
 /// Writes a value on one line, its numbers and the order of its members as they came.
@@ -140,7 +145,7 @@ fn is_random(word: &str) -> bool {
         && word.bytes().any(|c| c.is_ascii_uppercase())
 }
 
-const LONGEST: usize = 64 << 10;
+pub(crate) const LONGEST: usize = 64 << 10;
 const LONGEST_SHOWN: usize = 256;
 /// Looked for in names without their punctuation: `apiKey`, `X-Api-Key` and `api_key` are one.
 const SECRET_NAMES: &[&str] = &[

@@ -32,7 +32,7 @@ mod verify;
 mod writer;
 
 pub use admission::{Admission, Admitted, ApprovalRequest, Once, Reservation, Subject, Verdict};
-pub use approvals::{Answer, Approval, ApprovalState};
+pub use approvals::{Answer, Approval, ApprovalState, ShownArguments};
 pub use arguments::ArgumentsMode;
 pub use clock::{Clock, rfc3339};
 pub use draft::{Draft, Phase, Recorded, Reply, Row};

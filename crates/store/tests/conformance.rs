@@ -6,8 +6,8 @@ mod support;
 
 use policy::{Amount, Mode, Outcome, Reason, Scope};
 use store::{
-    Admission, Answer, ApprovalRequest, ApprovalState, Clock, Draft, Filter, Instance, Once, Phase, Reply, StateUrl, Store,
-    StoreError, Verdict,
+    Admission, Answer, ApprovalRequest, ApprovalState, Clock, Draft, Filter, Instance, Once, Phase, Reply, ShownArguments,
+    StateUrl, Store, StoreError, Verdict,
 };
 use support::*;
 
@@ -56,6 +56,8 @@ macro_rules! backends {
             an_approval_is_spent_once,
             an_approval_is_bound_to_all_that_was_asked,
             an_approval_expires,
+            arguments_are_kept_while_there_is_something_to_decide,
+            long_arguments_are_not_kept,
             a_refused_approval_stays_refused,
             an_exhausted_limit_leaves_the_approval,
             two_spenders_of_one_approval_cannot_both_win,
@@ -388,6 +390,7 @@ async fn an_approval_expires(place: Place) {
     assert_eq!(place.store.reader().unwrap().approval(&late).unwrap().state, ApprovalState::Expired);
     let answer = place.store.answer(&late, Answer::Approve, "bob").await;
     assert!(matches!(answer, Err(StoreError::ApprovalClosed { state: "expired", .. })), "{answer:?}");
+    assert_ne!(pending(&place.store, asking("late")).await, late, "the same call asks anew");
 
     let unused = pending(&place.store, asking("unused")).await;
     place.clock.advance(50_000);
@@ -399,6 +402,56 @@ async fn an_approval_expires(place: Place) {
     place.store.answer(&back, Answer::Approve, "bob").await.unwrap();
     place.clock.advance(-DAY);
     assert_ne!(pending(&place.store, asking("back")).await, back, "a clock set back does not prolong it");
+}
+
+async fn arguments_are_kept_while_there_is_something_to_decide(place: Place) {
+    let shown = |id: &str| place.store.reader().unwrap().approval(id).unwrap().arguments;
+    let whole = ShownArguments::Whole(r#"{"id":1}"#.into());
+
+    let spent = pending(&place.store, asking("spent")).await;
+    assert_eq!(shown(&spent), whole);
+    let approved = place.store.answer(&spent, Answer::Approve, "bob").await.unwrap();
+    assert_eq!((approved.arguments, shown(&spent)), (whole.clone(), whole));
+    let admitted = place.store.admit(asking("spent")).await.unwrap();
+    assert_eq!(shown(&spent), ShownArguments::Removed);
+    place.store.settle(admitted.reservation, Draft::default(), true).await.unwrap();
+    assert_eq!(shown(&spent), ShownArguments::Removed, "given back without them");
+
+    let denied = pending(&place.store, asking("denied")).await;
+    let answered = place.store.answer(&denied, Answer::Deny, "bob").await.unwrap();
+    assert_eq!((answered.arguments, shown(&denied)), (ShownArguments::Removed, ShownArguments::Removed));
+
+    let [tidied, next] = [pending(&place.store, asking("tidied")).await, pending(&place.store, asking("next")).await];
+    place.clock.advance(60_000);
+    assert_eq!(shown(&tidied), ShownArguments::Overdue, "never given out, though still stored");
+    pending(&place.store, asking("another of this grant")).await;
+    assert_eq!(shown(&next), ShownArguments::Removed);
+    let mut other = asking("other");
+    other.subject.grant = "h".into();
+    let other = pending(&place.store, other).await;
+    place.clock.advance(60_000);
+    assert_eq!(shown(&other), ShownArguments::Overdue);
+    place.store.tidy(None).await.unwrap();
+    assert_eq!(shown(&other), ShownArguments::Removed);
+}
+
+async fn long_arguments_are_not_kept(place: Place) {
+    let asking = |raw: &str| {
+        let mut admission = asking(&format!("{} bytes", raw.len()));
+        admission.approval.as_mut().unwrap().arguments = Some(raw.to_owned());
+        admission
+    };
+    let shown = |id: &str| place.store.reader().unwrap().approval(id).unwrap().arguments;
+    let long = |bytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - 8));
+
+    let fits = pending(&place.store, asking(&long(64 << 10))).await;
+    assert_eq!(shown(&fits), ShownArguments::Whole(long(64 << 10)));
+    let id = pending(&place.store, asking(&long((64 << 10) + 1))).await;
+    let ShownArguments::TooLong(note) = shown(&id) else { panic!("kept {:?}", shown(&id)) };
+    assert_eq!((member(&note, "bytes").as_str(), member(&note, "hmac").len()), ("65537", 64));
+    assert!(note.len() < 100, "{note}");
+    let played = pending(&place.store, asking(&note)).await;
+    assert_eq!(shown(&played), ShownArguments::Whole(note), "arguments that look like the note are arguments");
 }
 
 async fn a_refused_approval_stays_refused(place: Place) {

@@ -348,3 +348,46 @@ async fn leftovers_on_a_read_only_disk_are_seen() {
         assert_eq!(reader.show(&id).unwrap().len(), 1);
     }
 }
+
+/// Whether the state's files hold this text.
+fn holds(directory: &Directory, text: &str) -> bool {
+    ["", "-wal"].iter().any(|suffix| {
+        let bytes = std::fs::read(format!("{}{suffix}", directory.file().display())).unwrap_or_default();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}
+
+#[tokio::test]
+async fn nothing_of_the_arguments_is_left_in_the_file_once_an_approval_is_over() {
+    let directory = Directory::new();
+    let clock = Clock::simulated(NOON);
+    let asking = |digest: &str| {
+        // Long enough to lie in pages of its own.
+        let arguments = format!(r#"{{"text":"{}"}}"#, format!("hunter2 {digest} ").repeat(2000));
+        let request = store::ApprovalRequest {
+            tool: "send".into(),
+            digest: digest.into(),
+            policy: "0123456789abcdef".into(),
+            rule: "ask".into(),
+            timeout_ms: 60_000,
+            arguments: Some(arguments),
+        };
+        store::Admission { approval: Some(request), ..call("g", Vec::new()) }
+    };
+    let store = Store::open(directory.url(), options(&clock)).unwrap();
+    let mut ids = Vec::new();
+    for digest in ["denied", "late"] {
+        match store.admit(asking(digest)).await.unwrap().verdict {
+            store::Verdict::ApprovalPending { id, .. } => ids.push(id),
+            other => panic!("{other:?}"),
+        }
+    }
+    store.answer(&ids[0], store::Answer::Deny, "bob").await.unwrap();
+    store.close().await;
+    assert!(!holds(&directory, "hunter2 denied"));
+    assert!(holds(&directory, "hunter2 late"), "it still waits");
+
+    clock.advance(MINUTE);
+    Store::open(directory.url(), options(&clock)).unwrap().close().await;
+    assert!(!holds(&directory, "hunter2"), "opening state removes what ran out while nothing ran");
+}

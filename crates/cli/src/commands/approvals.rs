@@ -8,7 +8,7 @@ use crate::failure::{Failure, OK};
 use crate::terminal::{Paint, shortened, table, visible};
 use json::{Document, Strictness, quote};
 use std::io::Write;
-use store::{Answer, Approval, ApprovalState, Options, StateUrl, Store, rfc3339};
+use store::{Answer, Approval, ApprovalState, Options, ShownArguments, StateUrl, Store, rfc3339};
 
 pub fn approvals(command: Approvals) -> Result<u8, Failure> {
     match command {
@@ -24,6 +24,9 @@ pub fn approvals(command: Approvals) -> Result<u8, Failure> {
 
 fn list(state: &StateArgument, all: bool, json: bool) -> Result<u8, Failure> {
     let approvals = state.reader()?.approvals()?;
+    if approvals.iter().any(|approval| approval.arguments == ShownArguments::Overdue) {
+        remove_overdue(state)?;
+    }
     let wanted: Vec<Approval> =
         approvals.into_iter().filter(|approval| all || approval.state == ApprovalState::Pending).collect();
     let mut out = std::io::stdout().lock();
@@ -47,7 +50,7 @@ fn list(state: &StateArgument, all: bool, json: bool) -> Result<u8, Failure> {
                 visible(&approval.principal),
                 visible(&approval.server),
                 visible(&approval.tool),
-                shortened(approval.arguments.as_deref().unwrap_or_default(), 60),
+                shortened(&arguments_text(&approval.arguments), 60),
             ]
         })
         .collect();
@@ -56,6 +59,17 @@ fn list(state: &StateArgument, all: bool, json: bool) -> Result<u8, Failure> {
     let colour = |column, cell: &str, padded: String| if column == 1 { paint.outcome(cell, &padded) } else { padded };
     write!(out, "{}", table(&heads, &rows, colour))?;
     Ok(OK)
+}
+
+/// Opening state to write removes what is over; a list is right without that, so where it cannot be done it is left.
+fn remove_overdue(state: &StateArgument) -> Result<(), Failure> {
+    let url = state.url()?;
+    block_on(async {
+        if let Ok(store) = Store::open(url, Options::default()) {
+            store.close().await;
+        }
+        Ok(())
+    })
 }
 
 fn answer(arguments: &ApprovalArguments, answer: Answer) -> Result<u8, Failure> {
@@ -87,15 +101,22 @@ fn print(approval: &Approval, json: bool) -> Result<u8, Failure> {
 fn approval_json(approval: &Approval) -> String {
     let text = |text: Option<&str>| text.map_or("null".to_owned(), quote);
     let time = |millis: Option<i64>| millis.map_or("null".to_owned(), |millis| quote(&rfc3339(millis)));
-    // Arguments are JSON as they came; should they ever not be, they are a string.
-    let arguments = approval.arguments.as_deref().map_or("null".to_owned(), |raw| {
+    // Arguments are JSON as they came; should they ever not be, they are a string. A note of what is too long has a member
+    // of its own, so that no arguments can pass for one.
+    let plain = |raw: &str| {
         let one_line = !raw.contains(['\n', '\r']) && Document::parse(raw.to_owned(), Strictness::Reply).is_ok();
         if one_line { raw.to_owned() } else { quote(raw) }
-    });
+    };
+    let null = || "null".to_owned();
+    let (arguments, too_long) = match &approval.arguments {
+        ShownArguments::Whole(raw) => (plain(raw), null()),
+        ShownArguments::TooLong(note) => (null(), plain(note)),
+        ShownArguments::Overdue | ShownArguments::Removed => (null(), null()),
+    };
     format!(
         concat!(
-            r#"{{"id":{},"state":"{}","server":{},"grant":{},"principal":{},"tool":{},"arguments":{},"rule":{},"policy":{},"#,
-            r#""created":{},"expires":{},"decided":{},"decided_by":{},"spent_by":{}}}"#
+            r#"{{"id":{},"state":"{}","server":{},"grant":{},"principal":{},"tool":{},"arguments":{},"#,
+            r#""arguments_too_long":{},"rule":{},"policy":{},"created":{},"expires":{},"decided":{},"decided_by":{},"spent_by":{}}}"#
         ),
         quote(&approval.id),
         approval.state.as_str(),
@@ -104,6 +125,7 @@ fn approval_json(approval: &Approval) -> String {
         quote(&approval.principal),
         quote(&approval.tool),
         arguments,
+        too_long,
         quote(&approval.rule),
         quote(&approval.policy),
         time(Some(approval.created)),
@@ -135,8 +157,17 @@ fn approval_text(approval: &Approval, paint: Paint) -> String {
     if let Some(spent_by) = &approval.spent_by {
         rows.push(("spent by", visible(spent_by)));
     }
-    rows.push(("arguments", visible(approval.arguments.as_deref().unwrap_or("{}"))));
+    rows.push(("arguments", visible(&arguments_text(&approval.arguments))));
     rows.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect()
+}
+
+/// Arguments are objects and begin with `{`, so that they cannot pass for one of the other texts.
+fn arguments_text(arguments: &ShownArguments) -> String {
+    match arguments {
+        ShownArguments::Whole(raw) => raw.clone(),
+        ShownArguments::TooLong(note) => format!("too long to show: {note}"),
+        ShownArguments::Overdue | ShownArguments::Removed => "no longer kept".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -154,7 +185,7 @@ mod tests {
             digest: String::new(),
             policy: "abc".into(),
             rule: "large".into(),
-            arguments: Some(arguments.into()),
+            arguments: ShownArguments::Whole(arguments.into()),
             created: 0,
             expires: 60_000,
             timeout_ms: 60_000,
@@ -171,9 +202,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_long_to_show_is_said_to_be_and_cannot_be_played() {
+        let note = r#"{"bytes":70000,"hmac":"ab"}"#;
+        let long = Approval { arguments: ShownArguments::TooLong(note.into()), ..approval("") };
+        assert!(approval_text(&long, Paint::off()).contains(&format!("arguments     too long to show: {note}\n")));
+        assert!(approval_json(&long).contains(&format!(r#""arguments":null,"arguments_too_long":{note},"#)));
+        let played = approval(note);
+        assert!(approval_text(&played, Paint::off()).contains(&format!("arguments     {note}\n")));
+        assert!(approval_json(&played).contains(&format!(r#""arguments":{note},"arguments_too_long":null,"#)));
+    }
+
+    #[test]
     fn an_approval_is_one_line_of_json() {
         let line = approval_json(&approval("{\"a\":1.0}"));
-        assert!(line.contains(r#""arguments":{"a":1.0},"rule":"large""#), "{line}");
+        assert!(line.contains(r#""arguments":{"a":1.0},"arguments_too_long":null,"rule":"large""#), "{line}");
         for broken in ["{\n}", "{"] {
             let line = approval_json(&approval(broken));
             assert!(!line.contains('\n'));
