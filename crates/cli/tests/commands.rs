@@ -479,6 +479,20 @@ fn arguments_are_shown_until_an_answer_and_then_no_longer() {
 }
 
 #[test]
+fn a_bad_address_of_a_server_is_not_repeated() {
+    let directory = Scratch::new();
+    let policy = directory.policy("version: \"1\"\ntools: {}\n").display().to_string();
+    for url in ["ftp://ann:hunter2@example.com/mcp", "https://ann:hunter2 @example.com", "hunter2", "https:///?token=hunter2"] {
+        for command in [&["run", "-p", &policy, "--state", "memory:", "--upstream", url][..], &["scan", "--upstream", url]] {
+            let ran = support::run(command, "");
+            assert_ne!(ran.code, 0);
+            assert!(ran.stderr.contains("https://example.com/mcp"), "{}", ran.stderr);
+            assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+        }
+    }
+}
+
+#[test]
 fn tail_shows_what_comes() {
     let mut wrapped = Wrapped::start();
     wrapped.call(1, "ListAHORuns", json!({}));

@@ -48,9 +48,10 @@ struct Target {
 /// Why a target cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// Not an `http` or `https` URL with a host.
-    #[error("`{0}` is not an http or https URL")]
-    Url(String),
+    /// Not an `http` or `https` URL with a host. It is not repeated: user information and query may hold secrets, and what
+    /// cannot be read as a URL cannot be told apart into harmless parts.
+    #[error("the server's address is not an http or https URL with a host, like `https://example.com/mcp`")]
+    Url,
     /// Not a header.
     #[error("a header must have the form `Name: value`")]
     Header,
@@ -62,10 +63,9 @@ pub enum TargetError {
 impl HttpTarget {
     /// A target at `url`, with headers of the form `Name: value` sent on every request.
     pub fn new(url: &str, headers: &[String]) -> Result<HttpTarget, TargetError> {
-        let bad = || TargetError::Url(url.to_owned());
-        let uri = Uri::from_str(url).map_err(|_| bad())?;
+        let uri = Uri::from_str(url).map_err(|_| TargetError::Url)?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-            return Err(bad());
+            return Err(TargetError::Url);
         }
         let mut map = HeaderMap::new();
         for header in headers {
