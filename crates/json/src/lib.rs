@@ -17,5 +17,5 @@ mod parse;
 
 pub use decimal::Decimal;
 pub use document::{Document, Elements, Kind, Member, Members, Value, quote};
-pub use fold::{fold, same_folded};
+pub use fold::{could_be_taken_for, fold, is_unprintable, same_folded};
 pub use parse::{Error, Problem, Strictness};

@@ -4,7 +4,7 @@
 //! real one means nothing to us and everything to such a reader, so it is refused; next to the real one, the parser refuses it
 //! already in what clients send.
 
-use json::{Value, fold, same_folded};
+use json::{Value, could_be_taken_for};
 
 /// The members of a JSON-RPC message.
 pub(crate) const MESSAGE: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
@@ -88,30 +88,11 @@ pub(crate) fn check_twice(object: Option<Value<'_>>, known: &[&'static str]) -> 
 /// Whether a member of `object` is not one of `known`, but could be taken for one. Anything but an object passes.
 pub(crate) fn check_look_alikes(object: Option<Value<'_>>, known: &[&'static str]) -> Result<(), Clash> {
     for member in object.and_then(Value::members).into_iter().flatten() {
-        if known.contains(&&*member.key) {
-            continue;
-        }
-        // To a reader of C strings a key ends at a NUL; others drop what cannot be seen, or trim.
-        let seen = if member.key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            member.key.clone()
-        } else {
-            let until_nul = member.key.split('\0').next().unwrap_or_default();
-            until_nul.trim().chars().filter(|c| !is_unprintable(*c)).collect()
-        };
-        let folded = fold(&seen);
-        if let Some(key) = known.iter().find(|key| same_folded(key, &folded)) {
+        if let Some(key) = could_be_taken_for(&member.key, known) {
             return Err(Clash::LooksLike(key, member.key.into_owned()));
         }
     }
     Ok(())
-}
-
-/// Whether a reader of a log or a list would not see the character, or would see it do something: control characters, and
-/// the format characters that hide, join or reverse.
-pub(crate) fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

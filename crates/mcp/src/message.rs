@@ -6,7 +6,7 @@
 //! its answer and its record need.
 
 use crate::id::Id;
-use crate::keys::{self, Clash, is_unprintable};
+use crate::keys::{self, Clash};
 use crate::reply;
 use crate::revision::Revision;
 use crate::splice::Edit;
@@ -416,7 +416,7 @@ impl<'m> ToolCall<'m> {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return wrong("`name` must have 1 to 256 bytes");
         }
-        if name.chars().any(is_unprintable) {
+        if name.chars().any(json::is_unprintable) {
             return wrong("`name` holds a control or invisible character");
         }
         // A reader that trims would take it for another tool.

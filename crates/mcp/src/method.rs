@@ -119,7 +119,7 @@ pub fn route(method: &str, kind: Kind, from: Side) -> Option<Route> {
         return Some(row.map_or(Route::Refuse, |row| row.route));
     }
     // Nothing is called so; a reader that stops at a NUL, or drops what it cannot show, would take it for something else.
-    if method.is_empty() || method.chars().any(crate::keys::is_unprintable) {
+    if method.is_empty() || method.chars().any(json::is_unprintable) {
         return Some(Route::Refuse);
     }
     let plain = plain(method);
@@ -131,7 +131,7 @@ pub fn route(method: &str, kind: Kind, from: Side) -> Option<Route> {
 /// with single slashes.
 fn plain(method: &str) -> String {
     let mut out = String::with_capacity(method.len());
-    for c in fold(method).chars().filter(|c| !crate::keys::is_unprintable(*c) && !c.is_whitespace()) {
+    for c in fold(method).chars().filter(|c| !json::is_unprintable(*c) && !c.is_whitespace()) {
         if c != '/' || !(out.is_empty() || out.ends_with('/')) {
             out.push(c);
         }
