@@ -5,10 +5,14 @@
 //!
 //! What is missing is no error: then a condition does not hold, whatever it asks, except `exists: false`. `null` counts as
 //! missing for `exists`, and on the way to a deeper member; where it is the value itself, it is a value like any other.
+//!
+//! A member whose name could be taken for the one that is looked for (`Profile` for `profile`) is not passed by as another:
+//! that is an error too, for the server may be such a reader.
 
 use crate::amount::Amount;
 use crate::model::{AmountFrom, Condition, Literal, Operator, Path, Quantifier, Segment};
 use json::{Decimal, Kind, Value};
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// Why something cannot be judged, as a sentence about the argument: `` `args.amount` must be a number ``.
@@ -157,27 +161,44 @@ fn find<'d>(path: &Path, arguments: Option<Value<'d>>) -> Result<Vec<Item<'d>>, 
     Ok(items)
 }
 
-/// Takes one step from a value. The error says what the value must be for that.
-fn step<'d>(value: Value<'d>, segment: &Segment, last: bool, out: &mut Vec<Item<'d>>) -> Result<(), &'static str> {
+/// Takes one step from a value. The error says what the value must be for that, or what is wrong with it.
+fn step<'d>(value: Value<'d>, segment: &Segment, last: bool, out: &mut Vec<Item<'d>>) -> Result<(), Cow<'static, str>> {
     match segment {
         Segment::Key(key) => {
             if value.kind() != Kind::Object {
-                return Err("must be an object");
+                return Err("must be an object".into());
             }
-            out.push(value.get(key).map_or(Item::Missing, Item::Value));
+            out.push(member(value, key)?.map_or(Item::Missing, Item::Value));
         }
         Segment::Index(index) => {
             let mut elements = value.elements().ok_or("must be an array")?;
             out.push(elements.nth(*index).map_or(Item::Missing, Item::Value));
         }
         Segment::All => out.extend(value.elements().ok_or("must be an array")?.map(Item::Value)),
-        Segment::Length => match value.get("length") {
+        Segment::Length => match member(value, "length")? {
             Some(member) => out.push(Item::Value(member)),
             None if last => out.push(Item::Number(Decimal::from(length(value)?))),
             None => out.push(Item::Missing),
         },
     }
     Ok(())
+}
+
+/// The member of exactly this name.
+///
+/// A member that could be taken for it is an error, whether or not the exact one is there too: the server may read the one,
+/// the other, or whichever comes last.
+fn member<'d>(value: Value<'d>, key: &str) -> Result<Option<Value<'d>>, Cow<'static, str>> {
+    let mut found = None;
+    for member in value.members().into_iter().flatten() {
+        if member.key == key {
+            found = Some(member.value);
+        } else if json::could_be_taken_for(&member.key, &[key]).is_some() {
+            let given = short(&member.key.escape_debug().to_string());
+            return Err(format!("has a member `{given}` that could be taken for `{key}`; write `{key}`").into());
+        }
+    }
+    Ok(found)
 }
 
 fn length(value: Value<'_>) -> Result<i64, &'static str> {
@@ -550,6 +571,26 @@ mod tests {
             &[r#"{"x":{"a":[1.0,{"b":null}]}}"#],
             &[r#"{"x":{"a":[1]}}"#, r#"{"x":{}}"#],
             &[],
+        );
+    }
+
+    #[test]
+    fn a_key_that_could_be_taken_for_the_one_asked_for_cannot_be_judged() {
+        let alike =
+            ["Profile", "PROFILE", "ｐrofile", "profile ", " profile", "pro\\u200bfile", "profile\\u0000", "profile\\u0000x"];
+        for key in alike {
+            let alone = format!(r#"{{"{key}":"prod"}}"#);
+            check(r#"args.profile eq "prod""#, &[], &[], &[&alone]);
+            check("args.profile exists false", &[], &[], &[&alone]);
+            check("sum args.profile lte 5", &[], &[], &[&alone]);
+            check(r#"args.a[*].profile eq "prod""#, &[], &[], &[&format!(r#"{{"a":[{{"profile":"prod"}},{alone}]}}"#)]);
+        }
+        check(r#"args.profile eq "dev""#, &[], &[], &[r#"{"profile":"dev","profile ":"prod"}"#]);
+        check("args.c.length lte 2", &[], &[], &[r#"{"c":{"Length":9}}"#]);
+        check("args.profile exists false", &[r#"{"profiles":1,"pro file":1,"Name":1}"#], &[], &[]);
+        assert_eq!(
+            judge(r#"args.x.profile eq "prod""#, r#"{"x":{"Profile":"prod"}}"#),
+            Err("`args.x` has a member `Profile` that could be taken for `profile`; write `profile`".to_owned())
         );
     }
 
