@@ -45,10 +45,12 @@ pub enum Schema<'a> {
 impl Policy {
     /// Judges a call.
     pub fn evaluate(&self, call: &Call<'_>) -> Plan {
-        let mut judging = Judging { call, decision: Decision::allow(), charges: Vec::new(), once: None, approval: None };
+        let mut judging =
+            Judging { call, decision: Decision::allow(), charges: Vec::new(), looks: Vec::new(), once: None, approval: None };
         if judging.rules(self).is_err() {
             // A denial takes nothing and asks for nothing.
             judging.charges.clear();
+            judging.looks.clear();
             (judging.once, judging.approval) = (None, None);
         }
         judging.plan()
@@ -217,6 +219,8 @@ struct Judging<'c> {
     call: &'c Call<'c>,
     decision: Decision,
     charges: Vec<Charge>,
+    /// Charges that only look at a counter.
+    looks: Vec<Charge>,
     once: Option<Once>,
     approval: Option<ApprovalTerms>,
 }
@@ -354,7 +358,8 @@ impl Judging<'_> {
                 return Err(Objection::bad_amount(error.problem()));
             }
         };
-        self.charge(limit.counter.clone(), amount, Bound::AtMost(limit.max), limit.counts_calls(), rule, mode);
+        let bound = Bound::AtMost(limit.max);
+        self.charges.push(charge(limit.counter.clone(), amount, bound, limit.counts_calls(), rule, mode));
         Ok(())
     }
 
@@ -393,12 +398,7 @@ impl Judging<'_> {
     }
 
     fn watch(&mut self, watch: &Watch, rule: &Rule, mode: Mode) {
-        self.charge(watch.counter.clone(), Amount::ZERO, watch.bound, false, rule, mode);
-    }
-
-    fn charge(&mut self, counter: Arc<Counter>, amount: Amount, bound: Bound, counts_calls: bool, rule: &Rule, mode: Mode) {
-        let message = rule.message.clone();
-        self.charges.push(Charge { counter, amount, bound, rule: rule.reference.clone(), mode, message, counts_calls });
+        self.looks.push(charge(watch.counter.clone(), Amount::ZERO, watch.bound, false, rule, mode));
     }
 
     fn validate(&mut self, demands: Validate, rule: &Rule) -> Result<(), Objection> {
@@ -497,7 +497,7 @@ impl Judging<'_> {
             let said = terms.message.clone();
             self.decision.message = Some(said.unwrap_or_else(|| "This call needs a person's approval.".to_owned()));
         }
-        let charges = one_for_each_counter(self.charges);
+        let charges = one_for_each_counter(self.charges, self.looks);
         Plan { decision: self.decision, charges, once: self.once, approval: self.approval, at: self.call.at }
     }
 }
@@ -508,35 +508,43 @@ impl Limit {
     }
 }
 
-/// Sorts charges by counter, and leaves at most one for each counter that takes something: a call is counted once, however
-/// many rules bound the counter. Of two the tighter one stays (an enforced one before one in shadow), with the larger amount.
-/// Those that take nothing come before it, so that they see the counter as it was before the call.
-fn one_for_each_counter(mut charges: Vec<Charge>) -> Vec<Charge> {
-    if charges.len() < 2 {
-        return charges;
-    }
-    charges.sort_by_cached_key(|charge| {
+fn charge(counter: Arc<Counter>, amount: Amount, bound: Bound, counts_calls: bool, rule: &Rule, mode: Mode) -> Charge {
+    let message = rule.message.clone();
+    Charge { counter, amount, bound, rule: rule.reference.clone(), mode, message, counts_calls }
+}
+
+/// Sorts charges by counter, and leaves at most one for each counter besides those that only look: a call is counted once,
+/// however many rules bound the counter. Of two the lower bound stays (an enforced one before one in shadow), with the larger
+/// amount: so the counter passes neither bound, whatever the two amounts are.
+/// Those that only look come before it, so that they see the counter as it was before the call.
+fn one_for_each_counter(mut charges: Vec<Charge>, mut looks: Vec<Charge>) -> Vec<Charge> {
+    let key = |charge: &Charge| {
         let Counter { owner, name, window, scope } = &*charge.counter;
-        (owner.clone(), name.clone(), window.key(), order(*scope), charge.amount != Amount::ZERO)
-    });
+        (owner.clone(), name.clone(), window.key(), order(*scope))
+    };
+    charges.sort_by_cached_key(key);
     let mut kept: Vec<Charge> = Vec::with_capacity(charges.len());
     for charge in charges {
         match kept.last_mut() {
-            Some(last) if last.counter == charge.counter && last.amount != Amount::ZERO => {
+            Some(last) if last.counter == charge.counter => {
                 let amount = last.amount.max(charge.amount);
-                let room = |charge: &Charge| match charge.bound {
-                    Bound::AtMost(most) => most.micros().saturating_sub(charge.amount.micros()),
+                let counts_calls = last.counts_calls && charge.counts_calls;
+                let most = |charge: &Charge| match charge.bound {
+                    Bound::AtMost(most) => most.micros(),
                     Bound::AtLeast(_) => u64::MAX,
                 };
-                if (charge.mode, room(&charge)) < (last.mode, room(last)) {
+                if (charge.mode, most(&charge)) < (last.mode, most(last)) {
                     *last = charge;
                 }
-                last.amount = amount;
+                (last.amount, last.counts_calls) = (amount, counts_calls);
             }
             _ => kept.push(charge),
         }
     }
-    kept
+    looks.append(&mut kept);
+    // Stable: of one counter, those that look stay before the one that takes.
+    looks.sort_by_cached_key(key);
+    looks
 }
 
 fn order(scope: Scope) -> u8 {

@@ -288,6 +288,26 @@ fn a_weight_multiplies_the_amount() {
 }
 
 #[test]
+fn a_counter_that_two_rules_bound_passes_neither_bound() {
+    // (amount, max) of each rule, the charge that comes of them.
+    let cases = [
+        ([(1, 10), (5, 12)], (5, 10)),
+        ([(5, 12), (1, 10)], (5, 10)),
+        ([(5, 10), (1, 12)], (5, 10)),
+        ([(0, 10), (5, 12)], (5, 10)),
+    ];
+    for (limits, charged) in cases {
+        let shared = || counter("t", "n", "hour");
+        let whole = |amount: u64| Amount::whole(amount).unwrap();
+        let rules = limits.map(|(amount, max)| rule("r", vec![limit(shared(), max, AmountFrom::Fixed(whole(amount)))]));
+        let policy = policy(Posture::Allow, &[], vec![entry("t", rules.into())]);
+        let charges = check(&policy, "t", "{}", Reason::Allowed, None).charges;
+        let [charge] = charges.as_slice() else { panic!("{charges:?}") };
+        assert_eq!((charge.amount, charge.bound), (whole(charged.0), Bound::AtMost(whole(charged.1))), "{limits:?}");
+    }
+}
+
+#[test]
 fn a_call_is_counted_once_by_a_counter_and_watched_before_it() {
     let shared = || counter("t", "n", "hour");
     let watch = Check::Watch(Watch { counter: shared(), bound: Bound::AtLeast(Amount::ZERO) });
