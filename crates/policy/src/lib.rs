@@ -4,6 +4,7 @@ mod amount;
 mod check;
 mod condition;
 mod decision;
+mod effort;
 mod evaluate;
 mod lint;
 mod load;

@@ -8,11 +8,15 @@
 //! shortest text reads back as the very same decimal. Rounding keeps order, and no two faithful numbers share a double, so
 //! between faithful numbers every comparison is exact. A number that is not faithful denies the call where the schema compares
 //! numbers at all; in a bound it makes the schema unfit to judge by.
+//!
+//! **Effort.** The validator forgets what it has judged, so alternatives within alternatives multiply. What would be too much
+//! is found beforehand: for one value by [`weight`], for the arguments as a whole by [`Effort`].
 
+use crate::effort::Effort;
 use crate::model::Validate;
 use json::{Decimal, Kind, Value};
 use jsonschema::paths::LocationSegment;
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value as Json;
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
@@ -106,19 +110,18 @@ impl ToolSchema {
             let message = "The arguments hold a number with too many digits to compare it exactly; use fewer digits.";
             return Err(Refusal::Arguments(message.to_owned()));
         }
-        validator.validate(&instance).map_err(|error| {
-            let mut path = "args".to_owned();
-            for segment in error.instance_path().iter() {
-                match segment {
-                    LocationSegment::Property(key) => path.push_str(&format!(".{}", shown(&key))),
-                    LocationSegment::Index(index) => path.push_str(&format!("[{index}]")),
-                }
-            }
-            // Masked: a message is recorded even where arguments are not.
-            let message = error.masked_with(format!("`{path}`")).to_string();
-            let at = if message.contains(&path) { String::new() } else { format!(" (at `{path}`)") };
-            Refusal::Arguments(format!("{}{at}.", shown(&message)))
-        })
+        let schema = self.schema.as_ref().map_err(|reason| Refusal::Schema(reason.clone()))?;
+        let Some(effort) = Effort::estimate(schema, &instance) else {
+            let message = "The arguments are too large or too deeply nested to be checked against the tool's schema; \
+                           send fewer or simpler ones.";
+            return Err(Refusal::Arguments(message.to_owned()));
+        };
+        if validator.is_valid(&instance) {
+            return Ok(());
+        }
+        let message = "The arguments do not satisfy the tool's schema, which has too many alternatives to say where.";
+        let explained = if effort.is_explicable() { validator.validate(&instance) } else { Ok(()) };
+        Err(Refusal::Arguments(explained.err().map_or_else(|| message.to_owned(), |error| explanation(error))))
     }
 
     fn validator(&self) -> Result<&Validator, &str> {
@@ -141,6 +144,21 @@ impl std::fmt::Debug for ToolSchema {
             Err(reason) => write!(f, "ToolSchema({reason})"),
         }
     }
+}
+
+/// What is wrong, and where, as a sentence.
+fn explanation(error: ValidationError<'_>) -> String {
+    let mut path = "args".to_owned();
+    for segment in error.instance_path().iter() {
+        match segment {
+            LocationSegment::Property(key) => path.push_str(&format!(".{}", shown(&key))),
+            LocationSegment::Index(index) => path.push_str(&format!("[{index}]")),
+        }
+    }
+    // Masked: a message is recorded even where arguments are not.
+    let message = error.masked_with(format!("`{path}`")).to_string();
+    let at = if message.contains(&path) { String::new() } else { format!(" (at `{path}`)") };
+    format!("{}{at}.", shown(&message))
 }
 
 /// The schemas that apply to one place of the arguments: one, and what it refers to and combines.
@@ -249,7 +267,7 @@ impl<'s> Applying<'s> {
 }
 
 /// The schema of an array's element: by position, else of all others.
-fn element_schema(schema: &Json, index: usize) -> Option<&Json> {
+pub(crate) fn element_schema(schema: &Json, index: usize) -> Option<&Json> {
     by_position(schema)
         .and_then(|schemas| schemas.get(index))
         .or_else(|| schema.get("items").filter(|items| items.is_object()))
@@ -259,6 +277,39 @@ fn element_schema(schema: &Json, index: usize) -> Option<&Json> {
 /// The schemas of an array's first elements: `prefixItems`; an array of `items` in old drafts.
 fn by_position(schema: &Json) -> Option<&Vec<Json>> {
     ["prefixItems", "items"].iter().find_map(|keyword| schema.get(*keyword)?.as_array())
+}
+
+/// What a schema refers to.
+pub(crate) fn referenced<'s>(root: &'s Json, schema: &'s Json) -> impl Iterator<Item = &'s Json> {
+    REFERENCES.iter().filter_map(|keyword| resolve(root, schema.get(*keyword)?.as_str()?))
+}
+
+/// The schemas of which this one asks whether the same value satisfies them.
+pub(crate) fn combined(schema: &Json) -> impl Iterator<Item = &Json> {
+    ["allOf", "anyOf", "oneOf"].iter().filter_map(|keyword| schema.get(*keyword)?.as_array()).flatten().chain(schema.get("if"))
+}
+
+/// The schemas that apply to the same value when something else holds.
+pub(crate) fn depending(schema: &Json) -> impl Iterator<Item = &Json> {
+    let dependent = ["dependentSchemas", "dependencies"].iter().filter_map(|keyword| schema.get(*keyword)?.as_object());
+    let branches = ["then", "else"].iter().filter_map(|keyword| schema.get(*keyword));
+    branches.chain(dependent.flat_map(|members| members.values()))
+}
+
+/// All schemas that applying this one applies to the same value.
+pub(crate) fn in_place<'s>(root: &'s Json, schema: &'s Json) -> Vec<&'s Json> {
+    let mut parts = Vec::new();
+    // One pass over what is there: most schemas have few keywords, and none of these.
+    for (keyword, part) in schema.as_object().into_iter().flatten() {
+        match (keyword.as_str(), part) {
+            ("$ref" | "$dynamicRef" | "$recursiveRef", Json::String(reference)) => parts.extend(resolve(root, reference)),
+            ("allOf" | "anyOf" | "oneOf", Json::Array(list)) => parts.extend(list),
+            ("dependentSchemas" | "dependencies", Json::Object(members)) => parts.extend(members.values()),
+            ("not" | "if" | "then" | "else", part) => parts.push(part),
+            _ => {}
+        }
+    }
+    parts
 }
 
 /// What a reference within the document points at: `#`, `#/$defs/x`. Anchors are not followed.
@@ -320,12 +371,8 @@ fn weight<'s>(root: &'s Json, schema: &'s Json, weights: &mut HashMap<*const Jso
         return None;
     }
     weights.insert(schema, None);
-    let references = REFERENCES.iter().filter_map(|keyword| resolve(root, schema.get(*keyword)?.as_str()?));
-    let lists = ["allOf", "anyOf", "oneOf"].iter().filter_map(|keyword| schema.get(*keyword)?.as_array()).flatten();
-    let single = ["not", "if", "then", "else"].iter().filter_map(|keyword| schema.get(*keyword));
-    let dependent = ["dependentSchemas", "dependencies"].iter().filter_map(|keyword| schema.get(*keyword)?.as_object());
     let mut sum = 1_u64;
-    for part in references.chain(lists).chain(single).chain(dependent.flat_map(|members| members.values())) {
+    for part in in_place(root, schema) {
         sum = sum.saturating_add(weight(root, part, weights, depth + 1)?);
     }
     weights.insert(schema, Some(sum));
