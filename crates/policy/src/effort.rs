@@ -7,7 +7,7 @@
 //!
 //! What cannot be told without judging (which alternative fits, whether a name matches a pattern) counts as if it did.
 
-use crate::validate::{combined, depending, element_schema, in_place, referenced};
+use crate::applicators::{combined, depending, element_schema, in_place, referenced};
 use serde_json::Value as Json;
 
 /// An upper bound of the work to judge some arguments.
@@ -225,8 +225,8 @@ const DEEPEST: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::applicators::in_place;
     use crate::tools::Tools;
-    use crate::validate::in_place;
     use crate::{Call, Outcome, Schema, Source, ToolSchema, load};
     use json::{Document, Strictness};
     use std::time::{Duration, Instant};

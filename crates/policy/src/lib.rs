@@ -1,6 +1,7 @@
 //! Policies: read in every dialect, checked, compiled, and evaluated by one pure function.
 
 mod amount;
+mod applicators;
 mod check;
 mod condition;
 mod decision;
