@@ -471,6 +471,19 @@ fn cancelling_over_the_bridge_closes_the_stateless_stream() {
 }
 
 #[test]
+fn a_call_that_waits_for_the_servers_list_keeps_nobody_else_waiting() {
+    const VALIDATED: &str = "version: \"1\"\ntools: {echo: {rules: [{name: v, validate: {required_args: true}}]}}\n";
+    let scratch = Scratch::new();
+    let mut client = wrapped(&scratch, VALIDATED, &["--list", "broken"]);
+    client.begin(LEGACY);
+    client.send(call(LEGACY, "1", "echo", json!({})));
+    let reply = client.call(LEGACY, "2", "read_file", json!({"path": "x"}));
+    assert!(reply["result"]["content"].is_array(), "{reply}");
+    assert_eq!(client.ask(LEGACY, "3", "ping", json!({}))["id"], 3);
+    assert_eq!(tools_run(&scratch.log()), ["read_file"], "what waits has not been let through");
+}
+
+#[test]
 fn one_id_twice_in_flight_never_crosses() {
     let scratch = Scratch::new();
     let mut client = wrapped(&scratch, OPEN, &[]);

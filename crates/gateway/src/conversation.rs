@@ -16,7 +16,7 @@ use crate::upstream::{Failure, Inbound, Link};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use json::Value;
 use mcp::{Id, Incoming, Kind, Malformed, Message, Revision, Side};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -77,6 +77,14 @@ struct Admitted {
     request: Option<(Id, Expected)>,
 }
 
+/// A call for which the list of tools has been asked for, whatever came of it.
+struct Learnt {
+    message: Message,
+    sink: Sink,
+    exchange: u64,
+    request: (Id, Expected),
+}
+
 type Outgoing = BoxFuture<'static, ()>;
 
 /// More requests in flight than any client has use for.
@@ -98,6 +106,8 @@ pub(crate) struct Conversation {
     pending: HashMap<u64, Pending>,
     /// Requests whose admission is under way, by the client's id; whether the client has cancelled them already.
     admitting: HashMap<Id, bool>,
+    /// Calls that wait for the server's list of tools. They keep nobody else waiting, and lose their place in the order.
+    learning: FuturesUnordered<BoxFuture<'static, Learnt>>,
     admissions: FuturesOrdered<BoxFuture<'static, Admitted>>,
     outgoing: FuturesOrdered<Outgoing>,
     /// Requests of the server's that the client has not answered.
@@ -117,6 +127,7 @@ impl Conversation {
             initialized: false,
             pending: HashMap::new(),
             admitting: HashMap::new(),
+            learning: FuturesUnordered::new(),
             admissions: FuturesOrdered::new(),
             outgoing: FuturesOrdered::new(),
             asked: HashSet::new(),
@@ -146,7 +157,7 @@ impl Conversation {
         let give_up = tokio::time::sleep(patience);
         tokio::pin!(give_up);
         while client_open || !self.is_idle() {
-            let (admissions, outgoing) = (self.admissions.len(), self.outgoing.len());
+            let (admissions, outgoing) = (self.admissions.len() + self.learning.len(), self.outgoing.len());
             tokio::select! {
                 command = commands.recv(), if client_open && admissions + outgoing < MAX_QUEUED => match command {
                     Some(command) => self.take(command),
@@ -155,6 +166,9 @@ impl Conversation {
                         give_up.as_mut().reset(tokio::time::Instant::now() + patience);
                     }
                 },
+                Some(Learnt { message, sink, exchange, request }) = self.learning.next() => {
+                    self.admit(message, sink, exchange, Some(request));
+                }
                 Some(admitted) = self.admissions.next() => self.forward(admitted),
                 Some(()) = self.outgoing.next() => {}
                 Some(question) = questions.recv() => self.ask(question),
@@ -182,7 +196,7 @@ impl Conversation {
     fn is_idle(&self) -> bool {
         // A subscription is never answered while it lasts: it is no reason to go on.
         let answered = self.pending.values().all(|pending| pending.expected.method == "subscriptions/listen");
-        answered && self.admissions.is_empty() && self.outgoing.is_empty()
+        answered && self.learning.is_empty() && self.admissions.is_empty() && self.outgoing.is_empty()
     }
 
     fn take(&mut self, command: Command) {
@@ -260,7 +274,17 @@ impl Conversation {
         if self.clients == Clients::One {
             self.admitting.insert(id.clone(), false);
         }
-        self.admit(message, sink, exchange, Some((id, expected)));
+        let request = (id, expected);
+        match self.gate.lacks(&message) {
+            None => self.admit(message, sink, exchange, Some(request)),
+            Some(tool) => {
+                let schemas = self.gate.schemas.clone();
+                self.learning.push(Box::pin(async move {
+                    schemas.of(&tool, &message).await;
+                    Learnt { message, sink, exchange, request }
+                }));
+            }
+        }
     }
 
     fn hear_notification(&mut self, message: Message, sink: Sink) {

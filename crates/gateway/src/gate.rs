@@ -103,6 +103,17 @@ impl Gate {
         }
     }
 
+    /// The tool of a call that cannot be judged before the server's list of tools has been asked for.
+    pub fn lacks(&self, message: &Message) -> Option<String> {
+        if message.method() != Some("tools/call") {
+            return None;
+        }
+        let tool = message.params()?.get("name")?.as_str()?;
+        let repeats = self.over_http && is_modern(message);
+        let needed = repeats || self.enforcer.snapshot().policy.needs_schema(&tool);
+        (needed && !self.schemas.tools.is_settled(&tool)).then(|| tool.into_owned())
+    }
+
     /// Records what is refused.
     pub async fn refuse(&self, malformed: Malformed) -> Judged {
         Judged::Refused(self.enforcer.refuse(malformed, &self.caller).await)

@@ -83,6 +83,13 @@ impl LiveTools {
         self.lock().tools.get(tool).cloned()
     }
 
+    /// Whether asking would bring nothing new: the tool is known, or is in no list, or the server has just failed to give one.
+    pub fn is_settled(&self, tool: &str) -> bool {
+        let known = self.lock();
+        let silent = known.failed.is_some_and(|failed| failed.elapsed() < SILENCE);
+        known.tools.contains_key(tool) || known.complete || silent
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,17 +119,12 @@ impl Schemas {
     /// What is known of `tool`; asks the upstream where it is not known yet. `like` is a message of the connection whose era
     /// the question takes.
     pub async fn of(&self, tool: &str, like: &Message) -> Option<Arc<ToolFacts>> {
-        let settled = |tools: &LiveTools| {
-            let known = tools.lock();
-            let silent = known.failed.is_some_and(|failed| failed.elapsed() < SILENCE);
-            known.tools.get(tool).cloned().map(Some).or((known.complete || silent).then_some(None))
-        };
-        if let Some(answer) = settled(&self.tools) {
-            return answer;
+        if self.tools.is_settled(tool) {
+            return self.tools.known(tool);
         }
         let _one_at_a_time = self.tools.asking.lock().await;
-        if let Some(answer) = settled(&self.tools) {
-            return answer;
+        if self.tools.is_settled(tool) {
+            return self.tools.known(tool);
         }
         if tokio::time::timeout(PATIENCE, self.list(like)).await.is_err() {
             warn!(tool, "the server has not answered a tools/list of ours");
