@@ -73,7 +73,9 @@ fn every_diagnostic_has_its_section_in_the_book() {
     assert!(known.len() > 30, "the codes are not where they were");
     let page = read("docs/policy/16-mistakes.md");
     for code in known {
-        assert!(page.contains(&format!(" {code} ")), "chapter 16 has no example of {code}");
+        // What cannot even be read can be described, but not shown in a block.
+        let found = page.contains(&format!(" {code} ")) || code == "P000" && page.contains("### P000: ");
+        assert!(found, "chapter 16 has no example of {code}");
     }
 }
 

@@ -64,6 +64,12 @@ impl Problem {
         }
     }
 
+    /// A mistake about a file as a whole: it could not even be read.
+    pub fn unreadable(file: impl Into<String>, why: impl Into<String>) -> Problem {
+        let source = Source { name: file.into(), text: Vec::new() };
+        Problem::new(&source, Severity::Error, code::UNREADABLE, 0..0, why)
+    }
+
     /// Says how to mend it.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Problem {
         self.help = Some(help.into());
@@ -268,6 +274,7 @@ pub(crate) fn one_of(words: &[&str]) -> String {
 
 /// The codes of problems. They are stable: scripts and the book name them.
 pub(crate) mod code {
+    pub const UNREADABLE: &str = "P000";
     pub const ENCODING: &str = "P001";
     pub const SYNTAX: &str = "P002";
     pub const YAML: &str = "P003";

@@ -7,12 +7,20 @@ use crate::terminal::{Paint, counted, visible};
 use gateway::PolicyFile;
 use policy::{Problem, Severity, Source};
 use std::io::Write;
+use std::path::Path;
 
 pub fn check(arguments: &Check) -> Result<u8, Failure> {
     let tools = policies::tools(arguments.tools.tools.as_deref())?;
     let mut checked: Vec<(PolicyFile, Vec<Problem>)> = Vec::new();
+    let mut unreadable = Vec::new();
     for path in &arguments.files {
-        let file = policies::open(path)?;
+        let file = match PolicyFile::read(path) {
+            Ok(file) => file,
+            Err(error) => {
+                unreadable.push(not_read(path, &error));
+                continue;
+            }
+        };
         let mut problems = file.problems().to_vec();
         if let Some(tools) = &tools {
             // Loaded again, because only a fresh load knows where everything stands.
@@ -22,7 +30,7 @@ pub fn check(arguments: &Check) -> Result<u8, Failure> {
         }
         checked.push((file, problems));
     }
-    let all = || checked.iter().flat_map(|(_, problems)| problems);
+    let all = || checked.iter().flat_map(|(_, problems)| problems).chain(&unreadable);
     let valid = all().all(|problem| problem.severity != Severity::Error);
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -32,8 +40,16 @@ pub fn check(arguments: &Check) -> Result<u8, Failure> {
         for (file, problems) in &checked {
             write_report(&mut out, file.source(), problems)?;
         }
+        for problem in &unreadable {
+            writeln!(out, "{}: not valid: {}", visible(&problem.file), problem.message)?;
+        }
     }
     Ok(if valid { OK } else { INVALID })
+}
+
+/// A file that cannot be read, among the mistakes of those that can.
+fn not_read(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::unreadable(path.display().to_string(), format!("cannot read the policy: {error}"))
 }
 
 fn write_report(out: &mut impl Write, source: &Source, problems: &[Problem]) -> Result<(), Failure> {

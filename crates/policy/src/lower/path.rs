@@ -62,6 +62,9 @@ fn parse(text: &str) -> Result<Path, String> {
     };
     let mut segments = Vec::new();
     while !rest.is_empty() {
+        if rest.starts_with('.') && rest.split('[').next().is_some_and(|plain| plain.contains('\\')) {
+            return Err("`\\` quotes nothing here; write a key with a dot in it as `args[\"a.b\"]`".into());
+        }
         let (segment, after) = if let Some(key) = rest.strip_prefix('.') {
             let end = key.find(['.', '[']).unwrap_or(key.len());
             (key_segment(&key[..end])?, &key[end..])
