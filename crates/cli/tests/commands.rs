@@ -615,3 +615,37 @@ fn the_demo_shows_every_outcome_and_leaves_a_log_that_verifies() {
     support::assert_verified(state);
     assert_eq!(audit(state).len(), 35);
 }
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_mistake_among_others() {
+    let scratch = Scratch::new();
+    let bad = text(&scratch.policy("version: \"1\"\ndefualt: deny\n"));
+    let ran = run(&["check", "no-such-file.yaml", &bad, "--json"], "");
+    assert_code(&ran, 3);
+    let report = json_of(&ran);
+    let codes: Vec<&str> =
+        report["problems"].as_array().unwrap().iter().map(|problem| problem["code"].as_str().unwrap()).collect();
+    assert!(codes.contains(&"P000") && codes.contains(&"P010"), "{report}");
+    assert_eq!(report["valid"], false);
+}
+
+#[test]
+fn a_password_in_an_address_is_not_repeated() {
+    for line in [&["status", "--state", "postgres://u:TOPSECRET@h/d"][..], &["audit", "list", "--state", "redis://:TOPSECRET@h"]]
+    {
+        let ran = run(line, "");
+        assert_code(&ran, 2);
+        assert!(!ran.stderr.contains("TOPSECRET") && !ran.stdout.contains("TOPSECRET"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_tool_on_two_pages_stands_once_in_the_scanned_policy() {
+    let scratch = Scratch::new();
+    let words = support::lenient(&scratch.log(), &["--stdio", "--list", "pages"]);
+    let out = text(&scratch.path("scanned.yaml"));
+    let mut command = vec!["scan", "-o", &out, "--"];
+    command.extend(words.iter().map(String::as_str));
+    assert_code(&run(&command, ""), 0);
+    assert_code(&run(&["check", &out], ""), 0);
+}

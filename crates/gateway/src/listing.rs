@@ -10,6 +10,7 @@ use crate::upstream::http::HttpLink;
 use crate::upstream::{Inbound, Link, Upstream};
 use mcp::tools::ToolList;
 use mcp::{Id, Message, Revision, Side};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -100,7 +101,7 @@ async fn list(link: &mut Link, inbound: &mut mpsc::Receiver<Inbound>) -> Result<
         Some(_) => Revision::V2026_07_28.as_str().to_owned(),
         None => text(result.and_then(|result| result.get("protocolVersion"))).unwrap_or_else(|| latest.to_owned()),
     };
-    let mut tools = Vec::new();
+    let (mut tools, mut names) = (Vec::new(), HashSet::new());
     let mut cursor: Option<String> = None;
     for _ in 0..MAX_PAGES {
         let mut params: Vec<String> = envelope.iter().cloned().collect();
@@ -111,7 +112,9 @@ async fn list(link: &mut Link, inbound: &mut mpsc::Receiver<Inbound>) -> Result<
             return Err(ListingError::Answer(format!("the server refuses to list its tools: {}", why.escape_debug())));
         };
         let list = ToolList::of(result).map_err(|error| ListingError::Answer(error.to_string()))?;
-        tools.extend(list.tools().map(|tool| tool.definition.raw().to_owned()));
+        // Of two definitions of one name a client may take either; on one page the second is left out already.
+        tools
+            .extend(list.tools().filter(|tool| names.insert(tool.name.to_string())).map(|tool| tool.definition.raw().to_owned()));
         cursor = text(list.next_cursor());
         if cursor.is_none() {
             return Ok(Listing { server_name, revision, tools });

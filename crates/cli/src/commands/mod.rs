@@ -49,7 +49,7 @@ impl StateArgument {
     /// Where state is kept: as given, or in the user's data directory.
     fn url(&self) -> Result<StateUrl, Failure> {
         match &self.state {
-            Some(url) => Ok(url.clone()),
+            Some(url) => url.parse().map_err(|error| Failure::usage(format!("`--state` cannot be used: {error}"))),
             None => Ok(StateUrl::default_place()?),
         }
     }

@@ -60,11 +60,12 @@ fn policy_of(name: &str, listing: &Listing) -> String {
         counted(tools.len() as u64, "tool", "tools"),
         quote(&format!("the tools of {name}")),
     );
-    if tools.iter().all(|tool| tool.unusable.is_some()) {
+    if tools.is_empty() {
         out.push_str("# The server lists no tools.\ntools: {}\n");
         return out;
     }
-    out.push_str("tools:\n");
+    let nothing = tools.iter().all(|tool| tool.unusable.is_some());
+    out.push_str(if nothing { "tools: {}\n" } else { "tools:\n" });
     for (i, tool) in tools.iter().enumerate() {
         if i > 0 {
             out.push('\n');
@@ -103,6 +104,7 @@ impl Entry {
             name if visible(name) != *name => Some("its name holds characters that hide"),
             name if name.is_empty() || name.len() > 256 => Some("its name is empty or longer than 256 bytes"),
             name if name.contains(['*', '?']) => Some("its name would be a pattern"),
+            name if name.trim() != name => Some("its name begins or ends with white space"),
             _ => None,
         };
         let description = root.get("description").and_then(|text| text.as_str()).map(|text| shortened(&text, 110));
