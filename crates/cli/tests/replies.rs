@@ -75,6 +75,20 @@ fn a_cancelled_list_is_not_the_answer_to_the_next_request_of_its_id() {
 }
 
 #[test]
+fn an_id_is_free_again_when_its_request_was_cancelled_before_it_was_sent() {
+    const VALIDATED: &str = "version: \"1\"\ntools: {ok: {rules: [{name: v, validate: {required_args: true}}]}}\n";
+    let scratch = Scratch::new();
+    let mut client = wrapped(&scratch, VALIDATED);
+    client.begin(LEGACY);
+    // It is not sent before the server has given its list, which takes a while.
+    client.send(call(LEGACY, "1", "ok", json!({})));
+    client.send(cancel(1));
+    client.send(request(LEGACY, "1", "ping", json!({})));
+    let reply = client.reply("1");
+    assert_eq!(reply["result"], json!({}), "{reply}");
+}
+
+#[test]
 fn a_cancelled_call_does_not_end_the_record_of_the_next_call_of_its_id() {
     let scratch = Scratch::new();
     let mut client = wrapped(&scratch, POLICY);

@@ -73,8 +73,16 @@ struct Admitted {
     judged: Judged,
     sink: Sink,
     exchange: u64,
-    /// The client's id and its request, where it is a request that was admitted side by side with others.
-    request: Option<(Id, Expected)>,
+    /// Where it is a request.
+    request: Option<Request>,
+}
+
+/// A request of the client's on its way to the upstream.
+struct Request {
+    id: Id,
+    /// Tells it from other requests of the same id: a client may cancel one, and use its id again at once.
+    serial: u64,
+    expected: Expected,
 }
 
 /// A call for which the list of tools has been asked for, whatever came of it.
@@ -82,7 +90,7 @@ struct Learnt {
     message: Message,
     sink: Sink,
     exchange: u64,
-    request: (Id, Expected),
+    request: Request,
 }
 
 type Outgoing = BoxFuture<'static, ()>;
@@ -104,8 +112,8 @@ pub(crate) struct Conversation {
     initialized: bool,
     /// By the number under which they went upstream.
     pending: HashMap<u64, Pending>,
-    /// Requests whose admission is under way, by the client's id; whether the client has cancelled them already.
-    admitting: HashMap<Id, bool>,
+    /// The serials of requests whose admission is under way, by the one client's id. What it cancels is taken out.
+    admitting: HashMap<Id, u64>,
     /// Calls that wait for the server's list of tools. They keep nobody else waiting, and lose their place in the order.
     learning: FuturesUnordered<BoxFuture<'static, Learnt>>,
     admissions: FuturesOrdered<BoxFuture<'static, Admitted>>,
@@ -271,10 +279,12 @@ impl Conversation {
         }
         let method = message.method().unwrap_or_default().to_owned();
         let expected = Expected { method, modern: is_modern(&message), ticket: None };
+        let serial = self.next;
+        self.next += 1;
         if self.clients == Clients::One {
-            self.admitting.insert(id.clone(), false);
+            self.admitting.insert(id.clone(), serial);
         }
-        let request = (id, expected);
+        let request = Request { id, serial, expected };
         match self.gate.lacks(&message) {
             None => self.admit(message, sink, exchange, Some(request)),
             Some(tool) => {
@@ -293,13 +303,10 @@ impl Conversation {
         {
             // Over HTTP a client of the stateless era cancels by closing the stream; here it may not know whose id this is.
             if self.clients == Clients::One {
-                match self.admitting.get_mut(&id) {
-                    Some(cancelled) => *cancelled = true,
-                    None => {
-                        if let Some(number) = self.number_of_client(&id) {
-                            self.cancel(number, "cancelled by the client");
-                        }
-                    }
+                if self.admitting.remove(&id).is_none()
+                    && let Some(number) = self.number_of_client(&id)
+                {
+                    self.cancel(number, "cancelled by the client");
                 }
             }
             return self.finish_accepted(sink);
@@ -333,7 +340,7 @@ impl Conversation {
     }
 
     /// Starts the judgement of a message. Judgements run side by side; their results come back in order.
-    fn admit(&mut self, message: Message, sink: Sink, exchange: u64, request: Option<(Id, Expected)>) {
+    fn admit(&mut self, message: Message, sink: Sink, exchange: u64, request: Option<Request>) {
         let judgement = self.gate.clone().judge(message);
         self.admissions.push_back(Box::pin(async move { Admitted { judged: judgement.await, sink, exchange, request } }));
     }
@@ -348,7 +355,7 @@ impl Conversation {
 
     fn forward(&mut self, admitted: Admitted) {
         let Admitted { judged, sink, exchange, request } = admitted;
-        let cancelled = request.as_ref().and_then(|(id, _)| self.admitting.remove(id)).unwrap_or(false);
+        let cancelled = request.as_ref().is_some_and(|request| self.was_cancelled(request));
         let permit = match judged {
             Judged::Pass(permit) => *permit,
             Judged::Answer(answer) => {
@@ -360,7 +367,7 @@ impl Conversation {
                 return;
             }
         };
-        let Some((id, mut expected)) = request else {
+        let Some(Request { id, mut expected, .. }) = request else {
             let sent = self.link.send(permit);
             if let Err(failure) = sent.outcome {
                 debug!(%failure.message, "a notification could not be sent");
@@ -380,6 +387,18 @@ impl Conversation {
         if cancelled {
             self.cancel(number, "cancelled by the client");
         }
+    }
+
+    /// Whether the client has cancelled a request while it was being admitted; from here on it is not admitting any more.
+    fn was_cancelled(&mut self, request: &Request) -> bool {
+        if self.clients == Clients::Many {
+            return false;
+        }
+        let admitting = self.admitting.get(&request.id) == Some(&request.serial);
+        if admitting {
+            self.admitting.remove(&request.id);
+        }
+        !admitting
     }
 
     /// Gives the number under which a request goes upstream, the client's progress token where ours takes its place, and
