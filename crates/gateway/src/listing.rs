@@ -5,9 +5,7 @@
 
 use crate::enforcer::Permit;
 use crate::tools::{Schemas, own_id};
-use crate::upstream::child::ChildLink;
-use crate::upstream::http::HttpLink;
-use crate::upstream::{Inbound, Link, Upstream};
+use crate::upstream::{Connection, Inbound, Link, Upstream};
 use mcp::tools::ToolList;
 use mcp::{Id, Message, Revision, Side};
 use std::collections::HashSet;
@@ -51,20 +49,11 @@ const MAX_PAGES: usize = 1_000;
 
 /// Lists the tools of `upstream`, all pages, within `timeout`.
 pub async fn list_tools(upstream: &Upstream, timeout: Duration) -> Result<Listing, ListingError> {
-    let (to_us, mut inbound) = mpsc::channel(32);
     // Nothing is known yet that headers would have to repeat.
     let schemas = Schemas { tools: Arc::default(), ask: Arc::new(|_| Box::pin(async { None })) };
-    let mut link = match upstream {
-        Upstream::Child(command) => Link::Child(ChildLink::start(command, to_us)?),
-        Upstream::Http(target) => Link::Http(HttpLink::start(target.clone(), to_us, schemas)),
-    };
+    let Connection { mut link, mut inbound } = upstream.connect(&schemas)?;
     let listed = tokio::time::timeout(timeout, list(&mut link, &mut inbound)).await;
-    match link {
-        Link::Child(child) => {
-            let _ = child.shut_down(Duration::from_secs(1)).await;
-        }
-        Link::Http(http) => http.shut_down().await,
-    }
+    let _ = link.shut_down(Duration::from_secs(1)).await;
     listed.unwrap_or(Err(ListingError::Timeout(timeout)))
 }
 

@@ -66,8 +66,8 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let door = Door::new(listener.local_addr()?, names);
     let backend = match upstream {
-        Upstream::Child(command) => Backend::Sessions(Sessions::new(enforcer.clone(), command, reloaded, stop.child_token())),
         Upstream::Http(target) => Backend::Proxy(Proxy::new(enforcer.clone(), target, reloaded)),
+        line => Backend::Sessions(Sessions::new(enforcer.clone(), line, reloaded, stop.child_token())),
     };
     let server = Arc::new(Server { door, enforcer, backend });
     let graceful = GracefulShutdown::new();

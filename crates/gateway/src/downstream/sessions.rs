@@ -1,8 +1,8 @@
-//! HTTP clients before a stdio server: the gateway is the server of the HTTP binding.
+//! HTTP clients before a line to a server: the gateway is the server of the HTTP binding.
 //!
-//! In the legacy era each session has a child of its own, so that what a session may see and do stays with it. In the
-//! stateless era one child serves all: ids and progress tokens are exchanged for ours on the way, and closing a stream
-//! becomes a cancellation.
+//! In the legacy era each session has a line of its own, so that what a session may see and do stays with it. In the
+//! stateless era one line serves all: ids and progress tokens are exchanged for ours on the way, and closing a stream
+//! becomes a cancellation. What kind of line it is (a child, an HTTP server) is for [`Upstream::connect`] to know.
 
 use crate::conversation::{Clients, Command, Conversation, new_session_id, questions};
 use crate::downstream::http::{Abandonment, Body, empty, json, listen, respond};
@@ -11,8 +11,7 @@ use crate::gate::Gate;
 use crate::refusal::{malformed, status_of, unreadable};
 use crate::sink::{MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
-use crate::upstream::Link;
-use crate::upstream::child::{ChildCommand, ChildLink};
+use crate::upstream::{Connection, Upstream};
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -44,7 +43,7 @@ struct Session {
 
 pub(crate) struct Sessions {
     enforcer: Arc<Enforcer>,
-    command: ChildCommand,
+    upstream: Upstream,
     tools: Arc<LiveTools>,
     open: Mutex<HashMap<String, Session>>,
     shared: Mutex<Option<Session>>,
@@ -57,13 +56,13 @@ pub(crate) struct Sessions {
 impl Sessions {
     pub fn new(
         enforcer: Arc<Enforcer>,
-        command: ChildCommand,
+        upstream: Upstream,
         reloaded: watch::Receiver<u64>,
         stop: CancellationToken,
     ) -> Arc<Sessions> {
         let sessions = Arc::new(Sessions {
             enforcer,
-            command,
+            upstream,
             tools: Arc::default(),
             open: Mutex::default(),
             shared: Mutex::default(),
@@ -83,7 +82,7 @@ impl Sessions {
         sessions
     }
 
-    /// Ends all children; at most about five seconds.
+    /// Ends all lines; at most about five seconds.
     pub async fn shut_down(&self) {
         self.stop.cancel();
         self.running.close();
@@ -212,23 +211,20 @@ impl Sessions {
     }
 
     fn start(&self, caller: Caller, clients: Clients) -> Result<Session, Box<Response<Body>>> {
-        let (to_us, inbound) = mpsc::channel(32);
-        let link = ChildLink::start(&self.command, to_us).map(Link::Child).map_err(|error| {
-            warn!(%error, "the server cannot be started");
-            Box::new(unavailable("the server cannot be started"))
-        })?;
         let (commands, heard) = mpsc::channel(256);
         let (ask, asked) = questions();
         let schemas = Schemas { tools: self.tools.clone(), ask: ask.clone() };
+        let Connection { link, inbound } = self.upstream.connect(&schemas).map_err(|error| {
+            warn!(%error, "the server cannot be started");
+            Box::new(unavailable("the server cannot be started"))
+        })?;
         let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true };
         let stop = self.stop.child_token();
         let conversation = Conversation::new(gate, link, clients);
         let stopped = stop.clone();
         self.running.spawn(async move {
             let link = conversation.run(heard, asked, inbound, stopped, Duration::ZERO).await;
-            if let Link::Child(child) = link {
-                let _ = child.shut_down(Duration::from_millis(500)).await;
-            }
+            let _ = link.shut_down(Duration::from_millis(500)).await;
         });
         let notices = commands.downgrade();
         let mut reloaded = self.reloaded.clone();

@@ -6,13 +6,9 @@ use crate::gate::Gate;
 use crate::outbox::Outbox;
 use crate::sink::Sink;
 use crate::tools::Schemas;
-use crate::upstream::child::ChildLink;
-use crate::upstream::http::HttpLink;
-use crate::upstream::{Link, Upstream};
+use crate::upstream::{Connection, Upstream};
 use mcp::framing::Lines;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -40,22 +36,13 @@ pub async fn run(
     mut reloaded: tokio::sync::watch::Receiver<u64>,
     stop: CancellationToken,
 ) -> io::Result<u8> {
-    let (to_us, inbound) = mpsc::channel(32);
     let (commands, heard) = mpsc::channel(256);
     let (ask, asked) = questions();
     let schemas = Schemas { tools: Arc::default(), ask };
-    let link = match &upstream {
-        Upstream::Child(command) => Link::Child(ChildLink::start(command, to_us)?),
-        Upstream::Http(target) => Link::Http(HttpLink::start(target.clone(), to_us, schemas.clone())),
-    };
+    let Connection { link, inbound } = upstream.connect(&schemas)?;
     let (outbox, writer) = Outbox::start(output);
     let session = format!("stdio-{}", std::process::id());
-    let gate = Gate {
-        enforcer: enforcer.clone(),
-        caller: Caller::local(Some(session)),
-        schemas,
-        over_http: matches!(upstream, Upstream::Http(_)),
-    };
+    let gate = Gate { enforcer: enforcer.clone(), caller: Caller::local(Some(session)), schemas, over_http: upstream.is_http() };
     let sink = Sink::Lines(outbox);
     let notices = commands.downgrade();
     tokio::spawn(async move {
@@ -68,28 +55,12 @@ pub async fn run(
     let conversation = Conversation::new(gate, link, Clients::One).listening(sink);
     let link = conversation.run(heard, asked, inbound, stop.clone(), PATIENCE).await;
     reader.abort();
-    let code = match link {
-        Link::Child(child) => {
-            // A server that has closed its output is ending; one that we stop is not waited for.
-            let patience = if stop.is_cancelled() { Duration::ZERO } else { CHILD_PATIENCE };
-            let status = child.shut_down(patience).await?;
-            exit_code(status)
-        }
-        Link::Http(http) => {
-            http.shut_down().await;
-            0
-        }
-    };
+    // A server that has closed its output is ending; one that we stop is not waited for.
+    let code = link.shut_down(if stop.is_cancelled() { Duration::ZERO } else { CHILD_PATIENCE }).await?;
     enforcer.settled().await;
     // All senders are gone now: what is queued is written out, unless the client has stopped reading.
     let _ = tokio::time::timeout(Duration::from_secs(2), writer).await;
     Ok(code)
-}
-
-/// The code a shell would give: 128 and the signal for a child that was killed.
-fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    u8::try_from(code).unwrap_or(1)
 }
 
 async fn read(mut input: impl AsyncRead + Unpin, commands: mpsc::Sender<Command>, sink: Sink) {

@@ -6,8 +6,14 @@ pub(crate) mod child;
 pub(crate) mod http;
 
 use crate::enforcer::{Permit, Ticket};
+use crate::tools::Schemas;
 use bytes::Bytes;
 use mcp::{Id, Message, Side};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+use tokio::sync::mpsc;
 use tracing::warn;
 
 pub use child::{ChildCommand, kill_children};
@@ -20,6 +26,32 @@ pub enum Upstream {
     Child(ChildCommand),
     /// A streamable HTTP endpoint.
     Http(HttpTarget),
+}
+
+impl Upstream {
+    /// Opens a line of its own to the server. `schemas` says which arguments headers must repeat, where there are headers.
+    ///
+    /// # Errors
+    /// When a child cannot be started. A server that cannot be reached over HTTP is found out by the first request.
+    pub(crate) fn connect(&self, schemas: &Schemas) -> io::Result<Connection> {
+        let (to_us, inbound) = mpsc::channel(32);
+        let link = match self {
+            Upstream::Child(command) => Link::Child(child::ChildLink::start(command, to_us)?),
+            Upstream::Http(target) => Link::Http(http::HttpLink::start(target.clone(), to_us, schemas.clone())),
+        };
+        Ok(Connection { link, inbound })
+    }
+
+    /// Whether messages to it travel over HTTP, where headers repeat arguments.
+    pub(crate) fn is_http(&self) -> bool {
+        matches!(self, Upstream::Http(_))
+    }
+}
+
+/// A line that has just been opened, and what comes over it.
+pub(crate) struct Connection {
+    pub link: Link,
+    pub inbound: mpsc::Receiver<Inbound>,
 }
 
 /// What comes from an upstream, in the order in which it came.
@@ -103,4 +135,22 @@ impl Link {
             Link::Http(http) => http.abandon(id),
         }
     }
+
+    /// Ends the line. A child gets `patience` to end by itself once its input has closed. Gives the child's exit status as a
+    /// shell would, 0 where there is no child.
+    pub async fn shut_down(self, patience: Duration) -> io::Result<u8> {
+        match self {
+            Link::Child(child) => child.shut_down(patience).await.map(exit_code),
+            Link::Http(http) => {
+                http.shut_down().await;
+                Ok(0)
+            }
+        }
+    }
+}
+
+/// The code a shell would give: 128 and the signal for a child that was killed.
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
 }
