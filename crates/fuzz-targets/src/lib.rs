@@ -4,8 +4,11 @@
 //! tests of this crate call them with random and with slightly spoilt inputs, on stable.
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use json::{Document, Kind, Strictness, Value};
-use mcp::{Id, Message, Side, ToolCall};
+use mcp::framing::Lines;
+use mcp::headers::{self, Mirrored};
+use mcp::{Id, Message, Revision, Side, ToolCall, sse};
 use policy::{Call, Outcome, Schema, Source};
 use std::sync::LazyLock;
 
@@ -77,6 +80,112 @@ pub fn message(data: &[u8]) {
 fn meaning(message: &Message) -> String {
     message.document().root().canonical()
 }
+
+/// The framing of stdio: however the stream is cut, the same lines; each without a line feed and no longer than allowed, and
+/// one error for each line that is longer.
+pub fn lines(data: &[u8]) {
+    let (choice, stream) = data.split_first().unwrap_or((&0, b""));
+    let max_bytes = usize::from(*choice % 64);
+    let whole = read_lines([stream], max_bytes);
+    assert_eq!(read_lines(stream.chunks(1), max_bytes), whole);
+    assert_eq!(read_lines(stream.chunks(usize::from(*choice) + 1), max_bytes), whole);
+    // The oracle: cut at every line feed, take one CR off, leave out what is blank.
+    let plain: Vec<Option<&[u8]>> = stream
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| line.len() > max_bytes || !line.iter().all(u8::is_ascii_whitespace))
+        .map(|line| Some(line).filter(|line| line.len() <= max_bytes))
+        .collect();
+    assert_eq!(whole.iter().map(|line| line.as_deref().ok()).collect::<Vec<_>>(), plain);
+}
+
+fn read_lines<'c>(chunks: impl IntoIterator<Item = &'c [u8]>, max_bytes: usize) -> Vec<Result<Bytes, mcp::framing::TooLong>> {
+    let mut lines = Lines::new(max_bytes);
+    let mut out = Vec::new();
+    for chunk in chunks {
+        lines.push(chunk);
+        out.extend(std::iter::from_fn(|| lines.next_line()));
+    }
+    out.extend(lines.finish());
+    out
+}
+
+/// The event streams: however the stream is cut, the same events; their originals are the stream; and what is encoded anew
+/// reads back as what it was.
+pub fn events(data: &[u8]) {
+    let (choice, stream) = data.split_first().unwrap_or((&0, b""));
+    let max_bytes = 16 + usize::from(*choice);
+    let whole = read_events([stream], max_bytes);
+    assert_eq!(read_events(stream.chunks(1), max_bytes), whole);
+    assert_eq!(read_events(stream.chunks(usize::from(*choice) + 1), max_bytes), whole);
+    let originals: Vec<u8> = whole.iter().flatten().flat_map(|event| event.original.iter().copied()).collect();
+    assert!(stream.starts_with(&originals), "an event's original is its part of the stream");
+    for event in whole.iter().flatten() {
+        assert!(event.original.len() <= max_bytes);
+        let Some(data) = event.message() else { continue };
+        let encoded = sse::encode(data, event.id.as_deref(), event.name.as_deref());
+        let again = read_events([&encoded[..]], encoded.len());
+        let [Ok(again)] = &again[..] else { panic!("one event, encoded, is {} events", again.len()) };
+        assert_eq!((again.message(), &again.id, &again.name), (Some(data), &event.id, &event.name));
+    }
+}
+
+fn read_events<'c>(chunks: impl IntoIterator<Item = &'c [u8]>, max_bytes: usize) -> Vec<Result<sse::Event, sse::TooLarge>> {
+    let mut decoder = sse::Decoder::new(max_bytes);
+    let mut out = Vec::new();
+    for chunk in chunks {
+        decoder.push(chunk);
+        out.extend(std::iter::from_fn(|| decoder.next_event()));
+    }
+    out.extend(decoder.finish());
+    out
+}
+
+/// The header codec: every text survives it; what a client sends for a message agrees with the message; and headers pass
+/// only beside a body that says the same.
+///
+/// The input is header lines, a blank line, and a message.
+pub fn header_codec(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    assert_eq!(headers::decode(headers::encode(&text).to_str().expect("visible ASCII")).as_deref(), Ok(&*text));
+    let (head, body) = text.split_once("\n\n").unwrap_or(("", &text));
+    let Ok(message) = Message::parse(body.to_owned(), Side::Client) else { return };
+    for mirrored in [None, Some(&*MIRRORED)] {
+        // What a careful client sends is never refused, unless the message itself lacks what it must have.
+        let mut own = HeaderMap::new();
+        let modern = message.protocol_version().as_deref() == Some(Revision::V2026_07_28.as_str());
+        if modern {
+            for (name, value) in headers::for_request(&message, Revision::V2026_07_28, mirrored) {
+                own.append(name, value);
+            }
+            if let Err(refusal) = headers::check_request(&own, &message, mirrored) {
+                assert_ne!(refusal.code, mcp::reply::HEADER_MISMATCH, "our own headers are refused: {refusal}");
+            }
+        }
+        let mut sent = HeaderMap::new();
+        for (name, value) in head.lines().filter_map(|line| line.split_once(": ")) {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                sent.append(name, value);
+            }
+        }
+        if headers::check_request(&sent, &message, mirrored) == Ok(Revision::V2026_07_28)
+            && message.method() == Some("tools/call")
+        {
+            let name = message.params().and_then(|params| params.get("name")).and_then(Value::as_str);
+            let header =
+                sent.get(headers::NAME).and_then(|value| value.to_str().ok()).and_then(|value| headers::decode(value).ok());
+            assert!(name.is_none() || message.id().is_none() || name == header, "a header that names another tool passes");
+            assert!(sent.get_all(headers::NAME).iter().count() <= 1 && sent.get_all(headers::METHOD).iter().count() <= 1);
+        }
+    }
+}
+
+static MIRRORED: LazyLock<Mirrored> = LazyLock::new(|| {
+    let schema = r#"{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"},
+        "count":{"type":"integer","x-mcp-header":"Count"},"fast":{"type":"boolean","x-mcp-header":"Fast"}}}"#;
+    let schema = Document::parse(schema, Strictness::Reply).expect("the schema is JSON");
+    Mirrored::of(schema.root()).expect("its annotations are valid")
+});
 
 /// The policy reader, in every dialect: a policy or at least one error, and every problem can be shown.
 pub fn policy(data: &[u8]) {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-const SEEDS: [&str; 8] = [
+const SEEDS: [&str; 13] = [
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{"amount":5.0e1,"currency":"usd"}}}"#,
     r#"{"jsonrpc":"2.0","id":"a","result":{"tools":[{"name":"aa","inputSchema":{}},{"name":"b"}],"nextCursor":""}}"#,
     r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"_meta":{"progressToken":"\u0041"}}}"#,
@@ -11,6 +11,14 @@ const SEEDS: [&str; 8] = [
     include_str!("../policies/every-check.yaml"),
     include_str!("../policies/every-check.json"),
     "tools:\n  t:\n    rules:\n      - action: allow\n        rate_limit: {max: 10, window: 60}\n",
+    "\u{8}{\"a\":1}\n\r\n{}\r\nlonger than eight\n\u{2028}\n[1]",
+    "\u{20}id: 7\nevent: message\ndata: {\"a\":\ndata:  1}\n\n: ping\r\n\r\nretry: 10\rdata\r\r\u{feff}data: x\n\n",
+    "\u{30}\u{feff}event: endpoint\ndata: /messages?session=1\n\nid\ndata:\n\ndata: a\r\n\r\n",
+    "MCP-Protocol-Version: 2026-07-28\nMcp-Method: tools/call\nMcp-Name: pay\nMcp-Param-Region: =?base64?w6k=?=\nMcp-Param-Count: 7\n\n\
+     {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"pay\",\"arguments\":{\"region\":\"é\",\"count\":7.0},\
+     \"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{}}}}",
+    "Mcp-Method: resources/read\nMcp-Name: =?base64?ZmlsZTovLy/DqQ==?=\n\n\
+     {\"jsonrpc\":\"2.0\",\"id\":\"r\",\"method\":\"resources/read\",\"params\":{\"uri\":\"file:///é\"}}",
 ];
 
 fn spoilt() -> impl Strategy<Value = Vec<u8>> {
@@ -58,5 +66,20 @@ proptest! {
     #[test]
     fn evaluate(input in inputs()) {
         targets::evaluate(&input);
+    }
+
+    #[test]
+    fn lines(input in inputs()) {
+        targets::lines(&input);
+    }
+
+    #[test]
+    fn events(input in inputs()) {
+        targets::events(&input);
+    }
+
+    #[test]
+    fn header_codec(input in inputs()) {
+        targets::header_codec(&input);
     }
 }
