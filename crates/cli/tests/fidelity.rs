@@ -1,0 +1,418 @@
+//! What was sent is what arrives, byte for byte, in both directions and in every mode; and what is no JSON arrives nowhere.
+//!
+//! The upstream is `tests/upstreams/parrot.py`: it logs the bytes that reach it, and answers with bytes that the test chose.
+//! The texts are those of JSONTestSuite, as arguments and as whole messages, and random ones in odd spellings.
+//!
+//! Two things may differ, and nothing else: the `id` on a line that carries ids of the gateway's own, and what would end a
+//! line in somebody's eyes on the way into a child (docs/wire.md, §The path).
+
+mod support;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::process::{Child, Command, Stdio as Pipe};
+use support::http::{Client, exchange};
+use support::stdio::Stdio;
+use support::{LEGACY, MODERN, PATIENCE, Scratch, Served, is_modern, root};
+
+// ---------------------------------------------------------------- the rig
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    /// stdio to a child.
+    Run,
+    /// stdio to HTTP.
+    Bridge,
+    /// HTTP to HTTP.
+    Serve,
+    /// HTTP to a child.
+    ServeChild,
+}
+
+const MODES: [Mode; 4] = [Mode::Run, Mode::Bridge, Mode::Serve, Mode::ServeChild];
+
+impl Mode {
+    fn over_stdio(self) -> bool {
+        matches!(self, Mode::Run | Mode::Bridge)
+    }
+
+    fn has_child(self) -> bool {
+        matches!(self, Mode::Run | Mode::ServeChild)
+    }
+}
+
+enum Channel {
+    Stdio(Stdio),
+    Http { client: Client, _gateway: Served },
+}
+
+/// A gateway that allows everything, in front of a parrot.
+struct Rig {
+    mode: Mode,
+    revision: &'static str,
+    scratch: Scratch,
+    channel: Channel,
+    parrot: Option<Child>,
+    syncs: usize,
+}
+
+impl Rig {
+    fn new(mode: Mode, revision: &'static str) -> Rig {
+        let scratch = Scratch::new();
+        let policy = scratch.policy("version: \"1\"\ndefault: allow\ntools: {}\n");
+        let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let script = root().join("tests/upstreams/parrot.py").display().to_string();
+        let log = scratch.log().display().to_string();
+        let child = [python, script, "--log".to_owned(), log, "--stdio".to_owned()];
+        let (mut parrot, mut url) = (None, String::new());
+        if !mode.has_child() {
+            let mut process = Command::new(&child[0])
+                .args(&child[1..4])
+                .args(["--http", "0"])
+                .stdout(Pipe::piped())
+                .spawn()
+                .expect("python3 is installed");
+            let mut line = String::new();
+            let mut stdout = std::io::BufReader::new(process.stdout.take().expect("stdout is piped"));
+            std::io::BufRead::read_line(&mut stdout, &mut line).expect("the parrot speaks");
+            url = format!("http://127.0.0.1:{}/mcp", line.trim().rsplit(' ').next().expect("`listening PORT`"));
+            parrot = Some(process);
+        }
+        let (state, policy_path) = ("memory:", policy.display().to_string());
+        let mut serve = vec!["-p", &policy_path, "--state", state];
+        let mut channel = match mode {
+            Mode::Run => Channel::Stdio(Stdio::wrap(&policy, state, &[], &child)),
+            Mode::Bridge => Channel::Stdio(Stdio::bridge(&policy, state, &url)),
+            Mode::Serve => {
+                serve.extend(["--upstream", &url]);
+                let served = Served::start(&serve);
+                let client = Client::begin(&served.address, revision);
+                Channel::Http { client, _gateway: served }
+            }
+            Mode::ServeChild => {
+                serve.push("--");
+                serve.extend(child.iter().map(String::as_str));
+                let served = Served::start(&serve);
+                let client = Client::begin(&served.address, revision);
+                Channel::Http { client, _gateway: served }
+            }
+        };
+        if let Channel::Stdio(client) = &mut channel {
+            client.begin(revision);
+        }
+        Rig { mode, revision, scratch, channel, parrot, syncs: 0 }
+    }
+
+    /// Sends exact bytes and gives every message that came back.
+    fn send(&mut self, body: &[u8], tool: Option<&str>) -> Vec<Vec<u8>> {
+        self.syncs += 1;
+        match &mut self.channel {
+            Channel::Http { client, .. } => {
+                let request = client.post(&client.headers("tools/call", tool.or(Some("echo"))), body);
+                let reply = exchange(&client.address, &request).expect("an answer");
+                if reply.status >= 400 { vec![br#"{"error":{}}"#.to_vec()] } else { texts(&reply) }
+            }
+            Channel::Stdio(client) => {
+                let sync = format!("\"sync-{}\"", self.syncs);
+                let next =
+                    |client: &Stdio| client.line(PATIENCE).unwrap_or_else(|| panic!("no answer; stderr: {}", client.said()));
+                let mut lines = Vec::new();
+                assert!(client.send(body));
+                // A blank line carries no message. Over the bridge each request has an exchange of its own: the answer to
+                // the next one may come first, so it is asked only now. It shows where the answers to these bytes end.
+                if !body.iter().all(u8::is_ascii_whitespace) {
+                    lines.push(next(client));
+                }
+                assert!(client.send(support::request(self.revision, &sync, "x-sync/ask", json!({}))));
+                loop {
+                    let line = next(client);
+                    if String::from_utf8_lossy(&line).contains(&sync) {
+                        return lines;
+                    }
+                    lines.push(line);
+                }
+            }
+        }
+    }
+
+    /// Every call that the upstream has received, as bytes.
+    fn heard(&self) -> Vec<Vec<u8>> {
+        let log = std::fs::read_to_string(self.scratch.log()).unwrap_or_default();
+        let messages = log.lines().map(|line| STANDARD.decode(line).expect("base64"));
+        let own = |bytes: &Vec<u8>| {
+            let message: Result<Value, _> = serde_json::from_slice(bytes);
+            let method = message.as_ref().ok().and_then(|message| message["method"].as_str().map(str::to_owned));
+            !matches!(
+                method.as_deref(),
+                Some("initialize" | "notifications/initialized" | "tools/list" | "server/discover" | "x-sync/ask")
+            )
+        };
+        messages.filter(own).collect()
+    }
+
+    /// A `tools/call` of `echo` around `value`, with the answer that it asks for.
+    fn call(&self, id: &str, value: &[u8], back: &[u8]) -> Vec<u8> {
+        let meta = if is_modern(self.revision) {
+            r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}},"#
+        } else {
+            ""
+        };
+        let head = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{{meta}"name":"echo","arguments":{{"back":"{}","v":"#,
+            STANDARD.encode(back)
+        );
+        [head.as_bytes(), value, b"}}}"].concat()
+    }
+
+    /// What of a message must arrive: all behind the id, in the form in which a child reads it.
+    fn arriving(&self, message: &[u8]) -> Vec<u8> {
+        if self.mode.has_child() { behind_id(&as_line(message)) } else { behind_id(message) }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(parrot) = &mut self.parrot {
+            let _ = parrot.kill();
+            let _ = parrot.wait();
+        }
+    }
+}
+
+fn texts(reply: &support::http::Reply) -> Vec<Vec<u8>> {
+    let is_stream = reply.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
+    if is_stream { reply.texts().into_iter().map(String::into_bytes).collect() } else { vec![reply.body.clone()] }
+}
+
+/// A message without what stands before its method or result.
+fn behind_id(message: &[u8]) -> Vec<u8> {
+    let at = |needle: &[u8]| message.windows(needle.len()).position(|window| window == needle);
+    let start = at(br#","method""#).or_else(|| at(br#","result""#)).or_else(|| at(br#","error""#));
+    message[start.unwrap_or(0)..].to_vec()
+}
+
+/// Line ends as spaces, and as escapes where they are of those that only some readers know.
+fn as_line(message: &[u8]) -> Vec<u8> {
+    let text = std::str::from_utf8(message).expect("only what is UTF-8 is let through");
+    let text = text.replace(['\n', '\r'], " ").replace('\u{85}', "\\u0085");
+    text.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029").into_bytes()
+}
+
+fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().take(300).collect()
+}
+
+// ---------------------------------------------------------------- JSONTestSuite
+
+/// The cases of JSONTestSuite, as (file, bytes).
+fn suite() -> Vec<(String, Vec<u8>)> {
+    let text = std::fs::read(root().join("tests/corpora/jsontestsuite.json")).expect("the suite");
+    let suite: Value = serde_json::from_slice(&text).expect("the suite is JSON");
+    let cases = suite["cases"].as_array().expect("cases").iter();
+    let of = |case: &Value, key: &str| case[key].as_str().expect("a text").to_owned();
+    cases.map(|case| (of(case, "file"), STANDARD.decode(of(case, "bytes_b64")).expect("base64"))).collect()
+}
+
+/// Every text of the suite in the place of an argument's value.
+fn check_suite_as_values(mode: Mode, revision: &'static str) {
+    let mut rig = Rig::new(mode, revision);
+    let mut arrived: Vec<(String, Vec<u8>)> = Vec::new();
+    for (number, (file, bytes)) in suite().into_iter().enumerate() {
+        let mut bytes = bytes;
+        // A line cannot hold its own end. In what is no JSON it stays, and makes two lines of no JSON.
+        if mode.over_stdio() && !file.starts_with("n_") {
+            bytes.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+        }
+        let must_pass = file.starts_with("y_");
+        let back = if must_pass { as_line(&bytes) } else { b"{}".to_vec() };
+        let sent = rig.call(&number.to_string(), &bytes, &back);
+        let before = rig.heard().len();
+        let answers = rig.send(&sent, None);
+        let heard = rig.heard().split_off(before);
+        let told = || format!("{mode:?} {revision} {file}: answers {:?}", answers.iter().map(|a| shown(a)).collect::<Vec<_>>());
+        let forwarded = !heard.is_empty();
+        if file.starts_with("n_") || file.starts_with("y_object_duplicated_key") {
+            assert!(!forwarded, "what must be refused was forwarded: {} {}", told(), shown(&heard[0]));
+        }
+        if must_pass && !file.starts_with("y_object_duplicated_key") {
+            assert!(forwarded, "what must pass was not forwarded: {}", told());
+        }
+        if forwarded {
+            assert_eq!(heard.len(), 1, "{}", told());
+            assert_eq!(shown(&behind_id(&heard[0])), shown(&rig.arriving(&sent)), "{}", told());
+            assert_eq!(behind_id(&heard[0]), rig.arriving(&sent), "{}", told());
+            let [answer] = &answers[..] else { panic!("one answer is due: {}", told()) };
+            let expected = [br#""structuredContent":"#, &back[..]].concat();
+            assert!(
+                answer.windows(expected.len()).any(|window| window == expected),
+                "the result came back as something else: {}",
+                told()
+            );
+            arrived.push((file, bytes));
+        } else {
+            assert!(!answers.is_empty() && answers.iter().all(|answer| contains(answer, br#""error""#)), "{}", told());
+        }
+    }
+    // Beside what must pass, only what is kept exactly: numbers of any size, and escapes that every reader reads alike.
+    let beside: Vec<_> = arrived.iter().map(|(file, _)| file).filter(|file| !file.starts_with("y_")).collect();
+    assert!(
+        beside.iter().all(|file| ["i_number", "number", "string_with_escaped_NULL"].iter().any(|kept| file.starts_with(kept))),
+        "readers differ about {beside:?}"
+    );
+}
+
+/// Every text of the suite as a whole body: none of them is a message, so none arrives.
+fn check_suite_as_bodies(mode: Mode, revision: &'static str) {
+    let mut rig = Rig::new(mode, revision);
+    for (file, bytes) in suite() {
+        let answers = rig.send(&bytes, None);
+        let told = || format!("{mode:?} {revision} {file}: {:?}", answers.iter().map(|a| shown(a)).collect::<Vec<_>>());
+        assert!(answers.iter().all(|answer| contains(answer, br#""error""#)), "{}", told());
+        assert!(!answers.is_empty() || bytes.iter().all(u8::is_ascii_whitespace), "{}", told());
+    }
+    assert_eq!(rig.heard().iter().map(|bytes| shown(bytes)).collect::<Vec<_>>(), [""; 0], "{mode:?} {revision}");
+}
+
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+#[test]
+fn json_arrives_byte_for_byte_and_what_is_no_json_never_over_stdio() {
+    for mode in [Mode::Run, Mode::Bridge] {
+        for revision in [LEGACY, MODERN] {
+            check_suite_as_values(mode, revision);
+        }
+    }
+}
+
+#[test]
+fn json_arrives_byte_for_byte_and_what_is_no_json_never_over_http() {
+    for mode in [Mode::Serve, Mode::ServeChild] {
+        for revision in [LEGACY, MODERN] {
+            check_suite_as_values(mode, revision);
+        }
+    }
+}
+
+#[test]
+fn json_that_is_no_message_never_arrives() {
+    for mode in MODES {
+        for revision in ["2025-03-26", MODERN] {
+            check_suite_as_bodies(mode, revision);
+        }
+    }
+}
+
+// ---------------------------------------------------------------- random values in odd spellings
+
+fn white() -> impl Strategy<Value = String> {
+    prop_oneof![4 => Just(String::new()), 1 => "[ \t\r]{1,3}"]
+}
+
+fn number() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "-?(0|[1-9][0-9]{0,24})",
+        r"-?(0|[1-9][0-9]{0,18})\.[0-9]{1,24}",
+        r"-?(0|[1-9][0-9]{0,6})(\.[0-9]{1,4})?[eE][+-]?[0-9]{1,2}",
+        Just("-0".to_owned()),
+        Just("9007199254740993".to_owned()),
+    ]
+}
+
+/// The inside of a string: plain, escaped needlessly, escaped because it must be, beyond the basic plane, and line ends that
+/// only some readers know.
+fn text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => "[ !#-\\[\\]-~]{1,6}",
+        1 => r#"\\["\\/bfnrt]"#,
+        1 => r"\\u00[2-7][0-9a-fA-F]",
+        1 => r"\\u[efEF][0-9a-fA-F]{3}",
+        1 => r"\\u[dD]83[dD]\\u[dD][eE][0-4][0-9a-f]",
+        1 => "[éß漢😀\u{7f}\u{a0}\u{200b}\u{301}\u{85}\u{2028}\u{2029}]",
+        1 => Just(r"\u0000".to_owned()),
+    ];
+    proptest::collection::vec(piece, 0..4).prop_map(|pieces| pieces.concat())
+}
+
+fn value() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        Just("true".to_owned()),
+        Just("false".to_owned()),
+        number(),
+        text().prop_map(|text| format!("\"{text}\"")),
+    ];
+    leaf.prop_recursive(4, 24, 5, |inner| {
+        let spaced = (white(), inner, white()).prop_map(|(before, inner, after)| format!("{before}{inner}{after}"));
+        let spaced = spaced.boxed();
+        prop_oneof![
+            (white(), proptest::collection::vec(spaced.clone(), 0..5)).prop_map(|(white, items)| match items.is_empty() {
+                true => format!("[{white}]"),
+                false => format!("[{}]", items.join(",")),
+            }),
+            proptest::collection::vec((white(), any::<bool>(), white(), spaced), 0..5).prop_map(|members| {
+                // No two keys that a careless reader could take for one, and none of the protocol's.
+                let member = |(number, (before, odd, after, value)): (usize, &(String, bool, String, String))| {
+                    let key = if *odd { format!(r"\u007a{number}") } else { format!("z{number}") };
+                    format!("{before}\"{key}\"{after}:{value}")
+                };
+                format!("{{{}}}", members.iter().enumerate().map(member).collect::<Vec<_>>().join(","))
+            }),
+        ]
+    })
+}
+
+fn check_random_values(mode: Mode, revision: &'static str) {
+    let rig = RefCell::new(Rig::new(mode, revision));
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) });
+    let id = prop_oneof!["[1-9][0-9]{0,14}", r#""[a-z]{0,6}\\u00(4[1-9]|6[1-9a-f])-?""#];
+    let done = runner.run(&(value(), value(), value(), id), |(there, beside, back, id)| {
+        let mut rig = rig.borrow_mut();
+        let back = as_line(back.as_bytes());
+        let mut sent = rig.call(&id, there.as_bytes(), &back);
+        // Members that nobody knows, of the parameters and of the message itself.
+        sent.truncate(sent.len() - 2);
+        sent.extend_from_slice(format!(",\"x-odd\":{beside}}},\"x-more\":{beside}}}").as_bytes());
+        let before = rig.heard().len();
+        let answers = rig.send(&sent, None);
+        let heard = rig.heard().split_off(before);
+        prop_assert_eq!(heard.len(), 1, "{:?} {:?}", shown(&sent), answers.iter().map(|a| shown(a)).collect::<Vec<_>>());
+        prop_assert_eq!(String::from_utf8(behind_id(&heard[0])), String::from_utf8(rig.arriving(&sent)));
+        let tail = if is_modern(revision) { r#","resultType":"complete""# } else { "" };
+        let result = [br#","result":{"content":[],"structuredContent":"#, &back[..], tail.as_bytes(), b"}}"].concat();
+        prop_assert_eq!(answers.len(), 1);
+        prop_assert_eq!(String::from_utf8(behind_id(&answers[0])), String::from_utf8(result));
+        let (asked, answered): (Value, Value) = (
+            serde_json::from_slice(&sent).expect("what we send is JSON"),
+            serde_json::from_slice(&answers[0]).expect("what comes back is JSON"),
+        );
+        prop_assert_eq!(&asked["id"], &answered["id"]);
+        Ok(())
+    });
+    if let Err(problem) = done {
+        panic!("{mode:?} {revision}: {problem}");
+    }
+}
+
+#[test]
+fn values_arrive_as_they_were_spelt_both_ways_over_stdio() {
+    for mode in [Mode::Run, Mode::Bridge] {
+        for revision in [LEGACY, MODERN] {
+            check_random_values(mode, revision);
+        }
+    }
+}
+
+#[test]
+fn values_arrive_as_they_were_spelt_both_ways_over_http() {
+    for mode in [Mode::Serve, Mode::ServeChild] {
+        for revision in [LEGACY, MODERN] {
+            check_random_values(mode, revision);
+        }
+    }
+}
