@@ -34,9 +34,11 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "callgate-cli",
         may_use: &["callgate-json", "callgate-policy", "callgate-mcp", "callgate-store", "callgate-gateway"],
-        never: &["axum"],
+        never: &["axum", "rmcp"],
     },
     Layer { name: "callgate-fuzz-targets", may_use: &["callgate-json", "callgate-policy", "callgate-mcp"], never: PURE },
+    // A fixture of the conformance suite: it must be another's work than the gateway, or both would err alike.
+    Layer { name: "everything-server", may_use: &[], never: &["axum", "rusqlite"] },
     Layer { name: "xtask", may_use: &["callgate-policy"], never: &["tokio"] },
 ];
 
