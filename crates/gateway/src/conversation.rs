@@ -302,12 +302,11 @@ impl Conversation {
             && let Some(id) = message.cancelled_id().and_then(|id| Id::of(id).ok())
         {
             // Over HTTP a client of the stateless era cancels by closing the stream; here it may not know whose id this is.
-            if self.clients == Clients::One {
-                if self.admitting.remove(&id).is_none()
-                    && let Some(number) = self.number_of_client(&id)
-                {
-                    self.cancel(number, "cancelled by the client");
-                }
+            if self.clients == Clients::One
+                && self.admitting.remove(&id).is_none()
+                && let Some(number) = self.number_of_client(&id)
+            {
+                self.cancel(number, "cancelled by the client");
             }
             return self.finish_accepted(sink);
         }
