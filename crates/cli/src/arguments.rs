@@ -182,6 +182,9 @@ pub struct Serve {
     /// A variable of our environment that the command gets besides PATH, HOME, LANG and TMPDIR; may be given several times
     #[arg(long, value_name = "NAME", requires = "command", conflicts_with = "upstream")]
     pub env: Vec<String>,
+    /// How many children of the command may live at a time; past it, one that nobody uses makes room, or a session is refused
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "upstream")]
+    pub max_children: u16,
     #[command(flatten)]
     pub keeping: KeepingArguments,
     /// The command that starts the server, and its arguments

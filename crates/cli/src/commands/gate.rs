@@ -49,7 +49,7 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
     let Some(path) = &arguments.policy else { return Err(Failure::usage("a policy is missing: `-p POLICY`")) };
     let file = policies::read(path)?;
     policies::print(&file, Severity::Warning);
-    let secluded = |words: &[String]| ChildCommand::secluded(words, &arguments.env);
+    let secluded = |words: &[String]| ChildCommand::secluded(words, &arguments.env).at_most(usize::from(arguments.max_children));
     let (upstream, name) = upstream(arguments.upstream.as_deref(), &arguments.header, &arguments.command, secluded)?;
     block_on(async {
         let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;

@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 /// How a child is started.
@@ -28,12 +28,14 @@ pub struct ChildCommand {
     words: Vec<String>,
     /// The whole environment of the child; `None`: ours.
     environment: Option<BTreeMap<OsString, OsString>>,
+    /// One for each child that may live at a time; `None`: there is no bound.
+    places: Option<Arc<Semaphore>>,
 }
 
 impl ChildCommand {
     /// A program and its arguments, in our own environment: what a client that starts us means it to have.
     pub fn inheriting(words: &[String]) -> ChildCommand {
-        ChildCommand { words: words.to_vec(), environment: None }
+        ChildCommand { words: words.to_vec(), environment: None, places: None }
     }
 
     /// A program and its arguments; of our environment it gets `PATH`, `HOME`, `LANG`, `TMPDIR` and the variables of `names`.
@@ -41,7 +43,17 @@ impl ChildCommand {
         let given =
             |name: &OsString| HARMLESS.iter().any(|known| name == known) || names.iter().any(|known| name == known.as_str());
         let environment = std::env::vars_os().filter(|(name, _)| given(name)).collect();
-        ChildCommand { words: words.to_vec(), environment: Some(environment) }
+        ChildCommand { words: words.to_vec(), environment: Some(environment), places: None }
+    }
+
+    /// The same, with at most `children` alive at a time.
+    pub fn at_most(self, children: usize) -> ChildCommand {
+        ChildCommand { places: Some(Arc::new(Semaphore::new(children))), ..self }
+    }
+
+    fn place(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
+        let taken = self.places.clone().map(Semaphore::try_acquire_owned).transpose();
+        taken.map_err(|_| io::Error::new(io::ErrorKind::QuotaExceeded, "there are as many children as there may be"))
     }
 }
 
@@ -60,6 +72,8 @@ pub(crate) struct ChildLink {
     // Before the process, so that it is dropped first: an id that was reaped may be another's.
     group: Group,
     process: Child,
+    /// Given back last.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl ChildLink {
@@ -68,6 +82,7 @@ impl ChildLink {
         let Some((program, arguments)) = command.words.split_first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no command to run"));
         };
+        let place = command.place()?;
         let mut builder = Command::new(program);
         builder.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         builder.process_group(0).kill_on_drop(true);
@@ -80,7 +95,7 @@ impl ChildLink {
         let stdout = process.stdout.take().ok_or_else(missing)?;
         let (outbox, _writer) = Outbox::start(stdin);
         tokio::spawn(read(stdout, inbound));
-        Ok(ChildLink { outbox: Some(outbox), process, group })
+        Ok(ChildLink { outbox: Some(outbox), process, group, _place: place })
     }
 
     /// Queues one message, as one line.
