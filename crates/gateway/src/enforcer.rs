@@ -32,6 +32,16 @@ impl Caller {
         Caller { principal: "local".into(), grant: "local".into(), session }
     }
 
+    /// The same caller, in a session.
+    pub(crate) fn in_session(&self, session: &str) -> Caller {
+        Caller { session: Some(session.to_owned()), ..self.clone() }
+    }
+
+    /// Whether both are the same person with the same credential: a session belongs to whoever has opened it.
+    pub(crate) fn is_same(&self, other: &Caller) -> bool {
+        (&self.principal, &self.grant) == (&other.principal, &other.grant)
+    }
+
     fn subject(&self, server: &str) -> Subject {
         Subject {
             server: server.to_owned(),

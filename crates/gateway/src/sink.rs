@@ -1,4 +1,5 @@
-//! Where what is said to a client goes: lines on a stream, one HTTP exchange, or one place in a batch.
+//! Where what is said to a client goes: lines, one HTTP exchange, the one stream of a 2024-11-05 client, or one place in a
+//! batch.
 
 use crate::outbox::Outbox;
 use crate::refusal::status_of;
@@ -29,6 +30,8 @@ pub(crate) enum Sink {
     Lines(Outbox),
     /// A request over HTTP.
     Exchange(mpsc::Sender<Down>),
+    /// A client of HTTP+SSE (2024-11-05): everything goes to its one stream of events.
+    Stream(mpsc::Sender<Bytes>),
     /// One item of a batch.
     Batch(Arc<Batch>),
 }
@@ -39,6 +42,7 @@ impl Sink {
         match self {
             Sink::Lines(outbox) => line(outbox, &message).await,
             Sink::Exchange(exchange) => give(exchange, Down::Event(message)),
+            Sink::Stream(stream) => event(stream, message).await,
             Sink::Batch(batch) => Box::pin(batch.whole.event(message)).await,
         }
     }
@@ -48,6 +52,7 @@ impl Sink {
         match self {
             Sink::Lines(outbox) => line(outbox, &body).await,
             Sink::Exchange(exchange) => give(exchange, Down::Last { body, status }),
+            Sink::Stream(stream) => event(stream, body).await,
             Sink::Batch(batch) => Box::pin(batch.answer(Some(body))).await,
         }
     }
@@ -55,7 +60,7 @@ impl Sink {
     /// Says that there will be no answer.
     pub async fn accepted(&self) {
         match self {
-            Sink::Lines(_) => {}
+            Sink::Lines(_) | Sink::Stream(_) => {}
             Sink::Exchange(exchange) => give(exchange, Down::Accepted),
             Sink::Batch(batch) => Box::pin(batch.answer(None)).await,
         }
@@ -75,6 +80,7 @@ impl Sink {
         match self {
             Sink::Lines(_) => false,
             Sink::Exchange(exchange) => exchange.is_closed(),
+            Sink::Stream(stream) => stream.is_closed(),
             Sink::Batch(batch) => batch.whole.is_closed(),
         }
     }
@@ -84,6 +90,12 @@ fn give(exchange: &mpsc::Sender<Down>, down: Down) {
     if let Err(mpsc::error::TrySendError::Full(_)) = exchange.try_send(down) {
         warn!("a client does not read what it is sent; a message to it is dropped");
     }
+}
+
+async fn event(stream: &mpsc::Sender<Bytes>, message: Bytes) {
+    // Waits for a client that reads slowly: this is its only stream, and only its own conversation waits. One that has gone
+    // has ended the conversation.
+    let _ = stream.send(message).await;
 }
 
 async fn line(outbox: &Outbox, message: &Bytes) {

@@ -13,8 +13,28 @@ use mcp::Era;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The path of the one endpoint.
-pub(crate) const ENDPOINT: &str = "/mcp";
+/// What is served at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `/mcp`: streamable HTTP, and the stateless era.
+    Mcp,
+    /// `/sse`: where a client of 2024-11-05 opens its stream.
+    Stream,
+    /// `/messages`: where such a client posts.
+    Messages,
+}
+
+impl Endpoint {
+    fn of(path: &str) -> Option<Endpoint> {
+        match path {
+            "/mcp" => Some(Endpoint::Mcp),
+            "/sse" => Some(Endpoint::Stream),
+            "/messages" => Some(Endpoint::Messages),
+            _ => None,
+        }
+    }
+}
+
 /// How long a client may take to send a body.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,10 +45,16 @@ pub(crate) struct TurnedAway {
     /// Of the JSON-RPC error in the body.
     pub code: i64,
     pub why: &'static str,
+    /// The methods that would be served, where it is for the method.
+    pub allow: Option<&'static str>,
 }
 
 fn away(status: StatusCode, why: &'static str) -> TurnedAway {
-    TurnedAway { status, code: mcp::reply::INVALID_REQUEST, why }
+    TurnedAway { status, code: mcp::reply::INVALID_REQUEST, why, allow: None }
+}
+
+fn not_allowed(allow: &'static str, why: &'static str) -> TurnedAway {
+    TurnedAway { allow: Some(allow), ..away(StatusCode::METHOD_NOT_ALLOWED, why) }
 }
 
 /// Knows the names under which we may be called.
@@ -45,11 +71,15 @@ impl Door {
     }
 
     /// Checks everything but the body.
-    pub fn check<B>(&self, request: &Request<B>) -> Result<(), TurnedAway> {
+    pub fn check<B>(&self, request: &Request<B>) -> Result<Endpoint, TurnedAway> {
         // RFC 9112 §3.2.2: an absolute target would name another host than the header.
-        if request.uri().authority().is_some() || request.uri().path() != ENDPOINT {
-            return Err(away(StatusCode::NOT_FOUND, "there is nothing here; the endpoint is /mcp"));
-        }
+        let endpoint = Endpoint::of(request.uri().path()).filter(|_| request.uri().authority().is_none());
+        let Some(endpoint) = endpoint else {
+            return Err(away(
+                StatusCode::NOT_FOUND,
+                "there is nothing here; the endpoint is /mcp, for clients of 2024-11-05 /sse",
+            ));
+        };
         let headers = request.headers();
         match only(headers, HOST.as_str())? {
             Some(host) if self.is_ours(host) => {}
@@ -67,17 +97,21 @@ impl Door {
         for name in ["mcp-protocol-version", "mcp-method", "mcp-name"] {
             only(headers, name).map_err(|away| TurnedAway { code: mcp::reply::HEADER_MISMATCH, ..away })?;
         }
-        match *request.method() {
-            Method::POST => check_type(headers),
+        match (endpoint, request.method()) {
+            (Endpoint::Mcp | Endpoint::Messages, &Method::POST) => check_type(headers)?,
             // The stateless era has neither: nothing is resumed, and no session ends.
-            Method::GET | Method::DELETE
+            (Endpoint::Mcp, &Method::GET | &Method::DELETE)
                 if mcp::headers::declared(headers).is_ok_and(|revision| revision.era() == Era::Modern) =>
             {
-                Err(away(StatusCode::METHOD_NOT_ALLOWED, "only POST is served in this protocol revision"))
+                return Err(not_allowed("POST", "only POST is served in this protocol revision"));
             }
-            Method::GET | Method::DELETE => Ok(()),
-            _ => Err(away(StatusCode::METHOD_NOT_ALLOWED, "only POST, GET and DELETE are served")),
+            (Endpoint::Mcp, &Method::GET | &Method::DELETE) | (Endpoint::Stream, &Method::GET) => {}
+            (Endpoint::Mcp, _) => return Err(not_allowed("POST, GET, DELETE", "only POST, GET and DELETE are served")),
+            // A client that tries streamable HTTP first takes this for the sign to open its stream.
+            (Endpoint::Stream, _) => return Err(not_allowed("GET", "only GET is served at /sse")),
+            (Endpoint::Messages, _) => return Err(not_allowed("POST", "only POST is served at /messages")),
         }
+        Ok(endpoint)
     }
 
     /// Whether `host`, perhaps with a port, is a name of ours.
@@ -162,7 +196,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let got = door().check(&request.body(()).unwrap()).map_err(|away| away.status.as_u16());
+        let got = door().check(&request.body(()).unwrap()).map(|_| ()).map_err(|away| away.status.as_u16());
         assert_eq!(got, expected, "{method} {target} {headers:?}");
     }
 
@@ -188,6 +222,16 @@ mod tests {
         check("POST", "/mcp", &[JSON], Err(403));
         check("POST", "/mcp", &[("host", "localhost:7420"), ("host", "localhost:7420"), JSON], Err(400));
         check("POST", "http://localhost:7420/mcp", &[("host", "localhost:7420"), JSON], Err(404));
+    }
+
+    #[test]
+    fn every_path_has_the_same_door() {
+        for (method, path) in [("POST", "/mcp"), ("GET", "/sse"), ("POST", "/messages?session=x")] {
+            check(method, path, &[("host", "evil.example"), JSON], Err(403));
+            check(method, path, &[("host", "localhost:7420"), ("origin", "http://evil.example"), JSON], Err(403));
+        }
+        check("POST", "/messages", &[("host", "localhost:7420"), ("content-type", "text/plain")], Err(415));
+        check("POST", "/messages", &[("host", "localhost:7420"), JSON, ("content-encoding", "gzip")], Err(415));
     }
 
     #[test]
@@ -220,12 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_path_and_three_methods() {
-        for path in ["/mcp/", "/mcp//", "/MCP", "/mcp;x", "/mcp%2f", "/", "/sse"] {
+    fn each_path_has_its_methods() {
+        for path in ["/mcp/", "/mcp//", "/MCP", "/mcp;x", "/mcp%2f", "/", "/sse/", "/messages/"] {
             check("POST", path, &[("host", "localhost:7420"), JSON], Err(404));
         }
         for method in ["PUT", "OPTIONS", "HEAD", "PATCH", "TRACE"] {
             check(method, "/mcp", &[("host", "localhost:7420")], Err(405));
+        }
+        check("GET", "/sse", &[("host", "localhost:7420")], Ok(()));
+        check("POST", "/messages?session=x", &[("host", "localhost:7420"), JSON], Ok(()));
+        for (method, path) in [("POST", "/sse"), ("DELETE", "/sse"), ("GET", "/messages"), ("HEAD", "/sse")] {
+            check(method, path, &[("host", "localhost:7420"), JSON], Err(405));
         }
         for revision in [("2025-11-25", Ok(())), ("2026-07-28", Err(405))] {
             check("GET", "/mcp", &[("host", "localhost:7420"), ("mcp-protocol-version", revision.0)], revision.1);

@@ -1,7 +1,7 @@
 //! The HTTP listener before one upstream.
 
 use crate::conversation::Command;
-use crate::downstream::door::{Door, TurnedAway, read_body};
+use crate::downstream::door::{Door, Endpoint, TurnedAway, read_body};
 use crate::downstream::proxy::Proxy;
 use crate::downstream::sessions::Sessions;
 use crate::downstream::stdio::MAX_REQUEST_BYTES;
@@ -38,15 +38,12 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// How long open exchanges get when we are told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
-enum Backend {
-    Sessions(Arc<Sessions>),
-    Proxy(Arc<Proxy>),
-}
-
 struct Server {
     door: Door,
     enforcer: Arc<Enforcer>,
-    backend: Backend,
+    sessions: Arc<Sessions>,
+    /// Where the server speaks streamable HTTP itself: its sessions are its own.
+    proxy: Option<Arc<Proxy>>,
 }
 
 /// Serves `upstream` at `/mcp` until `stop` is cancelled, then drains for at most five seconds.
@@ -65,11 +62,12 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let door = Door::new(listener.local_addr()?, names);
-    let backend = match upstream {
-        Upstream::Http(target) => Backend::Proxy(Proxy::new(enforcer.clone(), target, reloaded)),
-        line => Backend::Sessions(Sessions::new(enforcer.clone(), line, reloaded, stop.child_token())),
+    let proxy = match &upstream {
+        Upstream::Http(target) => Some(Proxy::new(enforcer.clone(), target.clone(), reloaded.clone())),
+        _ => None,
     };
-    let server = Arc::new(Server { door, enforcer, backend });
+    let sessions = Sessions::new(enforcer.clone(), upstream, reloaded, stop.child_token());
+    let server = Arc::new(Server { door, enforcer, sessions, proxy });
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -108,9 +106,9 @@ pub async fn serve(
     }
     drop(listener);
     let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
-    match &server.backend {
-        Backend::Sessions(sessions) => sessions.shut_down().await,
-        Backend::Proxy(proxy) => proxy.shut_down().await,
+    server.sessions.shut_down().await;
+    if let Some(proxy) = &server.proxy {
+        proxy.shut_down().await;
     }
     server.enforcer.settled().await;
     Ok(())
@@ -118,29 +116,37 @@ pub async fn serve(
 
 impl Server {
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
-        let admitted = match self.door.check(&request) {
-            Ok(()) if request.method() == Method::POST => {
-                let (head, body) = request.into_parts();
-                read_body(body, MAX_REQUEST_BYTES).await.map(|body| Request::from_parts(head, body))
+        // The one caller there is; who it is will be read off the request, here and nowhere else.
+        let caller = Caller::local(None);
+        let endpoint = match self.door.check(&request) {
+            Ok(endpoint) => endpoint,
+            Err(away) => return self.turn_away(&away, &caller).await,
+        };
+        let request = if request.method() == Method::POST {
+            let (head, body) = request.into_parts();
+            match read_body(body, MAX_REQUEST_BYTES).await {
+                Ok(body) => Request::from_parts(head, body),
+                Err(away) => return self.turn_away(&away, &caller).await,
             }
-            Ok(()) => Ok(request.map(|_| Bytes::new())),
-            Err(away) => Err(away),
+        } else {
+            request.map(|_| Bytes::new())
         };
-        let request = match admitted {
-            Ok(request) => request,
-            Err(away) => return self.turn_away(&away).await,
-        };
-        match &self.backend {
-            Backend::Sessions(sessions) => sessions.handle(request).await,
-            Backend::Proxy(proxy) => proxy.clone().handle(request).await,
+        match (endpoint, &self.proxy) {
+            (Endpoint::Mcp, Some(proxy)) => proxy.clone().handle(request, &caller).await,
+            (Endpoint::Mcp, None) => self.sessions.handle(request, &caller).await,
+            (Endpoint::Stream, _) => self.sessions.open_stream(&caller).await,
+            (Endpoint::Messages, _) => {
+                let (head, body) = request.into_parts();
+                self.sessions.post_to_stream(&head.uri, body, &caller).await
+            }
         }
     }
 
-    async fn turn_away(&self, away: &TurnedAway) -> Response<Body> {
-        let malformed = self.enforcer.refuse(Malformed { code: away.code, ..unreadable(away.why) }, &Caller::local(None)).await;
+    async fn turn_away(&self, away: &TurnedAway, caller: &Caller) -> Response<Body> {
+        let malformed = self.enforcer.refuse(Malformed { code: away.code, ..unreadable(away.why) }, caller).await;
         let mut response = json(away.status, malformed.error());
-        if away.status == StatusCode::METHOD_NOT_ALLOWED {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+        if let Some(allow) = away.allow {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
     }

@@ -5,3 +5,4 @@ pub(crate) mod http;
 pub(crate) mod proxy;
 pub(crate) mod sessions;
 pub(crate) mod stdio;
+mod stream;

@@ -49,6 +49,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 struct Session {
     /// The id that the server has given it. What a client merely claims is no session.
     id: Option<String>,
+    /// Who has opened it: to anybody else it is no session, and the server does not hear of it.
+    owner: Option<Caller>,
     state: Mutex<SessionState>,
 }
 
@@ -122,21 +124,34 @@ impl Proxy {
         let _ = tokio::time::timeout(LAST_WORDS, self.running.wait()).await;
     }
 
-    pub async fn handle(self: Arc<Proxy>, request: Request<Bytes>) -> Response<Body> {
+    /// Serves `/mcp`.
+    pub async fn handle(self: Arc<Proxy>, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
         let (head, body) = request.into_parts();
+        if self.is_of_another(&head.headers, caller) {
+            let malformed = self.enforcer.refuse(unreadable("this session is unknown or over"), caller).await;
+            return json_response(StatusCode::NOT_FOUND, malformed.error());
+        }
         match head.method {
-            Method::POST => self.post(&head.headers, body).await,
-            method => self.without_body(method, &head.headers).await,
+            Method::POST => self.post(&head.headers, body, caller).await,
+            method => self.without_body(method, &head.headers, caller).await,
         }
     }
 
-    fn exchange(self: &Arc<Proxy>, headers: &HeaderMap, modern: bool) -> Exchange {
+    /// Whether a request names a session that somebody else has opened. One that we do not know is the server's to judge: it
+    /// may be from before we were started.
+    fn is_of_another(&self, headers: &HeaderMap, caller: &Caller) -> bool {
+        let named = headers.get("mcp-session-id").and_then(|id| id.to_str().ok());
+        let session = named.and_then(|id| self.lock().get(id).cloned());
+        session.is_some_and(|session| session.owner.as_ref().is_some_and(|owner| !owner.is_same(caller)))
+    }
+
+    fn exchange(self: &Arc<Proxy>, headers: &HeaderMap, modern: bool, caller: &Caller) -> Exchange {
         // The stateless era has no sessions: an id that is sent all the same is ignored.
         let id = if modern { None } else { headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) };
         let session = if modern { Arc::default() } else { id.and_then(|id| self.find(id)).unwrap_or_else(|| self.loose.clone()) };
         let up = upstream_headers(headers, modern);
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers) };
-        let caller = Caller::local(session.id.clone());
+        let caller = Caller { session: session.id.clone(), ..caller.clone() };
         let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true };
         Exchange { proxy: self.clone(), gate, session, headers: up, modern }
     }
@@ -148,13 +163,13 @@ impl Proxy {
     }
 
     /// Remembers a session that the server has opened.
-    fn open(&self, id: &str) -> Arc<Session> {
+    fn open(&self, id: &str, owner: &Caller) -> Arc<Session> {
         let mut sessions = self.lock();
         if sessions.len() >= MAX_SESSIONS {
             let oldest = sessions.iter().min_by_key(|(_, session)| session.lock().used).map(|(id, _)| id.clone());
             sessions.remove(&oldest.unwrap_or_default());
         }
-        let session = Arc::new(Session { id: Some(id.to_owned()), state: Mutex::default() });
+        let session = Arc::new(Session { id: Some(id.to_owned()), owner: Some(owner.clone()), state: Mutex::default() });
         session.lock().used = Some(Instant::now());
         sessions.insert(id.to_owned(), session.clone());
         session
@@ -194,9 +209,9 @@ impl Proxy {
         })
     }
 
-    async fn post(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes) -> Response<Body> {
+    async fn post(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            return self.post_batch(headers, body).await;
+            return self.post_batch(headers, body, caller).await;
         }
         let checked = match Message::parse(body, Side::Client) {
             Ok(message) => self.check_headers(headers, &message).await.map(|revision| (message, revision)),
@@ -204,9 +219,9 @@ impl Proxy {
         };
         let (message, revision) = match checked {
             Ok(checked) => checked,
-            Err(malformed) => return refusal(&self.enforcer.refuse(malformed, &Caller::local(None)).await),
+            Err(malformed) => return refusal(&self.enforcer.refuse(malformed, caller).await),
         };
-        let exchange = self.exchange(headers, revision.era() == Era::Modern);
+        let exchange = self.exchange(headers, revision.era() == Era::Modern, caller);
         if exchange.modern {
             // Closing the stream is the cancellation: this future is dropped then, and all it holds.
             return exchange.carry(message).await;
@@ -224,8 +239,8 @@ impl Proxy {
     }
 
     /// A batch of 2025-03-26: each item goes upstream by itself, the answers come back together.
-    async fn post_batch(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes) -> Response<Body> {
-        let exchange = Arc::new(self.exchange(headers, false));
+    async fn post_batch(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
+        let exchange = Arc::new(self.exchange(headers, false, caller));
         let named = headers.get("mcp-protocol-version").and_then(|version| version.to_str().ok());
         // 2025-06-18 §Protocol Version Header: without one, 2025-03-26 is assumed, unless the session says otherwise.
         let agreed = exchange.session.lock().revision;
@@ -254,8 +269,8 @@ impl Proxy {
         }
     }
 
-    async fn without_body(self: Arc<Proxy>, method: Method, headers: &HeaderMap) -> Response<Body> {
-        let exchange = self.exchange(headers, false);
+    async fn without_body(self: Arc<Proxy>, method: Method, headers: &HeaderMap, caller: &Caller) -> Response<Body> {
+        let exchange = self.exchange(headers, false, caller);
         let is_delete = method == Method::DELETE;
         let response = match self.target.send(method, exchange.headers.clone(), Bytes::new()).await {
             Ok(response) => response,
@@ -351,7 +366,7 @@ impl Exchange {
         let is_initialize = expected.as_ref().is_some_and(|expected| expected.method == "initialize");
         let opened =
             headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).filter(|_| is_initialize && status.is_success());
-        let session = opened.map_or_else(|| self.session.clone(), |id| self.proxy.open(id));
+        let session = opened.map_or_else(|| self.session.clone(), |id| self.proxy.open(id, &self.gate.caller));
         let exchange = Exchange { session, ..self };
         match (id, expected, body_kind(response.headers())) {
             (Some(id), Some(expected), BodyKind::Events) if status.is_success() => {
@@ -477,6 +492,11 @@ impl Exchange {
 
     /// Looks at one event; gives what of it passes.
     async fn look_at(&self, event: sse::Event, awaited: &mut Option<(Id, Expected)>, listening: bool) -> Option<Bytes> {
+        if event.name.as_deref() == Some("endpoint") {
+            // 2024-11-05: where to post to. A client that went by it would go past us.
+            warn!("dropped an event of the server's that would send the client elsewhere");
+            return None;
+        }
         let Some(text) = event.message() else { return Some(event.original) };
         let message = match Inbound::read(text.clone())? {
             Inbound::Message(message) => message,

@@ -1,8 +1,11 @@
 //! HTTP clients before a line to a server: the gateway is the server of the HTTP binding.
 //!
-//! In the legacy era each session has a line of its own, so that what a session may see and do stays with it. In the
-//! stateless era one line serves all: ids and progress tokens are exchanged for ours on the way, and closing a stream
-//! becomes a cancellation. What kind of line it is (a child, an HTTP server) is for [`Upstream::connect`] to know.
+//! In the legacy era each session has a conversation of its own, so that what a session may see and do stays with it. In the
+//! stateless era one conversation serves all: ids and progress tokens are exchanged for ours on the way, and closing a stream
+//! becomes a cancellation. What kind of line a conversation goes over (a child, an HTTP server, one that several share) is for
+//! [`Upstream::connect`] to know.
+//!
+//! A session belongs to the caller who has opened it; to anybody else it is unknown.
 
 use crate::conversation::{Clients, Command, Conversation, new_session_id, questions};
 use crate::downstream::http::{Abandonment, Body, empty, json, listen, respond};
@@ -17,36 +20,81 @@ use http::header::HeaderValue;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use mcp::{Era, Malformed, Message, Side};
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{info, warn};
 
-/// One child each: as many as a machine of modest size carries.
-const MAX_SESSIONS: usize = 64;
-/// A session that nobody has used for so long is closed, and its child with it.
+/// Past so many, nobody begins another; children have a bound of their own.
+const MAX_SESSIONS: usize = 10_000;
+/// A session that nobody has used for so long is closed, and its line with it.
 const IDLE: Duration = Duration::from_secs(60 * 60);
 /// The same where there is no room for another.
 const QUIET: Duration = Duration::from_secs(5 * 60);
+/// Where there is no room, a session counts as abandoned so long after its `initialize` was answered, if nothing came after.
+const GREETING: Duration = Duration::from_secs(2);
+/// The same where the server has not answered: it may take half a minute to start.
+const STARTING: Duration = Duration::from_secs(60);
+/// How long the line of a session that was closed to make room may take to end.
+const ENDING: Duration = Duration::from_secs(8);
 const SESSION_HEADER: &str = "mcp-session-id";
 
 #[derive(Clone)]
-struct Session {
-    commands: mpsc::Sender<Command>,
+pub(super) struct Session {
+    owner: Caller,
+    pub commands: mpsc::Sender<Command>,
     ask: Ask,
-    stop: CancellationToken,
-    used: Arc<Mutex<Instant>>,
+    pub stop: CancellationToken,
+    /// Cancelled when its line is closed.
+    ended: CancellationToken,
+    /// The one stream that its client holds open for as long as it lasts (HTTP+SSE).
+    stream: Option<mpsc::WeakSender<Bytes>>,
+    state: Arc<Mutex<State>>,
+}
+
+/// What of a session tells whether somebody is still there.
+struct State {
+    begun: Instant,
+    used: Instant,
+    /// Whether its `initialize` was answered.
+    answered: bool,
+    /// Whether the client has said anything since.
+    established: bool,
+}
+
+impl Session {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where everything goes that is said to its client, if that is one stream and it is still open.
+    pub fn sink(&self) -> Option<Sink> {
+        self.stream.as_ref()?.upgrade().map(Sink::Stream)
+    }
+
+    fn is_idle(&self, longest: Duration) -> bool {
+        self.stream.is_none() && self.state().used.elapsed() > longest
+    }
+
+    /// Whether its client has begun it and left: the handshake was never finished.
+    fn is_abandoned(&self) -> bool {
+        let state = self.state();
+        let patience = if state.answered { state.used.elapsed() > GREETING } else { state.begun.elapsed() > STARTING };
+        !state.established && patience
+    }
 }
 
 pub(crate) struct Sessions {
-    enforcer: Arc<Enforcer>,
+    pub(super) enforcer: Arc<Enforcer>,
     upstream: Upstream,
     tools: Arc<LiveTools>,
+    /// By the id or the token that their clients name them by.
     open: Mutex<HashMap<String, Session>>,
-    shared: Mutex<Option<Session>>,
+    shared: tokio::sync::Mutex<Option<Session>>,
     reloaded: watch::Receiver<u64>,
     stop: CancellationToken,
     running: TaskTracker,
@@ -65,7 +113,7 @@ impl Sessions {
             upstream,
             tools: Arc::default(),
             open: Mutex::default(),
-            shared: Mutex::default(),
+            shared: tokio::sync::Mutex::default(),
             reloaded,
             stop,
             running: TaskTracker::new(),
@@ -74,7 +122,7 @@ impl Sessions {
         let sweeping = Arc::downgrade(&sessions);
         tokio::spawn(async move {
             while let Some(sessions) = sweeping.upgrade() {
-                sessions.sweep(IDLE);
+                sessions.sweep();
                 drop(sessions);
                 tokio::time::sleep(Duration::from_secs(30)).await;
             }
@@ -87,51 +135,56 @@ impl Sessions {
         self.stop.cancel();
         self.running.close();
         self.running.wait().await;
+        self.upstream.shut_down().await;
     }
 
-    pub async fn handle(self: &Arc<Self>, request: Request<Bytes>) -> Response<Body> {
+    /// Serves `/mcp`.
+    pub async fn handle(self: &Arc<Self>, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
         let (head, body) = request.into_parts();
         match head.method {
-            Method::POST => self.post(&head.headers, body).await,
-            Method::GET => self.get(&head.headers),
-            _ => self.delete(&head.headers),
+            Method::POST => self.post(&head.headers, body, caller).await,
+            Method::GET => self.get(&head.headers, caller),
+            _ => self.delete(&head.headers, caller),
         }
     }
 
-    async fn post(self: &Arc<Self>, headers: &HeaderMap, body: Bytes) -> Response<Body> {
+    async fn post(self: &Arc<Self>, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
         let session = headers.get(SESSION_HEADER);
         // A batch may stand only in a session that has agreed on a revision with batches: the conversation knows.
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            let Some(session) = session else { return self.refuse(unreadable("a batch needs a session")).await };
-            return match self.find(session) {
+            let Some(session) = session else { return self.refuse(unreadable("a batch needs a session"), caller).await };
+            return match self.of_header(session, caller) {
                 Some(session) => Self::exchange(&session, |sink| Command::Bytes { bytes: body, sink }, 0).await,
-                None => self.unknown_session().await,
+                None => self.unknown_session(caller).await,
             };
         }
         let message = match Message::parse(body, Side::Client) {
             Ok(message) => message,
-            Err(malformed) => return self.refuse(malformed).await,
+            Err(malformed) => return self.refuse(malformed, caller).await,
         };
-        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker() };
+        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(caller) };
         let revision = match schemas.check_headers(headers, &message).await {
             Ok(revision) => revision,
-            Err(malformed) => return self.refuse(malformed).await,
+            Err(malformed) => return self.refuse(malformed, caller).await,
         };
         if revision.era() == Era::Modern {
             let exchange = self.next_exchange.fetch_add(1, Ordering::Relaxed);
-            return match self.shared() {
+            return match self.shared(caller).await {
                 Ok(session) => Self::exchange(&session, |sink| Command::Message { message, sink, exchange }, exchange).await,
                 Err(response) => *response,
             };
         }
         match session {
-            Some(id) => match self.find(id) {
+            Some(id) => match self.of_header(id, caller) {
                 Some(session) => Self::exchange(&session, |sink| Command::Message { message, sink, exchange: 0 }, 0).await,
-                None => self.unknown_session().await,
+                None => self.unknown_session(caller).await,
             },
-            None if message.method() == Some("initialize") => match self.begin() {
+            None if message.method() == Some("initialize") => match self.begin(caller, None).await {
                 Ok((id, session)) => {
                     let mut response = Self::exchange(&session, |sink| Command::Message { message, sink, exchange: 0 }, 0).await;
+                    let mut state = session.state();
+                    (state.answered, state.used) = (true, Instant::now());
+                    drop(state);
                     if let Ok(id) = HeaderValue::from_str(&id) {
                         response.headers_mut().insert(SESSION_HEADER, id);
                     }
@@ -139,13 +192,16 @@ impl Sessions {
                 }
                 Err(response) => *response,
             },
-            None => self.refuse(malformed(&message, mcp::reply::INVALID_REQUEST, "no session: begin with `initialize`")).await,
+            None => {
+                let why = "no session: begin with `initialize`";
+                self.refuse(malformed(&message, mcp::reply::INVALID_REQUEST, why), caller).await
+            }
         }
     }
 
-    fn get(&self, headers: &HeaderMap) -> Response<Body> {
+    fn get(&self, headers: &HeaderMap, caller: &Caller) -> Response<Body> {
         let Some(session) = headers.get(SESSION_HEADER) else { return not_allowed() };
-        let Some(session) = self.find(session) else { return empty(StatusCode::NOT_FOUND) };
+        let Some(session) = self.of_header(session, caller) else { return empty(StatusCode::NOT_FOUND) };
         let (sink, given) = mpsc::channel(MAX_WAITING);
         match session.commands.try_send(Command::Attach(Sink::Exchange(sink))) {
             Ok(()) => listen(given),
@@ -153,11 +209,12 @@ impl Sessions {
         }
     }
 
-    fn delete(&self, headers: &HeaderMap) -> Response<Body> {
-        let Some(id) = headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok()) else { return not_allowed() };
-        match self.lock().remove(id) {
+    fn delete(&self, headers: &HeaderMap, caller: &Caller) -> Response<Body> {
+        let Some(id) = headers.get(SESSION_HEADER) else { return not_allowed() };
+        match self.of_header(id, caller) {
             Some(session) => {
                 session.stop.cancel();
+                self.forget(id.to_str().unwrap_or_default());
                 empty(StatusCode::OK)
             }
             None => empty(StatusCode::NOT_FOUND),
@@ -173,58 +230,75 @@ impl Sessions {
     }
 
     /// The conversation that all clients of the stateless era share; begun when there is none.
-    fn shared(&self) -> Result<Session, Box<Response<Body>>> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn shared(&self, caller: &Caller) -> Result<Session, Box<Response<Body>>> {
+        let mut shared = self.shared.lock().await;
         match &*shared {
             Some(session) if !session.commands.is_closed() => Ok(session.clone()),
             _ => {
-                let session = self.start(Caller::local(None), Clients::Many)?;
+                let session = self.start(caller.clone(), Clients::Many, None).await?;
                 Ok(shared.insert(session).clone())
             }
         }
     }
 
     /// A way to ask the server that all clients of the stateless era share.
-    fn asker(self: &Arc<Self>) -> Ask {
-        let sessions = self.clone();
-        // Begun only when something is really asked: a legacy client needs no such child.
-        Arc::new(move |question| match sessions.shared() {
-            Ok(session) => (session.ask)(question),
-            Err(_) => Box::pin(async { None }),
+    fn asker(self: &Arc<Self>, caller: &Caller) -> Ask {
+        let (sessions, caller) = (self.clone(), caller.clone());
+        // Begun only when something is really asked: a legacy client needs no such line.
+        Arc::new(move |question| {
+            let (sessions, caller) = (sessions.clone(), caller.clone());
+            Box::pin(async move { (sessions.shared(&caller).await.ok()?.ask)(question).await })
         })
     }
 
-    fn begin(&self) -> Result<(String, Session), Box<Response<Body>>> {
-        self.sweep(IDLE);
+    /// Begins a session for `caller`, and gives the secret by which it is named. `stream`: where everything that is said to
+    /// its client goes, if that is one stream.
+    pub(super) async fn begin(
+        &self,
+        caller: &Caller,
+        stream: Option<mpsc::Sender<Bytes>>,
+    ) -> Result<(String, Session), Box<Response<Body>>> {
         if self.lock().len() >= MAX_SESSIONS {
+            self.sweep();
             // Whoever has left without a word makes room first.
-            self.sweep(QUIET);
+            self.close_one();
         }
         if self.lock().len() >= MAX_SESSIONS {
-            warn!(MAX_SESSIONS, "a session is refused: there are too many");
-            return Err(Box::new(unavailable("there are too many sessions; close one, or try again later")));
+            return Err(full());
         }
-        let Some(id) = new_session_id() else { return Err(Box::new(unavailable("no session can be made"))) };
-        let session = self.start(Caller::local(Some(id.clone())), Clients::One)?;
-        self.lock().insert(id.clone(), session.clone());
-        Ok((id, session))
+        let ids = new_session_id().zip(new_session_id());
+        let Some((id, token)) = ids else { return Err(Box::new(unavailable("no session can be made"))) };
+        // The token of a stream stands in URLs: it is not what records name the session by.
+        let secret = if stream.is_some() { token } else { id.clone() };
+        let session = self.start(caller.in_session(&id), Clients::One, stream).await?;
+        self.lock().insert(secret.clone(), session.clone());
+        Ok((secret, session))
     }
 
-    fn start(&self, caller: Caller, clients: Clients) -> Result<Session, Box<Response<Body>>> {
+    async fn start(
+        &self,
+        caller: Caller,
+        clients: Clients,
+        stream: Option<mpsc::Sender<Bytes>>,
+    ) -> Result<Session, Box<Response<Body>>> {
         let (commands, heard) = mpsc::channel(256);
         let (ask, asked) = questions();
         let schemas = Schemas { tools: self.tools.clone(), ask: ask.clone() };
-        let Connection { link, inbound } = self.upstream.connect(&schemas).map_err(|error| {
-            warn!(%error, "the server cannot be started");
-            Box::new(unavailable("the server cannot be started"))
-        })?;
-        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true };
-        let stop = self.stop.child_token();
-        let conversation = Conversation::new(gate, link, clients);
-        let stopped = stop.clone();
+        let Connection { link, inbound } = self.connect(&schemas).await?;
+        // A client with one stream sends no headers that would have to agree with anything.
+        let over_http = stream.is_none() || self.upstream.is_http();
+        let gate = Gate { enforcer: self.enforcer.clone(), caller: caller.clone(), schemas, over_http };
+        let (stop, ended) = (self.stop.child_token(), CancellationToken::new());
+        let mut conversation = Conversation::new(gate, link, clients);
+        let weak = stream.as_ref().map(mpsc::Sender::downgrade);
+        if let Some(stream) = stream {
+            conversation = conversation.listening(Sink::Stream(stream));
+        }
+        let (stopped, ends) = (stop.clone(), ended.clone().drop_guard());
         self.running.spawn(async move {
             let link = conversation.run(heard, asked, inbound, stopped, Duration::ZERO).await;
             let _ = link.shut_down(Duration::from_millis(500)).await;
+            drop(ends);
         });
         let notices = commands.downgrade();
         let mut reloaded = self.reloaded.clone();
@@ -234,19 +308,54 @@ impl Sessions {
                 let _ = commands.send(Command::ToolsChanged).await;
             }
         });
-        Ok(Session { commands, ask, stop, used: Arc::new(Mutex::new(Instant::now())) })
+        let now = Instant::now();
+        // The first word on a stream is ours, and answered at once.
+        let state = State { begun: now, used: now, answered: weak.is_some(), established: false };
+        Ok(Session { owner: caller, commands, ask, stop, ended, stream: weak, state: Arc::new(Mutex::new(state)) })
     }
 
-    fn find(&self, id: &HeaderValue) -> Option<Session> {
-        let session = self.lock().get(id.to_str().ok()?).cloned()?;
-        *session.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Opens a line; where there are as many children as there may be, in the place of a session that nobody uses.
+    async fn connect(&self, schemas: &Schemas) -> Result<Connection, Box<Response<Body>>> {
+        let deadline = tokio::time::Instant::now() + ENDING;
+        loop {
+            match self.upstream.connect(schemas) {
+                Ok(connection) => return Ok(connection),
+                Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                    let Some(closed) = self.close_one() else { return Err(full()) };
+                    if tokio::time::timeout_at(deadline, closed.ended.cancelled()).await.is_err() {
+                        return Err(full());
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "the server cannot be started");
+                    return Err(Box::new(unavailable("the server cannot be started")));
+                }
+            }
+        }
+    }
+
+    /// Finds the session that a header names.
+    fn of_header(&self, id: &HeaderValue, caller: &Caller) -> Option<Session> {
+        self.find(id.to_str().ok()?, caller).filter(|session| session.stream.is_none())
+    }
+
+    /// Finds a session of this caller's, which counts as used by that.
+    pub(super) fn find(&self, secret: &str, caller: &Caller) -> Option<Session> {
+        let session = self.lock().get(secret).filter(|session| session.owner.is_same(caller)).cloned()?;
+        let mut state = session.state();
+        (state.used, state.established) = (Instant::now(), true);
+        drop(state);
         Some(session)
     }
 
-    /// Forgets sessions that have ended or that nobody has used for so long.
-    fn sweep(&self, longest: Duration) {
+    pub(super) fn forget(&self, secret: &str) {
+        self.lock().remove(secret);
+    }
+
+    /// Closes and forgets sessions that nobody has used for long, and forgets those that have ended.
+    fn sweep(&self) {
         self.lock().retain(|_, session| {
-            let idle = session.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > longest;
+            let idle = session.is_idle(IDLE);
             if idle {
                 session.stop.cancel();
             }
@@ -254,17 +363,30 @@ impl Sessions {
         });
     }
 
-    async fn refuse(&self, malformed: Malformed) -> Response<Body> {
-        let malformed = self.enforcer.refuse(malformed, &Caller::local(None)).await;
-        refusal(&malformed)
+    /// Closes one session to make room: the oldest whose client has left in the middle of the handshake, else the one that
+    /// has been quiet for longest. Says which.
+    fn close_one(&self) -> Option<Session> {
+        let mut open = self.lock();
+        let abandoned = open.iter().filter(|(_, session)| session.is_abandoned());
+        let quiet = open.iter().filter(|(_, session)| session.is_idle(QUIET));
+        let oldest = abandoned.min_by_key(|(_, session)| session.state().begun);
+        let secret = oldest.or_else(|| quiet.min_by_key(|(_, session)| session.state().used))?.0.clone();
+        let session = open.remove(&secret)?;
+        session.stop.cancel();
+        info!("closed a session that nobody uses, to make room for another");
+        Some(session)
     }
 
-    async fn unknown_session(&self) -> Response<Body> {
-        let malformed = self.enforcer.refuse(unreadable("this session is unknown or over"), &Caller::local(None)).await;
+    async fn refuse(&self, malformed: Malformed, caller: &Caller) -> Response<Body> {
+        refusal(&self.enforcer.refuse(malformed, caller).await)
+    }
+
+    pub(super) async fn unknown_session(&self, caller: &Caller) -> Response<Body> {
+        let malformed = self.enforcer.refuse(unreadable("this session is unknown or over"), caller).await;
         json(StatusCode::NOT_FOUND, malformed.error())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Session>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -280,6 +402,11 @@ fn not_allowed() -> Response<Body> {
     let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST"));
     response
+}
+
+fn full() -> Box<Response<Body>> {
+    warn!("a session is refused: there are too many");
+    Box::new(unavailable("there are too many sessions; close one, or try again later"))
 }
 
 fn unavailable(why: &str) -> Response<Body> {

