@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An MCP server for tests that reads as carelessly as real ones do, and tells.
 
-It speaks stdio (`--stdio`) and streamable HTTP (`--http PORT`), both eras. Whatever bytes arrive, it writes to `--log`,
+It speaks stdio (`--stdio`), streamable HTTP (`--http PORT`), and HTTP+SSE of 2024-11-05 (`--old`), both eras. Whatever bytes arrive, it writes to `--log`,
 one JSON object a line:
 
     {"t": "start", pid, pgid, env, fds}        once
@@ -368,6 +368,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(307, b"", [("Location", options.redirect)])
         if options.status:
             return self.answer(options.status, b'<html>no</html>', [("Content-Type", "text/html")])
+        if options.old:
+            return self.take_old(number, messages)
         if self.command == "GET" and not body:
             return self.stream()
         if self.command == "DELETE" and not body:
@@ -394,6 +396,31 @@ class Handler(BaseHTTPRequestHandler):
                 out += self.rfile.read(size)
                 self.rfile.readline()
         return self.rfile.read(int(self.headers.get("content-length") or 0))
+
+    def take_old(self, number, messages):
+        """HTTP+SSE: a stream at /sse (and /mcp), posts to /messages, answers on the stream."""
+        path, _, query = self.path.partition("?")
+        if self.command == "GET" and path in ("/sse", "/mcp"):
+            token = uuid.uuid4().hex
+            emit = OldEmit(self)
+            self.server.streams[token] = emit
+            endpoint = self.server.options.endpoint or "/messages?session={token}"
+            emit.event("endpoint", endpoint.replace("{token}", token).replace("{port}", str(self.server.server_address[1])))
+            self.close_connection = True
+            while not emit.gone():
+                time.sleep(0.02)
+            del self.server.streams[token]
+            self.server.mcp.log.write("closed", id=token)
+            return None
+        emit = self.server.streams.get(query.removeprefix("session="))
+        if self.command != "POST" or path != "/messages" or emit is None:
+            return self.answer(405 if path in ("/sse", "/mcp") else 404, b"")
+        # What is posted next may be what this call waits for: not on this connection.
+        self.close_connection = True
+        self.answer(202, b"Accepted", [("Connection", "close")])
+        for message in messages:
+            self.server.mcp.take(number, message, emit)
+        return None
 
     def answer(self, status, body, headers=()):
         self.send_response(status)
@@ -422,6 +449,35 @@ def hung_up(connection):
         return bool(ready) and connection.recv(1, socket.MSG_PEEK) == b""
     except OSError:
         return True
+
+
+class OldEmit:
+    """The stream of one client of HTTP+SSE."""
+
+    def __init__(self, handler):
+        self.handler, self.lock = handler, threading.Lock()
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+
+    def __call__(self, text):
+        self.handler.server.mcp.log.write("sent", b64=base64.b64encode(text.encode()[:20_000]).decode())
+        self.event("message", text)
+
+    def event(self, name, data):
+        with self.lock:
+            try:
+                self.handler.wfile.write(f"event: {name}\ndata: {data}\n\n".encode())
+                self.handler.wfile.flush()
+            except OSError:
+                pass
+
+    def noise(self):
+        self.event("odd", "not MCP")
+
+    def gone(self):
+        return hung_up(self.handler.connection)
 
 
 class HttpEmit:
@@ -494,7 +550,7 @@ class HttpServer(ThreadingHTTPServer):
 
 def serve_http(options, log):
     server = HttpServer(("127.0.0.1", options.http), Handler)
-    server.options, server.mcp = options, Server(options, log)
+    server.options, server.mcp, server.streams = options, Server(options, log), {}
     print(f"listening {server.server_address[1]}", flush=True)
     server.serve_forever(poll_interval=0.05)
 
@@ -536,6 +592,8 @@ def main():
     parser.add_argument("--big-list", type=float, default=0, metavar="MB")
     parser.add_argument("--noise", action="store_true")
     parser.add_argument("--sse", action="store_true", help="answer every POST with an event stream")
+    parser.add_argument("--old", action="store_true", help="HTTP+SSE of 2024-11-05 at /sse and /mcp, and no streamable HTTP")
+    parser.add_argument("--endpoint", help="what the first event of such a stream says; {token} and {port} stand for themselves")
     parser.add_argument("--start-delay", type=float, default=0, metavar="SECONDS")
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--ignore-eof", action="store_true")

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use support::events::Events;
 use support::http::{Client, Reply, exchange, mirrored};
 use support::stdio::Stdio;
 use support::{HttpUpstream, LEGACY, MODERN, PATIENCE, Scratch, Served, call, is_modern, lenient, root};
@@ -106,21 +107,41 @@ enum Mode {
     Serve,
     /// HTTP to a child.
     ServeChild,
+    /// HTTP+SSE of 2024-11-05 to a child.
+    Stream,
+    /// stdio to HTTP+SSE.
+    BridgeOld,
+    /// HTTP+SSE to HTTP+SSE.
+    StreamOld,
 }
 
 impl Mode {
     fn transport(self) -> &'static str {
-        if matches!(self, Mode::Run | Mode::Bridge) { "stdio" } else { "http" }
+        if matches!(self, Mode::Run | Mode::Bridge | Mode::BridgeOld) { "stdio" } else { "http" }
     }
 
     fn has_child(self) -> bool {
-        matches!(self, Mode::Run | Mode::ServeChild)
+        matches!(self, Mode::Run | Mode::ServeChild | Mode::Stream)
+    }
+
+    fn is_old(self) -> bool {
+        matches!(self, Mode::BridgeOld | Mode::StreamOld)
+    }
+
+    /// Whether a case says anything here: what streamable HTTP has by itself does not concern a stream and its posts.
+    fn takes(self, case: &Value) -> bool {
+        let door = ["content-type", "content-encoding", "origin"];
+        let of_the_door = |name: &String| door.contains(&name.to_ascii_lowercase().as_str());
+        let streams = matches!(self, Mode::Stream | Mode::StreamOld);
+        let is_plain = case["raw"] != true && case["headers"].as_object().is_none_or(|names| names.keys().all(of_the_door));
+        names(case, "transports", self.transport()) && (!streams || is_plain)
     }
 }
 
 enum Channel {
     Stdio(Stdio),
     Http(Served, Client),
+    Stream(Served, Events),
 }
 
 /// A gateway with one policy in front of a stand-in.
@@ -137,7 +158,8 @@ struct Rig {
 impl Rig {
     fn new(mode: Mode, revision: &'static str, policy: &str) -> Rig {
         let scratch = Scratch::new();
-        let upstream = (!mode.has_child()).then(|| HttpUpstream::start(&scratch.log(), &[]));
+        let upstream =
+            (!mode.has_child()).then(|| HttpUpstream::start(&scratch.log(), if mode.is_old() { &["--old"] } else { &[] }));
         let policy = root().join("tests/bypass/policies").join(policy).with_extension("yaml");
         let mut rig = Rig { mode, revision, policy, scratch, upstream, channel: None, markers: 0 };
         rig.start();
@@ -153,15 +175,21 @@ impl Rig {
         let mut serve = vec!["-p", &policy, "--state", &state, "--audit-args", "full"];
         let mut channel = match self.mode {
             Mode::Run => Channel::Stdio(Stdio::wrap(&self.policy, &state, &["--audit-args", "full"], &child)),
-            Mode::Bridge => Channel::Stdio(Stdio::bridge(&self.policy, &state, &url)),
-            Mode::Serve | Mode::ServeChild => {
-                if self.mode == Mode::Serve {
-                    serve.extend(["--upstream", &url]);
-                } else {
+            Mode::Bridge | Mode::BridgeOld => Channel::Stdio(Stdio::bridge(&self.policy, &state, &url)),
+            Mode::Serve | Mode::ServeChild | Mode::Stream | Mode::StreamOld => {
+                if self.mode.has_child() {
                     serve.push("--");
                     serve.extend(child.iter().map(String::as_str));
+                } else {
+                    serve.extend(["--upstream", &url]);
                 }
                 let served = Served::start(&serve);
+                if matches!(self.mode, Mode::Stream | Mode::StreamOld) {
+                    let client = Events::begin(&served.address);
+                    client.ask("\"list\"", "tools/list", json!({}));
+                    self.channel = Some(Channel::Stream(served, client));
+                    return;
+                }
                 let client = Client::begin(&served.address, self.revision);
                 Channel::Http(served, client)
             }
@@ -175,6 +203,7 @@ impl Rig {
             Channel::Http(_, client) => {
                 client.ask("\"list\"", "tools/list", json!({})).reply("\"list\"");
             }
+            Channel::Stream(..) => {}
         }
         self.channel = Some(channel);
     }
@@ -198,6 +227,14 @@ impl Rig {
                         }
                     }
                 }
+            }
+            Channel::Stream(_, client) => {
+                let id = format!("sync-{}", self.markers);
+                let sync = call(self.revision, &format!("\"{id}\""), &format!("sync_{}", self.markers), json!({}));
+                problems.extend(match exchange_events(client, case, &bytes, &id, &sync) {
+                    Ok(answer) => answer.problems(case, &bytes),
+                    Err(problem) => vec![problem],
+                });
             }
             Channel::Http(served, client) => {
                 let mirrors = if case["mirrors"].is_null() || !is_modern(self.revision) {
@@ -232,7 +269,7 @@ impl Rig {
                 client.close_stdin();
                 client.ended(PATIENCE);
             }
-            Some(Channel::Http(mut served, _)) => {
+            Some(Channel::Http(mut served, _) | Channel::Stream(mut served, _)) => {
                 served.signal(rustix::process::Signal::TERM);
                 support::ended(&mut served.child, PATIENCE);
             }
@@ -272,6 +309,38 @@ fn exchange_lines(client: &mut Stdio, bytes: &[u8], id: &str, sync: &str, may_be
         lines.push(text);
     }
     dead(client)
+}
+
+/// Posts a case and then a marker, and gives what was answered before the marker: by HTTP, or on the stream.
+fn exchange_events(client: &Events, case: &Value, bytes: &[u8], id: &str, sync: &str) -> Result<Answer, String> {
+    let mut headers = BTreeMap::from([("content-type".to_owned(), "application/json".to_owned())]);
+    for (name, value) in case["headers"].as_object().unwrap_or(&Map::new()) {
+        match value.as_str() {
+            Some(value) => headers.insert(name.to_ascii_lowercase(), value.to_owned()),
+            None => headers.remove(&name.to_ascii_lowercase()),
+        };
+    }
+    let posted = client.post_with(&headers.into_iter().collect::<Vec<_>>(), bytes);
+    let mut said = Vec::new();
+    if posted.as_ref().is_some_and(|reply| reply.status == 202) && !strings(case, "answer").contains(&"silent") {
+        said.push(client.text(Duration::from_secs(10)).unwrap_or_else(|| "(nothing)".to_owned()));
+    }
+    if client.post(sync).status != 202 {
+        return Err("the next call was not answered".to_owned());
+    }
+    loop {
+        let Some(text) = client.text(PATIENCE) else { return Err("the next call was not answered".to_owned()) };
+        if serde_json::from_str::<Value>(&text).is_ok_and(|message| message["id"] == id) {
+            break;
+        }
+        said.push(text);
+    }
+    Ok(match posted {
+        Some(reply) if reply.status != 202 => Answer::of_http(Some(reply)),
+        None => Answer::of_http(None),
+        Some(_) if said.len() > 1 => return Err(format!("several answers to one message: {}", shown(&said.join("  ")))),
+        Some(_) => said.first().map_or(Answer::silent(), |text| Answer::of_text(text)),
+    })
 }
 
 /// The exact bytes of a case's HTTP request.
@@ -478,7 +547,7 @@ fn check(mode: Mode, revision: &'static str) {
     for case in corpus() {
         let id = case["id"].as_str().expect("an id");
         let heavy = case["heavy"] == true && revision != LEGACY && revision != MODERN;
-        let applies = names(&case, "transports", mode.transport()) && names(&case, "revisions", revision) && !heavy;
+        let applies = mode.takes(&case) && names(&case, "revisions", revision) && !heavy;
         if applies && !case[era].is_null() && id.contains(&only) {
             for policy in strings(&case, "policies") {
                 cases.entry(policy.to_owned()).or_default().push(case.clone());
@@ -527,6 +596,9 @@ corpus! {
     nothing_slips_through_serve_2026_07_28: Serve "2026-07-28";
     nothing_slips_through_serve_with_a_child_2025_11_25: ServeChild "2025-11-25";
     nothing_slips_through_serve_with_a_child_2026_07_28: ServeChild "2026-07-28";
+    nothing_slips_through_a_stream_to_a_child: Stream "2024-11-05";
+    nothing_slips_through_a_stream_to_a_stream: StreamOld "2024-11-05";
+    nothing_slips_through_the_bridge_to_a_stream: BridgeOld "2024-11-05";
 }
 
 // ---------------------------------------------------------------- sequences

@@ -3,11 +3,14 @@
 mod support;
 
 use serde_json::json;
+use std::io::Read;
+use std::time::Duration;
 use support::events::Events;
-use support::http::{Client, exchange};
+use support::http::{Client, exchange, open};
+use support::stdio::Stdio;
 use support::{
-    HttpUpstream, LEGACY, PATIENCE, Scratch, Served, audit, call, entries_of, is_alive, is_denied, lenient, names, text_of,
-    tools_run, until,
+    HttpUpstream, LEGACY, PATIENCE, Scratch, Served, audit, call, callgate, entries_of, is_alive, is_denied, lenient, names,
+    text_of, tools_run, until,
 };
 
 const OPEN: &str = "version: \"1\"\ndefault: allow\nhide: [delete_repo]\ntools: {}\n";
@@ -153,6 +156,85 @@ fn the_door_is_the_same_for_the_stream_and_its_posts() {
     assert_eq!(status(&format!("/messages?session={id}"), "POST", &json, &body), Some(404), "and the other way round");
     assert!(tools_run(&scratch.log()).is_empty());
     assert!(audit(&scratch.state()).iter().all(|record| record["session"].as_str() != Some(token)), "the token is a secret");
+}
+
+// ---------------------------------------------------------------- towards servers
+
+/// The two addresses under which the stand-in serves HTTP+SSE: one tells by its name, the other is found out.
+fn old_urls(upstream: &HttpUpstream) -> [String; 2] {
+    [upstream.url(), upstream.url().replace("/mcp", "/sse")]
+}
+
+#[test]
+fn a_server_of_2024_11_05_is_bridged_to_stdio() {
+    let scratch = Scratch::new();
+    let upstream = HttpUpstream::start(&scratch.log(), &["--old"]);
+    for url in old_urls(&upstream) {
+        let mut client = Stdio::bridge(&scratch.policy(OPEN), &scratch.state(), &url);
+        client.begin("2024-11-05");
+        let listed = names(&client.ask("2024-11-05", "1", "tools/list", json!({})));
+        assert!(listed.contains(&"echo".to_owned()) && !listed.contains(&"delete_repo".to_owned()), "{listed:?}");
+        assert_eq!(text_of(&client.call("2024-11-05", "2", "echo", json!({"a": 1}))), "{\"a\":1}");
+        assert!(is_denied(&client.call("2024-11-05", "3", "delete_repo", json!({}))));
+        client.send(call("2024-11-05", "4", "sample", json!({})));
+        let question = client.message();
+        assert_eq!(question["method"], "sampling/createMessage", "{question}");
+        client.send(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"model":"m"}}}}"#, question["id"]));
+        assert!(text_of(&client.reply("4")).contains("\"model\""), "{url}");
+    }
+    assert_eq!(tools_run(&scratch.log()), ["echo", "sample", "echo", "sample"]);
+}
+
+#[test]
+fn a_server_of_2024_11_05_serves_clients_of_either_transport() {
+    for path in [0, 1] {
+        let scratch = Scratch::new();
+        let upstream = HttpUpstream::start(&scratch.log(), &["--old"]);
+        let served = before_http(&scratch, &old_urls(&upstream)[path]);
+        let (new, old) = (Client::begin(&served.address, LEGACY), Events::begin(&served.address));
+        assert!(new.session.is_some());
+        for listed in [new.ask("1", "tools/list", json!({})).reply("1"), old.ask("1", "tools/list", json!({}))] {
+            let listed = names(&listed);
+            assert!(listed.contains(&"echo".to_owned()) && !listed.contains(&"delete_repo".to_owned()), "{listed:?}");
+        }
+        assert_eq!(text_of(&new.call("2", "echo", json!({"a": 1}))), "{\"a\":1}");
+        assert_eq!(text_of(&old.call("2", "echo", json!({"a": 2}))), "{\"a\":2}");
+        assert!(is_denied(&new.call("3", "delete_repo", json!({}))) && is_denied(&old.call("3", "delete_repo", json!({}))));
+        assert_eq!(tools_run(&scratch.log()), ["echo", "echo"]);
+        drop(old);
+        let closed = || entries_of(&scratch.log(), "closed").len();
+        assert!(until(PATIENCE, || (closed() > 0).then_some(())).is_some(), "the stream to the server is still open");
+    }
+}
+
+#[test]
+fn a_server_does_not_get_our_posts_sent_elsewhere() {
+    let scratch = Scratch::new();
+    let elsewhere = HttpUpstream::start(&scratch.path("elsewhere.log"), &["--old"]);
+    for endpoint in [format!("http://127.0.0.1:{}/messages", elsewhere.port), format!("//localhost:{}/messages", elsewhere.port)]
+    {
+        let upstream = HttpUpstream::start(&scratch.log(), &["--old", "--endpoint", &endpoint]);
+        let policy = scratch.policy(OPEN).display().to_string();
+        let mut run = callgate();
+        run.args(["run", "-p", &policy, "--state", &scratch.state(), "--header", "Authorization: Bearer secret"]);
+        run.args(["--upstream", &old_urls(&upstream)[1]]);
+        let mut client = Stdio::spawn(run);
+        let reply = client.ask("2024-11-05", "1", "initialize", initialize());
+        assert!(reply["error"]["message"].as_str().is_some_and(|why| why.contains("another origin")), "{reply}");
+    }
+    assert!(entries_of(&scratch.path("elsewhere.log"), "raw").is_empty());
+}
+
+#[test]
+fn a_stream_that_names_an_endpoint_is_not_passed_on() {
+    let scratch = Scratch::new();
+    let upstream = HttpUpstream::start(&scratch.log(), &["--old"]);
+    let served = before_http(&scratch, &upstream.url());
+    let mut got = open(&served.address, format!("GET /mcp HTTP/1.1\r\nHost: {}\r\n\r\n", served.address).as_bytes());
+    got.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout is settable");
+    let mut text = String::new();
+    let _ = got.read_to_string(&mut text);
+    assert!(!text.contains("session="), "{text}");
 }
 
 // ---------------------------------------------------------------- children

@@ -9,6 +9,7 @@ use crate::enforcer::{Caller, Enforcer};
 use crate::refusal::unreadable;
 use crate::sink::Down;
 use crate::upstream::Upstream;
+use crate::upstream::sse::may_be_old;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -20,7 +21,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use mcp::{Malformed, sse};
+use mcp::{Era, Malformed, sse};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,13 +133,35 @@ impl Server {
             request.map(|_| Bytes::new())
         };
         match (endpoint, &self.proxy) {
-            (Endpoint::Mcp, Some(proxy)) => proxy.clone().handle(request, &caller).await,
+            (Endpoint::Mcp, Some(proxy)) => self.fork(request, proxy, &caller).await,
             (Endpoint::Mcp, None) => self.sessions.handle(request, &caller).await,
             (Endpoint::Stream, _) => self.sessions.open_stream(&caller).await,
             (Endpoint::Messages, _) => {
                 let (head, body) = request.into_parts();
                 self.sessions.post_to_stream(&head.uri, body, &caller).await
             }
+        }
+    }
+
+    /// Before an HTTP server: passes exchanges on as they are, but is the server of the HTTP binding where the server knows no
+    /// more than HTTP+SSE.
+    async fn fork(&self, request: Request<Bytes>, proxy: &Arc<Proxy>, caller: &Caller) -> Response<Body> {
+        // A client of the stateless era tells the server's era by what it answers to the post, whatever transport it speaks.
+        if mcp::headers::declared(request.headers()).is_ok_and(|revision| revision.era() == Era::Modern) {
+            return proxy.clone().handle(request, caller).await;
+        }
+        let may_begin = request.method() == Method::POST && !request.headers().contains_key(mcp::headers::SESSION_ID);
+        if proxy.target().is_old() || (may_begin && proxy.target().turns_out_old(false).await) {
+            return self.sessions.handle(request, caller).await;
+        }
+        let begins = may_begin && names_initialize(request.body());
+        let again = begins.then(|| request.clone());
+        let response = proxy.clone().handle(request, caller).await;
+        match again {
+            Some(again) if may_be_old(response.status()) && proxy.target().turns_out_old(true).await => {
+                self.sessions.handle(again, caller).await
+            }
+            _ => response,
         }
     }
 
@@ -150,6 +173,12 @@ impl Server {
         }
         response
     }
+}
+
+/// Whether a body may be an `initialize`: what it is, whoever takes it finds out.
+fn names_initialize(body: &Bytes) -> bool {
+    const NAME: &[u8] = b"initialize";
+    body.windows(NAME.len()).any(|window| window == NAME)
 }
 
 /// A response with a JSON body.

@@ -124,6 +124,11 @@ impl Proxy {
         let _ = tokio::time::timeout(LAST_WORDS, self.running.wait()).await;
     }
 
+    /// The server that exchanges are passed on to.
+    pub fn target(&self) -> &HttpTarget {
+        &self.target
+    }
+
     /// Serves `/mcp`.
     pub async fn handle(self: Arc<Proxy>, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
         let (head, body) = request.into_parts();

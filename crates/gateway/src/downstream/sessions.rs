@@ -45,7 +45,7 @@ const SESSION_HEADER: &str = "mcp-session-id";
 
 #[derive(Clone)]
 pub(super) struct Session {
-    owner: Caller,
+    pub owner: Caller,
     pub commands: mpsc::Sender<Command>,
     ask: Ask,
     pub stop: CancellationToken,

@@ -8,10 +8,11 @@ use crate::conversation::Command;
 use crate::downstream::http::{Body, empty, event_stream};
 use crate::downstream::sessions::Sessions;
 use crate::enforcer::Caller;
+use crate::refusal::{is_modern, malformed};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Response, StatusCode, Uri};
-use mcp::sse;
+use mcp::{Message, Side, sse};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +60,19 @@ impl Sessions {
             Some((session.sink()?, session))
         });
         let Some((sink, session)) = found else { return self.unknown_session(caller).await };
-        match session.commands.send(Command::Bytes { bytes: body, sink }).await {
+        let command = match Message::parse(body.clone(), Side::Client) {
+            // Neither session nor headers tell its era; a server that speaks both might take it for either.
+            Ok(message) if is_modern(&message) => {
+                let why = "this transport is of an older protocol revision; post to /mcp";
+                let refused = malformed(&message, mcp::reply::INVALID_REQUEST, why);
+                sink.refused(&self.enforcer.refuse(refused, &session.owner).await).await;
+                return empty(StatusCode::ACCEPTED);
+            }
+            Ok(message) => Command::Message { message, sink, exchange: 0 },
+            // A batch, or nothing that can be read: the conversation knows whether, and says why not.
+            Err(_) => Command::Bytes { bytes: body, sink },
+        };
+        match session.commands.send(command).await {
             Ok(()) => empty(StatusCode::ACCEPTED),
             Err(_) => self.unknown_session(caller).await,
         }

@@ -7,9 +7,10 @@
 use crate::enforcer::Permit;
 use crate::refusal::is_modern;
 use crate::tools::Schemas;
-use crate::upstream::{Failure, Inbound};
+use crate::upstream::{Failure, Inbound, sse};
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -22,7 +23,8 @@ use mcp::{Id, Kind, Message, Revision, Side};
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
@@ -39,11 +41,19 @@ const MAX_RETRIES: u32 = 10;
 #[derive(Clone)]
 pub struct HttpTarget(Arc<Target>);
 
+#[derive(Clone)]
 struct Target {
     uri: Uri,
+    /// What it has turned out to speak, whoever has asked.
+    transport: Arc<AtomicU8>,
     headers: HeaderMap,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
+
+/// What is known of the transport of a server.
+const UNKNOWN: u8 = 0;
+const STREAMABLE: u8 = 1;
+const HTTP_SSE: u8 = 2;
 
 /// Why a target cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +86,45 @@ impl HttpTarget {
             map.append(name, value);
         }
         let https = uri.scheme_str() == Some("https");
-        Ok(HttpTarget(Arc::new(Target { client: client(https)?, uri, headers: map })))
+        Ok(HttpTarget(Arc::new(Target { client: client(https)?, transport: Arc::default(), uri, headers: map })))
+    }
+
+    /// Where it is.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.0.uri
+    }
+
+    /// Another path of the same origin, with the same credentials.
+    pub(crate) fn at(&self, path: PathAndQuery) -> HttpTarget {
+        let mut parts = self.0.uri.clone().into_parts();
+        parts.path_and_query = Some(path);
+        let uri = Uri::from_parts(parts).expect("a URI with another path is a URI");
+        HttpTarget(Arc::new(Target { uri, ..Target::clone(&self.0) }))
+    }
+
+    /// Whether the server is known to speak HTTP+SSE (2024-11-05), and not what came after it.
+    pub(crate) fn is_old(&self) -> bool {
+        self.0.transport.load(Ordering::Relaxed) == HTTP_SSE
+    }
+
+    /// Finds out whether the server speaks HTTP+SSE, where something hints at it: its path, or that it has refused an
+    /// `initialize`.
+    pub(crate) async fn turns_out_old(&self, has_refused: bool) -> bool {
+        let is_unknown = self.0.transport.load(Ordering::Relaxed) == UNKNOWN;
+        if !self.is_old() && (has_refused || (is_unknown && self.0.uri.path().ends_with("/sse"))) {
+            // One that cannot be reached may be anything: it is asked again by whoever comes next.
+            let _ = self.open_stream().await;
+        }
+        self.is_old()
+    }
+
+    /// Opens a stream of HTTP+SSE, where the server has one, and remembers whether.
+    async fn open_stream(&self) -> Result<Option<sse::Opened>, Failure> {
+        let opened = sse::open(self).await;
+        if let Ok(opened) = &opened {
+            self.0.transport.store(if opened.is_some() { HTTP_SSE } else { STREAMABLE }, Ordering::Relaxed);
+        }
+        opened
     }
 
     /// Sends one request. `headers` come before the configured ones, which win.
@@ -223,13 +271,15 @@ struct Line {
     inbound: mpsc::Sender<Inbound>,
     schemas: Schemas,
     agreed: Mutex<Agreed>,
+    /// Where to post, with a server of 2024-11-05: what it answers comes on the one stream.
+    posts: OnceLock<HttpTarget>,
     closed: Notify,
 }
 
 impl HttpLink {
     /// A line to `target`; what comes back arrives in `inbound`. `schemas` says which arguments headers must repeat.
     pub fn start(target: HttpTarget, inbound: mpsc::Sender<Inbound>, schemas: Schemas) -> HttpLink {
-        let line = Line { target, inbound, schemas, agreed: Mutex::default(), closed: Notify::new() };
+        let line = Line { target, inbound, schemas, agreed: Mutex::default(), posts: OnceLock::new(), closed: Notify::new() };
         HttpLink { line: Arc::new(line), open: HashMap::new() }
     }
 
@@ -306,8 +356,19 @@ impl Line {
     }
 
     async fn try_exchange(self: Arc<Line>, message: &Message, body: Bytes, id: Option<&Id>) -> Result<(), Failure> {
-        let response = self.target.send(Method::POST, self.headers(Some(message)).await, body).await?;
+        let begins = message.method() == Some("initialize");
+        if begins && self.target.turns_out_old(false).await {
+            self.clone().open_stream().await?;
+        }
+        if let Some(posts) = self.posts.get() {
+            return self.post(posts, message, body).await;
+        }
+        let response = self.target.send(Method::POST, self.headers(Some(message)).await, body.clone()).await?;
         let status = response.status();
+        if begins && sse::may_be_old(status) && self.clone().open_stream().await? {
+            let posts = self.posts.get().expect("an open stream says where to post");
+            return self.post(posts, message, body).await;
+        }
         if message.method() == Some("initialize") && status.is_success() {
             let session = response.headers().get("mcp-session-id").cloned();
             *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) = Agreed { session, revision: None };
@@ -344,6 +405,42 @@ impl Line {
             tokio::spawn(self.listen());
         }
         Ok(())
+    }
+
+    /// Opens the one stream of a server of 2024-11-05, and reads it for as long as it lasts; says whether it has one.
+    async fn open_stream(self: Arc<Line>) -> Result<bool, Failure> {
+        if self.posts.get().is_some() {
+            return Ok(true);
+        }
+        let Some(sse::Opened { mut events, endpoint }) = self.target.open_stream().await? else { return Ok(false) };
+        if self.posts.set(endpoint).is_err() {
+            return Ok(true);
+        }
+        tokio::spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    () = self.closed.notified() => return,
+                    () = self.inbound.closed() => return,
+                };
+                let Some(event) = event else { break };
+                self.event(&event, None).await;
+            }
+            warn!("the server has closed its stream");
+            let _ = self.inbound.send(Inbound::Closed).await;
+        });
+        Ok(true)
+    }
+
+    /// Posts to a server of 2024-11-05. What it answers comes on the stream.
+    async fn post(&self, posts: &HttpTarget, message: &Message, body: Bytes) -> Result<(), Failure> {
+        let response = posts.send(Method::POST, self.headers(Some(message)).await, body).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let refused = format!("the server answered HTTP {} to what was posted", status.as_u16());
+        Err(Failure { status: Some(status.as_u16()), ..Failure::lost(refused) })
     }
 
     /// Reads a stream of events until the reply to `id` has come; where streams can be resumed, and the server closes early,

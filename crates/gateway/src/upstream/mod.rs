@@ -4,6 +4,7 @@
 
 pub(crate) mod child;
 pub(crate) mod http;
+pub(crate) mod sse;
 
 use crate::enforcer::{Permit, Ticket};
 use crate::tools::Schemas;
@@ -24,7 +25,7 @@ pub use http::{HttpTarget, TargetError};
 pub enum Upstream {
     /// A child process that speaks over its standard streams.
     Child(ChildCommand),
-    /// A streamable HTTP endpoint.
+    /// A streamable HTTP endpoint, or one of HTTP+SSE.
     Http(HttpTarget),
 }
 
