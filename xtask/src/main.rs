@@ -6,6 +6,7 @@
 //!
 //! A finding is a `String` for a person: what, where, and how to mend it.
 
+mod conformance;
 mod generate;
 mod imports;
 mod layers;
@@ -22,6 +23,8 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [STEP…]         everything that must hold, or only the named steps; `test --list` names them
+  conformance [--requirements REVISION] [--only WAY] [--write]
+                       the conformance suite, directly and through callgate: nothing may change on the way
   layers               which crate may know which, and no import cycles inside a crate
   generate [--check]   write what is generated from the code; with --check, say what is out of date
 ";
@@ -35,6 +38,15 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["test", steps @ ..] => Workspace::find().and_then(|workspace| suite::run(&workspace, steps)),
+        ["conformance", rest @ ..] => match conformance_options(rest) {
+            Some(options) => {
+                Workspace::find().and_then(|workspace| conformance::run(&workspace, &options)).map(|said| println!("{said}"))
+            }
+            None => {
+                eprintln!("error: conformance does not take `{}`\n\n{HELP}", rest.join(" "));
+                return ExitCode::from(2);
+            }
+        },
         ["layers"] => Workspace::find().and_then(|workspace| layers::check(&workspace)).map(|said| println!("{said}")),
         ["generate"] => Workspace::find().and_then(|workspace| generate::write(&workspace)).map(|said| println!("{said}")),
         ["generate", "--check"] => {
@@ -56,4 +68,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn conformance_options<'w>(words: &[&'w str]) -> Option<conformance::Options<'w>> {
+    let mut options = conformance::Options::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--requirements" => options.requirements = Some(words.next()?),
+            "--only" => options.only = Some(words.next()?),
+            "--write" => options.write = true,
+            _ => return None,
+        }
+    }
+    // The table is of everything.
+    let partial = options.requirements.is_some() || options.only.is_some();
+    (!(options.write && partial)).then_some(options)
 }

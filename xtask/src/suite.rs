@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::workspace::{Workspace, cargo};
-use crate::{generate, layers, tools};
+use crate::{conformance, generate, layers, tools};
 
 /// One thing that must hold.
 struct Step {
@@ -54,6 +54,11 @@ const STEPS: &[Step] = &[
         run: |workspace| generate::check(workspace).map(Done::Holds),
     },
     Step { name: "book", says: "the policy book does what it says", run: book },
+    Step {
+        name: "conformance",
+        says: "the conformance suite finds through callgate what it finds directly",
+        run: |workspace| conformance::run(workspace, &conformance::Options::default()).map(Done::Holds),
+    },
     Step { name: "healthomics", says: "the real server behind callgate", run: healthomics },
     Step { name: "healthomics-direct", says: "and that its checks fail without callgate", run: healthomics_direct },
 ];

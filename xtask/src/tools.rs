@@ -18,6 +18,8 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
     ("cc", &["--version"], &["build-essential"]),
     // The MCP servers and clients of the HealthOmics drive, and the stand-ins of the tests.
     ("python3", &["-c", "import venv, ensurepip"], &["python3", "python3-venv"]),
+    // The conformance suite; the Node that it needs comes from there, too.
+    ("npm", &["--version"], &["npm"]),
     // Fetching the advisory database.
     ("git", &["--version"], &["git", "ca-certificates"]),
 ];
@@ -55,7 +57,7 @@ pub fn install(workspace: &Workspace) -> Result<String, String> {
         let _ = std::fs::remove_dir_all(workspace.target.join("tools").join("build"));
     }
     Ok(format!(
-        "cc, python3, git, rustfmt, clippy, cargo-deny; tests by {}",
+        "cc, python3, npm, git, rustfmt, clippy, cargo-deny; tests by {}",
         if has_nextest() { "nextest" } else { "cargo test" }
     ))
 }

@@ -1,0 +1,289 @@
+//! What the suite found, and whether that is what it found before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// What the suite found, by scenario.
+#[derive(Default)]
+pub struct Results {
+    scenarios: BTreeMap<String, Vec<Check>>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Check {
+    id: String,
+    status: String,
+    message: String,
+}
+
+/// A check that came out otherwise.
+pub struct Change {
+    /// Its scenario.
+    pub scenario: String,
+    check: String,
+    was: String,
+    is: String,
+    message: String,
+}
+
+impl Results {
+    /// Reads what the suite left: a directory for each scenario, named after it and the time.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(directory: &Path) -> Result<Self, String> {
+        let unreadable = |error| format!("cannot read {}: {error}", directory.display());
+        let mut results = Self::default();
+        for entry in fs::read_dir(directory).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let Ok(text) = fs::read_to_string(path.join("checks.json")) else { continue };
+            let listed: Value = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let checks = listed.as_array().into_iter().flatten().map(Check::read).collect();
+            results.scenarios.insert(scenario(&name).to_owned(), checks);
+        }
+        Ok(results)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.scenarios.is_empty()
+    }
+
+    /// Whether a scenario was run.
+    pub fn has(&self, scenario: &str) -> bool {
+        self.scenarios.contains_key(scenario)
+    }
+
+    /// How many scenarios there are.
+    pub fn scenarios(&self) -> usize {
+        self.scenarios.len()
+    }
+
+    /// How many checks there are, without the notes that the suite takes among them.
+    pub fn checks(&self) -> usize {
+        self.scenarios.values().flatten().filter(|check| check.status != NOTE).count()
+    }
+
+    /// Puts newer results in the place of older ones.
+    pub fn take(&mut self, newer: &mut Self) {
+        self.scenarios.append(&mut newer.scenarios);
+    }
+
+    /// Every check that fails, or warns.
+    pub fn failures(&self, way: &str, revision: &str) -> Vec<String> {
+        let all = self.scenarios.iter().flat_map(|(scenario, checks)| checks.iter().map(move |check| (scenario, check)));
+        let failed = all.filter(|(_, check)| matches!(check.status.as_str(), "FAILURE" | "WARNING"));
+        failed
+            .map(|(scenario, check)| format!("{way}, {revision}, {scenario}, {}: {}: {}", check.id, check.status, check.message))
+            .collect()
+    }
+
+    /// The statuses of each check of a scenario, in an order of their own: some scenarios do several things at a time.
+    fn of(&self, scenario: &str) -> BTreeMap<&str, Vec<(&str, &str)>> {
+        let mut found: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
+        for check in self.scenarios.get(scenario).into_iter().flatten() {
+            found.entry(&check.id).or_default().push((&check.status, &check.message));
+        }
+        for statuses in found.values_mut() {
+            statuses.sort_unstable();
+            // How often the suite took a note depends on how the bytes came.
+            statuses.dedup_by(|one, other| one.0 == NOTE && other.0 == NOTE);
+        }
+        found
+    }
+}
+
+impl Check {
+    fn read(check: &Value) -> Self {
+        let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+        Self { id: text("id"), status: text("status"), message: without_ports(&text("errorMessage")) }
+    }
+}
+
+/// The status of what is no check, but a note.
+const NOTE: &str = "INFO";
+
+/// Every check that is not what it was.
+pub fn changes(base: &Results, results: &Results) -> Vec<Change> {
+    let mut found = Vec::new();
+    let scenarios: BTreeSet<&String> = base.scenarios.keys().chain(results.scenarios.keys()).collect();
+    for scenario in scenarios {
+        let (was, is) = (base.of(scenario), results.of(scenario));
+        let checks: BTreeSet<&str> = was.keys().chain(is.keys()).copied().collect();
+        for check in checks {
+            let (was, is) = (was.get(check), is.get(check));
+            if was != is {
+                let message = is.into_iter().flatten().map(|(_, message)| *message).find(|message| !message.is_empty());
+                found.push(Change {
+                    scenario: scenario.clone(),
+                    check: check.to_owned(),
+                    was: statuses(was),
+                    is: statuses(is),
+                    message: message.unwrap_or_default().to_owned(),
+                });
+            }
+        }
+    }
+    found
+}
+
+fn statuses(found: Option<&Vec<(&str, &str)>>) -> String {
+    let Some(found) = found else { return "absent".to_owned() };
+    found.iter().map(|(status, _)| *status).collect::<Vec<_>>().join(", ")
+}
+
+/// What is known to come out otherwise, and why: tests/conformance/exceptions.json.
+pub struct Exceptions {
+    listed: Vec<Exception>,
+}
+
+struct Exception {
+    way: String,
+    revision: String,
+    scenario: String,
+    /// The id of a check, or `*` for all of the scenario.
+    check: String,
+    /// What it comes out as.
+    becomes: String,
+    used: bool,
+}
+
+impl Exceptions {
+    /// Reads the list.
+    ///
+    /// # Errors
+    /// When it cannot be read, or an entry lacks something.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let listed: Value = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let listed = listed.as_array().ok_or(format!("{} is no list", path.display()))?;
+        let read = |entry: &Value| {
+            let text = |key: &str| {
+                let value = entry[key].as_str().filter(|value| !value.is_empty());
+                value.map(str::to_owned).ok_or(format!("{}: an entry has no `{key}`: {entry}", path.display()))
+            };
+            text("because")?;
+            Ok(Exception {
+                way: text("way")?,
+                revision: text("revision")?,
+                scenario: text("scenario")?,
+                check: text("check")?,
+                becomes: text("becomes")?,
+                used: false,
+            })
+        };
+        Ok(Self { listed: listed.iter().map(read).collect::<Result<_, String>>()? })
+    }
+
+    /// The changes that are not listed.
+    pub fn unlisted<'c>(&self, way: &str, revision: &str, changes: &'c [Change]) -> Vec<&'c Change> {
+        let listed = |change: &Change| self.listed.iter().any(|exception| exception.covers(way, revision, change));
+        let mut open: Vec<&Change> = changes.iter().filter(|change| !listed(change)).collect();
+        open.dedup_by(|one, other| one.scenario == other.scenario);
+        open
+    }
+
+    /// How many changes are listed, and a finding for each that is not.
+    pub fn sort(&mut self, way: &str, revision: &str, changes: Vec<Change>) -> (usize, Vec<String>) {
+        let (mut listed, mut findings) = (0, Vec::new());
+        for change in changes {
+            match self.listed.iter_mut().find(|exception| exception.covers(way, revision, &change)) {
+                Some(exception) => {
+                    exception.used = true;
+                    listed += 1;
+                }
+                None => findings.push(format!(
+                    "{way}, {revision}, {}, {}: {} directly, and {}. {}",
+                    change.scenario, change.check, change.was, change.is, change.message
+                )),
+            }
+        }
+        (listed, findings)
+    }
+
+    /// A finding for each entry that no change needed.
+    pub fn unused(&self, way: &str, revision: &str) -> Vec<String> {
+        let of_this = self.listed.iter().filter(|exception| exception.way == way && exception.revision == revision);
+        of_this
+            .filter(|exception| !exception.used)
+            .map(|exception| {
+                format!(
+                    "{way}, {revision}, {}, {}: is listed in exceptions.json and does not become {}: remove the entry",
+                    exception.scenario, exception.check, exception.becomes
+                )
+            })
+            .collect()
+    }
+}
+
+impl Exception {
+    fn covers(&self, way: &str, revision: &str, change: &Change) -> bool {
+        let named = self.way == way && self.revision == revision && self.scenario == change.scenario;
+        named && (self.check == "*" || (self.check == change.check && self.becomes == change.is))
+    }
+}
+
+/// `server-ping-2026-11-21T11-26-57-952Z` without what is before and after the name of the scenario.
+fn scenario(directory: &str) -> &str {
+    let name = directory.rsplit_once('T').map_or(directory, |(before, _)| before);
+    let end = name.len().saturating_sub("-2026-11-21".len());
+    let name = name.get(..end).unwrap_or(name);
+    name.strip_prefix("server-").unwrap_or(name)
+}
+
+/// Each run has ports of its own.
+fn without_ports(message: &str) -> String {
+    let mut parts = message.split("127.0.0.1:");
+    let mut masked = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        masked.push_str("127.0.0.1:PORT");
+        masked.push_str(part.trim_start_matches(|next: char| next.is_ascii_digit()));
+    }
+    masked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(found: &[(&str, &str)]) -> Results {
+        let check =
+            |(id, status): &(&str, &str)| Check { id: (*id).to_owned(), status: (*status).to_owned(), message: String::new() };
+        Results { scenarios: BTreeMap::from([("ping".to_owned(), found.iter().map(check).collect())]) }
+    }
+
+    #[track_caller]
+    fn differ(one: &[(&str, &str)], other: &[(&str, &str)], expected: &[&str]) {
+        let found = changes(&results(one), &results(other));
+        let told: Vec<String> = found.iter().map(|change| format!("{}: {} → {}", change.check, change.was, change.is)).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_check_that_comes_out_otherwise_is_a_change_and_so_is_one_that_is_gone() {
+        differ(&[("a", "SUCCESS"), ("b", "SUCCESS")], &[("a", "FAILURE")], &["a: SUCCESS → FAILURE", "b: SUCCESS → absent"]);
+        differ(&[("a", "SUCCESS"), ("a", "SUCCESS")], &[("a", "SUCCESS")], &["a: SUCCESS, SUCCESS → SUCCESS"]);
+    }
+
+    #[test]
+    fn the_order_of_checks_and_the_number_of_notes_do_not_matter() {
+        differ(&[("a", "SUCCESS"), ("b", "FAILURE")], &[("b", "FAILURE"), ("a", "SUCCESS")], &[]);
+        differ(&[("a", "INFO"), ("a", "INFO")], &[("a", "INFO")], &[]);
+    }
+
+    #[test]
+    fn the_name_of_a_scenario_is_between_the_role_and_the_time() {
+        assert_eq!(scenario("server-server-stateless-2026-11-21T11-26-57-952Z"), "server-stateless");
+        assert_eq!(scenario("tools_call-2026-11-21T11-26-57-952Z"), "tools_call");
+        assert_eq!(scenario("server-completion-complete-2026-11-21T11-26-57-952Z"), "completion-complete");
+    }
+
+    #[test]
+    fn ports_are_no_difference() {
+        assert_eq!(without_ports("at http://127.0.0.1:39411/mcp"), "at http://127.0.0.1:PORT/mcp");
+    }
+}

@@ -1,0 +1,270 @@
+//! The conformance suite of the protocol, directly and through callgate.
+//!
+//! What counts is not that scenarios pass through the gateway, but that nothing about them changes: every way through is
+//! compared, check by check, with what the same suite finds without a gateway. Where a way cannot but change something,
+//! `tests/conformance/exceptions.json` says so with a reason; what is listed and does not change is a finding too.
+
+mod compare;
+mod kit;
+mod processes;
+mod table;
+
+use std::path::Path;
+use std::thread;
+
+use crate::workspace::Workspace;
+use compare::{Exceptions, Results};
+use kit::Kit;
+use processes::Running;
+
+/// What is run.
+#[derive(Default)]
+pub struct Options<'o> {
+    /// Only this revision of the protocol.
+    pub requirements: Option<&'o str>,
+    /// Only the ways whose name holds this; what they are compared with is run all the same.
+    pub only: Option<&'o str>,
+    /// Write the table of docs/verification.md instead of checking it.
+    pub write: bool,
+}
+
+/// The revisions that the suite has a set of requirements for.
+const REVISIONS: &[&str] = &["2025-11-25", "2026-07-28"];
+
+/// A way from the suite to a server, or from a client to the suite.
+struct Way {
+    name: &'static str,
+    /// For the table.
+    says: &'static str,
+    between: Between,
+    /// Whether the server speaks only the era that the suite does not.
+    bridges: bool,
+}
+
+/// What stands between the suite and the other end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Between {
+    /// Nothing: what the others are compared with.
+    Nothing,
+    /// `callgate serve --upstream URL`.
+    Serve,
+    /// `callgate serve -- everything-server --stdio`.
+    ServeStdio,
+    /// A client, and what stands between it and the suite, in the words of `client.mjs`.
+    Client(&'static str),
+}
+
+const WAYS: &[Way] = &[
+    way("direct", "the everything-server itself", Between::Nothing),
+    way("serve", "`callgate serve --upstream URL`", Between::Serve),
+    way("serve-stdio", "`callgate serve -- everything-server --stdio`", Between::ServeStdio),
+    way("client", "a client itself", Between::Client("direct")),
+    way("client-serve", "a client, `callgate serve --upstream URL`", Between::Client("serve")),
+    way("client-run", "a client, `callgate run --upstream URL`", Between::Client("run")),
+];
+
+const fn way(name: &'static str, says: &'static str, between: Between) -> Way {
+    Way { name, says, between, bridges: false }
+}
+
+/// The client scenarios that a gateway can have a part in, by revision; the others are about authorization, which goes
+/// by without it.
+const CLIENT_SCENARIOS: &[(&str, &[&str])] = &[
+    ("2025-11-25", &["initialize", "tools_call", "sse-retry", "json-schema-2020-12-preservation"]),
+    (
+        "2026-07-28",
+        &[
+            "tools_call",
+            "request-metadata",
+            "sep-2322-client-request-state",
+            "json-schema-2020-12-preservation",
+            "json-schema-ref-no-deref",
+            "http-standard-headers",
+            "http-custom-headers",
+            "http-invalid-tool-headers",
+        ],
+    ),
+];
+
+/// Runs the suite in all ways, or those that are asked for.
+///
+/// # Errors
+/// What could not be run, every scenario that fails directly, every change that is not listed, every listed one that is
+/// not there, and a table that is out of date.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<String, String> {
+    let kit = Kit::ready(workspace)?;
+    let mut exceptions = Exceptions::read(&workspace.root.join("tests/conformance/exceptions.json"))?;
+    let revisions: Vec<&str> =
+        REVISIONS.iter().copied().filter(|revision| options.requirements.is_none_or(|wanted| wanted == *revision)).collect();
+    if revisions.is_empty() {
+        return Err(format!("no such revision; there are {}", REVISIONS.join(" and ")));
+    }
+    let wanted = |way: &Way| options.only.is_none_or(|part| way.name.contains(part));
+    if !WAYS.iter().any(wanted) {
+        let names: Vec<&str> = WAYS.iter().map(|way| way.name).collect();
+        return Err(format!("no way is called that; there are {}", names.join(", ")));
+    }
+
+    let mut report = Report::default();
+    for revision in revisions {
+        for servers in [true, false] {
+            let ways = || WAYS.iter().filter(|way| way.is_server() == servers);
+            if ways().any(wanted) {
+                report.compare(&kit, revision, ways().filter(|way| way.is_plain() || wanted(way)), &mut exceptions)?;
+            }
+        }
+    }
+    let page = workspace.root.join("docs/verification.md");
+    report.findings.extend(table::hold(&page, &report.rows, options.write)?);
+    if report.findings.is_empty() {
+        let checks: usize = report.rows.iter().map(|row| row.checks).sum();
+        return Ok(format!("conformance: {checks} checks in {} runs, as the suite finds them directly", report.rows.len()));
+    }
+    Err(format!("{} findings:\n  {}", report.findings.len(), report.findings.join("\n  ")))
+}
+
+/// What was found.
+#[derive(Default)]
+struct Report {
+    findings: Vec<String>,
+    rows: Vec<table::Row>,
+}
+
+impl Report {
+    /// Runs ways of one kind, of which the first is the plain one, and compares the others with it.
+    fn compare<'w>(
+        &mut self,
+        kit: &Kit,
+        revision: &str,
+        mut ways: impl Iterator<Item = &'w Way>,
+        exceptions: &mut Exceptions,
+    ) -> Result<(), String> {
+        let plain = ways.next().filter(|way| way.is_plain()).ok_or("the ways of a kind begin with the plain one")?;
+        let base = plain.run(kit, revision)?;
+        self.findings.extend(base.failures(plain.name, revision));
+        if plain.is_server() {
+            self.findings.extend(kit.missing(revision, &base)?);
+        }
+        self.rows.push(table::Row::new(plain.name, plain.says, revision, &base, 0));
+        for way in ways {
+            let results = way.run(kit, revision)?;
+            let (results, changes) = settle(way, kit, revision, &base, results, exceptions)?;
+            let (listed, unlisted) = exceptions.sort(way.name, revision, changes);
+            self.rows.push(table::Row::new(way.name, way.says, revision, &results, listed));
+            self.findings.extend(unlisted);
+            self.findings.extend(exceptions.unused(way.name, revision));
+        }
+        Ok(())
+    }
+}
+
+/// Compares, and asks the suite again about each scenario that differs: some of its checks have less than a second for
+/// what a busy machine takes longer for. What differs for a reason differs every time.
+fn settle(
+    way: &Way,
+    kit: &Kit,
+    revision: &str,
+    base: &Results,
+    mut results: Results,
+    exceptions: &Exceptions,
+) -> Result<(Results, Vec<compare::Change>), String> {
+    for attempt in 1..=AGAIN {
+        let changes = compare::changes(base, &results);
+        let open: Vec<String> =
+            exceptions.unlisted(way.name, revision, &changes).into_iter().map(|change| change.scenario.clone()).collect();
+        if open.is_empty() {
+            break;
+        }
+        println!("conformance: {} for {revision}: again, {attempt} of {AGAIN}: {}", way.name, open.join(", "));
+        let mut once_more = way.run_only(kit, revision, &open)?;
+        results.take(&mut once_more);
+    }
+    let changes = compare::changes(base, &results);
+    Ok((results, changes))
+}
+
+/// How often a scenario that differs is run again.
+const AGAIN: usize = 2;
+
+impl Way {
+    fn is_server(&self) -> bool {
+        !matches!(self.between, Between::Client(_))
+    }
+
+    /// Whether nothing stands between, so that others are compared with this.
+    fn is_plain(&self) -> bool {
+        matches!(self.between, Between::Nothing | Between::Client("direct"))
+    }
+
+    fn run(&self, kit: &Kit, revision: &str) -> Result<Results, String> {
+        println!("conformance: {} for {revision}", self.name);
+        match self.between {
+            Between::Client(between) => {
+                let scenarios = CLIENT_SCENARIOS.iter().find(|(of, _)| *of == revision).map_or(&[][..], |(_, all)| all);
+                clients(kit, revision, between, scenarios)
+            }
+            _ => {
+                let (url, _running) = self.server(kit, revision)?;
+                kit.required(&url, revision, &kit.results(self.name, revision))
+            }
+        }
+    }
+
+    fn run_only(&self, kit: &Kit, revision: &str, scenarios: &[String]) -> Result<Results, String> {
+        let scenarios: Vec<&str> = scenarios.iter().map(String::as_str).collect();
+        if let Between::Client(between) = self.between {
+            return clients(kit, revision, between, &scenarios);
+        }
+        let (url, _running) = self.server(kit, revision)?;
+        let mut all = Results::default();
+        for scenario in scenarios {
+            all.take(&mut kit.one(&url, revision, scenario, &kit.results(self.name, revision))?);
+        }
+        Ok(all)
+    }
+
+    /// The server that the suite is to ask, with everything that has to run for it.
+    fn server(&self, kit: &Kit, revision: &str) -> Result<(String, Vec<Running>), String> {
+        let eras = match (self.bridges, revision) {
+            (false, _) => "both",
+            (true, "2026-07-28") => "legacy",
+            (true, _) => "modern",
+        };
+        match self.between {
+            Between::Nothing => {
+                let server = kit.everything(eras)?;
+                Ok((server.url.clone(), vec![server]))
+            }
+            Between::Serve => {
+                let server = kit.everything(eras)?;
+                let gateway = kit.serve_before(&server.url)?;
+                Ok((gateway.url.clone(), vec![gateway, server]))
+            }
+            Between::ServeStdio => {
+                let gateway = kit.serve_of(eras)?;
+                Ok((gateway.url.clone(), vec![gateway]))
+            }
+            Between::Client(_) => Err("a client has no server".to_owned()),
+        }
+    }
+}
+
+/// Runs client scenarios, two at a time: they mostly wait.
+fn clients(kit: &Kit, revision: &str, between: &str, scenarios: &[&str]) -> Result<Results, String> {
+    let into = kit.results(&format!("client-{between}"), revision);
+    let run = |scenarios: &[&str], into: &Path| -> Result<Results, String> {
+        let mut all = Results::default();
+        for scenario in scenarios {
+            all.take(&mut kit.client(revision, between, scenario, into)?);
+        }
+        Ok(all)
+    };
+    let (first, second) = scenarios.split_at(scenarios.len() / 2);
+    thread::scope(|scope| {
+        let beside = scope.spawn(|| run(first, &into));
+        let mut all = run(second, &into)?;
+        let mut others = beside.join().map_err(|_| "running a client scenario panicked".to_owned())??;
+        all.take(&mut others);
+        Ok(all)
+    })
+}
