@@ -14,36 +14,14 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use std::cell::RefCell;
-use std::process::{Child, Command, Stdio as Pipe};
 use support::http::{Client, exchange};
+use support::rig::Mode;
 use support::stdio::Stdio;
-use support::{LEGACY, MODERN, PATIENCE, Scratch, Served, is_modern, root};
+use support::{HttpUpstream, LEGACY, MODERN, PATIENCE, Scratch, Served, is_modern, root};
 
 // ---------------------------------------------------------------- the rig
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Mode {
-    /// stdio to a child.
-    Run,
-    /// stdio to HTTP.
-    Bridge,
-    /// HTTP to HTTP.
-    Serve,
-    /// HTTP to a child.
-    ServeChild,
-}
-
 const MODES: [Mode; 4] = [Mode::Run, Mode::Bridge, Mode::Serve, Mode::ServeChild];
-
-impl Mode {
-    fn over_stdio(self) -> bool {
-        matches!(self, Mode::Run | Mode::Bridge)
-    }
-
-    fn has_child(self) -> bool {
-        matches!(self, Mode::Run | Mode::ServeChild)
-    }
-}
 
 enum Channel {
     Stdio(Stdio),
@@ -56,7 +34,7 @@ struct Rig {
     revision: &'static str,
     scratch: Scratch,
     channel: Channel,
-    parrot: Option<Child>,
+    _parrot: Option<HttpUpstream>,
     syncs: usize,
 }
 
@@ -67,44 +45,33 @@ impl Rig {
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let script = root().join("tests/upstreams/parrot.py").display().to_string();
         let log = scratch.log().display().to_string();
-        let child = [python, script, "--log".to_owned(), log, "--stdio".to_owned()];
-        let (mut parrot, mut url) = (None, String::new());
-        if !mode.has_child() {
-            let mut process = Command::new(&child[0])
-                .args(&child[1..4])
-                .args(["--http", "0"])
-                .stdout(Pipe::piped())
-                .spawn()
-                .expect("python3 is installed");
-            let mut line = String::new();
-            let mut stdout = std::io::BufReader::new(process.stdout.take().expect("stdout is piped"));
-            std::io::BufRead::read_line(&mut stdout, &mut line).expect("the parrot speaks");
-            url = format!("http://127.0.0.1:{}/mcp", line.trim().rsplit(' ').next().expect("`listening PORT`"));
-            parrot = Some(process);
-        }
+        let command = |options: &[&str]| {
+            let all = [&python, &script, "--log", &log].into_iter().chain(options.iter().copied());
+            all.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let child = command(&["--stdio"]);
+        let parrot = (!mode.has_child()).then(|| HttpUpstream::start_command(command(&["--http", "0"])));
+        let url = parrot.as_ref().map(HttpUpstream::url).unwrap_or_default();
         let (state, policy_path) = ("memory:", policy.display().to_string());
         let mut serve = vec!["-p", &policy_path, "--state", state];
         let mut channel = match mode {
             Mode::Run => Channel::Stdio(Stdio::wrap(&policy, state, &[], &child)),
             Mode::Bridge => Channel::Stdio(Stdio::bridge(&policy, state, &url)),
-            Mode::Serve => {
-                serve.extend(["--upstream", &url]);
-                let served = Served::start(&serve);
-                let client = Client::begin(&served.address, revision);
-                Channel::Http { client, _gateway: served }
-            }
-            Mode::ServeChild => {
-                serve.push("--");
-                serve.extend(child.iter().map(String::as_str));
-                let served = Served::start(&serve);
-                let client = Client::begin(&served.address, revision);
-                Channel::Http { client, _gateway: served }
+            _ => {
+                if mode.has_child() {
+                    serve.push("--");
+                    serve.extend(child.iter().map(String::as_str));
+                } else {
+                    serve.extend(["--upstream", &url]);
+                }
+                let gateway = Served::start(&serve);
+                Channel::Http { client: Client::begin(&gateway.address, revision), _gateway: gateway }
             }
         };
         if let Channel::Stdio(client) = &mut channel {
             client.begin(revision);
         }
-        Rig { mode, revision, scratch, channel, parrot, syncs: 0 }
+        Rig { mode, revision, scratch, channel, _parrot: parrot, syncs: 0 }
     }
 
     /// Sends exact bytes and gives every message that came back.
@@ -174,15 +141,6 @@ impl Rig {
     }
 }
 
-impl Drop for Rig {
-    fn drop(&mut self) {
-        if let Some(parrot) = &mut self.parrot {
-            let _ = parrot.kill();
-            let _ = parrot.wait();
-        }
-    }
-}
-
 fn texts(reply: &support::http::Reply) -> Vec<Vec<u8>> {
     let is_stream = reply.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
     if is_stream { reply.texts().into_iter().map(String::into_bytes).collect() } else { vec![reply.body.clone()] }
@@ -224,7 +182,7 @@ fn check_suite_as_values(mode: Mode, revision: &'static str) {
     for (number, (file, bytes)) in suite().into_iter().enumerate() {
         let mut bytes = bytes;
         // A line cannot hold its own end. In what is no JSON it stays, and makes two lines of no JSON.
-        if mode.over_stdio() && !file.starts_with("n_") {
+        if mode.transport() == "stdio" && !file.starts_with("n_") {
             bytes.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
         }
         let must_pass = file.starts_with("y_");

@@ -5,8 +5,10 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod corpus;
 pub mod events;
 pub mod http;
+pub mod rig;
 pub mod stdio;
 
 use base64::Engine;
@@ -153,7 +155,11 @@ impl HttpUpstream {
     pub fn start(log: &Path, options: &[&str]) -> HttpUpstream {
         let mut all = vec!["--http", "0"];
         all.extend(options);
-        let command = lenient(log, &all);
+        HttpUpstream::start_command(lenient(log, &all))
+    }
+
+    /// Any server that prints `listening PORT`.
+    pub fn start_command(command: Vec<String>) -> HttpUpstream {
         let mut child =
             Command::new(&command[0]).args(&command[1..]).stdout(Pipe::piped()).spawn().expect("python3 is installed");
         let mut line = String::new();
