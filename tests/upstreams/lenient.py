@@ -599,6 +599,7 @@ def main():
     parser.add_argument("--list", default="plain", choices=("plain", "broken", "shape", "strings", "absent", "twice-key", "hidden-name", "headers", "pages", "wrong-id", "gzip"))
     parser.add_argument("--reply-file", help="the whole reply to tools/list; {{id}} stands for the id")
     parser.add_argument("--big-list", type=float, default=0, metavar="MB")
+    parser.add_argument("--print-tools", action="store_true", help="print the list of tools, for other servers to show, and end")
     parser.add_argument("--noise", action="store_true")
     parser.add_argument("--sse", action="store_true", help="answer every POST with an event stream")
     parser.add_argument("--old", action="store_true", help="HTTP+SSE of 2024-11-05 at /sse and /mcp, and no streamable HTTP")
@@ -616,6 +617,9 @@ def main():
     parser.add_argument("--tls-client-ca", metavar="FILE", help="and ask clients for certificates that this authority has signed")
     parser.add_argument("--status", type=int, help="answer every HTTP request with this status and HTML")
     options = parser.parse_args()
+    if options.print_tools:
+        print('{"tools":[%s]}' % ",".join(TOOLS))
+        return
     log = Log(options.log)
     log.write("start", pid=os.getpid(), pgid=os.getpgrp(), env=sorted(os.environ), fds=descriptors())
     if options.ignore_sigterm:

@@ -39,6 +39,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "callgate-fuzz-targets", may_use: &["callgate-json", "callgate-policy", "callgate-mcp"], never: PURE },
     // A fixture of the conformance suite: it must be another's work than the gateway, or both would err alike.
     Layer { name: "everything-server", may_use: &[], never: &["axum", "rusqlite"] },
+    // Another fixture, for the same reason: what it reads and we do not must show.
+    Layer { name: "rmcp-reader", may_use: &[], never: &["axum", "rusqlite"] },
     Layer { name: "xtask", may_use: &["callgate-policy"], never: &["tokio"] },
 ];
 
