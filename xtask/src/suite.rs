@@ -4,6 +4,7 @@
 //! passes through as it comes; its closing line is kept for the summary.
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -53,6 +54,8 @@ const STEPS: &[Step] = &[
         says: "generated files are up to date",
         run: |workspace| generate::check(workspace).map(Done::Holds),
     },
+    Step { name: "readers", says: "what servers on the SDKs run is what is on record", run: readers },
+    Step { name: "clients", says: "real clients and real servers on either side of callgate", run: clients },
     Step { name: "book", says: "the policy book does what it says", run: book },
     Step {
         name: "conformance",
@@ -162,6 +165,34 @@ fn healthomics(workspace: &Workspace) -> Result<Done, String> {
 fn healthomics_direct(workspace: &Workspace) -> Result<Done, String> {
     environments(workspace)?;
     pass(workspace, drive(workspace).args(["--direct", "run-json", "run-genomics", "serve-0.1.5"]))
+}
+
+/// Ignored among the tests, because they need what is installed here.
+fn readers(workspace: &Workspace) -> Result<Done, String> {
+    let installed = tested_clients(workspace)?;
+    pass(workspace, cargo().args(["build", "-p", "callgate-cli", "-p", "rmcp-reader"]))?;
+    let mut run = cargo();
+    if tools::has_nextest() {
+        run.args(["nextest", "run", "-p", "callgate-cli", "--test", "readers", "--run-ignored", "all", "--no-fail-fast"]);
+    } else {
+        run.args(["test", "-p", "callgate-cli", "--test", "readers", "--no-fail-fast", "--", "--ignored"]);
+    }
+    pass(workspace, run.env("CALLGATE_CLIENTS", installed))
+}
+
+fn clients(workspace: &Workspace) -> Result<Done, String> {
+    let installed = tested_clients(workspace)?;
+    build(workspace)?;
+    let mut drive = Command::new("python3");
+    drive.arg("tests/clients/drive.py").arg("--callgate").arg(workspace.callgate()).arg("--clients").arg(installed);
+    pass(workspace, &mut drive)
+}
+
+/// Installs the clients and servers of `tests/clients`, and gives the directory.
+fn tested_clients(workspace: &Workspace) -> Result<PathBuf, String> {
+    let directory = workspace.target.join("clients");
+    pass(workspace, Command::new("tests/clients/setup.sh").arg(&directory))?;
+    Ok(directory)
 }
 
 fn drive(workspace: &Workspace) -> Command {

@@ -18,9 +18,9 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
     ("cc", &["--version"], &["build-essential"]),
     // The MCP servers and clients of the HealthOmics drive, and the stand-ins of the tests.
     ("python3", &["-c", "import venv, ensurepip"], &["python3", "python3-venv"]),
-    // The conformance suite; the Node that it needs comes from there, too.
+    // The conformance suite and other people's clients and servers; the Node that they need comes from there, too.
     ("npm", &["--version"], &["npm"]),
-    // Fetching the advisory database.
+    // Fetching the advisory database; the repository of the git server that is driven.
     ("git", &["--version"], &["git", "ca-certificates"]),
 ];
 
