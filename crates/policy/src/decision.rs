@@ -109,6 +109,12 @@ reasons! {
     Malformed = "malformed",
     /// The policy refuses this method.
     MethodRefused = "method-refused",
+    /// The policy does not allow the server to ask its client for this.
+    ServerRequestRefused = "server-request-refused",
+    /// What the server is to be handed back was not issued for this call.
+    UnknownState = "unknown-state",
+    /// The task was not made for this caller.
+    UnknownTask = "unknown-task",
     /// The call can be neither counted nor recorded.
     StoreUnavailable = "store-unavailable",
 }

@@ -76,6 +76,11 @@ impl Policy {
         self.posture
     }
 
+    /// Whether the policy as a whole is only tried out: it decides, and stops nothing.
+    pub fn is_shadow(&self) -> bool {
+        self.mode == Mode::Shadow
+    }
+
     /// What the file says about itself.
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
@@ -128,7 +133,7 @@ impl Pattern {
     }
 
     /// The pattern, if it fits the name only for a careless reader.
-    fn imitated_by(&self, tool: &str) -> Option<&str> {
+    pub(crate) fn imitated_by(&self, tool: &str) -> Option<&str> {
         let fits = match self {
             Pattern::Exact(name) => json::same_folded(name, tool),
             Pattern::Glob(glob) => matches(json::fold(glob).as_bytes(), json::fold(tool).as_bytes()),

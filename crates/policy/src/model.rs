@@ -21,6 +21,10 @@ pub struct Policy {
     pub(crate) hidden: Vec<Pattern>,
     /// In file order; [`Policy::rules_for`] says which apply to a tool.
     pub(crate) entries: Vec<Entry>,
+    /// What is said of other methods than calls, in file order.
+    pub(crate) methods: Vec<MethodRule>,
+    /// What is said of what servers ask of clients.
+    pub(crate) server_requests: ServerRequests,
 }
 
 /// What happens to a tool that no entry names.
@@ -48,6 +52,30 @@ pub(crate) enum Pattern {
     Glob(String),
     /// `*`
     Any,
+}
+
+/// What the policy says of one method, or of one thing that a server asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Stance {
+    pub allow: bool,
+    /// The JSON Pointer of where it is said: `/methods/resources~1read`.
+    pub reference: Arc<str>,
+}
+
+/// A line under `methods:`.
+#[derive(Debug)]
+pub(crate) struct MethodRule {
+    pub pattern: Pattern,
+    pub stance: Stance,
+}
+
+/// `server_requests:`; nothing is said of what is not there.
+#[derive(Debug, Default)]
+pub(crate) struct ServerRequests {
+    pub sampling: Option<Stance>,
+    pub elicitation_form: Option<Stance>,
+    pub elicitation_url: Option<Stance>,
+    pub roots: Option<Stance>,
 }
 
 /// The rules of one key under `tools:` (or of `all_tools`).

@@ -3,6 +3,7 @@
 //! Editors complete keys and underline wrong words by it, in YAML and JSON alike. It says the shape only; what goes together
 //! with what is [`crate::load`]'s to say, and a test holds the keys of the two against each other.
 
+use crate::methods::METHOD_NAMES;
 use serde_json::{Value, json};
 
 /// Gives the JSON Schema (2020-12) of the policy file, as indented text with a line break at the end.
@@ -34,6 +35,14 @@ pub fn json_schema() -> String {
                 "type": "object",
                 "additionalProperties": reference("tool"),
             },
+            "server_requests": reference("server_requests"),
+            "methods": {
+                "description": "Methods besides calls of tools: a name (`resources/read`), a group (`resources`) or a pattern (`resources/*`). What is not named passes and is recorded.",
+                "type": "object",
+                "properties": methods(),
+                "additionalProperties": reference("stance"),
+                "propertyNames": {"not": {"pattern": "^tools(/|$)"}},
+            },
             "approvals": {
                 "type": "object",
                 "additionalProperties": false,
@@ -50,6 +59,11 @@ pub fn json_schema() -> String {
     let mut text = serde_json::to_string_pretty(&schema).expect("a value with string keys can be written");
     text.push('\n');
     text
+}
+
+/// The names that editors propose.
+fn methods() -> serde_json::Map<String, Value> {
+    METHOD_NAMES.iter().map(|name| ((*name).to_owned(), reference("stance"))).collect()
 }
 
 fn reference(name: &str) -> Value {
@@ -164,6 +178,16 @@ fn definitions() -> Value {
             ("hours", json!({"description": "As in `09:00-17:00`.", "type": ["string", "array"]})),
             ("timezone", reference("timezone")),
         ]),
+        "stance": {"enum": ["allow", "deny"]},
+        "server_requests": object("What a server may ask of its client. What is not named passes and is recorded.", &[], &[
+            ("sampling", reference("stance")),
+            ("elicitation", json!({"anyOf": [reference("stance"), reference("elicitation")]})),
+            ("roots", reference("stance")),
+        ]),
+        "elicitation": object("Questions to the user: in a form, or at a URL.", &[], &[
+            ("form", reference("stance")),
+            ("url", reference("stance")),
+        ]),
         "group": object("Conditions that belong together.", &["conditions"], &[&conditions[..], &messages].concat()),
         "approval": object("Calls that need an approval.", &["conditions"], &approval),
         "limit": object("A bound on a counter.", &["counter", "window", "max"], &limit),
@@ -185,7 +209,7 @@ mod tests {
     #[test]
     fn the_schema_knows_the_keys_that_the_loader_knows() {
         let schema: Value = serde_json::from_str(&json_schema()).unwrap();
-        let later = ["methods", "risk", "server_requests"];
+        let later = ["risk"];
         for (pointer, known) in crate::lower::known_keys() {
             let mut known: Vec<&str> = known.iter().copied().filter(|key| !later.contains(key)).collect();
             known.sort_unstable();

@@ -240,11 +240,34 @@ tools:
 #[test]
 fn forms_that_come_later_are_refused_not_ignored() {
     refused("version: \"1\"\nrisk: {read: {}}\n", 2, "not supported yet");
-    refused("version: \"1\"\nserver_requests: {roots: allow}\n", 2, "not supported yet");
-    refused("version: \"1\"\nmethods: {}\n", 2, "not supported yet");
     for op in ["path_within", "host_in", "sql_statement_in", "command_in", "cidr_in"] {
         refused_rule(&format!("{{conditions: [{{path: args.x, op: {op}, value: [a]}}]}}"), "not supported yet");
     }
+}
+
+#[test]
+fn methods_and_what_servers_ask_for_are_named_as_the_protocol_has_them() {
+    let methods = |line: &str, part: &str| refused(&format!("version: \"1\"\nmethods: {{{line}}}\n"), 2, part);
+    methods("tools/call: deny", "`tools/call` has rules of its own");
+    methods("\"tools/*\": allow", "write rules under `tools`");
+    methods("tools: deny", "write rules under `tools`");
+    methods("sampling/createMessage: deny", "write `sampling: deny` under `server_requests`");
+    methods("roots: deny", "write `roots: deny` under `server_requests`");
+    methods("ping: deny", "no conversation can do without `ping`");
+    methods("resource/read: deny", "write `resources/read`");
+    methods("prompt: deny", "write `prompts`");
+    methods("\"promts/*\": deny", "write `prompts/*`");
+    methods("frobnicate: deny", "write a method as `resources/read`");
+    methods("\"x y\": deny", "cannot stand in the name of a method");
+    methods("prompts/get: ask", "nobody can be asked about this yet");
+    methods("prompts/get: block", "write `deny`");
+    methods("prompts: deny, \"prompts/*\": deny", "equally well");
+    methods("\"prom?ts/*\": deny, \"*rompts/*\": allow", "equally well");
+    refused("version: \"1\"\nmethods: [prompts]\n", 2, "a mapping from the names of methods");
+    refused("version: \"1\"\nserver_requests: {samplin: deny}\n", 2, "write `sampling`");
+    refused("version: \"1\"\nserver_requests: {elicitation: {urls: deny}}\n", 2, "write `url`");
+    refused("version: \"1\"\nserver_requests: {elicitation: ask}\n", 2, "nobody can be asked about this yet");
+    refused("version: \"1\"\nserver_requests: {roots: yes}\n", 2, "expected `allow` or `deny`");
 }
 
 #[test]

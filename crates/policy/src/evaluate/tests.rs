@@ -9,7 +9,16 @@ use json::{Decimal, Document, Strictness};
 
 fn policy(posture: Posture, hidden: &[Pattern], entries: Vec<Entry>) -> Policy {
     let (revision, description) = ("0123456789abcdef".to_owned(), None);
-    Policy { revision, description, posture, mode: Mode::Enforce, hidden: hidden.to_vec(), entries }
+    Policy {
+        revision,
+        description,
+        posture,
+        mode: Mode::Enforce,
+        hidden: hidden.to_vec(),
+        entries,
+        methods: Vec::new(),
+        server_requests: Default::default(),
+    }
 }
 
 fn entry(pattern: &str, rules: Vec<Rule>) -> Entry {

@@ -3,7 +3,7 @@
 use super::Lowering;
 use super::entry::{GLOBAL, escape};
 use super::name::globs_overlap;
-use crate::model::{Mode, Pattern, Policy, Posture};
+use crate::model::{Mode, Pattern, Policy, Posture, ServerRequests};
 use crate::outline::Outline;
 use crate::problem::{MOST, code};
 use crate::source::{Kind, Member, Node};
@@ -21,6 +21,8 @@ impl Lowering<'_> {
             mode: Mode::Enforce,
             hidden: Vec::new(),
             entries: Vec::new(),
+            methods: Vec::new(),
+            server_requests: ServerRequests::default(),
         };
         let is_json = self.source.is_json();
         let mut outline = Outline { top: first_line(root), is_json, ..Outline::default() };
@@ -43,12 +45,16 @@ impl Lowering<'_> {
         if let Some(node) = fields.get("hide") {
             (policy.hidden, outline.hidden) = self.hidden(node);
         }
-        for key in ["risk", "server_requests", "methods"] {
-            if let Some(member) = fields.member(key) {
-                let problem = self.error(code::NOT_YET, &member.key_at, format!("`{key}` is not supported yet"));
-                problem.label = Some("this version would not enforce it".into());
-                problem.help = Some("remove it; write rules for tools by name or pattern under `tools`".into());
-            }
+        if let Some(member) = fields.member("risk") {
+            let problem = self.error(code::NOT_YET, &member.key_at, "`risk` is not supported yet");
+            problem.label = Some("this version would not enforce it".into());
+            problem.help = Some("remove it; write rules for tools by name or pattern under `tools`".into());
+        }
+        if let Some(node) = fields.get("methods") {
+            policy.methods = self.methods(node);
+        }
+        if let Some(node) = fields.get("server_requests") {
+            policy.server_requests = self.server_requests(node);
         }
         if let Some(node) = fields.get("approvals") {
             self.approvals(node);

@@ -12,6 +12,7 @@ mod counter;
 mod entry;
 mod fields;
 mod file;
+mod methods;
 mod name;
 mod path;
 mod rule;
@@ -74,12 +75,14 @@ impl RuleDraft {
 
 /// The keys of each mapping, by the pointer of its definition in the JSON Schema.
 #[cfg(test)]
-pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 5] {
+pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 7] {
     [
         ("", file::FILE_KEYS),
         ("/$defs/tool", entry::TOOL_KEYS),
         ("/$defs/rule", rule::RULE_KEYS),
         ("/$defs/limit", counter::LIMIT_KEYS),
         ("/$defs/state", counter::STATE_KEYS),
+        ("/$defs/server_requests", methods::SERVER_REQUEST_KEYS),
+        ("/$defs/elicitation", methods::ELICITATION_KEYS),
     ]
 }
