@@ -35,6 +35,7 @@ pub(crate) const PARAMS: &[&str] = &[
 pub(crate) const RESULT: &[&str] = &[
     "_meta",
     "tools",
+    "tasks",
     "nextCursor",
     "cacheScope",
     "ttlMs",

@@ -6,6 +6,7 @@
 //!
 //! This crate knows nothing of policies: it says what a message *is*, never whether it may pass.
 
+mod asked;
 pub mod framing;
 pub mod headers;
 mod id;
@@ -16,10 +17,13 @@ pub mod reply;
 mod revision;
 mod splice;
 pub mod sse;
+mod tasks;
 pub mod tools;
 
+pub use asked::{Asked, asked};
 pub use id::Id;
 pub use message::{Incoming, Kind, MAX_BATCH, Malformed, Message, Side, ToolCall};
 pub use method::{METHODS, Method, Route, route};
 pub use revision::{Era, Revision};
 pub use splice::Edit;
+pub use tasks::{TASK_METHODS, created_task, filter_tasks};

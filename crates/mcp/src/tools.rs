@@ -45,9 +45,15 @@ pub struct Unreadable<'d> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAList(String);
 
+impl NotAList {
+    pub(crate) fn new(why: &str) -> NotAList {
+        NotAList(why.to_owned())
+    }
+}
+
 impl fmt::Display for NotAList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server's tool list cannot be read: {}", self.0)
+        write!(f, "the server's list cannot be read: {}", self.0)
     }
 }
 
@@ -168,7 +174,7 @@ pub fn filter(message: &Message, mut keep: impl FnMut(&Tool<'_>) -> bool, privat
 
 /// Takes out the elements that do not stay, each with one comma: the one before it when an element before it stays, else
 /// the one after it.
-fn remove_elements<'t>(mut edit: Edit<'t>, array: Value<'_>, stays: &[bool]) -> Edit<'t> {
+pub(crate) fn remove_elements<'t>(mut edit: Edit<'t>, array: Value<'_>, stays: &[bool]) -> Edit<'t> {
     debug_assert_eq!(array.kind(), JsonKind::Array);
     let spans: Vec<_> = array.elements().into_iter().flatten().map(Value::span).collect();
     let mut stayed = false;
