@@ -10,6 +10,7 @@ mod conformance;
 mod generate;
 mod imports;
 mod layers;
+mod methods;
 mod source;
 mod suite;
 mod tools;
@@ -26,6 +27,7 @@ cargo xtask COMMAND
   conformance [--requirements REVISION] [--only WAY] [--write]
                        the conformance suite, directly and through callgate: nothing may change on the way
   layers               which crate may know which, and no import cycles inside a crate
+  methods FILE         the official schemas in FILE (dist/index.js of @modelcontextprotocol/conformance) against our list
   generate [--check]   write what is generated from the code; with --check, say what is out of date
 ";
 
@@ -48,6 +50,9 @@ fn main() -> ExitCode {
             }
         },
         ["layers"] => Workspace::find().and_then(|workspace| layers::check(&workspace)).map(|said| println!("{said}")),
+        ["methods", bundle] => {
+            Workspace::find().and_then(|workspace| methods::check(&workspace, bundle)).map(|said| println!("{said}"))
+        }
         ["generate"] => Workspace::find().and_then(|workspace| generate::write(&workspace)).map(|said| println!("{said}")),
         ["generate", "--check"] => {
             Workspace::find().and_then(|workspace| generate::check(&workspace)).map(|said| println!("{said}"))
