@@ -22,16 +22,9 @@ pub fn check(workspace: &Workspace, bundle: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(bundle).map_err(|error| format!("{bundle}: {error}"))?;
     // Quotes of any kind and white space tell nothing here.
     let text: String = text.chars().filter(|c| !c.is_whitespace() && !"\"'`".contains(*c)).collect();
-    let schemas: Vec<&str> = ["definitions:", "$defs:"]
-        .iter()
-        .flat_map(|key| {
-            let begins = format!(",{key}{{");
-            text.match_indices("={$schema:http")
-                .filter(move |(at, _)| text_from(&text, *at, 90).contains(&begins))
-                .map(|(at, _)| &text[at..])
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let is_schema = |at: &usize| [",definitions:{", ",$defs:{"].iter().any(|key| text_from(&text, *at, 90).contains(key));
+    let begins = text.match_indices("={$schema:http").map(|(at, _)| at).filter(is_schema);
+    let schemas: Vec<&str> = begins.map(|at| &text[at..]).collect();
     let revisions: BTreeSet<&str> = listed.iter().filter_map(|line| line.split(' ').next()).collect();
     if schemas.len() < 2 || schemas.len() > revisions.len() {
         return Err(format!("{bundle} has {} schemas: is it dist/index.js of the package?", schemas.len()));

@@ -1,14 +1,15 @@
 //! The policy book: Markdown in which policies, calls and expected decisions stand among prose, and are run.
 //!
 //! A fenced block called `policy` begins a policy with fresh counters at 10:30 UTC on 15 January 2026; `tools` gives it a
-//! `tools/list`; each line of `calls` is a call and what is expected of it; `problems` lists exactly what checking the policy
-//! finds. Everything else is prose.
+//! `tools/list`; each line of `calls` is a call and what is expected of it, each line of `methods` another message by its
+//! method; `problems` lists exactly what checking the policy finds. Everything else is prose.
 
 mod expectation;
 mod markdown;
 
+use crate::methods::judge_method;
 use crate::simulate::{SimulatedCall, Simulation};
-use expectation::Line;
+use expectation::{Line, MethodLine};
 use jiff::Timestamp;
 use markdown::{Block, blocks};
 use policy::{Problem, Severity, Source, Tools};
@@ -54,10 +55,11 @@ pub async fn run_book(file: &str, text: &str) -> BookRun {
                 run.found.policies += 1;
                 chapter = Some(Chapter::begin(file, block));
             }
-            ("tools" | "problems" | "calls", None) => run.fail(block.line, "a block before the first `policy`"),
+            ("tools" | "problems" | "calls" | "methods", None) => run.fail(block.line, "a block before the first `policy`"),
             ("tools", Some(chapter)) => chapter.take_tools(&block, &mut run),
             ("problems", Some(chapter)) => chapter.check_problems(&block, &mut run),
             ("calls", Some(chapter)) => chapter.run_calls(&block, &mut run).await,
+            ("methods", Some(chapter)) => chapter.run_methods(&block, &mut run),
             _ => {}
         }
     }
@@ -136,13 +138,37 @@ impl Chapter {
         }
     }
 
-    async fn run_calls(&mut self, block: &Block, run: &mut Run<'_>) {
+    /// Whether there is a policy to judge by; says so where there is none.
+    fn is_valid(&mut self, block: &Block, run: &mut Run<'_>) -> bool {
         if self.loaded.policy.is_none() {
             if !self.expects_problems && !self.reported {
                 self.report_errors(run);
                 self.reported = true;
             }
             run.fail(block.line, "these calls have no valid policy");
+        }
+        self.loaded.policy.is_some()
+    }
+
+    fn run_methods(&mut self, block: &Block, run: &mut Run<'_>) {
+        if !self.is_valid(block, run) {
+            return;
+        }
+        let Some(policy) = &self.loaded.policy else { return };
+        for (line, text) in block.lines() {
+            let judged = MethodLine::parse(text).and_then(|line| {
+                run.found.calls += 1;
+                let decision = judge_method(policy, &line.method, line.kind, line.from, line.mode.as_deref());
+                line.expected.check(&decision, true)
+            });
+            if let Err(message) = judged {
+                run.fail(line, message);
+            }
+        }
+    }
+
+    async fn run_calls(&mut self, block: &Block, run: &mut Run<'_>) {
+        if !self.is_valid(block, run) {
             return;
         }
         for (line, text) in block.lines() {

@@ -8,7 +8,7 @@
 //! is never taken for the reply to something else, and no id of a client's can be that of a question of our own.
 
 use crate::enforcer::{Permit, Ticket};
-use crate::gate::{Expected, FromServer, Gate, Judged};
+use crate::gate::{Expected, Gate, Judged};
 use crate::refusal::{UPSTREAM_FAILED, is_modern, malformed, unreadable};
 use crate::sink::{Batch, Sink};
 use crate::tools::Ask;
@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Reply;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -63,7 +62,6 @@ pub(crate) struct Question {
 struct Pending {
     waiter: Waiter,
     expected: Expected,
-    since: Instant,
 }
 
 enum Waiter {
@@ -99,12 +97,8 @@ type Outgoing = BoxFuture<'static, ()>;
 
 /// More requests in flight than any client has use for.
 const MAX_IN_FLIGHT: usize = 4_096;
-/// More open subscriptions than there can be connections.
-const MAX_SUBSCRIPTIONS: usize = 16_384;
 /// So many messages may be on their way through here; then nothing more is read of whoever sends them.
 const MAX_QUEUED: usize = 1_024;
-/// Requests that nobody waits for any more, and those that the server is silent about, are looked for this often.
-const SWEEP: Duration = Duration::from_secs(5);
 /// How long answers that are under way at the end are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What the server says by itself before anybody listens.
@@ -124,6 +118,8 @@ pub(crate) struct Conversation {
     learning: FuturesUnordered<BoxFuture<'static, Learnt>>,
     admissions: FuturesOrdered<BoxFuture<'static, Admitted>>,
     outgoing: FuturesOrdered<Outgoing>,
+    /// Requests of the server's that are being judged and recorded.
+    screening: FuturesOrdered<BoxFuture<'static, Result<Message, Bytes>>>,
     /// Requests of the server's that the client has not answered.
     asked: HashSet<Id>,
     listener: Option<Sink>,
@@ -144,6 +140,7 @@ impl Conversation {
             learning: FuturesUnordered::new(),
             admissions: FuturesOrdered::new(),
             outgoing: FuturesOrdered::new(),
+            screening: FuturesOrdered::new(),
             asked: HashSet::new(),
             listener: None,
             unheard: VecDeque::new(),
@@ -157,8 +154,8 @@ impl Conversation {
         self
     }
 
-    /// Carries the conversation to its end: the server closes, or the client has closed (all senders of `commands` are gone) or
-    /// `stop` is cancelled, and what was in flight then is answered or `patience` is over. Gives the line back, to be shut down.
+    /// Carries the conversation to its end: the server closes, `stop` is cancelled, or the client has closed (all senders of
+    /// `commands` are gone) and what was in flight is answered or `patience` is over. Gives the line back, to be shut down.
     pub async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
@@ -170,7 +167,6 @@ impl Conversation {
         let mut client_open = true;
         let give_up = tokio::time::sleep(patience);
         tokio::pin!(give_up);
-        let mut sweep = tokio::time::interval(self.link.patience().map_or(SWEEP, |silence| SWEEP.min(silence / 4)));
         while client_open || !self.is_idle() {
             let (admissions, outgoing) = (self.admissions.len() + self.learning.len(), self.outgoing.len());
             tokio::select! {
@@ -186,8 +182,9 @@ impl Conversation {
                 }
                 Some(admitted) = self.admissions.next() => self.forward(admitted),
                 Some(()) = self.outgoing.next() => {}
+                Some(screened) = self.screening.next() => self.screened(screened),
                 Some(question) = questions.recv() => self.ask(question),
-                arrived = inbound.recv(), if outgoing < MAX_QUEUED => match arrived {
+                arrived = inbound.recv(), if outgoing + self.screening.len() < MAX_QUEUED => match arrived {
                     Some(Inbound::Message(message)) => self.arrive(message),
                     Some(Inbound::Failed { id, failure }) => {
                         if let Some(pending) = number_of(&id).and_then(|number| self.pending.remove(&number)) {
@@ -196,11 +193,7 @@ impl Conversation {
                     }
                     Some(Inbound::Closed) | None => break,
                 },
-                () = stop.cancelled(), if client_open => {
-                    client_open = false;
-                    give_up.as_mut().reset(tokio::time::Instant::now() + patience);
-                }
-                _ = sweep.tick() => self.sweep(),
+                () = stop.cancelled() => break,
                 () = &mut give_up, if !client_open => break,
             }
         }
@@ -278,7 +271,7 @@ impl Conversation {
         let taken = self.clients == Clients::One && (self.admitting.contains_key(&id) || self.number_of_client(&id).is_some());
         let refusal = if taken {
             Some("a request of this id is still being answered")
-        } else if self.pending.len() + self.admitting.len() >= self.room_for(&message) {
+        } else if self.pending.len() + self.admitting.len() >= MAX_IN_FLIGHT {
             Some("too many requests are waiting for their answers")
         } else if message.method() == Some("initialize") && self.initialized {
             Some("this session is initialized already")
@@ -308,16 +301,6 @@ impl Conversation {
         }
     }
 
-    /// How many requests may be in flight before this one.
-    fn room_for(&self, message: &Message) -> usize {
-        // Subscriptions wait for nothing; where many clients share the line, theirs leave the others' room alone.
-        match self.clients {
-            Clients::Many if message.method() == Some("subscriptions/listen") => MAX_SUBSCRIPTIONS,
-            Clients::Many => MAX_SUBSCRIPTIONS + MAX_IN_FLIGHT,
-            Clients::One => MAX_IN_FLIGHT,
-        }
-    }
-
     fn hear_notification(&mut self, message: Message, sink: Sink) {
         if message.method() == Some("notifications/cancelled")
             && let Some(id) = message.cancelled_id().and_then(|id| Id::of(id).ok())
@@ -334,35 +317,9 @@ impl Conversation {
         self.admit(message, sink, 0, None);
     }
 
-    /// Gives up what the server has been silent about for too long, and what no client waits for any more.
-    fn sweep(&mut self) {
-        let silence = self.link.patience();
-        let is_late = |pending: &Pending| {
-            // A subscription is never answered while it lasts.
-            silence.is_some_and(|silence| pending.since.elapsed() > silence) && pending.expected.method != "subscriptions/listen"
-        };
-        // A client that closes says so itself, unless too many say so at once.
-        let is_left = |pending: &Pending| matches!(&pending.waiter, Waiter::Client { exchange, sink, .. } if *exchange != 0 && sink.is_closed());
-        let found: Vec<_> =
-            self.pending.iter().filter(|(_, pending)| is_late(pending) || is_left(pending)).map(|(number, _)| *number).collect();
-        for number in found {
-            if self.pending.get(&number).is_some_and(is_left) {
-                self.cancel(number, "the client has closed the stream");
-            } else if let Some(pending) = self.withdraw(number, "no answer in time") {
-                self.answer_failure(pending, &Failure::silent(silence.unwrap_or_default()));
-            }
-        }
-    }
-
-    fn cancel(&mut self, number: u64, why: &str) {
-        if let Some(Pending { expected: Expected { ticket: Some(ticket), .. }, .. }) = self.withdraw(number, why) {
-            self.outgoing.push_back(Box::pin(ticket.finish(Reply::Lost, Some(why.to_owned()))));
-        }
-    }
-
     /// Tells the server that nobody waits for a request any more; a reply that comes all the same is dropped.
-    fn withdraw(&mut self, number: u64, why: &str) -> Option<Pending> {
-        let pending = self.pending.remove(&number)?;
+    fn cancel(&mut self, number: u64, why: &str) {
+        let Some(pending) = self.pending.remove(&number) else { return };
         // 2026-07-28, streamable HTTP: closing the stream is the cancellation, and the only one.
         let closes = pending.expected.modern && self.link.abandon(&Id::from(number));
         if !closes {
@@ -374,7 +331,9 @@ impl Conversation {
                 self.link.send(permit);
             }
         }
-        Some(pending)
+        if let Some(ticket) = pending.expected.ticket {
+            self.outgoing.push_back(Box::pin(ticket.finish(Reply::Lost, Some(why.to_owned()))));
+        }
     }
 
     /// The number under which a request of the one client's is in flight.
@@ -421,7 +380,7 @@ impl Conversation {
         let (number, token, permit) = self.number(permit);
         let sent = self.link.send(permit);
         expected.ticket = sent.ticket;
-        let pending = Pending { waiter: Waiter::Client { id, sink, exchange, token }, expected, since: Instant::now() };
+        let pending = Pending { waiter: Waiter::Client { id, sink, exchange, token }, expected };
         match sent.outcome {
             Ok(()) => {
                 self.pending.insert(number, pending);
@@ -485,29 +444,37 @@ impl Conversation {
         }
     }
 
+    /// Takes what the server says by itself. A request is recorded first, and keeps nothing else waiting meanwhile.
     fn arrive_unasked(&mut self, message: Message) {
-        match self.gate.screen(&message) {
-            FromServer::Pass => {}
-            FromServer::Answer(answer) => return self.answer_server(answer),
-            FromServer::Drop => return,
+        if message.kind() != Kind::Request {
+            if self.gate.screen_notice(&message) {
+                self.pass_on(message);
+            }
+            return;
         }
-        if message.kind() == Kind::Request {
-            if self.clients == Clients::Many {
+        let (gate, clients) = (self.gate.clone(), self.clients);
+        self.screening.push_back(Box::pin(async move {
+            let screened = match clients {
+                Clients::One => gate.screen_request(&message).await,
                 // In the stateless era a server asks within a result; a question on a shared line has no addressee.
-                if let Some(id) = message.id() {
-                    self.answer_server(mcp::reply::error(
-                        Some(id),
-                        -32601,
-                        "requests of the server are not let through here",
-                        None,
-                    ));
-                }
-                return;
+                Clients::Many => Err(gate.refuse_request(&message, "requests of the server are not let through here").await),
+            };
+            screened.map(|()| message)
+        }));
+    }
+
+    fn screened(&mut self, screened: Result<Message, Bytes>) {
+        match screened {
+            Ok(message) => {
+                self.asked.extend(message.id().cloned());
+                self.pass_on(message);
             }
-            if let Some(id) = message.id() {
-                self.asked.insert(id.clone());
-            }
+            Err(answer) => self.answer_server(answer),
         }
+    }
+
+    /// Gives what the server says by itself to whom it is meant for.
+    fn pass_on(&mut self, message: Message) {
         match (self.addressee(&message), self.clients) {
             (Some((sink, text)), Clients::Many) => self.say(sink, text),
             (Some((_, text)), Clients::One) => self.tell_client(text),
@@ -562,8 +529,7 @@ impl Conversation {
         let (number, _, permit) = self.number(permit);
         if self.link.send(permit).outcome.is_ok() {
             let expected = Expected { method: "tools/list".into(), modern: false, ticket: None };
-            let waiter = Waiter::Ourselves(question.reply);
-            self.pending.insert(number, Pending { waiter, expected, since: Instant::now() });
+            self.pending.insert(number, Pending { waiter: Waiter::Ourselves(question.reply), expected });
         }
     }
 

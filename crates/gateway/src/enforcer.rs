@@ -3,10 +3,13 @@
 //! A message becomes a [`Permit`] only after it was judged, charged and recorded; upstreams take nothing else. The permit
 //! holds the very message that was judged. Every way of failing on the way there is a denial with a reason of its own.
 
-use crate::refusal::{UNAVAILABLE, malformed};
+mod passing;
+
+use crate::ownership::{Owner, Ownership, Purpose};
 use crate::tools::Schemas;
 use bytes::Bytes;
 use mcp::{Id, Malformed, Message, ToolCall};
+pub(crate) use passing::{Noted, unissued};
 use policy::{Call, Decision, Outcome, Plan, Policy, Reason, Schema};
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -42,6 +45,11 @@ impl Caller {
         (&self.principal, &self.grant) == (&other.principal, &other.grant)
     }
 
+    /// To whom belongs what is issued to this caller.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner { principal: self.principal.clone(), grant: self.grant.clone() }
+    }
+
     fn subject(&self, server: &str) -> Subject {
         Subject {
             server: server.to_owned(),
@@ -65,6 +73,7 @@ pub struct Enforcer {
     server: String,
     arguments: ArgumentsMode,
     snapshot: RwLock<Arc<Snapshot>>,
+    owned: Ownership,
     /// Endings that are still being recorded.
     endings: TaskTracker,
 }
@@ -79,6 +88,10 @@ pub struct Facts<'a> {
     pub schema: Schema<'a>,
     /// What else decides what the call does: its task, the server's state, answers to the server's questions; as text.
     pub beside: String,
+    /// What is kept of that in the record.
+    pub detail: Option<String>,
+    /// Whether it hands back a state that was not issued for it.
+    pub unissued: bool,
 }
 
 /// A decision that has been recorded, and charged where it allows.
@@ -96,7 +109,8 @@ impl Enforcer {
     /// An enforcer for the upstream called `server`.
     pub fn new(store: Store, server: impl Into<String>, arguments: ArgumentsMode, policy: Arc<Policy>) -> Arc<Enforcer> {
         let snapshot = RwLock::new(Arc::new(Snapshot { policy }));
-        Arc::new(Enforcer { store, server: server.into(), arguments, snapshot, endings: TaskTracker::new() })
+        let (owned, endings) = (Ownership::default(), TaskTracker::new());
+        Arc::new(Enforcer { store, server: server.into(), arguments, snapshot, owned, endings })
     }
 
     /// Waits until the ending of every call that is over is on record.
@@ -113,6 +127,11 @@ impl Enforcer {
     /// Where things are remembered.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What was issued to whom.
+    pub(crate) fn owned(&self) -> &Ownership {
+        &self.owned
     }
 
     /// The policy in force now; a call takes it once and keeps it.
@@ -144,10 +163,15 @@ impl Enforcer {
             arguments: rendered,
             policy: Some(policy.revision().to_owned()),
             tool: Some(facts.tool.to_owned()),
+            detail: facts.detail.clone(),
             ..self.draft(&id, Phase::Decided, Some("tools/call"), caller)
         };
         if plan.decision.outcome == Outcome::Deny {
             return self.deny(draft, plan.decision).await;
+        }
+        // What is only tried out stops nothing.
+        if facts.unissued && !policy.is_shadow() {
+            return self.deny(draft, unissued()).await;
         }
         let decided = Arc::new(OnceLock::new());
         let slot = decided.clone();
@@ -200,6 +224,8 @@ impl Enforcer {
             arguments: call.arguments,
             schema: known.as_deref().map_or(Schema::Unknown, |known| Schema::Known(&known.schema)),
             beside: beside(&call),
+            detail: self.kept_beside(&message),
+            unissued: self.is_unissued(&message, &caller),
         };
         let Decided { decision, id, reservation } = self.decide(facts, &snapshot, &caller).await;
         match decision.outcome {
@@ -210,37 +236,11 @@ impl Enforcer {
                     policy: Some(snapshot.policy.revision().to_owned()),
                     ..self.draft(&id, Phase::Finished, Some("tools/call"), &caller)
                 };
-                let ticket = Ticket::new(self.clone(), draft, reservation);
+                let ticket = Ticket::new(self.clone(), draft, reservation, Purpose::of(&message));
                 Ok(Permit::new(message, Some(ticket)))
             }
             Outcome::Ask | Outcome::Deny => Err(Denied::ByPolicy { decision: Box::new(decision), id }),
         }
-    }
-
-    /// Turns any other message into a permit. `recorded`: with records, as a call has them.
-    pub(crate) async fn pass(self: Arc<Self>, message: Message, caller: &Caller, recorded: bool) -> Result<Permit, Malformed> {
-        if message.method() == Some("tools/call") {
-            let refused = malformed(&message, mcp::reply::INVALID_REQUEST, "a call of a tool needs an id");
-            return Err(self.refuse(refused, caller).await);
-        }
-        let mut ticket = None;
-        if recorded {
-            let id =
-                store::fresh_id().map_err(|_| malformed(&message, UNAVAILABLE, "refused: no id can be made for its record"))?;
-            let draft = Draft {
-                outcome: Some(Outcome::Allow),
-                reason: Some(Reason::Allowed),
-                policy: Some(self.snapshot().policy.revision().to_owned()),
-                ..self.draft(&id, Phase::Decided, message.method(), caller)
-            };
-            if let Err(error) = self.store.record(draft).await {
-                error!(server = %self.server, %error, "a request is refused: it cannot be recorded");
-                return Err(malformed(&message, UNAVAILABLE, "refused: it cannot be recorded; try again later"));
-            }
-            let draft = self.draft(&id, Phase::Finished, message.method(), caller);
-            ticket = Some(Ticket::new(self.clone(), draft, Reservation::default()));
-        }
-        Ok(Permit::new(message, ticket))
     }
 
     /// Records what is refused before it was a call, and gives it back for the answer.
@@ -437,11 +437,24 @@ pub(crate) struct Ticket {
     enforcer: Arc<Enforcer>,
     open: Option<(Draft, Reservation)>,
     started: Instant,
+    purpose: Option<Purpose>,
 }
 
 impl Ticket {
-    fn new(enforcer: Arc<Enforcer>, draft: Draft, reservation: Reservation) -> Ticket {
-        Ticket { enforcer, open: Some((draft, reservation)), started: Instant::now() }
+    fn new(enforcer: Arc<Enforcer>, draft: Draft, reservation: Reservation, purpose: Option<Purpose>) -> Ticket {
+        Ticket { enforcer, open: Some((draft, reservation)), started: Instant::now(), purpose }
+    }
+
+    /// What the request is about, where its server may interrupt it.
+    pub fn purpose(&self) -> Option<&Purpose> {
+        self.purpose.as_ref()
+    }
+
+    /// Adds something worth keeping to the record of its end.
+    pub fn note(&mut self, detail: String) {
+        if let Some((draft, _)) = &mut self.open {
+            draft.detail = Some(detail);
+        }
     }
 
     /// Records how the call ended. Only what was never sent is refunded: unknown means spent, and an upstream must not be

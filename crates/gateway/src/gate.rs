@@ -3,14 +3,18 @@
 //! Towards the upstream a message becomes a permit, an answer of ours, or nothing. Towards the client a reply is settled and
 //! filtered. This module knows no sockets, processes or sessions.
 
+mod asked;
+mod other;
+
 use crate::enforcer::{Caller, Denied, Enforcer, Permit, Ticket};
+use crate::ownership::Whose;
 use crate::refusal::{is_modern, malformed};
 use crate::tools::Schemas;
 use bytes::Bytes;
 use mcp::headers::Mirrored;
 use mcp::tools::{Tool, ToolList, filter};
-use mcp::{Era, Id, Kind, Malformed, Message, Route, Side};
-use policy::Posture;
+use mcp::{Id, Kind, Malformed, Message, Route, Side};
+use policy::Reason;
 use std::sync::Arc;
 use store::Reply;
 use tracing::warn;
@@ -71,36 +75,18 @@ impl Gate {
                 Err(Denied::Malformed(malformed)) => Judged::Refused(malformed),
                 Err(Denied::ByPolicy { decision, id: decision_id }) => {
                     let id = id.unwrap_or_else(|| Id::from(""));
+                    if decision.reason == Reason::UnknownState {
+                        // 2026-07-28 §Multi Round-Trip Requests: a state that is not one is an error of the protocol's.
+                        let body = refusal_of(&decision, &decision_id, mcp::reply::INVALID_PARAMS, &id);
+                        return Judged::Answer(Answer { body, status: 200 });
+                    }
                     let message = decision.message.as_deref().unwrap_or("This call is not allowed.");
                     let body = mcp::reply::denied(&id, message, &decision_meta(&decision, &decision_id), modern);
                     Judged::Answer(Answer { body, status: 200 })
                 }
             };
         }
-        let of_this_era =
-            |row: &&mcp::Method| row.name == method && row.from == Side::Client && row.revisions.1.era() == Era::Modern;
-        let bygone = modern && route.is_some() && !mcp::METHODS.iter().any(|row| of_this_era(&row));
-        let refuse = |why: &str| Some(malformed(&message, mcp::reply::METHOD_NOT_FOUND, why));
-        let refused = match route {
-            // One server may speak both eras, and serve all clients of this one at once.
-            Some(Route::Forward) if bygone => refuse("this protocol revision has no such method"),
-            Some(Route::Forward | Route::Filter) => None,
-            // A known method of the other direction, or a call without an id.
-            Some(Route::Enforce) => Some(malformed(&message, mcp::reply::INVALID_REQUEST, "a call of a tool needs an id")),
-            Some(Route::Refuse) => refuse("this method is not let through"),
-            // A response to what the server has asked: the conversation has seen to that.
-            None if message.method().is_none() => None,
-            None if self.enforcer.snapshot().policy.posture() == Posture::Allow => None,
-            None => refuse("this method is unknown, and the policy denies what it does not name"),
-        };
-        if let Some(refused) = refused {
-            return self.refuse(refused).await;
-        }
-        let recorded = is_request && !is_plumbing(&method);
-        match self.enforcer.clone().pass(message, &self.caller, recorded).await {
-            Ok(permit) => Judged::Pass(Box::new(permit)),
-            Err(malformed) => Judged::Refused(malformed),
-        }
+        self.judge_other(message, route, modern).await
     }
 
     /// The tool of a call that cannot be judged before the server's list of tools has been asked for.
@@ -120,9 +106,19 @@ impl Gate {
     }
 
     /// Settles a reply and gives what the client may see of it, under the id that the client has used.
-    pub async fn settle(&self, expected: Expected, reply: &Message, client_id: &Id) -> Bytes {
+    pub async fn settle(&self, mut expected: Expected, reply: &Message, client_id: &Id) -> Bytes {
+        let withheld = self.withhold(&mut expected, reply, client_id).await;
+        if withheld.is_none() {
+            self.remember(&expected, reply);
+        }
         if let Some(ticket) = expected.ticket {
-            ticket.finish(ending(reply), None).await;
+            ticket.finish(ending(reply, &expected.method), None).await;
+        }
+        if let Some(error) = withheld {
+            return error;
+        }
+        if expected.method == "tasks/list" {
+            return self.own_tasks(reply, client_id);
         }
         if expected.method == "tools/list" && reply.result().is_some() {
             return self.filter(reply, client_id, expected.modern);
@@ -134,6 +130,31 @@ impl Gate {
                 edit.replace(subscription.span(), client_id.text().to_owned()).finish()
             }
             _ => reply.with_id(client_id),
+        }
+    }
+
+    /// Remembers to whom belongs what the server gives to be handed back.
+    fn remember(&self, expected: &Expected, reply: &Message) {
+        let Some(purpose) = expected.ticket.as_ref().and_then(Ticket::purpose) else { return };
+        let (owned, now) = (self.enforcer.owned(), self.enforcer.store().clock().now());
+        let owner = self.caller.owner();
+        if let Some(state) = reply.result().and_then(|result| result.get("requestState")?.as_str()) {
+            owned.issue_state(&owner, purpose, &state, now);
+        }
+        if let Some(task) = mcp::created_task(reply) {
+            owned.issue_task(&owner, &task, &purpose.target, now);
+        }
+    }
+
+    /// Takes the tasks of others out of a list of tasks.
+    fn own_tasks(&self, reply: &Message, client_id: &Id) -> Bytes {
+        let filtered = mcp::filter_tasks(reply, |task| self.whose(task) != Whose::Foreign).map_err(|error| error.to_string());
+        match filtered.and_then(|text| Message::parse(text, Side::Server).map_err(|malformed| malformed.message)) {
+            Ok(message) => message.with_id(client_id),
+            Err(why) => {
+                warn!(server = self.enforcer.server(), why, "withheld a list of tasks");
+                mcp::reply::error(Some(client_id), mcp::reply::INTERNAL_ERROR, "the server's list of tasks cannot be read", None)
+            }
         }
     }
 
@@ -165,45 +186,21 @@ impl Gate {
     fn is_invalid(&self, tool: &Tool<'_>) -> bool {
         self.over_http && tool.input_schema.is_some_and(|schema| Mirrored::of(schema).is_err())
     }
+}
 
-    /// What becomes of a notification or request that the server sends by itself.
-    pub fn screen(&self, message: &Message) -> FromServer {
-        let method = message.method().unwrap_or_default();
-        match mcp::route(method, message.kind(), Side::Server) {
-            Some(Route::Forward | Route::Filter) => {
-                if method == "notifications/tools/list_changed" {
-                    self.schemas.tools.forget();
-                }
-                FromServer::Pass
-            }
-            None if self.enforcer.snapshot().policy.posture() == Posture::Allow => FromServer::Pass,
-            _ => {
-                warn!(server = %self.enforcer.server(), method, "dropped a message of the server's");
-                match message.id() {
-                    Some(id) => FromServer::Answer(mcp::reply::error(
-                        Some(id),
-                        mcp::reply::METHOD_NOT_FOUND,
-                        "this method is not let through",
-                        None,
-                    )),
-                    None => FromServer::Drop,
-                }
-            }
+/// How a request ended, by its reply.
+pub(crate) fn ending(reply: &Message, method: &str) -> Reply {
+    let Some(mut result) = reply.result() else { return Reply::UpstreamError };
+    let text = |key: &str| result.get(key).and_then(|value| value.as_str());
+    if method == "tasks/get" {
+        // A task tells how its call stands, and has its result within.
+        match text("status").as_deref() {
+            Some("input_required") => return Reply::InputRequired,
+            Some("failed") if result.get("error").is_some() => return Reply::UpstreamError,
+            _ => {}
         }
+        result = result.get("result").unwrap_or(result);
     }
-}
-
-/// What becomes of a server's own message.
-pub(crate) enum FromServer {
-    Pass,
-    /// The server is answered in the client's place.
-    Answer(Bytes),
-    Drop,
-}
-
-/// How a call ended, by its reply.
-pub(crate) fn ending(reply: &Message) -> Reply {
-    let Some(result) = reply.result() else { return Reply::UpstreamError };
     let kind = result.get("resultType").and_then(|kind| kind.as_str());
     match (kind.as_deref(), result.get("isError").and_then(|flag| flag.as_bool())) {
         (Some("input_required"), _) => Reply::InputRequired,
@@ -212,18 +209,17 @@ pub(crate) fn ending(reply: &Message) -> Reply {
     }
 }
 
+/// A decision against a request as a JSON-RPC error.
+fn refusal_of(decision: &policy::Decision, decision_id: &str, code: i64, id: &Id) -> Bytes {
+    let data = format!(r#"{{"dev.callgate/decision":{}}}"#, decision_meta(decision, decision_id));
+    let why = decision.message.as_deref().unwrap_or("The policy does not allow this.");
+    mcp::reply::error(Some(id), code, why, Some(&data))
+}
+
 /// What machines are told of a decision against a call.
 fn decision_meta(decision: &policy::Decision, id: &str) -> String {
     let rule = decision.rule.as_deref().map_or_else(|| "null".to_owned(), json::quote);
     let retry = decision.retry_after_ms.map(|millis| format!(",\"retryAfterMs\":{millis}")).unwrap_or_default();
     let (outcome, reason) = (decision.outcome.as_str(), decision.reason.as_str());
     format!(r#"{{"id":{},"outcome":"{outcome}","reason":"{reason}","rule":{rule}{retry}}}"#, json::quote(id))
-}
-
-/// Methods that carry no effect of the caller's choosing: their traffic is not worth a record each.
-fn is_plumbing(method: &str) -> bool {
-    matches!(
-        method,
-        "initialize" | "ping" | "server/discover" | "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list"
-    )
 }

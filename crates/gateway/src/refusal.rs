@@ -8,11 +8,16 @@ pub(crate) const UNAVAILABLE: i64 = -31001;
 /// "The server did not answer" as a JSON-RPC error.
 pub(crate) const UPSTREAM_FAILED: i64 = -31002;
 
+/// "The policy does not allow it" as a JSON-RPC error.
+pub(crate) const NOT_ALLOWED: i64 = -31003;
+
 /// The HTTP status under which a refusal goes.
 pub(crate) fn status_of(malformed: &Malformed) -> u16 {
     match malformed.code {
         mcp::reply::METHOD_NOT_FOUND => 404,
         UNAVAILABLE => 503,
+        // Of a notification: a request is answered, with 200.
+        NOT_ALLOWED => 403,
         _ => 400,
     }
 }

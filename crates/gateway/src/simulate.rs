@@ -67,7 +67,14 @@ impl Simulation {
             None => Schema::Unjudged,
             Some(tools) => tools.get(&tool_call.name).map_or(Schema::Unknown, |tool| Schema::Known(&tool.schema)),
         };
-        let facts = Facts { tool: &tool_call.name, arguments: tool_call.arguments, schema, beside: String::new() };
+        let facts = Facts {
+            tool: &tool_call.name,
+            arguments: tool_call.arguments,
+            schema,
+            beside: String::new(),
+            detail: None,
+            unissued: false,
+        };
         let caller = Caller { principal: call.principal.clone(), grant: call.grant.clone(), session: None };
         let Decided { decision, id, reservation } = enforcer.decide(facts, &enforcer.snapshot(), &caller).await;
         if decision.outcome == Outcome::Allow && call.reply == Reply::Refused {

@@ -5,6 +5,7 @@
 
 use crate::simulate::{is_object, reply_of};
 use jiff::Timestamp;
+use mcp::{Kind, Side};
 use policy::{Decision, Outcome, Reason};
 use store::Reply;
 
@@ -95,6 +96,40 @@ impl Line {
         }
         line.expected = Expected::parse(rest.0[1..].trim())?;
         Ok(line)
+    }
+}
+
+/// A line of a `methods` block: `[server] method [mode=url] # outcome …`. Notifications are told by their names.
+#[derive(Clone, Debug)]
+pub(crate) struct MethodLine {
+    pub from: Side,
+    pub kind: Kind,
+    pub method: String,
+    /// Of an elicitation.
+    pub mode: Option<String>,
+    pub expected: Expected,
+}
+
+impl MethodLine {
+    pub fn parse(text: &str) -> Result<MethodLine, String> {
+        let (said, expected) = text.split_once('#').ok_or("a method needs what is expected of it: `# allow`")?;
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let (from, words) = match words.split_first() {
+            Some((&"server", rest)) => (Side::Server, rest),
+            _ => (Side::Client, &words[..]),
+        };
+        let (method, mode) = match words {
+            [method] => (*method, None),
+            [method, mode] if mode.starts_with("mode=") => (*method, mode.strip_prefix("mode=").map(str::to_owned)),
+            _ => {
+                return Err(format!(
+                    "`{}` is no message; write `resources/read` or `server elicitation/create mode=url`",
+                    said.trim()
+                ));
+            }
+        };
+        let kind = if method.starts_with("notifications/") { Kind::Notification } else { Kind::Request };
+        Ok(MethodLine { from, kind, method: method.to_owned(), mode, expected: Expected::parse(expected.trim())? })
     }
 }
 

@@ -1,0 +1,386 @@
+//! Other methods than calls, and what servers ask of clients: in every mode and both eras.
+//!
+//! The server is `tests/upstreams/asking.py`, which asks back and hands out states and tasks. Its log says what reached it.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio as Pipe};
+use support::http::Client;
+use support::stdio::Stdio;
+use support::{LEGACY, MODERN, PATIENCE, Scratch, Served, assert_verified, audit, request, text_of, until};
+
+const MODES: [&str; 4] = ["run", "bridge", "serve", "serve before a command"];
+/// The gateway's code for what the policy does not allow.
+const NOT_ALLOWED: i64 = -31003;
+
+fn asking(scratch: &Scratch, more: &[&str]) -> Vec<String> {
+    let script = support::root().join("tests/upstreams/asking.py").display().to_string();
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let log = scratch.log().display().to_string();
+    [python, script, log].into_iter().chain(more.iter().map(|&word| word.to_owned())).collect()
+}
+
+/// A client, a gateway of one mode, and the server behind it.
+struct Chain {
+    client: AnyClient,
+    revision: &'static str,
+    scratch: Scratch,
+    served: Option<Served>,
+    upstream: Option<Child>,
+}
+
+enum AnyClient {
+    Lines(Stdio),
+    Http(Client),
+}
+
+impl Chain {
+    #[track_caller]
+    fn start(mode: &str, revision: &'static str, policy: &str) -> Chain {
+        let scratch = Scratch::new();
+        let (policy, state) = (scratch.policy(policy), scratch.state());
+        let mut upstream = None;
+        let mut url = String::new();
+        if mode == "bridge" || mode == "serve" {
+            let words = asking(&scratch, &["--http"]);
+            let mut process = Command::new(&words[0]).args(&words[1..]).stdout(Pipe::piped()).spawn().expect("python3");
+            let mut line = String::new();
+            BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+            url = format!("http://127.0.0.1:{}/mcp", line.trim().rsplit(' ').next().expect("a port"));
+            upstream = Some(process);
+        }
+        let command = asking(&scratch, &[]);
+        let place = policy.display().to_string();
+        let common = ["-p", &place, "--state", &state, "--audit-args", "full"];
+        let words: Vec<&str> = match mode {
+            "run" | "serve before a command" => {
+                common.into_iter().chain(["--"]).chain(command.iter().map(String::as_str)).collect()
+            }
+            _ => common.into_iter().chain(["--upstream", &url]).collect(),
+        };
+        let mut served = None;
+        let client = if mode == "run" || mode == "bridge" {
+            let mut run = support::callgate();
+            run.arg("run").args(&words);
+            let mut client = Stdio::spawn(run);
+            client.begin(revision);
+            AnyClient::Lines(client)
+        } else {
+            let gate = Served::start(&words);
+            let client = Client::begin(&gate.address, revision);
+            served = Some(gate);
+            AnyClient::Http(client)
+        };
+        Chain { client, revision, scratch, served, upstream }
+    }
+
+    /// Sends a request; gives everything that the client is sent up to its answer, the answer last.
+    #[track_caller]
+    fn exchange(&mut self, id: &str, method: &str, params: Value) -> Vec<Value> {
+        let expected: Value = serde_json::from_str(id).expect("the id is JSON");
+        match &mut self.client {
+            AnyClient::Lines(client) => {
+                assert!(client.send(request(self.revision, id, method, params)), "nobody reads: {}", client.said());
+                let mut messages = vec![client.message()];
+                while messages.last().is_some_and(|last| last["id"] != expected || last.get("method").is_some()) {
+                    messages.push(client.message());
+                }
+                messages
+            }
+            AnyClient::Http(client) => {
+                let name = ["name", "uri", "taskId"].iter().find_map(|key| params[key].as_str()).map(str::to_owned);
+                let headers = client.headers(method, name.as_deref());
+                let reply = client.send(&headers, request(self.revision, id, method, params).as_bytes()).expect("an answer");
+                assert_eq!(reply.status, 200, "{reply:?}");
+                reply.messages()
+            }
+        }
+    }
+
+    #[track_caller]
+    fn ask(&mut self, id: &str, method: &str, params: Value) -> Value {
+        self.exchange(id, method, params).pop().expect("an answer")
+    }
+
+    #[track_caller]
+    fn call(&mut self, id: &str, tool: &str, arguments: Value) -> Value {
+        self.ask(id, "tools/call", json!({"name": tool, "arguments": arguments}))
+    }
+
+    /// Every message that reached the server.
+    fn reached(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.scratch.log()).unwrap_or_default();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn requests(&self, method: &str) -> Vec<Value> {
+        self.reached().into_iter().filter(|message| message["method"] == method).collect()
+    }
+
+    /// The records of this method, once there is one.
+    #[track_caller]
+    fn records(&self, method: &str) -> Vec<Value> {
+        let of_method =
+            || audit(&self.scratch.state()).into_iter().filter(|record| record["method"] == method).collect::<Vec<_>>();
+        until(PATIENCE, || Some(of_method()).filter(|records| !records.is_empty())).unwrap_or_default()
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        self.served = None;
+        if let Some(upstream) = &mut self.upstream {
+            let _ = upstream.kill();
+            let _ = upstream.wait();
+        }
+    }
+}
+
+/// Runs a test in every mode of a revision.
+fn in_every_mode(revision: &'static str, policy: &str, test: impl Fn(&str, &mut Chain)) {
+    for mode in MODES {
+        let mut chain = Chain::start(mode, revision, policy);
+        test(mode, &mut chain);
+        assert_verified(&chain.scratch.state());
+    }
+}
+
+const SERVERS_ASK_LITTLE: &str = "version: \"1\"\nserver_requests: {sampling: deny, elicitation: {url: deny}, roots: deny}\n";
+
+#[test]
+fn what_a_legacy_server_must_not_ask_for_is_answered_in_the_clients_place() {
+    in_every_mode(LEGACY, SERVERS_ASK_LITTLE, |mode, chain| {
+        for (what, method, rule) in [
+            ("sampling", "sampling/createMessage", "/server_requests/sampling"),
+            ("url", "elicitation/create", "/server_requests/elicitation/url"),
+            ("roots", "roots/list", "/server_requests/roots"),
+        ] {
+            let messages = chain.exchange("1", "tools/call", json!({"name": "ask", "arguments": {"what": what}}));
+            assert_eq!(messages.len(), 1, "{mode} {what}: the client is asked nothing: {messages:?}");
+            let text = text_of(&messages[0]);
+            assert!(text.contains("-31003") && text.contains("does not allow"), "{mode} {what}: {text}");
+            let record = chain.records(method).pop().expect("a record");
+            assert_eq!(
+                (&record["outcome"], &record["reason"], &record["rule"]),
+                (&json!("deny"), &json!("server-request-refused"), &json!(rule)),
+                "{mode}: {record}"
+            );
+        }
+    });
+}
+
+#[test]
+fn what_a_server_may_ask_for_is_recorded() {
+    let mut chain = Chain::start("run", LEGACY, SERVERS_ASK_LITTLE);
+    let AnyClient::Lines(client) = &mut chain.client else { panic!("a stdio client") };
+    client.send(request(LEGACY, "1", "tools/call", json!({"name": "ask", "arguments": {"what": "form"}})));
+    let asked = client.message();
+    assert_eq!(asked["method"], "elicitation/create");
+    client.send(json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"action": "decline"}}).to_string());
+    assert!(text_of(&client.reply("1")).contains("decline"));
+    let record = &chain.records("elicitation/create")[0];
+    assert_eq!((&record["outcome"], &record["detail"]), (&json!("allow"), &json!("asked by the server")), "{record}");
+}
+
+#[test]
+fn a_modern_reply_that_asks_for_what_it_must_not_is_withheld() {
+    in_every_mode(MODERN, SERVERS_ASK_LITTLE, |mode, chain| {
+        for (what, method) in [("sampling", "sampling/createMessage"), ("url", "elicitation/create"), ("roots", "roots/list")] {
+            let reply = chain.call("1", "ask", json!({"what": what}));
+            let error = &reply["error"];
+            assert_eq!(error["code"], NOT_ALLOWED, "{mode} {what}: {reply}");
+            assert_eq!(error["data"]["dev.callgate/decision"]["reason"], "server-request-refused", "{mode}: {reply}");
+            let record = chain.records(method).pop().expect("a record");
+            assert_eq!((&record["outcome"], &record["tool"]), (&json!("deny"), &json!("ask")), "{mode}: {record}");
+        }
+        // Also in a prompt, a resource, a task, and in an error of 2025-11-25.
+        let url = json!({"name": "ask", "arguments": {"what": "url"}});
+        assert_eq!(chain.ask("2", "prompts/get", url)["error"]["code"], NOT_ALLOWED, "{mode}");
+        assert_eq!(chain.ask("3", "tasks/get", json!({"taskId": "x asking"}))["error"]["code"], NOT_ALLOWED, "{mode}");
+        assert_eq!(chain.call("4", "ask", json!({"what": "error"}))["error"]["code"], NOT_ALLOWED, "{mode}");
+        // What it may ask for passes, and so does the answer.
+        let reply = chain.call("5", "ask", json!({"what": "form"}));
+        assert_eq!(reply["result"]["requestState"], "state of ask", "{mode}: {reply}");
+        let retry = json!({"name": "ask", "arguments": {"what": "form"}, "requestState": "state of ask",
+            "inputResponses": {"q": {"action": "accept", "content": {"n": 150}}}});
+        let reply = chain.ask("6", "tools/call", retry);
+        assert!(text_of(&reply).contains("150"), "{mode}: {reply}");
+    });
+}
+
+#[test]
+fn without_a_word_servers_may_ask() {
+    in_every_mode(MODERN, "version: \"1\"\ntools: {}\n", |mode, chain| {
+        for what in ["form", "url", "sampling", "roots"] {
+            let reply = chain.call("1", "ask", json!({"what": what}));
+            assert_eq!(reply["result"]["resultType"], "input_required", "{mode} {what}: {reply}");
+        }
+        assert_eq!(chain.call("2", "ask", json!({"what": "error"}))["error"]["code"], -32042, "{mode}");
+    });
+}
+
+#[test]
+fn what_nobody_knows_a_server_may_ask_for_under_default_allow_only() {
+    const LISTED: &str = "version: \"1\"\ndefault: deny\ntools: {ask: {}}\n";
+    for (policy, passes) in [
+        ("version: \"1\"\ntools: {}\n".to_owned(), true),
+        (LISTED.to_owned(), false),
+        (format!("{LISTED}methods: {{\"x-odd/*\": allow}}\n"), true),
+        ("version: \"1\"\nmethods: {x-odd/ask: deny}\n".to_owned(), false),
+    ] {
+        let mut chain = Chain::start("run", MODERN, &policy);
+        let reply = chain.call("1", "ask", json!({"what": "odd"}));
+        assert_eq!(reply.get("error").is_none(), passes, "{policy}: {reply}");
+    }
+}
+
+#[test]
+fn a_method_that_is_denied_never_reaches_the_server() {
+    const POLICY: &str = "version: \"1\"\nmethods: {prompts: deny, resources/read: deny, \"x/*\": deny, completion: allow}\n";
+    for revision in [LEGACY, MODERN] {
+        in_every_mode(revision, POLICY, |mode, chain| {
+            for (method, params, rule) in [
+                ("prompts/get", json!({"name": "p"}), "/methods/prompts"),
+                ("prompts/list", json!({}), "/methods/prompts"),
+                ("resources/read", json!({"uri": "file:///x"}), "/methods/resources~1read"),
+                ("x/y", json!({}), "/methods/x~1*"),
+            ] {
+                let reply = chain.ask("1", method, params);
+                assert_eq!(reply["error"]["code"], NOT_ALLOWED, "{mode} {method}: {reply}");
+                let record = chain.records(method).pop().expect("a record");
+                assert_eq!(
+                    (&record["outcome"], &record["reason"], &record["rule"]),
+                    (&json!("deny"), &json!("method-refused"), &json!(rule)),
+                    "{mode}: {record}"
+                );
+                assert_eq!(chain.requests(method).len(), 0, "{mode} {method}");
+            }
+            let reply = chain.ask("2", "completion/complete", json!({"ref": {"type": "ref/prompt", "name": "p"}}));
+            assert!(reply["result"].is_object(), "{mode}: {reply}");
+            assert_eq!(text_of(&chain.call("3", "plain", json!({}))), "ran plain", "{mode}");
+        });
+    }
+}
+
+#[test]
+fn a_method_that_nobody_knows_passes_where_it_is_allowed_by_name() {
+    let policy = "version: \"1\"\ndefault: deny\ntools: {plain: {}}\nmethods: {x/known: allow}\n";
+    let mut chain = Chain::start("run", LEGACY, policy);
+    assert!(chain.ask("1", "x/known", json!({}))["result"].is_object());
+    assert_eq!(chain.ask("2", "x/unknown", json!({}))["error"]["code"], -32601);
+    assert_eq!(chain.requests("x/unknown").len(), 0);
+}
+
+#[test]
+fn notifications_that_are_denied_are_dropped() {
+    for (policy, expected) in [("methods: {notifications/message: deny}", 1), ("tools: {}", 2)] {
+        in_every_mode(LEGACY, &format!("version: \"1\"\n{policy}\n"), |mode, chain| {
+            let messages = chain.exchange("1", "tools/call", json!({"name": "chatty"}));
+            assert_eq!(messages.len(), expected, "{mode} {policy}: {messages:?}");
+        });
+    }
+}
+
+#[test]
+fn in_shadow_mode_methods_pass_and_say_what_would_have_been() {
+    let policy = "version: \"1\"\nmode: shadow\nmethods: {prompts: deny}\nserver_requests: {sampling: deny}\n";
+    let mut chain = Chain::start("run", MODERN, policy);
+    assert!(chain.ask("1", "prompts/get", json!({"name": "p"}))["result"].is_object());
+    let record = &chain.records("prompts/get")[0];
+    assert_eq!((&record["outcome"], &record["shadow"]["rule"]), (&json!("allow"), &json!("/methods/prompts")), "{record}");
+    assert_eq!(chain.call("2", "ask", json!({"what": "sampling"}))["result"]["resultType"], "input_required");
+    let strange = json!({"name": "plain", "requestState": "never issued"});
+    assert_eq!(text_of(&chain.ask("3", "tools/call", strange)), "ran plain");
+}
+
+// ---------------------------------------------------------------- to whom things belong
+
+const OPEN: &str = "version: \"1\"\ntools: {}\n";
+
+#[test]
+fn a_state_goes_on_only_with_the_call_it_was_issued_for() {
+    in_every_mode(MODERN, OPEN, |mode, chain| {
+        let begun = chain.call("1", "ask", json!({"what": "form"}));
+        assert_eq!(begun["result"]["requestState"], "state of ask", "{mode}: {begun}");
+        let before = chain.reached().len();
+        for (method, params, why) in [
+            ("tools/call", json!({"name": "plain", "arguments": {"what": "form"}}), "another tool"),
+            ("tools/call", json!({"name": "ask", "arguments": {"what": "url"}}), "other arguments"),
+            ("prompts/get", json!({"name": "ask", "arguments": {"what": "form"}}), "a prompt"),
+            ("resources/read", json!({"uri": "ask"}), "a resource"),
+        ] {
+            let mut params = params;
+            params["requestState"] = json!("state of ask");
+            let reply = chain.ask("2", method, params);
+            assert_eq!(reply["error"]["code"], -32602, "{mode} {why}: {reply}");
+            assert_eq!(reply["error"]["data"]["dev.callgate/decision"]["reason"], "unknown-state", "{mode} {why}: {reply}");
+        }
+        let tampered = json!({"name": "ask", "arguments": {"what": "form"}, "requestState": "state of ask, changed"});
+        assert_eq!(chain.ask("3", "tools/call", tampered)["error"]["code"], -32602, "{mode}");
+        assert_eq!(chain.reached().len(), before, "{mode}: none of them reaches the server");
+        let records = audit(&chain.scratch.state());
+        assert!(!records.iter().any(|record| record.to_string().contains("state of ask")), "{mode}: no state is kept whole");
+        // Members in another order, and an escape, are the same call; and the state arrives as it left.
+        let retry = json!({"requestState": "state of ask", "name": "ask", "arguments": {"what": "form"}, "inputResponses": {}});
+        let reply = chain.ask("4", "tools/call", retry);
+        assert!(text_of(&reply).starts_with("answered"), "{mode}: {reply}");
+    });
+}
+
+#[test]
+fn answers_to_a_server_are_in_the_record() {
+    in_every_mode(MODERN, OPEN, |mode, chain| {
+        chain.call("1", "later", json!({"id": "t 7"}));
+        let answers = json!({"q": {"action": "accept", "content": {"secret_plan": 42}}});
+        chain.ask("2", "tasks/update", json!({"taskId": "t 7", "inputResponses": answers}));
+        let record = &chain.records("tasks/update")[0];
+        assert_eq!((&record["tool"], &record["arguments"]), (&json!("later"), &answers), "{mode}: {record}");
+        chain.call("3", "ask", json!({}));
+        chain.ask(
+            "4",
+            "tools/call",
+            json!({"name": "ask", "arguments": {}, "requestState": "state of ask", "inputResponses": answers}),
+        );
+        let records = chain.records("tools/call");
+        let kept = |record: &&Value| record["detail"].as_str().is_some_and(|detail| detail.contains("secret_plan"));
+        assert!(records.iter().any(|record| kept(&record)), "{mode}: {records:?}");
+    });
+}
+
+#[test]
+fn a_task_tells_in_the_record_how_its_call_ended() {
+    let mut chain = Chain::start("run", MODERN, OPEN);
+    chain.call("1", "later", json!({"id": "t done"}));
+    chain.ask("2", "tasks/get", json!({"taskId": "t done"}));
+    let finished = || chain.records("tasks/get").into_iter().find(|record| record["phase"] == "finished");
+    let record = until(PATIENCE, finished).expect("its end is recorded");
+    assert_eq!((&record["reply"], &record["tool"]), (&json!("tool_error"), &json!("later")), "{record}");
+}
+
+#[test]
+fn a_subscription_is_left_without_what_its_client_may_not_have() {
+    let policy = "version: \"1\"\nmethods: {resources/subscribe: deny}\n";
+    in_every_mode(MODERN, policy, |mode, chain| {
+        let wanted = json!({"toolsListChanged": true, "resourceSubscriptions": ["file:///a", "file:///b"], "taskIds": ["t 1"]});
+        let messages = chain.exchange("1", "subscriptions/listen", json!({"notifications": wanted}));
+        let arrived = &chain.requests("subscriptions/listen")[0]["params"]["notifications"];
+        let expected = json!({"toolsListChanged": true, "resourceSubscriptions": [], "taskIds": ["t 1"]});
+        assert_eq!(*arrived, expected, "{mode}: {messages:?}");
+        let record = &chain.records("subscriptions/listen")[0];
+        assert_eq!(record["detail"], "left out: resources", "{mode}: {record}");
+    });
+}
+
+#[test]
+fn a_task_of_the_legacy_era_goes_through() {
+    in_every_mode(LEGACY, OPEN, |mode, chain| {
+        let made = chain.ask("1", "tools/call", json!({"name": "later", "arguments": {"id": "task 1"}, "task": {"ttl": 1000}}));
+        assert_eq!(made["result"]["task"]["taskId"], "task 1", "{mode}: {made}");
+        let listed = chain.ask("2", "tasks/list", json!({}));
+        assert_eq!(listed["result"]["tasks"].as_array().map(Vec::len), Some(2), "{mode}: {listed}");
+        let reply = chain.ask("3", "tasks/result", json!({"taskId": "task 1"}));
+        assert!(reply["result"].is_object(), "{mode}: {reply}");
+    });
+}

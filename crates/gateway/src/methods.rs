@@ -1,0 +1,24 @@
+//! What the policy says of a message by its method: one answer for every transport, the policy book and the server's
+//! requests wherever they stand.
+
+use mcp::{Kind, Route, Side};
+use policy::{Decision, Policy, Posture, Reason};
+
+/// Judges a request or notification that is no call of a tool. A denial by the policy names its rule; one without a rule is
+/// of a method that is known to be wrong, or that nobody knows under `default: deny`.
+///
+/// `mode` is that of an elicitation.
+pub(crate) fn judge_method(policy: &Policy, method: &str, kind: Kind, from: Side, mode: Option<&str>) -> Decision {
+    let is_question = from == Side::Server && kind == Kind::Request;
+    let by_name = || if is_question { policy.server_request_decision(method, mode) } else { None };
+    let decided = || by_name().or_else(|| policy.method_decision(method));
+    let refused = |why: &str| Decision::deny(Reason::MethodRefused, why);
+    match mcp::route(method, kind, from) {
+        Some(Route::Forward | Route::Filter) => decided().unwrap_or_else(Decision::allow),
+        Some(Route::Enforce | Route::Refuse) => refused("this method is not let through"),
+        None => decided().unwrap_or_else(|| match policy.posture() {
+            Posture::Allow => Decision::allow(),
+            Posture::Deny => refused("this method is unknown, and the policy denies what it does not name"),
+        }),
+    }
+}
