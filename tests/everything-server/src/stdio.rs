@@ -1,7 +1,8 @@
 //! The server on its standard streams.
 //!
-//! A server of the legacy era has never heard of `server/discover`, and says so. rmcp has, and would answer with a modern
-//! error, so that line is answered here.
+//! rmcp knows both eras and cannot be made to forget one. A server of the legacy era has never heard of `server/discover`,
+//! where rmcp would answer with a modern error; one of the modern era refuses `initialize` and goes on, where rmcp ends. So
+//! these lines are answered here.
 
 use rmcp::ServiceExt;
 use serde_json::{Value, json};
@@ -58,10 +59,16 @@ async fn relay(lines: DuplexStream, eras: Eras) {
     let _ = to_server.shutdown().await;
 }
 
-/// The answer of a legacy server to the question of a modern client.
+/// The answer of a server of one era to the opening of the other.
 fn never_heard_of(line: &[u8], eras: Eras) -> Option<Vec<u8>> {
-    let message: Value = serde_json::from_slice(line).ok().filter(|_| eras == Eras::Legacy)?;
-    let error = json!({"code": -32601, "message": "Method not found"});
-    let answer = json!({"jsonrpc": "2.0", "id": message["id"], "error": error});
-    (message["method"] == "server/discover").then(|| format!("{answer}\n").into_bytes())
+    let message: Value = serde_json::from_slice(line).ok()?;
+    let error = match (eras, message["method"].as_str()?) {
+        (Eras::Legacy, "server/discover") => json!({"code": -32601, "message": "Method not found"}),
+        (Eras::Modern, "initialize") => {
+            let data = json!({"supported": ["2026-07-28"], "requested": message["params"]["protocolVersion"]});
+            json!({"code": -32022, "message": "Unsupported protocol version", "data": data})
+        }
+        _ => return None,
+    };
+    Some(format!("{}\n", json!({"jsonrpc": "2.0", "id": message["id"], "error": error})).into_bytes())
 }

@@ -110,13 +110,9 @@ impl Call<'_> {
     }
 
     async fn logging(&self) -> Reply {
-        for (number, message) in
-            ["Tool execution started", "Tool processing data", "Tool execution completed"].into_iter().enumerate()
-        {
-            if number > 0 {
-                pause().await;
-            }
+        for message in ["Tool execution started", "Tool processing data", "Tool execution completed"] {
             self.log(message).await;
+            pause().await;
         }
         text("Logging test completed")
     }
@@ -286,13 +282,24 @@ impl Call<'_> {
             return Ok(self.task(work));
         }
         match self.name.as_str() {
-            "slow_compute" => match jobs::compute(&self.arguments, None).await {
+            "slow_compute" => match jobs::compute(&self.at_once(), None).await {
                 Ok(result) => Ok(result.into()),
                 Err(TaskExit::Error(error)) => Err(error),
                 Err(TaskExit::Cancelled) => Err(ErrorData::internal_error("cancelled", None)),
             },
             _ => Err(ErrorData::missing_required_client_capability(ClientCapabilities::builder().enable_tasks().build())),
         }
+    }
+
+    /// The arguments of work that the client has to wait for. A legacy client is not made to wait for long: it could not
+    /// have asked for a task.
+    fn at_once(&self) -> JsonObject {
+        let mut arguments = self.arguments.clone();
+        let seconds = arguments.get("seconds").and_then(Value::as_f64).unwrap_or_default();
+        if !asking::is_modern(&self.context) {
+            arguments.insert("seconds".to_owned(), json!(seconds.min(1.0)));
+        }
+        arguments
     }
 
     async fn question_then_task(&self) -> Reply {
@@ -365,7 +372,7 @@ fn choices() -> Value {
     })
 }
 
-/// Between two notices, so that they come apart.
+/// After a notice, so that it comes alone: a client that gets it together with the result may forget it over that.
 async fn pause() {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
