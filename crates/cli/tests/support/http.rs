@@ -64,6 +64,13 @@ pub fn exchange(address: &str, bytes: &[u8]) -> Option<Reply> {
     reply
 }
 
+/// Sends one request on a connection that stays open, and reads its response.
+pub fn ask_on(connection: &mut TcpStream, bytes: &[u8]) -> Option<Reply> {
+    connection.set_read_timeout(Some(PATIENCE)).expect("a timeout is settable");
+    connection.write_all(bytes).ok()?;
+    Response { has_body: true, ..Response::default() }.read(connection)
+}
+
 /// Opens a request and leaves the response to the caller.
 pub fn open(address: &str, bytes: &[u8]) -> TcpStream {
     let mut connection = TcpStream::connect(address).expect("the listener is there");
