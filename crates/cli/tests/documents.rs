@@ -60,6 +60,15 @@ fn the_table_of_methods_is_the_table_of_the_code() {
 }
 
 #[test]
+fn a_policy_can_name_every_method_that_has_no_rules_of_its_own() {
+    // Calls and lists of tools, and what servers ask for, have sections of their own.
+    let elsewhere = ["tools/call", "tools/list", "sampling/createMessage", "elicitation/create", "roots/list"];
+    let known: BTreeSet<&str> = mcp::METHODS.iter().map(|method| method.name).filter(|name| !elsewhere.contains(name)).collect();
+    let named: BTreeSet<&str> = policy::METHOD_NAMES.iter().chain(policy::PROTOCOL_METHODS).copied().collect();
+    assert_eq!(named, known);
+}
+
+#[test]
 fn every_reason_is_documented() {
     let written: Vec<String> = table("docs/errors.md", "| code | why |").into_iter().map(|mut row| row.swap_remove(0)).collect();
     let known: Vec<String> = policy::Reason::ALL.iter().map(|reason| format!("`{reason}`")).collect();

@@ -45,6 +45,11 @@ impl Caller {
         (&self.principal, &self.grant) == (&other.principal, &other.grant)
     }
 
+    /// Whether nobody else can call: `run` and `serve -p` have one grant.
+    pub(crate) fn is_alone(&self) -> bool {
+        *self == Caller::local(self.session.clone())
+    }
+
     /// To whom belongs what is issued to this caller.
     pub(crate) fn owner(&self) -> Owner {
         Owner { principal: self.principal.clone(), grant: self.grant.clone() }

@@ -5,9 +5,10 @@
 
 mod asked;
 mod other;
+#[cfg(test)]
+mod tests;
 
 use crate::enforcer::{Caller, Denied, Enforcer, Permit, Ticket};
-use crate::ownership::Whose;
 use crate::refusal::{is_modern, malformed};
 use crate::tools::Schemas;
 use bytes::Bytes;
@@ -148,7 +149,7 @@ impl Gate {
 
     /// Takes the tasks of others out of a list of tasks.
     fn own_tasks(&self, reply: &Message, client_id: &Id) -> Bytes {
-        let filtered = mcp::filter_tasks(reply, |task| self.whose(task) != Whose::Foreign).map_err(|error| error.to_string());
+        let filtered = mcp::filter_tasks(reply, |task| self.may_use(task)).map_err(|error| error.to_string());
         match filtered.and_then(|text| Message::parse(text, Side::Server).map_err(|malformed| malformed.message)) {
             Ok(message) => message.with_id(client_id),
             Err(why) => {

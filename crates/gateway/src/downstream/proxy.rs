@@ -519,8 +519,11 @@ impl Exchange {
                 return None;
             };
             // What a resumed stream brings may be the reply to an older request of the same id: a list is a list.
-            if listening && message.result().and_then(|result| result.get("tools")).is_some() {
+            let holds = |key: &str| listening && message.result().is_some_and(|result| result.get(key).is_some());
+            if holds("tools") {
                 expected.method = "tools/list".into();
+            } else if holds("tasks") {
+                expected.method = "tasks/list".into();
             }
             self.note(&message, &expected);
             let settled = self.gate.settle(expected, &message, &id).await;

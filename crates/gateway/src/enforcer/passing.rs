@@ -101,7 +101,8 @@ impl Enforcer {
     /// Whether a request hands back a state that was not issued to its caller for it.
     pub(crate) fn is_unissued(&self, message: &Message, caller: &Caller) -> bool {
         let state = message.params().and_then(|params| params.get("requestState")?.as_str());
-        let (Some(state), Some(purpose)) = (state, Purpose::of(message)) else { return false };
+        let Some(state) = state else { return false };
+        let Some(purpose) = Purpose::of(message) else { return false };
         !self.owned.holds_state(&caller.owner(), &purpose, &state, self.store.clock().now())
     }
 

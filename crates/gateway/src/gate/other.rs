@@ -69,11 +69,20 @@ impl Gate {
         }
         let id = message.params().and_then(|params| params.get("taskId")?.as_str());
         // What is no id names no task of anybody's; the server says so.
-        (self.whose(&id?) == Whose::Foreign).then(|| Decision::deny(Reason::UnknownTask, "Unknown task."))
+        (!self.may_use(&id?)).then(|| Decision::deny(Reason::UnknownTask, "Unknown task."))
     }
 
-    /// Whose a task is.
-    pub(super) fn whose(&self, task: &str) -> Whose {
+    /// Whether a task may be the caller's. One that nobody remembers, since it is older than this process or too old, is left
+    /// to the server where there is nobody else whose it could be.
+    pub(super) fn may_use(&self, task: &str) -> bool {
+        match self.whose(task) {
+            Whose::Own(_) => true,
+            Whose::Foreign => false,
+            Whose::Unknown => self.caller.is_alone(),
+        }
+    }
+
+    fn whose(&self, task: &str) -> Whose {
         self.enforcer.owned().task(&self.caller.owner(), task, self.enforcer.store().clock().now())
     }
 
@@ -101,7 +110,7 @@ impl Gate {
         }
         if let Some(tasks) = named.get("taskIds") {
             let no_tasks = denied(["tasks/get", "notifications/tasks"]);
-            let foreign = |id: Value<'_>| id.as_str().is_some_and(|id| self.whose(&id) == Whose::Foreign);
+            let foreign = |id: Value<'_>| id.as_str().is_some_and(|id| !self.may_use(&id));
             let all: Vec<_> = tasks.elements().into_iter().flatten().collect();
             let kept: Vec<_> = all.iter().filter(|id| !no_tasks && (policy.is_shadow() || !foreign(**id))).collect();
             if no_tasks || kept.len() < all.len() {
