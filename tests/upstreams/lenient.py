@@ -23,6 +23,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -551,6 +552,14 @@ class HttpServer(ThreadingHTTPServer):
 def serve_http(options, log):
     server = HttpServer(("127.0.0.1", options.http), Handler)
     server.options, server.mcp, server.streams = options, Server(options, log), {}
+    if options.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options.tls[0], options.tls[1])
+        if options.tls_client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(options.tls_client_ca)
+        # The handshake belongs to the first read, in the thread of the connection.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     print(f"listening {server.server_address[1]}", flush=True)
     server.serve_forever(poll_interval=0.05)
 
@@ -604,6 +613,8 @@ def main():
     parser.add_argument("--hang", action="store_true")
     parser.add_argument("--exit-code", type=int, default=0)
     parser.add_argument("--redirect", metavar="URL")
+    parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"), help="speak HTTPS")
+    parser.add_argument("--tls-client-ca", metavar="FILE", help="and ask clients for certificates that this authority has signed")
     parser.add_argument("--status", type=int, help="answer every HTTP request with this status and HTML")
     options = parser.parse_args()
     if options.print_tools:

@@ -2,6 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use gateway::{CertificateFiles, UpstreamTls};
 use policy::{Outcome, Reason};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -94,9 +95,39 @@ pub struct UpstreamArguments {
     /// A header for the HTTP server, `Name: value`; may be given several times
     #[arg(long, value_name = "HEADER", requires = "upstream", conflicts_with = "command")]
     pub header: Vec<String>,
+    #[command(flatten)]
+    pub tls: UpstreamTlsArguments,
     /// The command that starts the server, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+/// How an HTTPS server is told from an impostor, and who we are to it.
+#[derive(Debug, Args)]
+pub struct UpstreamTlsArguments {
+    /// Believe the HTTPS server only by these authorities (PEM), instead of the system's
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    pub upstream_ca: Option<PathBuf>,
+    /// The certificate that we show to the HTTPS server (PEM, the whole chain)
+    #[arg(long, value_name = "FILE", requires_all = ["upstream", "upstream_key"])]
+    pub upstream_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["upstream", "upstream_cert"])]
+    pub upstream_key: Option<PathBuf>,
+}
+
+impl UpstreamTlsArguments {
+    /// What they say of TLS.
+    pub fn tls(&self) -> UpstreamTls {
+        let certificate = certificate_files(self.upstream_cert.as_ref(), self.upstream_key.as_ref());
+        UpstreamTls { authorities: self.upstream_ca.clone(), certificate }
+    }
+}
+
+/// Both files, where both are named; one alone is a mistake that has been reported already.
+fn certificate_files(certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<CertificateFiles> {
+    let (certificate, key) = (certificate?.clone(), key?.clone());
+    Some(CertificateFiles { certificate, key })
 }
 
 /// How the upstream is called, and where and how state is kept.
@@ -105,6 +136,9 @@ pub struct KeepingArguments {
     /// The server's name in counters and records, [a-z0-9-]+; derived from the command or URL by default
     #[arg(long, value_name = "NAME", value_parser = parse_server)]
     pub server: Option<String>,
+    /// Give up a request over which the server has been silent for so long
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_timeout)]
+    pub timeout: Duration,
     #[command(flatten)]
     pub state: StateArgument,
     /// How much of a call's arguments is kept in its records
@@ -119,6 +153,13 @@ pub struct KeepingArguments {
     /// Remove the oldest audit records while the state takes more room than this, such as `500MB`; without it, none
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub keep_bytes: Option<u64>,
+}
+
+impl Serve {
+    /// The certificate of the listener, if it has one.
+    pub fn certificate(&self) -> Option<CertificateFiles> {
+        certificate_files(self.tls_cert.as_ref(), self.tls_key.as_ref())
+    }
 }
 
 impl KeepingArguments {
@@ -154,7 +195,7 @@ impl From<DurabilityWord> for Durability {
 
 /// Listen for HTTP clients before one upstream
 ///
-/// The endpoint is /mcp. When it can be reached, `callgate listening on http://ADDR/mcp` is printed to stderr.
+/// The endpoint is /mcp. When it can be reached, `callgate listening on http://ADDR/mcp` (or https) is printed to stderr.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -170,6 +211,12 @@ pub struct Serve {
     /// Where to listen; port 0 picks a free one. Only this machine's own addresses: there are no credentials here
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7420", value_parser = parse_listen)]
     pub listen: SocketAddr,
+    /// Serve HTTPS with this certificate (PEM, the whole chain); taken up anew when the file changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// A host name by which clients may call us, besides the address itself and localhost; may be given several times
     #[arg(long, value_name = "NAME")]
     pub host: Vec<String>,
@@ -179,6 +226,8 @@ pub struct Serve {
     /// A header for the HTTP server, `Name: value`; may be given several times
     #[arg(long, value_name = "HEADER", requires = "upstream", conflicts_with = "command")]
     pub header: Vec<String>,
+    #[command(flatten)]
+    pub upstream_tls: UpstreamTlsArguments,
     /// A variable of our environment that the command gets besides PATH, HOME, LANG and TMPDIR; may be given several times
     #[arg(long, value_name = "NAME", requires = "command", conflicts_with = "upstream")]
     pub env: Vec<String>,

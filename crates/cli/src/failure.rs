@@ -82,6 +82,22 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<gateway::TargetError> for Failure {
+    /// An address or header is the command line's; files are configuration.
+    fn from(error: gateway::TargetError) -> Failure {
+        match error {
+            gateway::TargetError::Tls(error) => error.into(),
+            error => Failure::usage(error.to_string()),
+        }
+    }
+}
+
+impl From<gateway::TlsError> for Failure {
+    fn from(error: gateway::TlsError) -> Failure {
+        Failure::invalid(chain(&error))
+    }
+}
+
 impl From<store::StoreError> for Failure {
     fn from(error: store::StoreError) -> Failure {
         Failure::general(chain(&error))

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Reply;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -62,6 +63,7 @@ pub(crate) struct Question {
 struct Pending {
     waiter: Waiter,
     expected: Expected,
+    since: Instant,
 }
 
 enum Waiter {
@@ -97,8 +99,12 @@ type Outgoing = BoxFuture<'static, ()>;
 
 /// More requests in flight than any client has use for.
 const MAX_IN_FLIGHT: usize = 4_096;
+/// More open subscriptions than there can be connections.
+const MAX_SUBSCRIPTIONS: usize = 16_384;
 /// So many messages may be on their way through here; then nothing more is read of whoever sends them.
 const MAX_QUEUED: usize = 1_024;
+/// Requests that nobody waits for any more, and those that the server is silent about, are looked for this often.
+const SWEEP: Duration = Duration::from_secs(5);
 /// How long answers that are under way at the end are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What the server says by itself before anybody listens.
@@ -154,8 +160,8 @@ impl Conversation {
         self
     }
 
-    /// Carries the conversation to its end: the server closes, `stop` is cancelled, or the client has closed (all senders of
-    /// `commands` are gone) and what was in flight is answered or `patience` is over. Gives the line back, to be shut down.
+    /// Carries the conversation to its end: the server closes, or the client has closed (all senders of `commands` are gone) or
+    /// `stop` is cancelled, and what was in flight then is answered or `patience` is over. Gives the line back, to be shut down.
     pub async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
@@ -167,6 +173,7 @@ impl Conversation {
         let mut client_open = true;
         let give_up = tokio::time::sleep(patience);
         tokio::pin!(give_up);
+        let mut sweep = tokio::time::interval(self.link.patience().map_or(SWEEP, |silence| SWEEP.min(silence / 4)));
         while client_open || !self.is_idle() {
             let (admissions, outgoing) = (self.admissions.len() + self.learning.len(), self.outgoing.len());
             tokio::select! {
@@ -193,7 +200,11 @@ impl Conversation {
                     }
                     Some(Inbound::Closed) | None => break,
                 },
-                () = stop.cancelled() => break,
+                () = stop.cancelled(), if client_open => {
+                    client_open = false;
+                    give_up.as_mut().reset(tokio::time::Instant::now() + patience);
+                }
+                _ = sweep.tick() => self.sweep(),
                 () = &mut give_up, if !client_open => break,
             }
         }
@@ -271,7 +282,7 @@ impl Conversation {
         let taken = self.clients == Clients::One && (self.admitting.contains_key(&id) || self.number_of_client(&id).is_some());
         let refusal = if taken {
             Some("a request of this id is still being answered")
-        } else if self.pending.len() + self.admitting.len() >= MAX_IN_FLIGHT {
+        } else if self.pending.len() + self.admitting.len() >= self.room_for(&message) {
             Some("too many requests are waiting for their answers")
         } else if message.method() == Some("initialize") && self.initialized {
             Some("this session is initialized already")
@@ -301,6 +312,16 @@ impl Conversation {
         }
     }
 
+    /// How many requests may be in flight before this one.
+    fn room_for(&self, message: &Message) -> usize {
+        // Subscriptions wait for nothing; where many clients share the line, theirs leave the others' room alone.
+        match self.clients {
+            Clients::Many if message.method() == Some("subscriptions/listen") => MAX_SUBSCRIPTIONS,
+            Clients::Many => MAX_SUBSCRIPTIONS + MAX_IN_FLIGHT,
+            Clients::One => MAX_IN_FLIGHT,
+        }
+    }
+
     fn hear_notification(&mut self, message: Message, sink: Sink) {
         if message.method() == Some("notifications/cancelled")
             && let Some(id) = message.cancelled_id().and_then(|id| Id::of(id).ok())
@@ -317,9 +338,35 @@ impl Conversation {
         self.admit(message, sink, 0, None);
     }
 
-    /// Tells the server that nobody waits for a request any more; a reply that comes all the same is dropped.
+    /// Gives up what the server has been silent about for too long, and what no client waits for any more.
+    fn sweep(&mut self) {
+        let silence = self.link.patience();
+        let is_late = |pending: &Pending| {
+            // A subscription is never answered while it lasts.
+            silence.is_some_and(|silence| pending.since.elapsed() > silence) && pending.expected.method != "subscriptions/listen"
+        };
+        // A client that closes says so itself, unless too many say so at once.
+        let is_left = |pending: &Pending| matches!(&pending.waiter, Waiter::Client { exchange, sink, .. } if *exchange != 0 && sink.is_closed());
+        let found: Vec<_> =
+            self.pending.iter().filter(|(_, pending)| is_late(pending) || is_left(pending)).map(|(number, _)| *number).collect();
+        for number in found {
+            if self.pending.get(&number).is_some_and(is_left) {
+                self.cancel(number, "the client has closed the stream");
+            } else if let Some(pending) = self.withdraw(number, "no answer in time") {
+                self.answer_failure(pending, &Failure::silent(silence.unwrap_or_default()));
+            }
+        }
+    }
+
     fn cancel(&mut self, number: u64, why: &str) {
-        let Some(pending) = self.pending.remove(&number) else { return };
+        if let Some(Pending { expected: Expected { ticket: Some(ticket), .. }, .. }) = self.withdraw(number, why) {
+            self.outgoing.push_back(Box::pin(ticket.finish(Reply::Lost, Some(why.to_owned()))));
+        }
+    }
+
+    /// Tells the server that nobody waits for a request any more; a reply that comes all the same is dropped.
+    fn withdraw(&mut self, number: u64, why: &str) -> Option<Pending> {
+        let pending = self.pending.remove(&number)?;
         // 2026-07-28, streamable HTTP: closing the stream is the cancellation, and the only one.
         let closes = pending.expected.modern && self.link.abandon(&Id::from(number));
         if !closes {
@@ -331,9 +378,7 @@ impl Conversation {
                 self.link.send(permit);
             }
         }
-        if let Some(ticket) = pending.expected.ticket {
-            self.outgoing.push_back(Box::pin(ticket.finish(Reply::Lost, Some(why.to_owned()))));
-        }
+        Some(pending)
     }
 
     /// The number under which a request of the one client's is in flight.
@@ -380,7 +425,7 @@ impl Conversation {
         let (number, token, permit) = self.number(permit);
         let sent = self.link.send(permit);
         expected.ticket = sent.ticket;
-        let pending = Pending { waiter: Waiter::Client { id, sink, exchange, token }, expected };
+        let pending = Pending { waiter: Waiter::Client { id, sink, exchange, token }, expected, since: Instant::now() };
         match sent.outcome {
             Ok(()) => {
                 self.pending.insert(number, pending);
@@ -529,7 +574,8 @@ impl Conversation {
         let (number, _, permit) = self.number(permit);
         if self.link.send(permit).outcome.is_ok() {
             let expected = Expected { method: "tools/list".into(), modern: false, ticket: None };
-            self.pending.insert(number, Pending { waiter: Waiter::Ourselves(question.reply), expected });
+            let waiter = Waiter::Ourselves(question.reply);
+            self.pending.insert(number, Pending { waiter, expected, since: Instant::now() });
         }
     }
 

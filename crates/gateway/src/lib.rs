@@ -6,7 +6,9 @@
 //! parts.
 
 mod book;
+mod budget;
 mod conversation;
+mod descriptors;
 mod downstream;
 mod enforcer;
 mod gate;
@@ -18,15 +20,19 @@ mod policy_file;
 mod refusal;
 mod simulate;
 mod sink;
+mod tls;
 mod tools;
 mod upstream;
 
 pub use book::{BookFailure, BookRun, run_book};
+pub use descriptors::raise_descriptor_limit;
 pub use downstream::http::serve;
+pub use downstream::listener::Listener;
 pub use downstream::stdio::run;
 pub use enforcer::{Caller, Decided, Enforcer, Facts, Permit, Snapshot};
 pub use listing::{Listing, ListingError, list_tools};
 pub use policy_file::PolicyFile;
 pub use simulate::{SimulatedCall, Simulation};
 pub use store::Reply;
+pub use tls::{CertificateFiles, ListenerTls, TlsError, UpstreamTls};
 pub use upstream::{ChildCommand, HttpTarget, TargetError, Upstream, kill_children};

@@ -5,7 +5,7 @@ use crate::commands::block_on;
 use crate::failure::{Failure, OK};
 use crate::terminal::{tell, visible};
 use crate::{logs, policies, server_name, signals};
-use gateway::{ChildCommand, Enforcer, HttpTarget, PolicyFile, Upstream};
+use gateway::{ChildCommand, Enforcer, HttpTarget, Listener, ListenerTls, PolicyFile, Upstream, UpstreamTls};
 use policy::Severity;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,13 @@ pub fn run(arguments: Run) -> Result<u8, Failure> {
     let file = policies::read(&arguments.policy.policy)?;
     policies::print(&file, Severity::Warning);
     let words = arguments.upstream.command;
-    let (upstream, name) =
-        upstream(arguments.upstream.upstream.as_deref(), &arguments.upstream.header, &words, ChildCommand::inheriting)?;
+    let timeout = arguments.keeping.timeout;
+    let http = arguments.upstream.upstream.as_deref().map(|url| Http {
+        url,
+        headers: &arguments.upstream.header,
+        tls: arguments.upstream.tls.tls(),
+    });
+    let (upstream, name) = upstream(http, &words, timeout, ChildCommand::inheriting)?;
     let mode = if words.is_empty() { "bridge" } else { "run" };
     block_on(async {
         let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
@@ -50,33 +55,45 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
     let file = policies::read(path)?;
     policies::print(&file, Severity::Warning);
     let secluded = |words: &[String]| ChildCommand::secluded(words, &arguments.env).at_most(usize::from(arguments.max_children));
-    let (upstream, name) = upstream(arguments.upstream.as_deref(), &arguments.header, &arguments.command, secluded)?;
+    let http =
+        arguments.upstream.as_deref().map(|url| Http { url, headers: &arguments.header, tls: arguments.upstream_tls.tls() });
+    let (upstream, name) = upstream(http, &arguments.command, arguments.keeping.timeout, secluded)?;
+    let tls = arguments.certificate().map(ListenerTls::read).transpose()?;
+    gateway::raise_descriptor_limit();
     block_on(async {
         let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
         let listening = |error: std::io::Error| Failure::because(&format!("cannot listen on {}", arguments.listen), &error);
-        let listener = tokio::net::TcpListener::bind(arguments.listen).await.map_err(listening)?;
-        let address = listener.local_addr().map_err(listening)?;
+        let listener = Listener::bind(arguments.listen, tls).await.map_err(listening)?;
+        let address = listener.address().map_err(listening)?;
+        let scheme = listener.scheme();
         let kept = Kept::open(file, &arguments.keeping, name, "serve")?;
-        tell!("callgate listening on http://{address}/mcp");
+        tell!("callgate listening on {scheme}://{address}/mcp");
         let ended = gateway::serve(listener, kept.enforcer.clone(), upstream, &arguments.host, kept.reloaded.clone(), stop).await;
         kept.close().await;
         ended.map(|()| OK).map_err(|error| Failure::because("the listener has failed", &error))
     })
 }
 
+/// An HTTP server, as a command line names it.
+struct Http<'a> {
+    url: &'a str,
+    headers: &'a [String],
+    tls: UpstreamTls,
+}
+
 /// The upstream of a command line, and its name by default.
 fn upstream(
-    url: Option<&str>,
-    headers: &[String],
+    http: Option<Http<'_>>,
     words: &[String],
+    timeout: Duration,
     child: impl FnOnce(&[String]) -> ChildCommand,
 ) -> Result<(Upstream, String), Failure> {
-    match url {
-        Some(url) => {
-            let target = HttpTarget::new(url, headers).map_err(|error| Failure::usage(error.to_string()))?;
+    match http {
+        Some(Http { url, headers, tls }) => {
+            let target = HttpTarget::new(url, headers, &tls, timeout)?;
             Ok((Upstream::Http(target), server_name::of_url(url)))
         }
-        None => Ok((Upstream::Child(child(words)), server_name::of_command(words))),
+        None => Ok((Upstream::Child(child(words).within(timeout)), server_name::of_command(words))),
     }
 }
 

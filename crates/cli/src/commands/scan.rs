@@ -18,7 +18,7 @@ pub fn scan(arguments: Scan) -> Result<u8, Failure> {
     let given = &arguments.upstream;
     let (upstream, name) = match &given.upstream {
         Some(url) => {
-            let target = HttpTarget::new(url, &given.header).map_err(|error| Failure::usage(error.to_string()))?;
+            let target = HttpTarget::new(url, &given.header, &given.tls.tls(), arguments.timeout)?;
             (Upstream::Http(target), server_name::of_url(url))
         }
         None => {

@@ -71,6 +71,11 @@ pub fn ask_on(connection: &mut TcpStream, bytes: &[u8]) -> Option<Reply> {
     Response { has_body: true, ..Response::default() }.read(connection)
 }
 
+/// Reads one response off anything that can be read.
+pub fn response(from: &mut impl Read) -> Option<Reply> {
+    Response { has_body: true, ..Response::default() }.read(from)
+}
+
 /// Opens a request and leaves the response to the caller.
 pub fn open(address: &str, bytes: &[u8]) -> TcpStream {
     let mut connection = TcpStream::connect(address).expect("the listener is there");
@@ -175,10 +180,15 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client that has said nothing yet.
+    pub fn silent(address: &str, revision: &str) -> Client {
+        Client { address: address.to_owned(), revision: revision.to_owned(), session: None }
+    }
+
     /// Shakes hands where the revision has a handshake.
     #[track_caller]
     pub fn begin(address: &str, revision: &str) -> Client {
-        let mut client = Client { address: address.to_owned(), revision: revision.to_owned(), session: None };
+        let mut client = Client::silent(address, revision);
         if !is_modern(revision) {
             let params = json!({"protocolVersion": revision, "capabilities": {"elicitation": {}, "sampling": {}},
                 "clientInfo": {"name": "test", "version": "1"}});

@@ -171,6 +171,11 @@ impl HttpUpstream {
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/mcp", self.port)
     }
+
+    /// The same where it was started with `--tls`.
+    pub fn https(&self) -> String {
+        format!("https://localhost:{}/mcp", self.port)
+    }
 }
 
 impl Drop for HttpUpstream {
@@ -200,11 +205,11 @@ impl Served {
         let mut child =
             command.stdin(Pipe::null()).stdout(Pipe::null()).stderr(Pipe::piped()).spawn().expect("the binary starts");
         let stderr = drain(child.stderr.take().expect("stderr is piped"));
-        let ready = "callgate listening on http://";
+        let ready = "callgate listening on ";
         let address = until(PATIENCE, || {
             let text = stderr.lock().expect("no reader panics").clone();
-            let line = text.split_once(ready)?.1;
-            Some(line.split_once("/mcp")?.0.to_owned())
+            let (_, address) = text.split_once(ready)?.1.split_once("://")?;
+            Some(address.split_once("/mcp")?.0.to_owned())
         });
         let Some(address) = address else {
             let _ = child.kill();

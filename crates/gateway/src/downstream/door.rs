@@ -4,10 +4,10 @@
 //! without asking. So a request counts only if its `Host` is one of ours, its `Origin`, if any, is one of ours, and its type is
 //! one that a form cannot have.
 
+use crate::budget::{REQUESTS, Uncollected};
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use mcp::Era;
 use std::net::SocketAddr;
@@ -61,13 +61,16 @@ fn not_allowed(allow: &'static str, why: &'static str) -> TurnedAway {
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     address: SocketAddr,
+    /// The port that a URL of our scheme need not name.
+    default_port: u16,
     names: Vec<String>,
 }
 
 impl Door {
-    /// A door at `address` that is also known under `names` (host names without port).
-    pub fn new(address: SocketAddr, names: &[String]) -> Door {
-        Door { address, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
+    /// A door at `address` that is also known under `names` (host names without port). `scheme` is `http` or `https`.
+    pub fn new(address: SocketAddr, scheme: &str, names: &[String]) -> Door {
+        let default_port = if scheme == "https" { 443 } else { 80 };
+        Door { address, default_port, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
     }
 
     /// Checks everything but the body.
@@ -94,6 +97,7 @@ impl Door {
         for name in ["authorization", "mcp-session-id", "last-event-id"] {
             only(headers, name)?;
         }
+        check_framing(headers)?;
         for name in ["mcp-protocol-version", "mcp-method", "mcp-name"] {
             only(headers, name).map_err(|away| TurnedAway { code: mcp::reply::HEADER_MISMATCH, ..away })?;
         }
@@ -125,7 +129,7 @@ impl Door {
             return true;
         }
         // Under an address or `localhost` only our own port is meant.
-        let port_is_ours = port.map_or(self.address.port() == 80, |port| port == self.address.port().to_string());
+        let port_is_ours = port.map_or(self.address.port() == self.default_port, |port| port == self.address.port().to_string());
         let ip = self.address.ip();
         let literal = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
         port_is_ours && (name == literal || ((ip.is_loopback() || ip.is_unspecified()) && is_loopback_name(name)))
@@ -144,6 +148,25 @@ fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Turne
         return Err(away(StatusCode::BAD_REQUEST, "a header stands twice that may stand once"));
     }
     value.to_str().map(Some).map_err(|_| away(StatusCode::BAD_REQUEST, "a header is not plain text"))
+}
+
+/// What would make of this request another one, or of this connection something else than HTTP/1.1.
+fn check_framing(headers: &HeaderMap) -> Result<(), TurnedAway> {
+    // `X-HTTP-Method-Override` and its kin: servers behind us might go by them.
+    if ["x-http-method-override", "x-http-method", "x-method-override"].iter().any(|name| headers.contains_key(*name)) {
+        return Err(away(StatusCode::BAD_REQUEST, "a method cannot be overridden here"));
+    }
+    // Some clients offer `h2c` with every request; as RFC 9110 §7.8 has it, that is ignored.
+    if headers.get_all(UPGRADE).iter().any(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c")) {
+        return Err(away(StatusCode::BAD_REQUEST, "this connection cannot be upgraded"));
+    }
+    // Any other coding is left in the body by our HTTP library, and would be judged as it stands.
+    match only(headers, TRANSFER_ENCODING.as_str())? {
+        Some(coding) if !coding.eq_ignore_ascii_case("chunked") => {
+            Err(away(StatusCode::NOT_IMPLEMENTED, "the body must not be compressed"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), TurnedAway> {
@@ -172,14 +195,14 @@ fn check_type(headers: &HeaderMap) -> Result<(), TurnedAway> {
 
 /// Reads a body of at most `max_bytes`, in at most half a minute.
 pub(crate) async fn read_body(body: Incoming, max_bytes: usize) -> Result<Bytes, TurnedAway> {
-    match tokio::time::timeout(BODY_PATIENCE, Limited::new(body, max_bytes).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(away(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"))
-        }
-        Ok(Err(_)) => Err(away(StatusCode::BAD_REQUEST, "the body was cut off")),
-        Err(_) => Err(away(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
-    }
+    let collected = REQUESTS.collect(body, max_bytes, BODY_PATIENCE);
+    let collected = tokio::time::timeout(BODY_PATIENCE, collected).await.unwrap_or(Err(Uncollected::Silent));
+    collected.map_err(|why| match why {
+        Uncollected::TooLong => away(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),
+        Uncollected::NoRoom => away(StatusCode::SERVICE_UNAVAILABLE, "too many long bodies are being read; try again later"),
+        Uncollected::Broken => away(StatusCode::BAD_REQUEST, "the body was cut off"),
+        Uncollected::Silent => away(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+    })
 }
 
 #[cfg(test)]
@@ -187,7 +210,7 @@ mod tests {
     use super::*;
 
     fn door() -> Door {
-        Door::new("127.0.0.1:7420".parse().unwrap(), &["mcp.example.org".into()])
+        Door::new("127.0.0.1:7420".parse().unwrap(), "http", &["mcp.example.org".into()])
     }
 
     #[track_caller]

@@ -2,6 +2,7 @@
 
 use crate::conversation::Command;
 use crate::downstream::door::{Door, Endpoint, TurnedAway, read_body};
+use crate::downstream::listener::Listener;
 use crate::downstream::proxy::Proxy;
 use crate::downstream::sessions::Sessions;
 use crate::downstream::stdio::MAX_REQUEST_BYTES;
@@ -15,29 +16,21 @@ use futures_util::stream;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use mcp::{Era, Malformed, sse};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
-/// Connections beyond this wait to be accepted.
-const MAX_CONNECTIONS: usize = 16_384;
-/// How long a client may take over the head of a request, and leave a connection idle.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// How long open exchanges get when we are told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long what remains then gets to be told so.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 struct Server {
     door: Door,
@@ -45,6 +38,7 @@ struct Server {
     sessions: Arc<Sessions>,
     /// Where the server speaks streamable HTTP itself: its sessions are its own.
     proxy: Option<Arc<Proxy>>,
+    stop: CancellationToken,
 }
 
 /// Serves `upstream` at `/mcp` until `stop` is cancelled, then drains for at most five seconds.
@@ -55,61 +49,38 @@ struct Server {
 /// # Errors
 /// When the listener's own address cannot be read.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     enforcer: Arc<Enforcer>,
     upstream: Upstream,
     names: &[String],
     reloaded: watch::Receiver<u64>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let door = Door::new(listener.local_addr()?, names);
+    let door = Door::new(listener.address()?, listener.scheme(), names);
+    // Each stream of a client's may be one to the server.
+    let descriptors = if matches!(upstream, Upstream::Child(_)) { 1 } else { 2 };
     let proxy = match &upstream {
         Upstream::Http(target) => Some(Proxy::new(enforcer.clone(), target.clone(), reloaded.clone())),
         _ => None,
     };
-    let sessions = Sessions::new(enforcer.clone(), upstream, reloaded, stop.child_token());
-    let server = Arc::new(Server { door, enforcer, sessions, proxy });
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepting = async { (places.clone().acquire_owned().await, listener.accept().await) };
-        let (place, accepted) = tokio::select! {
-            accepted = accepting => accepted,
-            () = stop.cancelled() => break,
-        };
-        let (socket, _) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, most likely: it passes.
-                warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let _ = socket.set_nodelay(true);
-        let server = server.clone();
-        let service = service_fn(move |request| {
-            let server = server.clone();
-            async move { Ok::<_, Infallible>(server.handle(request).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_PATIENCE)
-            .max_headers(100)
-            .serve_connection(TokioIo::new(socket), service);
-        let watched = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                debug!(%error, "a connection ended");
-            }
-            drop(place);
-        });
-    }
-    drop(listener);
-    let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+    // What is under way when we are told to stop goes on until it is drained: the lines do not hear of `stop`.
+    let sessions = Sessions::new(enforcer.clone(), upstream, reloaded, CancellationToken::new());
+    let server = Arc::new(Server { door, enforcer, sessions, proxy, stop: stop.clone() });
+    let answering = server.clone();
+    let handle = move |request| {
+        let server = answering.clone();
+        async move { server.handle(request).await }
+    };
+    // The listener is gone after this: whoever comes now is refused.
+    let graceful = listener.accept(handle, descriptors, &stop).await;
+    let mut drained = std::pin::pin!(graceful.shutdown());
+    let is_drained = tokio::time::timeout(DRAIN, &mut drained).await.is_ok();
     server.sessions.shut_down().await;
     if let Some(proxy) = &server.proxy {
         proxy.shut_down().await;
+    }
+    if !is_drained {
+        let _ = tokio::time::timeout(LAST_WORDS, drained).await;
     }
     server.enforcer.settled().await;
     Ok(())
@@ -132,7 +103,8 @@ impl Server {
         } else {
             request.map(|_| Bytes::new())
         };
-        match (endpoint, &self.proxy) {
+        let listens = endpoint == Endpoint::Mcp && only_listens(&request);
+        let response = match (endpoint, &self.proxy) {
             (Endpoint::Mcp, Some(proxy)) => self.fork(request, proxy, &caller).await,
             (Endpoint::Mcp, None) => self.sessions.handle(request, &caller).await,
             (Endpoint::Stream, _) => self.sessions.open_stream(&caller).await,
@@ -140,7 +112,8 @@ impl Server {
                 let (head, body) = request.into_parts();
                 self.sessions.post_to_stream(&head.uri, body, &caller).await
             }
-        }
+        };
+        if listens { until(response, self.stop.clone()) } else { response }
     }
 
     /// Before an HTTP server: passes exchanges on as they are, but is the server of the HTTP binding where the server knows no
@@ -179,6 +152,19 @@ impl Server {
 fn names_initialize(body: &Bytes) -> bool {
     const NAME: &[u8] = b"initialize";
     body.windows(NAME.len()).any(|window| window == NAME)
+}
+
+/// Whether nothing is under way on the stream that answers a request: when we stop, it need not be waited for.
+fn only_listens(request: &Request<Bytes>) -> bool {
+    // The header has been held against the body where it decides anything.
+    let method = request.headers().get("mcp-method");
+    request.method() == Method::GET || method.is_some_and(|method| method == "subscriptions/listen")
+}
+
+/// Ends the body of a response when `stop` is cancelled.
+fn until(response: Response<Body>, stop: CancellationToken) -> Response<Body> {
+    use futures_util::StreamExt;
+    response.map(|body| BodyExt::boxed(StreamBody::new(BodyStream::new(body).take_until(stop.cancelled_owned()))))
 }
 
 /// A response with a JSON body.

@@ -2,6 +2,7 @@
 
 pub(crate) mod door;
 pub(crate) mod http;
+pub(crate) mod listener;
 pub(crate) mod proxy;
 pub(crate) mod sessions;
 pub(crate) mod stdio;

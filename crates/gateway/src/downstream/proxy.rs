@@ -12,7 +12,7 @@ use crate::gate::{Expected, Gate, Judged};
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Down, MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
-use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_kind, whole};
+use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_kind};
 use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
 use futures_util::stream;
@@ -206,8 +206,8 @@ impl Proxy {
                 let permit = Permit::own(question)?;
                 let response = target.send(Method::POST, headers, permit.text().clone()).await.ok()?;
                 match body_kind(response.headers()) {
-                    BodyKind::Json => Message::parse(whole(response.into_body()).await.ok()?, Side::Server).ok(),
-                    BodyKind::Events => reply_among_events(response.into_body(), &id).await,
+                    BodyKind::Json => Message::parse(target.whole(response.into_body()).await.ok()?, Side::Server).ok(),
+                    BodyKind::Events => reply_among_events(response.into_body(), &id, target.patience()).await,
                     BodyKind::Other => None,
                 }
             })
@@ -288,7 +288,7 @@ impl Proxy {
             return exchange.stream(response, None);
         }
         let (status, down) = (response.status(), downstream_headers(response.headers()));
-        match whole(response.into_body()).await {
+        match self.target.whole(response.into_body()).await {
             // What a GET or DELETE answers besides a stream is for people, at most.
             Ok(body) if body.len() <= MAX_ERROR_BYTES && !status.is_success() => with(status, down, body),
             _ => with(status, down, Bytes::new()),
@@ -378,7 +378,7 @@ impl Exchange {
                 exchange.stream(response, Some((id, expected)))
             }
             (Some(id), Some(expected), kind) => exchange.answer_whole(response, &id, expected, kind).await,
-            _ => match whole(response.into_body()).await {
+            _ => match exchange.proxy.target.whole(response.into_body()).await {
                 // To a notification or response there is nothing to say; an error may have its reasons.
                 Ok(body) if !status.is_success() && body.len() <= MAX_ERROR_BYTES => with(status, headers, body),
                 _ => with(status, headers, Bytes::new()),
@@ -388,7 +388,7 @@ impl Exchange {
 
     async fn answer_whole(self, response: Response<IncomingBody>, id: &Id, expected: Expected, kind: BodyKind) -> Response<Body> {
         let (status, headers) = (response.status(), downstream_headers(response.headers()));
-        let body = match whole(response.into_body()).await {
+        let body = match self.proxy.target.whole(response.into_body()).await {
             Ok(body) => body,
             Err(failure) => return self.lost(id, expected, failure).await,
         };
@@ -428,7 +428,8 @@ impl Exchange {
     /// Passes a stream of events on, each looked at. `awaited`: the request whose reply ends it; none where a client listens.
     fn stream(self, response: Response<IncomingBody>, awaited: Option<(Id, Expected)>) -> Response<Body> {
         let (status, headers) = (response.status(), downstream_headers(response.headers()));
-        let (events, given) = mpsc::channel::<Bytes>(64);
+        // Few: each may be as long as a reply, and a client that does not read must not make us keep more.
+        let (events, given) = mpsc::channel::<Bytes>(2);
         let running = self.proxy.running.clone();
         running.spawn(self.pump(response.into_body(), awaited, events));
         let body = stream::unfold(given, |mut given| async { given.recv().await.map(|event| (event, given)) });
@@ -443,12 +444,21 @@ impl Exchange {
     async fn pump(self, body: IncomingBody, mut awaited: Option<(Id, Expected)>, down: mpsc::Sender<Bytes>) {
         let mut events = Events::of(body);
         let listening = awaited.is_none();
+        let answers = awaited.as_ref().is_some_and(|(_, expected)| expected.method != "subscriptions/listen");
+        let patience = answers.then(|| self.proxy.target.patience());
+        let mut why = Failure::lost("the server's stream ended before it answered");
         let mut resumable = false;
         let mut reloaded = self.proxy.reloaded.clone();
         loop {
             let gone = down.is_closed();
+            if gone && (self.modern || awaited.is_none()) {
+                break;
+            }
             let event = tokio::select! {
-                event = events.next() => event,
+                event = events.next_within(patience) => event.unwrap_or_else(|failure| {
+                    why = failure;
+                    None
+                }),
                 () = down.closed(), if !gone => None,
                 () = self.proxy.stop.cancelled() => None,
                 // The stream on which a server speaks by itself is where its list of tools may be said to have changed.
@@ -474,7 +484,7 @@ impl Exchange {
         // A legacy server may close early and give the reply to whoever resumes the stream.
         let left = if !self.modern && resumable { self.session.orphan(&id, expected) } else { Some(expected) };
         let Some(expected) = left else { return };
-        let error = self.give_up(&id, expected, &Failure::lost("the server's stream ended before it answered")).await;
+        let error = self.give_up(&id, expected, &why).await;
         let _ = down.send(sse::encode(&error, None, None)).await;
     }
 
@@ -603,9 +613,9 @@ fn failed(id: Option<&Id>, failure: &Failure) -> Response<Body> {
     json_response(StatusCode::BAD_GATEWAY, mcp::reply::error(id, UPSTREAM_FAILED, &failure.message, None))
 }
 
-async fn reply_among_events(body: IncomingBody, id: &Id) -> Option<Message> {
+async fn reply_among_events(body: IncomingBody, id: &Id, patience: Duration) -> Option<Message> {
     let mut events = Events::of(body);
-    while let Some(event) = events.next().await {
+    while let Some(event) = events.next_within(Some(patience)).await.ok()? {
         let reply = event.message().and_then(|text| Message::parse(text.clone(), Side::Server).ok());
         if let Some(reply) = reply.filter(|reply| reply.id() == Some(id)) {
             return Some(reply);

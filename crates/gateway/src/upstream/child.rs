@@ -5,6 +5,7 @@
 //!
 //! Which groups live is known to the whole process, for the one way out on which nothing is dropped: [`kill_children`].
 
+use crate::descriptors;
 use crate::outbox::{Outbox, OutboxError};
 use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
@@ -30,12 +31,13 @@ pub struct ChildCommand {
     environment: Option<BTreeMap<OsString, OsString>>,
     /// One for each child that may live at a time; `None`: there is no bound.
     places: Option<Arc<Semaphore>>,
+    patience: Option<Duration>,
 }
 
 impl ChildCommand {
     /// A program and its arguments, in our own environment: what a client that starts us means it to have.
     pub fn inheriting(words: &[String]) -> ChildCommand {
-        ChildCommand { words: words.to_vec(), environment: None, places: None }
+        ChildCommand { words: words.to_vec(), environment: None, places: None, patience: None }
     }
 
     /// A program and its arguments; of our environment it gets `PATH`, `HOME`, `LANG`, `TMPDIR` and the variables of `names`.
@@ -43,7 +45,12 @@ impl ChildCommand {
         let given =
             |name: &OsString| HARMLESS.iter().any(|known| name == known) || names.iter().any(|known| name == known.as_str());
         let environment = std::env::vars_os().filter(|(name, _)| given(name)).collect();
-        ChildCommand { words: words.to_vec(), environment: Some(environment), places: None }
+        ChildCommand { words: words.to_vec(), environment: Some(environment), places: None, patience: None }
+    }
+
+    /// The same; a request that it leaves unanswered for longer than `patience` is given up.
+    pub fn within(self, patience: Duration) -> ChildCommand {
+        ChildCommand { patience: Some(patience), ..self }
     }
 
     /// The same, with at most `children` alive at a time.
@@ -72,6 +79,7 @@ pub(crate) struct ChildLink {
     // Before the process, so that it is dropped first: an id that was reaped may be another's.
     group: Group,
     process: Child,
+    patience: Option<Duration>,
     /// Given back last.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -95,7 +103,12 @@ impl ChildLink {
         let stdout = process.stdout.take().ok_or_else(missing)?;
         let (outbox, _writer) = Outbox::start(stdin);
         tokio::spawn(read(stdout, inbound));
-        Ok(ChildLink { outbox: Some(outbox), process, group, _place: place })
+        Ok(ChildLink { outbox: Some(outbox), process, group, patience: command.patience, _place: place })
+    }
+
+    /// How long it may leave a request unanswered.
+    pub fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 
     /// Queues one message, as one line.
@@ -154,6 +167,7 @@ impl Group {
         let process = builder.spawn()?;
         let id = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let id = id.ok_or_else(|| io::Error::other("the child has no process id"))?;
+        descriptors::restore(id);
         groups.live.push(id);
         Ok((process, Group(id)))
     }

@@ -4,15 +4,17 @@
 //! configured for. Nothing is decompressed: we ask for plain bodies, and refuse others, because an unread body cannot be
 //! filtered.
 
+use crate::budget::{REPLIES, Uncollected};
 use crate::enforcer::Permit;
 use crate::refusal::is_modern;
+use crate::tls::{self, TlsError, UpstreamTls, client_config, no_client_config};
 use crate::tools::Schemas;
 use crate::upstream::{Failure, Inbound, sse};
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -21,6 +23,7 @@ use hyper_util::rt::TokioExecutor;
 use mcp::sse::{Decoder, Event};
 use mcp::{Id, Kind, Message, Revision, Side};
 use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -48,6 +51,8 @@ struct Target {
     transport: Arc<AtomicU8>,
     headers: HeaderMap,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// How long the server may be silent while a request waits for its answer.
+    patience: Duration,
 }
 
 /// What is known of the transport of a server.
@@ -65,14 +70,21 @@ pub enum TargetError {
     /// Not a header.
     #[error("a header must have the form `Name: value`")]
     Header,
-    /// The system's certificates cannot be read.
-    #[error("the system's certificates cannot be read: {0}")]
-    Certificates(String),
+    /// TLS is configured for an address that has none.
+    #[error("certificates are of no use to an `http://` address: nothing is encrypted there; write `https://`")]
+    NotEncrypted,
+    /// A file of certificates or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl HttpTarget {
-    /// A target at `url`, with headers of the form `Name: value` sent on every request.
-    pub fn new(url: &str, headers: &[String]) -> Result<HttpTarget, TargetError> {
+    /// A target at `url`, with headers of the form `Name: value` sent on every request, and given up when it is silent for
+    /// longer than `patience` over one.
+    ///
+    /// # Errors
+    /// When the address, a header or a file that `tls` names cannot be used.
+    pub fn new(url: &str, headers: &[String], tls: &UpstreamTls, patience: Duration) -> Result<HttpTarget, TargetError> {
         let uri = Uri::from_str(url).map_err(|_| TargetError::Url)?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(TargetError::Url);
@@ -86,7 +98,28 @@ impl HttpTarget {
             map.append(name, value);
         }
         let https = uri.scheme_str() == Some("https");
-        Ok(HttpTarget(Arc::new(Target { client: client(https)?, transport: Arc::default(), uri, headers: map })))
+        if !https && !tls.is_default() {
+            return Err(TargetError::NotEncrypted);
+        }
+        let tls = if https { client_config(tls)? } else { no_client_config() };
+        Ok(HttpTarget(Arc::new(Target { client: client(tls), transport: Arc::default(), uri, headers: map, patience })))
+    }
+
+    /// How long the server may be silent while a request waits for its answer.
+    pub(crate) fn patience(&self) -> Duration {
+        self.0.patience
+    }
+
+    /// Reads a whole body, up to the limit for replies.
+    pub(crate) async fn whole(&self, body: Incoming) -> Result<Bytes, Failure> {
+        REPLIES.collect(body, MAX_REPLY_BYTES, self.0.patience).await.map_err(|why| {
+            Failure::lost(match why {
+                Uncollected::TooLong => "the server's answer is too long",
+                Uncollected::NoRoom => "the server's answers take too much room all together",
+                Uncollected::Broken => "the server's answer was cut off",
+                Uncollected::Silent => "the server fell silent in the middle of its answer",
+            })
+        })
     }
 
     /// Where it is.
@@ -143,14 +176,8 @@ impl HttpTarget {
         for (name, value) in &self.0.headers {
             request.headers_mut().append(name, value.clone());
         }
-        let response = self.0.client.request(request).await.map_err(|error| {
-            debug!(%error, "an upstream request failed");
-            if error.is_connect() {
-                Failure::unsent("the server cannot be reached")
-            } else {
-                Failure::lost("the connection to the server broke before it answered")
-            }
-        })?;
+        let answered = tokio::time::timeout(self.0.patience, self.0.client.request(request)).await;
+        let response = answered.map_err(|_| Failure::silent(self.0.patience))?.map_err(|error| unanswered(&error))?;
         if response.status().is_redirection() {
             return Err(Failure {
                 status: Some(502),
@@ -175,29 +202,33 @@ impl fmt::Debug for HttpTarget {
     }
 }
 
-fn client(https: bool) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, TargetError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = rustls::RootCertStore::empty();
-    if https {
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            let why = found.errors.first().map_or("none are installed".to_owned(), ToString::to_string);
-            return Err(TargetError::Certificates(why));
-        }
-    }
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| TargetError::Certificates(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+fn client(tls: rustls::ClientConfig) -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(Duration::from_secs(10)));
+    // A server that has vanished without a word is found out after about two minutes.
+    http.set_keepalive(Some(Duration::from_secs(60)));
+    http.set_keepalive_interval(Some(Duration::from_secs(15)));
+    http.set_keepalive_retries(Some(4));
     let connector =
         hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
-    Ok(Client::builder(TokioExecutor::new()).build(connector))
+    Client::builder(TokioExecutor::new()).build(connector)
+}
+
+/// Why a request got no response: for the client in a word, for the log with how to mend it.
+fn unanswered(error: &hyper_util::client::legacy::Error) -> Failure {
+    let tls = tls::complaint(error);
+    let message = match &tls {
+        Some((what, help)) => {
+            warn!(reason = %what, help, "the server cannot be spoken to over TLS");
+            what.as_str()
+        }
+        None if error.is_connect() => "the server cannot be reached",
+        None => "the connection to the server broke before it answered",
+    };
+    debug!(%error, cause = ?error.source(), "an upstream request failed");
+    if error.is_connect() { Failure::unsent(message) } else { Failure::lost(message) }
 }
 
 /// What kind of body a response has.
@@ -218,12 +249,6 @@ pub(crate) fn body_kind(headers: &HeaderMap) -> BodyKind {
     }
 }
 
-/// Reads a whole body, up to the limit for replies.
-pub(crate) async fn whole(body: Incoming) -> Result<Bytes, Failure> {
-    let collected = Limited::new(body, MAX_REPLY_BYTES).collect().await;
-    collected.map(|body| body.to_bytes()).map_err(|_| Failure::lost("the server's answer is too long or was cut off"))
-}
-
 /// The events of a body, in order.
 pub(crate) struct Events {
     body: Incoming,
@@ -233,6 +258,14 @@ pub(crate) struct Events {
 impl Events {
     pub fn of(body: Incoming) -> Events {
         Events { body, decoder: Decoder::new(MAX_REPLY_BYTES) }
+    }
+
+    /// The next event, as [`Events::next`]; a failure when there is none within `patience`.
+    pub async fn next_within(&mut self, patience: Option<Duration>) -> Result<Option<Event>, Failure> {
+        match patience {
+            None => Ok(self.next().await),
+            Some(patience) => tokio::time::timeout(patience, self.next()).await.map_err(|_| Failure::silent(patience)),
+        }
     }
 
     /// The next event; `None` when the stream has ended, broke, or holds an event that is too long.
@@ -281,6 +314,11 @@ impl HttpLink {
     pub fn start(target: HttpTarget, inbound: mpsc::Sender<Inbound>, schemas: Schemas) -> HttpLink {
         let line = Line { target, inbound, schemas, agreed: Mutex::default(), posts: OnceLock::new(), closed: Notify::new() };
         HttpLink { line: Arc::new(line), open: HashMap::new() }
+    }
+
+    /// How long the server may be silent over one request, where its answer does not come on a stream of its own.
+    pub fn patience(&self) -> Option<Duration> {
+        self.line.posts.get().map(HttpTarget::patience)
     }
 
     /// Starts the exchange for a permitted message. Failures arrive as [`Inbound::Failed`].
@@ -379,10 +417,11 @@ impl Line {
         };
         match body_kind(response.headers()) {
             BodyKind::Events if status.is_success() => {
-                self.clone().follow(response.into_body(), id, !is_modern(message)).await?;
+                let listens = message.method() == Some("subscriptions/listen");
+                self.clone().follow(response.into_body(), id, !is_modern(message), listens).await?;
             }
             BodyKind::Json => {
-                let text = whole(response.into_body()).await?;
+                let text = self.target.whole(response.into_body()).await?;
                 // Error bodies of HTTP servers need not carry the request's id.
                 match Message::parse(text, Side::Server) {
                     Ok(reply) if id.is_none() || reply.id() == id => self.deliver(reply).await,
@@ -445,14 +484,15 @@ impl Line {
 
     /// Reads a stream of events until the reply to `id` has come; where streams can be resumed, and the server closes early,
     /// it is asked for the rest.
-    async fn follow(self: Arc<Line>, body: Incoming, id: Option<&Id>, resumable: bool) -> Result<(), Failure> {
+    async fn follow(self: Arc<Line>, body: Incoming, id: Option<&Id>, resumable: bool, listens: bool) -> Result<(), Failure> {
         let mut answered = false;
         let mut last_event = None;
         let mut retry = RETRY;
         let mut body = Some(body);
+        let patience = (!listens).then(|| self.target.patience());
         for _ in 0..=MAX_RETRIES {
             if let Some(mut events) = body.take().map(Events::of) {
-                while let Some(event) = events.next().await {
+                while let Some(event) = events.next_within(patience).await? {
                     retry = event.retry.map_or(retry, Duration::from_millis);
                     last_event = event.id.clone().or(last_event);
                     answered |= self.event(&event, id).await;

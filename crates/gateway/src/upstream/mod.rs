@@ -100,6 +100,11 @@ impl Failure {
         Failure { message: message.into(), may_have_run: false, status: None }
     }
 
+    /// Nothing has come of it for `patience`.
+    pub fn silent(patience: Duration) -> Failure {
+        Failure::lost(format!("the server has been silent for {patience:?}"))
+    }
+
     /// It has left us, or may have.
     pub fn lost(message: impl Into<String>) -> Failure {
         Failure { message: message.into(), may_have_run: true, status: None }
@@ -130,6 +135,14 @@ impl Link {
             }
         };
         Sent { ticket: permit.into_ticket(), outcome }
+    }
+
+    /// How long the server may be silent over one request, where the line does not see to that itself.
+    pub fn patience(&self) -> Option<Duration> {
+        match self {
+            Link::Child(child) => child.patience(),
+            Link::Http(http) => http.patience(),
+        }
     }
 
     /// Closes the exchange of a request, where it has one of its own; says whether it had.
