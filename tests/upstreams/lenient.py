@@ -85,6 +85,7 @@ class Server:
         self.options, self.log = options, log
         self.waiting = {}  # id of our own requests -> [event, answer]
         self.cancelled = set()
+        self.listeners = 0
         self.numbers = count(1)
 
     # Gives True when `message` was a request that will be (or was) answered through `emit`.
@@ -107,6 +108,10 @@ class Server:
             return False
         if identity is None:
             return False
+        if method == "subscriptions/listen" and self.options.quiet:
+            self.listeners += 1
+            self.log.write("listening", count=self.listeners)
+            return True
         meta = member(params, "_meta", "last")
         modern = isinstance(meta, Pairs) and member(meta, PROTOCOL_KEY, "last") is not None
         self.reply(emit, identity, self.result(str(method), params, modern), is_list=method == "tools/list")
@@ -613,6 +618,7 @@ def main():
     parser.add_argument("--hang", action="store_true")
     parser.add_argument("--exit-code", type=int, default=0)
     parser.add_argument("--redirect", metavar="URL")
+    parser.add_argument("--quiet", action="store_true", help="let clients listen, and tell them nothing")
     parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"), help="speak HTTPS")
     parser.add_argument("--tls-client-ca", metavar="FILE", help="and ask clients for certificates that this authority has signed")
     parser.add_argument("--status", type=int, help="answer every HTTP request with this status and HTML")

@@ -227,15 +227,16 @@ impl Proxy {
             Err(malformed) => return refusal(&self.enforcer.refuse(malformed, caller).await),
         };
         let exchange = self.exchange(headers, revision.era() == Era::Modern, caller);
-        if exchange.modern {
+        let (id, modern, stop) = (message.id().cloned(), exchange.modern, self.stop.clone());
+        let carried = async move { stop.run_until_cancelled_owned(exchange.carry(message)).await };
+        let response = if modern {
             // Closing the stream is the cancellation: this future is dropped then, and all it holds.
-            return exchange.carry(message).await;
-        }
-        // A legacy client that disconnects has not cancelled: what has begun goes on, and its end is recorded.
-        match self.running.spawn(exchange.carry(message)).await {
-            Ok(response) => response,
-            Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
-        }
+            carried.await
+        } else {
+            // A legacy client that disconnects has not cancelled: what has begun goes on, and its end is recorded.
+            self.running.spawn(carried).await.ok().flatten()
+        };
+        response.unwrap_or_else(|| failed(id.as_ref(), &Failure::lost("callgate ends before the server has answered")))
     }
 
     async fn check_headers(self: &Arc<Proxy>, headers: &HeaderMap, message: &Message) -> Result<Revision, Malformed> {
