@@ -50,10 +50,14 @@ pub(crate) const RESULT: &[&str] = &[
 ];
 
 /// The members of `_meta` that are read here or by the gateway.
-pub(crate) const META: &[&str] = &["progressToken", PROTOCOL_VERSION, CLIENT_CAPABILITIES, SUBSCRIPTION_ID];
+pub(crate) const META: &[&str] =
+    &["progressToken", PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, SUBSCRIPTION_ID, SERVER_INFO];
 
 pub(crate) const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub(crate) const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(crate) const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+pub(crate) const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+pub(crate) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 pub(crate) const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// A member that must not be there.

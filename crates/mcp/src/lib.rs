@@ -7,6 +7,7 @@
 //! This crate knows nothing of policies: it says what a message *is*, never whether it may pass.
 
 mod asked;
+pub mod bridge;
 pub mod framing;
 pub mod headers;
 mod id;
