@@ -43,6 +43,8 @@ def answer(text):
     if method == "initialize":
         version = json.dumps(params["protocolVersion"]).encode()
         result = b'{"protocolVersion":%s,"capabilities":{"tools":{}},"serverInfo":{"name":"parrot","version":"1"}}' % version
+    elif method == "server/discover":
+        result = b'{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"public"' + tail
     elif method == "tools/list":
         result = LIST + tail
     elif method == "tools/call":

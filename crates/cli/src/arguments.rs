@@ -69,6 +69,8 @@ pub struct Run {
     #[command(flatten)]
     pub upstream: UpstreamArguments,
     #[command(flatten)]
+    pub eras: ErasArgument,
+    #[command(flatten)]
     pub keeping: KeepingArguments,
 }
 
@@ -128,6 +130,21 @@ impl UpstreamTlsArguments {
 fn certificate_files(certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<CertificateFiles> {
     let (certificate, key) = (certificate?.clone(), key?.clone());
     Some(CertificateFiles { certificate, key })
+}
+
+/// What happens where a client and the server speak different eras of the protocol.
+#[derive(Debug, Args)]
+pub struct ErasArgument {
+    /// Whether to translate for a client whose era of the protocol the server does not speak
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub bridge_eras: BridgeWord,
+}
+
+/// When eras are bridged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BridgeWord {
+    Auto,
+    Never,
 }
 
 /// How the upstream is called, and where and how state is kept.
@@ -234,6 +251,8 @@ pub struct Serve {
     /// How many children of the command may live at a time; past it, one that nobody uses makes room, or a session is refused
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "upstream")]
     pub max_children: u16,
+    #[command(flatten)]
+    pub eras: ErasArgument,
     #[command(flatten)]
     pub keeping: KeepingArguments,
     /// The command that starts the server, and its arguments

@@ -115,7 +115,7 @@ impl Rig {
             let method = message.as_ref().ok().and_then(|message| message["method"].as_str().map(str::to_owned));
             !matches!(
                 method.as_deref(),
-                Some("initialize" | "notifications/initialized" | "tools/list" | "server/discover" | "x-sync/ask")
+                Some("initialize" | "notifications/initialized" | "tools/list" | "server/discover" | "ping" | "x-sync/ask")
             )
         };
         messages.filter(own).collect()

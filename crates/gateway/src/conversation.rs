@@ -107,6 +107,8 @@ const MAX_QUEUED: usize = 1_024;
 const SWEEP: Duration = Duration::from_secs(5);
 /// How long answers that are under way at the end are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Small against all that is waited for there.
+const TICK: Duration = Duration::from_millis(500);
 /// What the server says by itself before anybody listens.
 const MAX_UNHEARD: usize = 256;
 
@@ -134,7 +136,10 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    pub fn new(gate: Gate, link: Link, clients: Clients) -> Conversation {
+    pub fn new(gate: Gate, mut link: Link, clients: Clients) -> Conversation {
+        if clients == Clients::Many {
+            link.share();
+        }
         Conversation {
             gate,
             link,
@@ -174,7 +179,14 @@ impl Conversation {
         let give_up = tokio::time::sleep(patience);
         tokio::pin!(give_up);
         let mut sweep = tokio::time::interval(self.link.patience().map_or(SWEEP, |silence| SWEEP.min(silence / 4)));
-        while client_open || !self.is_idle() {
+        // So often a bridge is asked whether something has waited too long.
+        let mut tick = tokio::time::interval(TICK);
+        'open: while client_open || !self.is_idle() {
+            while let Some(arrived) = self.link.ready() {
+                if self.take_inbound(arrived) {
+                    break 'open;
+                }
+            }
             let (admissions, outgoing) = (self.admissions.len() + self.learning.len(), self.outgoing.len());
             tokio::select! {
                 command = commands.recv(), if client_open && admissions + outgoing < MAX_QUEUED => match command {
@@ -192,19 +204,20 @@ impl Conversation {
                 Some(screened) = self.screening.next() => self.screened(screened),
                 Some(question) = questions.recv() => self.ask(question),
                 arrived = inbound.recv(), if outgoing + self.screening.len() < MAX_QUEUED => match arrived {
-                    Some(Inbound::Message(message)) => self.arrive(message),
-                    Some(Inbound::Failed { id, failure }) => {
-                        if let Some(pending) = number_of(&id).and_then(|number| self.pending.remove(&number)) {
-                            self.answer_failure(pending, &failure);
+                    Some(arrived) => {
+                        let arrived = self.link.receive(arrived);
+                        if arrived.is_some_and(|arrived| self.take_inbound(arrived)) {
+                            break;
                         }
                     }
-                    Some(Inbound::Closed) | None => break,
+                    None => break,
                 },
                 () = stop.cancelled(), if client_open => {
                     client_open = false;
                     give_up.as_mut().reset(tokio::time::Instant::now() + patience);
                 }
                 _ = sweep.tick() => self.sweep(),
+                _ = tick.tick(), if self.link.ticks() => self.link.tick(),
                 () = &mut give_up, if !client_open => break,
             }
         }
@@ -214,6 +227,23 @@ impl Conversation {
         // A client that does not read does not hold us up.
         let _ = tokio::time::timeout(LAST_WORDS, async { while self.outgoing.next().await.is_some() {} }).await;
         self.link
+    }
+
+    /// Takes what comes from the server; true when nothing more will come.
+    fn take_inbound(&mut self, arrived: Inbound) -> bool {
+        match arrived {
+            Inbound::Message(message) => self.arrive(message),
+            Inbound::Failed { id, failure } => {
+                if let Some(pending) = number_of(&id).and_then(|number| self.pending.remove(&number)) {
+                    self.answer_failure(pending, &failure);
+                }
+            }
+            Inbound::Beside { id, message } => self.arrive_beside(&id, message),
+            // Only a bridge has several lines, and it has taken this in itself.
+            Inbound::Of { .. } => {}
+            Inbound::Closed => return true,
+        }
+        false
     }
 
     fn is_idle(&self) -> bool {
@@ -528,6 +558,17 @@ impl Conversation {
         }
     }
 
+    /// Takes a notification that belongs to a request of ours, without saying so.
+    fn arrive_beside(&mut self, id: &Id, message: Message) {
+        if !self.gate.screen_notice(&message) {
+            return;
+        }
+        let pending = number_of(id).and_then(|number| self.pending.get(&number));
+        if let Some(Pending { waiter: Waiter::Client { sink, .. }, .. }) = pending {
+            self.say(sink.clone(), message.text().clone());
+        }
+    }
+
     /// Whose request a notification belongs to, and its text with that client's own names for things.
     fn addressee(&self, message: &Message) -> Option<(Sink, Bytes)> {
         let shared_token = message.progress_token().filter(|_| self.clients == Clients::Many);
@@ -633,11 +674,4 @@ pub(crate) fn questions() -> (Ask, mpsc::Receiver<Question>) {
 /// The number that an id of ours is.
 fn number_of(id: &Id) -> Option<u64> {
     id.text().parse().ok()
-}
-
-/// A session id: 32 hexadecimal digits of chance, visible ASCII as the protocol demands.
-pub(crate) fn new_session_id() -> Option<String> {
-    let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -8,7 +8,7 @@ mod passing;
 use crate::ownership::{Owner, Ownership, Purpose};
 use crate::tools::Schemas;
 use bytes::Bytes;
-use mcp::{Id, Malformed, Message, ToolCall};
+use mcp::{Id, Malformed, Message, Side, ToolCall};
 pub(crate) use passing::{Noted, unissued};
 use policy::{Call, Decision, Outcome, Plan, Policy, Reason, Schema};
 use std::fmt;
@@ -376,7 +376,18 @@ impl Permit {
     pub(crate) fn own(message: Message) -> Option<Permit> {
         let allowed = matches!(
             message.method(),
-            Some("tools/list" | "initialize" | "notifications/initialized" | "notifications/cancelled" | "server/discover")
+            Some(
+                "tools/list"
+                    | "initialize"
+                    | "notifications/initialized"
+                    | "notifications/cancelled"
+                    | "server/discover"
+                    | "ping"
+                    | "logging/setLevel"
+                    | "resources/subscribe"
+                    | "resources/unsubscribe"
+                    | "subscriptions/listen"
+            )
         );
         allowed.then(|| Permit::new(message, None))
     }
@@ -420,6 +431,29 @@ impl Permit {
         self.text = edit.finish();
         self.wire_id = Some(number);
         self
+    }
+
+    /// The same permit for the text that a bridge between two eras has made of the judged one; its ticket stays behind.
+    ///
+    /// `None` where that is another method or, byte for byte, another tool, other arguments or another resource.
+    pub(crate) fn bridged(&self, text: Bytes) -> Option<Permit> {
+        let message = Message::parse(text, Side::Client).ok()?;
+        let says = |message: &Message, key: &str| {
+            message.params().and_then(|params| params.get(key)).map(|value| value.raw().to_owned())
+        };
+        let same = |key: &&str| says(&self.message, key) == says(&message, key);
+        let is_same = message.kind() == self.message.kind() && message.method() == self.message.method();
+        (is_same && ["name", "arguments", "uri", "ref"].iter().all(same)).then(|| Permit::new(message, None))
+    }
+
+    /// The same permit once more, without its ticket: for the one of two eras that the server turns out to speak.
+    pub(crate) fn copy(&self) -> Permit {
+        Permit { message: self.message.clone(), text: self.text.clone(), wire_id: self.wire_id.clone(), ticket: None }
+    }
+
+    /// Takes the ticket out, for whoever answers for the call from here on.
+    pub(crate) fn take_ticket(&mut self) -> Option<Ticket> {
+        self.ticket.take()
     }
 
     /// Takes the ticket: from here on the call counts as sent.

@@ -7,6 +7,7 @@
 
 mod book;
 mod budget;
+mod chance;
 mod conversation;
 mod descriptors;
 mod downstream;
@@ -35,4 +36,4 @@ pub use policy_file::PolicyFile;
 pub use simulate::{SimulatedCall, Simulation};
 pub use store::Reply;
 pub use tls::{CertificateFiles, ListenerTls, TlsError, UpstreamTls};
-pub use upstream::{ChildCommand, HttpTarget, TargetError, Upstream, kill_children};
+pub use upstream::{ChildCommand, Eras, HttpTarget, TargetError, Upstream, kill_children};

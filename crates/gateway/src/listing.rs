@@ -130,7 +130,7 @@ async fn ask(
                     link.send(permit);
                 }
             }
-            Some(Inbound::Message(_)) => {}
+            Some(Inbound::Message(_) | Inbound::Beside { .. } | Inbound::Of { .. }) => {}
             Some(Inbound::Failed { id: failed, failure }) if failed == id => {
                 // An HTTP server of the stateless era refuses `initialize` with a bare status.
                 let refused = failure.status.is_some_and(|status| (400..500).contains(&status));

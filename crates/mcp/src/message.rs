@@ -159,6 +159,11 @@ impl Message {
         self.meta(keys::PROTOCOL_VERSION)?.as_str()
     }
 
+    /// The level from which on a modern request wants to be told what the server logs.
+    pub fn log_level(&self) -> Option<Cow<'_, str>> {
+        self.meta(keys::LOG_LEVEL)?.as_str()
+    }
+
     /// The progress token: of a request in `_meta`, of `notifications/progress` in `params`.
     pub fn progress_token(&self) -> Option<Value<'_>> {
         match self.kind {

@@ -1,6 +1,6 @@
 //! `run` and `serve`: the gateway before one server.
 
-use crate::arguments::{KeepingArguments, Run, Serve};
+use crate::arguments::{BridgeWord, ErasArgument, KeepingArguments, Run, Serve};
 use crate::commands::block_on;
 use crate::failure::{Failure, OK};
 use crate::terminal::{tell, visible};
@@ -24,6 +24,7 @@ pub fn run(arguments: Run) -> Result<u8, Failure> {
         tls: arguments.upstream.tls.tls(),
     });
     let (upstream, name) = upstream(http, &words, timeout, ChildCommand::inheriting)?;
+    let upstream = arguments.eras.around(upstream);
     let mode = if words.is_empty() { "bridge" } else { "run" };
     block_on(async {
         let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
@@ -58,6 +59,7 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
     let http =
         arguments.upstream.as_deref().map(|url| Http { url, headers: &arguments.header, tls: arguments.upstream_tls.tls() });
     let (upstream, name) = upstream(http, &arguments.command, arguments.keeping.timeout, secluded)?;
+    let upstream = arguments.eras.around(upstream);
     let tls = arguments.certificate().map(ListenerTls::read).transpose()?;
     gateway::raise_descriptor_limit();
     block_on(async {
@@ -72,6 +74,15 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
         kept.close().await;
         ended.map(|()| OK).map_err(|error| Failure::because("the listener has failed", &error))
     })
+}
+
+impl ErasArgument {
+    fn around(&self, upstream: Upstream) -> Upstream {
+        match self.bridge_eras {
+            BridgeWord::Auto => upstream.across_eras(),
+            BridgeWord::Never => upstream,
+        }
+    }
 }
 
 /// An HTTP server, as a command line names it.

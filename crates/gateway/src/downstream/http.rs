@@ -1,6 +1,7 @@
 //! The HTTP listener before one upstream.
 
 use crate::conversation::Command;
+use crate::downstream::crossing::Crossing;
 use crate::downstream::door::{Door, Endpoint, TurnedAway, read_body};
 use crate::downstream::listener::Listener;
 use crate::downstream::proxy::Proxy;
@@ -39,6 +40,8 @@ struct Server {
     /// Where the server speaks streamable HTTP itself: its sessions are its own.
     proxy: Option<Arc<Proxy>>,
     stop: CancellationToken,
+    /// Where it may not speak the client's era: which way a request goes.
+    crossing: Option<Crossing>,
 }
 
 /// Serves `upstream` at `/mcp` until `stop` is cancelled, then drains for at most five seconds.
@@ -58,14 +61,13 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let door = Door::new(listener.address()?, listener.scheme(), names);
     // Each stream of a client's may be one to the server.
-    let descriptors = if matches!(upstream, Upstream::Child(_)) { 1 } else { 2 };
-    let proxy = match &upstream {
-        Upstream::Http(target) => Some(Proxy::new(enforcer.clone(), target.clone(), reloaded.clone())),
-        _ => None,
-    };
+    let descriptors = if upstream.is_http() { 2 } else { 1 };
+    let endpoint = upstream.endpoint();
+    let proxy = endpoint.map(|(target, _)| Proxy::new(enforcer.clone(), target.clone(), reloaded.clone()));
+    let crossing = endpoint.and_then(|(target, eras)| Some(Crossing::new(target, eras?)));
     // What is under way when we are told to stop goes on until it is drained: the lines do not hear of `stop`.
     let sessions = Sessions::new(enforcer.clone(), upstream, reloaded, CancellationToken::new());
-    let server = Arc::new(Server { door, enforcer, sessions, proxy, stop: stop.clone() });
+    let server = Arc::new(Server { door, enforcer, sessions, proxy, crossing, stop: stop.clone() });
     let answering = server.clone();
     let handle = move |request| {
         let server = answering.clone();
@@ -105,6 +107,7 @@ impl Server {
         };
         let listens = endpoint == Endpoint::Mcp && only_listens(&request);
         let response = match (endpoint, &self.proxy) {
+            (Endpoint::Mcp, Some(_)) if self.crosses(&request).await => self.sessions.handle(request, &caller).await,
             (Endpoint::Mcp, Some(proxy)) => self.fork(request, proxy, &caller).await,
             (Endpoint::Mcp, None) => self.sessions.handle(request, &caller).await,
             (Endpoint::Stream, _) => self.sessions.open_stream(&caller).await,
@@ -114,6 +117,14 @@ impl Server {
             }
         };
         if listens { until(response, self.stop.clone()) } else { response }
+    }
+
+    /// Whether the server speaks another era than the client that sends this.
+    async fn crosses(&self, request: &Request<Bytes>) -> bool {
+        match &self.crossing {
+            Some(crossing) => crossing.is_needed(request, &self.sessions).await,
+            None => false,
+        }
     }
 
     /// Before an HTTP server: passes exchanges on as they are, but is the server of the HTTP binding where the server knows no
@@ -149,7 +160,7 @@ impl Server {
 }
 
 /// Whether a body may be an `initialize`: what it is, whoever takes it finds out.
-fn names_initialize(body: &Bytes) -> bool {
+pub(crate) fn names_initialize(body: &Bytes) -> bool {
     const NAME: &[u8] = b"initialize";
     body.windows(NAME.len()).any(|window| window == NAME)
 }

@@ -1,5 +1,6 @@
 //! Downstreams: the clients that call us.
 
+pub(crate) mod crossing;
 pub(crate) mod door;
 pub(crate) mod http;
 pub(crate) mod listener;

@@ -12,7 +12,7 @@ use crate::gate::{Expected, Gate, Judged};
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Down, MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
-use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_kind};
+use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_kind, reply_among_events};
 use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
 use futures_util::stream;
@@ -521,7 +521,7 @@ impl Exchange {
                 let error = self.give_up(&id, expected, &failure).await;
                 return Some(sse::encode(&error, event.id.as_deref(), event.name.as_deref()));
             }
-            Inbound::Closed => return None,
+            Inbound::Closed | Inbound::Beside { .. } | Inbound::Of { .. } => return None,
         };
         if let Kind::Response { .. } = message.kind() {
             let id = message.id()?.clone();
@@ -612,17 +612,6 @@ fn with(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Body> {
 
 fn failed(id: Option<&Id>, failure: &Failure) -> Response<Body> {
     json_response(StatusCode::BAD_GATEWAY, mcp::reply::error(id, UPSTREAM_FAILED, &failure.message, None))
-}
-
-async fn reply_among_events(body: IncomingBody, id: &Id, patience: Duration) -> Option<Message> {
-    let mut events = Events::of(body);
-    while let Some(event) = events.next_within(Some(patience)).await.ok()? {
-        let reply = event.message().and_then(|text| Message::parse(text.clone(), Side::Server).ok());
-        if let Some(reply) = reply.filter(|reply| reply.id() == Some(id)) {
-            return Some(reply);
-        }
-    }
-    None
 }
 
 /// The reply to `id` in a stream that has been read to its end.

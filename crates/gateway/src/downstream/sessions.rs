@@ -7,7 +7,8 @@
 //!
 //! A session belongs to the caller who has opened it; to anybody else it is unknown.
 
-use crate::conversation::{Clients, Command, Conversation, new_session_id, questions};
+use crate::chance;
+use crate::conversation::{Clients, Command, Conversation, questions};
 use crate::downstream::http::{Abandonment, Body, empty, json, listen, respond};
 use crate::enforcer::{Caller, Enforcer};
 use crate::gate::Gate;
@@ -148,6 +149,12 @@ impl Sessions {
         }
     }
 
+    /// Whether the session that `headers` name is one of these.
+    pub fn holds(&self, headers: &HeaderMap) -> bool {
+        let id = headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok());
+        id.is_some_and(|id| self.lock().contains_key(id))
+    }
+
     async fn post(self: &Arc<Self>, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
         let session = headers.get(SESSION_HEADER);
         // A batch may stand only in a session that has agreed on a revision with batches: the conversation knows.
@@ -266,7 +273,7 @@ impl Sessions {
         if self.lock().len() >= MAX_SESSIONS {
             return Err(full());
         }
-        let ids = new_session_id().zip(new_session_id());
+        let ids = chance::token().zip(chance::token());
         let Some((id, token)) = ids else { return Err(Box::new(unavailable("no session can be made"))) };
         // The token of a stream stands in URLs: it is not what records name the session by.
         let secret = if stream.is_some() { token } else { id.clone() };

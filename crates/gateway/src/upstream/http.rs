@@ -29,12 +29,14 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 /// A reply may be as long as this, and so may one event of a stream.
 pub(crate) const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
+/// How long a server is given to take in what it must have heard before the next message.
+const HEARING: Duration = Duration::from_secs(5);
 /// Before a broken stream is asked for again; 2025-11-25 servers may name another time by `retry`.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often a stream that brings nothing is asked for again.
@@ -286,6 +288,18 @@ impl Events {
     }
 }
 
+/// The reply to `id` in a stream of events.
+pub(crate) async fn reply_among_events(body: Incoming, id: &Id, patience: Duration) -> Option<Message> {
+    let mut events = Events::of(body);
+    while let Some(event) = events.next_within(Some(patience)).await.ok()? {
+        let reply = event.message().and_then(|text| Message::parse(text.clone(), Side::Server).ok());
+        if let Some(reply) = reply.filter(|reply| reply.id() == Some(id)) {
+            return Some(reply);
+        }
+    }
+    None
+}
+
 /// What a session with an HTTP upstream has agreed on.
 #[derive(Clone, Debug, Default)]
 struct Agreed {
@@ -297,6 +311,8 @@ struct Agreed {
 pub(crate) struct HttpLink {
     line: Arc<Line>,
     open: HashMap<Id, AbortHandle>,
+    /// Ends when what the server must have heard before anything else has been answered.
+    heard: Option<watch::Receiver<()>>,
 }
 
 struct Line {
@@ -313,7 +329,7 @@ impl HttpLink {
     /// A line to `target`; what comes back arrives in `inbound`. `schemas` says which arguments headers must repeat.
     pub fn start(target: HttpTarget, inbound: mpsc::Sender<Inbound>, schemas: Schemas) -> HttpLink {
         let line = Line { target, inbound, schemas, agreed: Mutex::default(), posts: OnceLock::new(), closed: Notify::new() };
-        HttpLink { line: Arc::new(line), open: HashMap::new() }
+        HttpLink { line: Arc::new(line), open: HashMap::new(), heard: None }
     }
 
     /// How long the server may be silent over one request, where its answer does not come on a stream of its own.
@@ -329,7 +345,20 @@ impl HttpLink {
         let body = permit.text().clone();
         let id = permit.wire_id().cloned();
         let asked = id.clone();
-        let exchange = tokio::spawn(async move { line.exchange(&message, body, asked).await });
+        let before = self.heard.clone();
+        let heard = matches!(message.method(), Some("notifications/initialized" | "logging/setLevel")).then(|| {
+            let (heard, after) = watch::channel(());
+            self.heard = Some(after);
+            heard
+        });
+        let exchange = tokio::spawn(async move {
+            // Exchanges overtake one another. A server may refuse what comes before it knows that the handshake is over.
+            if let Some(mut before) = before {
+                let _ = tokio::time::timeout(HEARING, before.changed()).await;
+            }
+            line.exchange(&message, body, asked).await;
+            drop(heard);
+        });
         if let Some(id) = id {
             self.open.insert(id, exchange.abort_handle());
         }

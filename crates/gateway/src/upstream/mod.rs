@@ -2,7 +2,9 @@
 //!
 //! A [`Link`] is one line to one upstream. Whatever goes out over it is in a [`Permit`]: there is no other way to send.
 
+pub(crate) mod bridged;
 pub(crate) mod child;
+pub(crate) mod eras;
 pub(crate) mod http;
 pub(crate) mod sse;
 
@@ -13,11 +15,13 @@ use mcp::{Id, Message, Side};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::warn;
 
 pub use child::{ChildCommand, kill_children};
+pub use eras::Eras;
 pub use http::{HttpTarget, TargetError};
 
 /// Which server stands behind the gateway.
@@ -27,9 +31,25 @@ pub enum Upstream {
     Child(ChildCommand),
     /// A streamable HTTP endpoint, or one of HTTP+SSE.
     Http(HttpTarget),
+    /// Either, before which clients of either era are served: see [`Upstream::across_eras`].
+    OfEitherEra(Box<Upstream>, Arc<Eras>),
 }
 
 impl Upstream {
+    /// The same server, for clients of either era: where it does not speak a client's, the gateway stands in between.
+    pub fn across_eras(self) -> Upstream {
+        Upstream::OfEitherEra(Box::new(self), Arc::default())
+    }
+
+    /// The HTTP endpoint, where it is one; and what is known of its eras, where that matters.
+    pub(crate) fn endpoint(&self) -> Option<(&HttpTarget, Option<&Arc<Eras>>)> {
+        match self {
+            Upstream::Child(_) => None,
+            Upstream::Http(target) => Some((target, None)),
+            Upstream::OfEitherEra(server, eras) => server.endpoint().map(|(target, _)| (target, Some(eras))),
+        }
+    }
+
     /// Opens a line of its own to the server. `schemas` says which arguments headers must repeat, where there are headers.
     ///
     /// # Errors
@@ -37,8 +57,11 @@ impl Upstream {
     pub(crate) fn connect(&self, schemas: &Schemas) -> io::Result<Connection> {
         let (to_us, inbound) = mpsc::channel(32);
         let link = match self {
-            Upstream::Child(command) => Link::Child(child::ChildLink::start(command, to_us)?),
-            Upstream::Http(target) => Link::Http(http::HttpLink::start(target.clone(), to_us, schemas.clone())),
+            Upstream::OfEitherEra(server, eras) => {
+                let link = server.open(schemas, to_us.clone())?;
+                Link::Bridged(Box::new(bridged::Bridged::new(link, server, eras, schemas, to_us)))
+            }
+            server => server.open(schemas, to_us)?,
         };
         Ok(Connection { link, inbound })
     }
@@ -46,9 +69,18 @@ impl Upstream {
     /// Ends what outlives its lines. Their own ends come first.
     pub(crate) async fn shut_down(&self) {}
 
+    /// The same; what comes over the line goes to `to_us`.
+    fn open(&self, schemas: &Schemas, to_us: mpsc::Sender<Inbound>) -> io::Result<Link> {
+        Ok(match self {
+            Upstream::Child(command) => Link::Child(child::ChildLink::start(command, to_us)?),
+            Upstream::Http(target) => Link::Http(http::HttpLink::start(target.clone(), to_us, schemas.clone())),
+            Upstream::OfEitherEra(server, _) => server.open(schemas, to_us)?,
+        })
+    }
+
     /// Whether messages to it travel over HTTP, where headers repeat arguments.
     pub(crate) fn is_http(&self) -> bool {
-        matches!(self, Upstream::Http(_))
+        self.endpoint().is_some()
     }
 }
 
@@ -65,6 +97,10 @@ pub(crate) enum Inbound {
     Message(Message),
     /// A request of this id will get no reply.
     Failed { id: Id, failure: Failure },
+    /// A notification that belongs to the request of this id, though it does not say so.
+    Beside { id: Id, message: Message },
+    /// Something on another line that a bridge has opened.
+    Of { line: u32, arrived: Box<Inbound> },
     /// Nothing more will come.
     Closed,
 }
@@ -115,6 +151,10 @@ impl Failure {
 pub(crate) enum Link {
     Child(child::ChildLink),
     Http(http::HttpLink),
+    /// Either, whose server may speak another era than the client.
+    Bridged(Box<bridged::Bridged>),
+    /// None any more.
+    Closed,
 }
 
 /// What became of a permit that was handed to a link.
@@ -126,13 +166,19 @@ pub(crate) struct Sent {
 
 impl Link {
     /// Sends what a permit permits. `text` is the permitted message, perhaps under another id (see [`Permit::text`]).
-    pub fn send(&mut self, permit: Permit) -> Sent {
+    pub fn send(&mut self, mut permit: Permit) -> Sent {
+        if let Link::Bridged(bridged) = self {
+            let ticket = permit.take_ticket();
+            bridged.send(permit);
+            return Sent { ticket, outcome: Ok(()) };
+        }
         let outcome = match self {
             Link::Child(child) => child.send(permit.text()),
             Link::Http(http) => {
                 http.send(&permit);
                 Ok(())
             }
+            Link::Bridged(_) | Link::Closed => Err(Failure::unsent("the server has ended")),
         };
         Sent { ticket: permit.into_ticket(), outcome }
     }
@@ -142,14 +188,57 @@ impl Link {
         match self {
             Link::Child(child) => child.patience(),
             Link::Http(http) => http.patience(),
+            Link::Bridged(bridged) => bridged.patience(),
+            Link::Closed => None,
         }
+    }
+
+    /// Takes what has arrived over the line; gives what of it is for the client now. More may be [`Link::ready`].
+    pub fn receive(&mut self, arrived: Inbound) -> Option<Inbound> {
+        let Link::Bridged(bridged) = self else { return Some(arrived) };
+        bridged.receive(arrived);
+        self.ready()
+    }
+
+    /// What is for the client without having just arrived.
+    pub fn ready(&mut self) -> Option<Inbound> {
+        let Link::Bridged(bridged) = self else { return None };
+        let ready = bridged.ready();
+        // Where both ends speak one era, nothing stands between them.
+        if ready.is_none()
+            && bridged.is_plain()
+            && let Link::Bridged(bridged) = std::mem::replace(self, Link::Closed)
+        {
+            *self = bridged.into_plain();
+        }
+        ready
+    }
+
+    /// The line carries many clients, not one.
+    pub fn share(&mut self) {
+        if let Link::Bridged(bridged) = self {
+            bridged.share();
+        }
+    }
+
+    /// Sees to what has waited too long.
+    pub fn tick(&mut self) {
+        if let Link::Bridged(bridged) = self {
+            bridged.tick();
+        }
+    }
+
+    /// Whether [`Link::tick`] does anything.
+    pub fn ticks(&self) -> bool {
+        matches!(self, Link::Bridged(_))
     }
 
     /// Closes the exchange of a request, where it has one of its own; says whether it had.
     pub fn abandon(&mut self, id: &Id) -> bool {
         match self {
-            Link::Child(_) => false,
+            Link::Child(_) | Link::Closed => false,
             Link::Http(http) => http.abandon(id),
+            Link::Bridged(bridged) => bridged.abandon(id),
         }
     }
 
@@ -162,6 +251,8 @@ impl Link {
                 http.shut_down().await;
                 Ok(0)
             }
+            Link::Bridged(bridged) => Box::pin(bridged.shut_down(patience)).await,
+            Link::Closed => Ok(0),
         }
     }
 }

@@ -116,8 +116,7 @@ fn is_cacheable(method: &str) -> bool {
 }
 
 /// What the modern era says of a request in its `_meta`.
-const ENVELOPE: &[&str] =
-    &[keys::PROTOCOL_VERSION, keys::CLIENT_CAPABILITIES, keys::CLIENT_INFO, keys::LOG_LEVEL];
+const ENVELOPE: &[&str] = &[keys::PROTOCOL_VERSION, keys::CLIENT_CAPABILITIES, keys::CLIENT_INFO, keys::LOG_LEVEL];
 
 /// Changes the members of one object: some are taken out, `added` (without a comma at its ends) is put at the beginning.
 fn change<'t>(mut edit: Edit<'t>, object: Value<'_>, out: &[&str], added: &str) -> Edit<'t> {
@@ -146,7 +145,14 @@ fn change<'t>(mut edit: Edit<'t>, object: Value<'_>, out: &[&str], added: &str) 
 }
 
 /// Changes the members of `params` and of its `_meta`, which are made where they are missing and something is added.
-fn change_params<'t>(message: &'t Message, edit: Edit<'t>, out: &[&str], added: &str, out_of_meta: &[&str], meta: &str) -> Edit<'t> {
+fn change_params<'t>(
+    message: &'t Message,
+    edit: Edit<'t>,
+    out: &[&str],
+    added: &str,
+    out_of_meta: &[&str],
+    meta: &str,
+) -> Edit<'t> {
     let join = |a: &str, b: &str| if a.is_empty() || b.is_empty() { format!("{a}{b}") } else { format!("{a},{b}") };
     let new_meta = if meta.is_empty() { String::new() } else { format!("\"_meta\":{{{meta}}}") };
     let root = message.document().root();
@@ -213,3 +219,5 @@ fn flag(object: Option<Value<'_>>, key: &str, flag: &str) -> bool {
     object.and_then(|object| object.get(key)?.get(flag)?.as_bool()) == Some(true)
 }
 
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,9 @@ impl Client {
             .members()
             .into_iter()
             .flatten()
-            .filter(|member| matches!(&*member.key, "elicitation" | "sampling" | "roots") && member.value.kind() == JsonKind::Object)
+            .filter(|member| {
+                matches!(&*member.key, "elicitation" | "sampling" | "roots") && member.value.kind() == JsonKind::Object
+            })
             // The modern era does not tell servers when roots change.
             .map(|member| format!("{}:{}", quote(&member.key), super::without(member.value, &["listChanged"])))
             .collect();
@@ -167,6 +169,11 @@ impl ToLegacy {
         matches!(self.handshake, Handshake::Done(_))
     }
 
+    /// Whether `id` is that of the handshake, while it lasts.
+    pub fn is_handshake(&self, id: &Id) -> bool {
+        matches!(&self.handshake, Handshake::Asked(asked) if asked == id)
+    }
+
     /// Why the handshake has failed, if it has.
     pub fn failure(&self) -> Option<&str> {
         if let Handshake::Failed(why) = &self.handshake { Some(why) } else { None }
@@ -272,9 +279,7 @@ impl ToLegacy {
 
     /// Takes the retry of a request for which the client had to answer.
     fn resume(&mut self, message: &Message, id: &Id, state: &str, now_ms: u64) -> Resumed {
-        let refuse = |why: &str| {
-            Resumed::Steps(vec![Step::Deliver(reply::error(Some(id), reply::INVALID_PARAMS, why, None))])
-        };
+        let refuse = |why: &str| Resumed::Steps(vec![Step::Deliver(reply::error(Some(id), reply::INVALID_PARAMS, why, None))]);
         let digest = self.digest(message);
         let Some(at) = self.parked(state) else { return refuse("this `requestState` is unknown, used or expired") };
         let Some(request) = self.requests.get_mut(&at) else { return refuse("this `requestState` is unknown") };
@@ -423,7 +428,8 @@ impl ToLegacy {
 
     /// An error that asks the user to visit a URL first.
     fn asked_by_error(&mut self, at: u64, message: &Message, now_ms: u64) -> Option<Vec<Step>> {
-        let error = message.error().filter(|error| error.get("code").is_some_and(|code| code.raw() == URL_ELICITATION_REQUIRED))?;
+        let error =
+            message.error().filter(|error| error.get("code").is_some_and(|code| code.raw() == URL_ELICITATION_REQUIRED))?;
         let request = self.requests.get_mut(&at).filter(|request| request.able.url && request.client.is_some())?;
         let elicitations = error.get("data")?.get("elicitations")?.elements()?;
         let asked = elicitations.filter(|asked| asked.kind() == JsonKind::Object).take(MAX_QUESTIONS).enumerate();
@@ -536,12 +542,15 @@ impl ToLegacy {
             resources: wants("resourcesListChanged") && tells("resources"),
             uris: if flag(self.capabilities(), "resources", "subscribe") { uris } else { Vec::new() },
         };
-        let mut granted: Vec<_> =
-            [("toolsListChanged", listen.tools), ("promptsListChanged", listen.prompts), ("resourcesListChanged", listen.resources)]
-                .into_iter()
-                .filter(|(_, granted)| *granted)
-                .map(|(key, _)| format!("\"{key}\":true"))
-                .collect();
+        let mut granted: Vec<_> = [
+            ("toolsListChanged", listen.tools),
+            ("promptsListChanged", listen.prompts),
+            ("resourcesListChanged", listen.resources),
+        ]
+        .into_iter()
+        .filter(|(_, granted)| *granted)
+        .map(|(key, _)| format!("\"{key}\":true"))
+        .collect();
         if !listen.uris.is_empty() {
             let uris: Vec<_> = listen.uris.iter().map(|uri| quote(uri)).collect();
             granted.push(format!("\"resourceSubscriptions\":[{}]", uris.join(",")));
@@ -613,8 +622,7 @@ const UNCACHED: &str = r#""ttlMs":0,"cacheScope":"private""#;
 
 /// The client's message without its envelope, and without what only retries have.
 fn envelope_removed(message: &Message) -> Bytes {
-    let retry: &[&str] =
-        if message.method().is_some_and(may_ask_back) { &["requestState", "inputResponses"] } else { &[] };
+    let retry: &[&str] = if message.method().is_some_and(may_ask_back) { &["requestState", "inputResponses"] } else { &[] };
     change_params(message, message.edit(), retry, "", ENVELOPE, "").finish()
 }
 

@@ -87,8 +87,9 @@ impl ToModern {
     /// Whether a server has said, in its answer to [`ToModern::probe`], that it speaks a legacy revision as well.
     pub fn is_legacy_too(answer: &Message) -> bool {
         let listed = answer.result().and_then(|result| result.get("supportedVersions")).and_then(Value::elements);
-        let legacy =
-            |version: Value<'_>| version.as_str().and_then(|name| Revision::parse(&name)).is_some_and(|known| known.era() == Era::Legacy);
+        let legacy = |version: Value<'_>| {
+            version.as_str().and_then(|name| Revision::parse(&name)).is_some_and(|known| known.era() == Era::Legacy)
+        };
         listed.into_iter().flatten().any(legacy)
     }
 
@@ -153,7 +154,8 @@ impl ToModern {
 
     /// The result of `initialize`.
     fn initialized(&mut self, message: &Message) -> String {
-        let said = |key: &str| message.params().and_then(|params| params.get(key)).filter(|value| value.kind() == JsonKind::Object);
+        let said =
+            |key: &str| message.params().and_then(|params| params.get(key)).filter(|value| value.kind() == JsonKind::Object);
         if let Some(capabilities) = said("capabilities") {
             self.capabilities = without_tasks(capabilities);
             self.able = Able::of(capabilities);
@@ -303,7 +305,8 @@ impl ToModern {
         if request.rounds > MAX_ROUNDS {
             return self.fail_request(id, "the server asks without end");
         }
-        let state = result.get("requestState").filter(|state| state.kind() == JsonKind::String).map(|state| state.raw().to_owned());
+        let state =
+            result.get("requestState").filter(|state| state.kind() == JsonKind::String).map(|state| state.raw().to_owned());
         let asked: Vec<_> = result.get("inputRequests").and_then(Value::members).into_iter().flatten().collect();
         if asked.len() > MAX_QUESTIONS {
             return self.fail_request(id, "the server asks too much at once");

@@ -1,0 +1,700 @@
+//! A line whose two ends may speak different eras.
+//!
+//! On first need it finds out whether the server speaks the client's era. If so it takes itself out, and all passes as
+//! without it. If not, a translator stands between ([`mcp::bridge`]): permits go in, permits come out, and of a call the tool
+//! and the arguments are held against what was judged ([`Permit::bridged`]). Nothing here judges, charges or records.
+//!
+//! A legacy server that is shared may ask something that nobody can tell whose call it is for. So a modern client that can be
+//! asked gets a line to itself for the time of its request, retries included; the common line never asks anybody anything.
+
+use crate::chance;
+use crate::enforcer::Permit;
+use crate::tools::{Schemas, own_id};
+use crate::upstream::eras::Eras;
+use crate::upstream::{Failure, Inbound, Link, Upstream};
+use bytes::Bytes;
+use mcp::bridge::{Client, Step, ToLegacy, ToModern, may_ask_back};
+use mcp::{Era, Id, Kind, Message, Side};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// Lines of their own that callers of one server may have at once, where each is a child.
+const MAX_CHILDREN: usize = 8;
+/// The same over HTTP, where each is a session.
+const MAX_SESSIONS: usize = 64;
+/// Requests that wait for a line, or for a line to be ready.
+const MAX_HELD: usize = 256;
+/// A line of its own that nobody has used for so long is closed.
+const IDLE: Duration = Duration::from_secs(5 * 60);
+/// A server that says nothing to `server/discover` for so long is asked for a sign of life beside it, …
+const SILENCE: Duration = Duration::from_secs(3);
+/// … and so long after that it is taken for one that does not know the question.
+const AFTER_SIGN: Duration = Duration::from_secs(1);
+/// Servers take up to 30 s to start on a small machine; twice that.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A line to a server of either era, for a client of either era.
+pub(crate) struct Bridged {
+    upstream: Upstream,
+    schemas: Schemas,
+    eras: Arc<Eras>,
+    /// Whether the clients are many: then the common line asks none of them anything.
+    shared: bool,
+    arrivals: mpsc::Sender<Inbound>,
+    main: Line,
+    /// Lines that one caller has to itself at a time.
+    own: BTreeMap<u32, Line>,
+    /// Which of those a request of the client's is on.
+    routes: HashMap<Id, u32>,
+    /// Requests that wait for a line of their own.
+    waiting: VecDeque<Permit>,
+    /// For the client, in order.
+    ready: VecDeque<Inbound>,
+    began: Instant,
+    next: u32,
+}
+
+struct Line {
+    link: Link,
+    mode: Mode,
+    /// What cannot be sent yet.
+    held: VecDeque<Permit>,
+    /// Of requests that may have to be sent once more, with answers.
+    permits: HashMap<Id, Permit>,
+    /// What its client can be asked.
+    capabilities: String,
+    used: Instant,
+}
+
+enum Mode {
+    /// Nobody knows the server's era yet.
+    Unknown,
+    /// A request of the client's own will show it; it is kept, should the other era have to take it.
+    Watching(Box<Permit>),
+    /// The server was asked for its era. `refused`: what it has answered to the client's own era before.
+    Probing {
+        id: Id,
+        since: Instant,
+        sign: Sign,
+        client: Era,
+        refused: Option<Inbound>,
+    },
+    Plain,
+    Legacy {
+        translator: Box<ToLegacy>,
+        refused: Option<Inbound>,
+    },
+    Modern(Box<ToModern>),
+}
+
+/// A sign of life that a silent server was asked for.
+enum Sign {
+    None,
+    Asked(Id),
+    Given(Instant),
+}
+
+impl Sign {
+    fn is_asked(&self, answered: Option<&Id>) -> bool {
+        matches!(self, Sign::Asked(id) if answered == Some(id))
+    }
+}
+
+impl Bridged {
+    /// Stands before `link`, a line to `upstream`, for one client of either era; what comes over it goes to `arrivals`.
+    pub fn new(link: Link, upstream: &Upstream, eras: &Arc<Eras>, schemas: &Schemas, arrivals: mpsc::Sender<Inbound>) -> Bridged {
+        Bridged {
+            upstream: upstream.clone(),
+            schemas: schemas.clone(),
+            eras: eras.clone(),
+            shared: false,
+            arrivals,
+            main: Line::new(link, Mode::Unknown, String::new()),
+            own: BTreeMap::new(),
+            routes: HashMap::new(),
+            waiting: VecDeque::new(),
+            ready: VecDeque::new(),
+            began: Instant::now(),
+            next: 0,
+        }
+    }
+
+    /// The clients are many: the common line asks none of them anything.
+    pub fn share(&mut self) {
+        self.shared = true;
+    }
+
+    /// Whether both ends speak one era: the line itself is then all there is.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.main.mode, Mode::Plain) && self.ready.is_empty() && self.main.held.is_empty() && self.own.is_empty()
+    }
+
+    /// The line itself.
+    pub fn into_plain(self) -> Link {
+        self.main.link
+    }
+
+    /// How long the server may be silent over one request, where the line does not see to that itself.
+    pub fn patience(&self) -> Option<Duration> {
+        self.main.link.patience()
+    }
+
+    /// Closes the exchange of a request, where it has one of its own and nothing stands between.
+    pub fn abandon(&mut self, id: &Id) -> bool {
+        match self.main.mode {
+            Mode::Plain | Mode::Unknown | Mode::Watching(_) => self.main.link.abandon(id),
+            Mode::Probing { .. } | Mode::Legacy { .. } | Mode::Modern(_) => false,
+        }
+    }
+
+    /// What has arrived for the client, and was not read off the line.
+    pub fn ready(&mut self) -> Option<Inbound> {
+        self.ready.pop_front()
+    }
+
+    /// Ends all lines; gives the exit status of the first.
+    pub async fn shut_down(self, patience: Duration) -> io::Result<u8> {
+        let own = self.own.into_values().map(|line| line.link.shut_down(patience));
+        let (first, _) =
+            futures_util::future::join(Box::pin(self.main.link.shut_down(patience)), futures_util::future::join_all(own)).await;
+        first
+    }
+
+    /// Takes what the client sends. Its ticket has been taken; failures arrive as [`Inbound::Failed`].
+    pub fn send(&mut self, permit: Permit) {
+        match self.line_for(&permit) {
+            Ok(line) => self.send_on(line, permit),
+            Err(NoLine) if self.waiting.len() < MAX_HELD && !self.own.is_empty() => self.waiting.push_back(permit),
+            Err(NoLine) => self.fail(
+                permit.wire_id().cloned(),
+                Failure::unsent("there is no line to the server that this call could have to itself"),
+            ),
+        }
+    }
+
+    fn fail(&mut self, id: Option<Id>, failure: Failure) {
+        self.ready.extend(id.map(|id| Inbound::Failed { id, failure }));
+    }
+
+    // ------------------------------------------------------------ which line
+
+    /// The line for a message; 0 is the common one.
+    fn line_for(&mut self, permit: &Permit) -> Result<u32, NoLine> {
+        let message = permit.message();
+        if !self.shared || !matches!(self.main.mode, Mode::Legacy { .. }) {
+            return Ok(0);
+        }
+        if let Some(id) = message.cancelled_id().and_then(|id| Id::of(id).ok()) {
+            self.waiting.retain(|waiting| waiting.wire_id() != Some(&id));
+            return Ok(self.routes.get(&id).copied().unwrap_or(0));
+        }
+        if message.kind() != Kind::Request || !may_ask_back(message.method().unwrap_or_default()) {
+            return Ok(0);
+        }
+        if let Some(state) = message.params().and_then(|params| params.get("requestState")?.as_str()) {
+            return Ok(self.own.iter().find(|(_, line)| line.knows(&state)).map_or(0, |(line, _)| *line));
+        }
+        let Some(client) = Client::of(message) else { return Ok(0) };
+        if client.capabilities == Client::unable().capabilities && message.log_level().is_none() {
+            return Ok(0);
+        }
+        self.own_line(client)
+    }
+
+    /// A line that nobody uses now, to a server that has been told of such a client.
+    fn own_line(&mut self, client: Client) -> Result<u32, NoLine> {
+        let free = self.own.iter().filter(|(_, line)| line.is_idle());
+        // The one that was used last: a server that keeps something in its session finds it there again.
+        let fitting = free.filter(|(_, line)| line.capabilities == client.capabilities).max_by_key(|(_, line)| line.used);
+        if let Some((number, _)) = fitting {
+            return Ok(*number);
+        }
+        let most = if self.upstream.is_http() { MAX_SESSIONS } else { MAX_CHILDREN };
+        if self.own.len() >= most {
+            let oldest = self.own.iter().filter(|(_, line)| line.is_idle()).min_by_key(|(_, line)| line.used).map(|(at, _)| *at);
+            let Some(oldest) = oldest else { return Err(NoLine) };
+            self.close(oldest);
+        }
+        let (to_us, mut theirs) = mpsc::channel(32);
+        let link = match self.upstream.open(&self.schemas, to_us) {
+            Ok(link) => link,
+            Err(error) => {
+                warn!(%error, "a line of a caller's own cannot be opened");
+                return Err(NoLine);
+            }
+        };
+        self.next += 1;
+        let (number, arrivals) = (self.next, self.arrivals.clone());
+        tokio::spawn(async move {
+            while let Some(arrived) = theirs.recv().await {
+                if arrivals.send(Inbound::Of { line: number, arrived: Box::new(arrived) }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let capabilities = client.capabilities.clone();
+        self.own.insert(number, Line::new(link, Mode::Unknown, capabilities));
+        self.begin_legacy(number, client, None);
+        Ok(number)
+    }
+
+    fn close(&mut self, number: u32) {
+        let Some(line) = self.own.remove(&number) else { return };
+        let on_it: Vec<_> = self.routes.iter().filter(|(_, on)| **on == number).map(|(id, _)| id.clone()).collect();
+        for id in on_it {
+            self.routes.remove(&id);
+            self.fail(Some(id), Failure::lost("the server has ended before it answered"));
+        }
+        tokio::spawn(line.link.shut_down(Duration::from_millis(500)));
+    }
+
+    fn line(&mut self, number: u32) -> Option<&mut Line> {
+        if number == 0 { Some(&mut self.main) } else { self.own.get_mut(&number) }
+    }
+
+    // ------------------------------------------------------------ towards the server
+
+    fn send_on(&mut self, number: u32, permit: Permit) {
+        let now = self.now();
+        if number != 0
+            && let Some(id) = permit.wire_id().filter(|_| permit.message().kind() == Kind::Request)
+        {
+            self.routes.insert(id.clone(), number);
+        }
+        let Some(line) = self.line(number) else { return };
+        line.used = Instant::now();
+        let must_wait = match &line.mode {
+            Mode::Probing { .. } => true,
+            Mode::Legacy { translator, .. } => !translator.is_ready(),
+            Mode::Unknown | Mode::Watching(_) | Mode::Plain | Mode::Modern(_) => false,
+        };
+        if must_wait {
+            return self.hold(number, permit);
+        }
+        let steps = match &mut line.mode {
+            Mode::Unknown => return self.begin(permit),
+            Mode::Legacy { translator, .. } => match Message::parse(permit.text().clone(), Side::Client) {
+                Ok(message) => translator.client(&message, now),
+                Err(_) => Vec::new(),
+            },
+            Mode::Modern(translator) => match Message::parse(permit.text().clone(), Side::Client) {
+                Ok(message) => translator.client(&message),
+                Err(_) => Vec::new(),
+            },
+            Mode::Plain | Mode::Watching(_) | Mode::Probing { .. } => return self.pass(number, permit),
+        };
+        self.take(number, steps, Some(permit));
+    }
+
+    fn hold(&mut self, number: u32, permit: Permit) {
+        let cancelled = permit.message().cancelled_id().and_then(|id| Id::of(id).ok());
+        let Some(line) = self.line(number) else { return };
+        if let Some(cancelled) = cancelled {
+            line.held.retain(|held| held.wire_id() != Some(&cancelled));
+        } else if line.held.len() < MAX_HELD {
+            line.held.push_back(permit);
+        } else {
+            self.fail(permit.wire_id().cloned(), Failure::unsent("too many calls wait for the server to start"));
+        }
+    }
+
+    /// Sends a permit as it is.
+    fn pass(&mut self, number: u32, permit: Permit) {
+        let id = permit.wire_id().cloned();
+        let Some(line) = self.line(number) else { return };
+        if let Err(failure) = line.link.send(permit).outcome {
+            self.fail(id, failure);
+        }
+    }
+
+    /// Does what a translator wants done.
+    fn take(&mut self, number: u32, steps: Vec<Step>, mut permit: Option<Permit>) {
+        for step in steps {
+            match step {
+                Step::Forward(text) => {
+                    let Some(permit) = permit.take() else { continue };
+                    self.forward(number, permit.wire_id().cloned(), &permit, text);
+                    let Some(line) = self.line(number) else { continue };
+                    if let (Mode::Modern(_), Some(id)) = (&line.mode, permit.wire_id().cloned()) {
+                        line.permits.insert(id, permit);
+                    }
+                }
+                Step::Again { id, text } => {
+                    let kept = self.line(number).and_then(|line| line.permits.remove(&id));
+                    let Some(kept) = kept else { continue };
+                    self.forward(number, Some(id.clone()), &kept, text);
+                    if let Some(line) = self.line(number) {
+                        line.permits.insert(id, kept);
+                    }
+                }
+                Step::Say(text) => self.say(number, text),
+                Step::Close { id, text } => {
+                    let closed = self.line(number).is_some_and(|line| line.link.abandon(&id));
+                    if !closed {
+                        self.say(number, text);
+                    }
+                }
+                Step::Deliver(text) => self.deliver(number, text),
+                Step::Beside { id, text } => {
+                    if let Some(Inbound::Message(message)) = Inbound::read(text) {
+                        self.ready.push_back(Inbound::Beside { id, message });
+                    }
+                }
+            }
+        }
+    }
+
+    fn forward(&mut self, number: u32, id: Option<Id>, permit: &Permit, text: Bytes) {
+        match permit.bridged(text) {
+            Some(permit) => {
+                let Some(line) = self.line(number) else { return };
+                if let Err(failure) = line.link.send(permit).outcome {
+                    self.fail(id, failure);
+                }
+            }
+            None => self.fail(id, Failure::unsent("this message cannot be put into the server's protocol revision")),
+        }
+    }
+
+    fn say(&mut self, number: u32, text: Bytes) {
+        let permit = Message::parse(text, Side::Client).ok().and_then(|message| match message.kind() {
+            Kind::Response { .. } => Permit::answer(message),
+            Kind::Request | Kind::Notification => Permit::own(message),
+        });
+        match permit {
+            Some(permit) => self.pass(number, permit),
+            None => warn!("a message of the bridge's own is not one that may be sent"),
+        }
+    }
+
+    fn deliver(&mut self, number: u32, text: Bytes) {
+        let Some(arrived) = Inbound::read(text) else { return };
+        if let Inbound::Message(message) = &arrived
+            && let (Kind::Response { .. }, Some(id)) = (message.kind(), message.id())
+        {
+            self.routes.remove(id);
+            if let Some(line) = self.line(number) {
+                line.permits.remove(id);
+            }
+        }
+        self.ready.push_back(arrived);
+    }
+
+    // ------------------------------------------------------------ which era
+
+    /// Takes the first message on a line whose server's era nobody has tried.
+    fn begin(&mut self, permit: Permit) {
+        let message = permit.message();
+        let client = if crate::refusal::is_modern(message) { Era::Modern } else { Era::Legacy };
+        let known = self.eras.known();
+        match (client, known.speaks(client), message.method()) {
+            (_, Some(true), _) => {
+                self.main.mode = Mode::Plain;
+                self.pass(0, permit);
+            }
+            (Era::Modern, Some(false), _) => {
+                self.begin_legacy(0, self.common_client(&permit), None);
+                self.hold(0, permit);
+            }
+            (Era::Modern, None, Some("server/discover")) | (Era::Legacy, None, Some("initialize")) => {
+                self.main.mode = Mode::Watching(Box::new(permit.copy()));
+                self.pass(0, permit);
+            }
+            // What comes before a handshake says nothing of it.
+            (Era::Legacy, _, method) if method != Some("initialize") => self.pass(0, permit),
+            (client, _, _) => {
+                self.hold(0, permit);
+                self.probe(client, None);
+            }
+        }
+    }
+
+    /// For whom the common session with a legacy server is held.
+    fn common_client(&self, permit: &Permit) -> Client {
+        if self.shared { Client::unable() } else { Client::of(permit.message()).unwrap_or_else(Client::unable) }
+    }
+
+    /// Asks the server for its era.
+    fn probe(&mut self, client: Era, refused: Option<Inbound>) {
+        let id = Id::from(own_id().as_str());
+        self.main.mode = Mode::Probing { id: id.clone(), since: Instant::now(), sign: Sign::None, client, refused };
+        self.say(0, ToModern::probe(&id));
+    }
+
+    fn begin_legacy(&mut self, number: u32, client: Client, refused: Option<Inbound>) {
+        let mut translator = ToLegacy::new(client, Box::new(chance::token));
+        let steps = translator.begin();
+        if let Some(line) = self.line(number) {
+            line.mode = Mode::Legacy { translator: Box::new(translator), refused };
+        }
+        self.take(number, steps, None);
+    }
+
+    /// Sends what was held, now that it is known how.
+    fn release(&mut self, number: u32) {
+        let held = self.line(number).map(|line| std::mem::take(&mut line.held)).unwrap_or_default();
+        for permit in held {
+            // On the common line it may be seen only now that a line of its own is needed.
+            if number == 0 { self.send(permit) } else { self.send_on(number, permit) }
+        }
+    }
+
+    /// Takes the server's answer to the request that shows its era.
+    fn watched(&mut self, arrived: Inbound) {
+        let Mode::Watching(kept) = std::mem::replace(&mut self.main.mode, Mode::Unknown) else { return };
+        let client = if kept.message().method() == Some("initialize") { Era::Legacy } else { Era::Modern };
+        let speaks = match &arrived {
+            Inbound::Message(answer) if client == Era::Legacy => Some(answer.result().is_some()),
+            Inbound::Message(answer) => Some(ToModern::is_modern(answer)),
+            Inbound::Failed { failure, .. } => failure.status.filter(|status| matches!(status, 400 | 404 | 405)).map(|_| false),
+            _ => None,
+        };
+        match speaks {
+            // Nothing was learnt: it is told, and tried again with the next.
+            None => self.ready.push_back(arrived),
+            Some(true) => {
+                self.eras.learn(client, true);
+                self.main.mode = Mode::Plain;
+                self.ready.push_back(arrived);
+                self.release(0);
+            }
+            Some(false) if client == Era::Legacy => {
+                self.main.held.push_front(*kept);
+                self.probe(client, Some(arrived));
+            }
+            Some(false) => {
+                let client = self.common_client(&kept);
+                self.main.held.push_front(*kept);
+                self.begin_legacy(0, client, Some(arrived));
+            }
+        }
+    }
+
+    /// Takes the server's answer to our question for its era, or its failure.
+    fn probed(&mut self, arrived: &Inbound) {
+        let Mode::Probing { client, refused, .. } = std::mem::replace(&mut self.main.mode, Mode::Unknown) else { return };
+        let discovered = match arrived {
+            Inbound::Message(answer) if ToModern::is_modern(answer) => Some(answer.clone()),
+            Inbound::Failed { failure, .. } if failure.status.is_none_or(|status| !matches!(status, 400 | 404 | 405)) => {
+                return self.refuse_held(refused, failure.clone());
+            }
+            _ => None,
+        };
+        match (client, discovered) {
+            (Era::Modern, Some(_)) => {
+                self.eras.learn(Era::Modern, true);
+                self.main.mode = Mode::Plain;
+                self.release(0);
+            }
+            (Era::Modern, None) => {
+                let told = self.main.held.front().map_or_else(Client::unable, |permit| self.common_client(permit));
+                self.begin_legacy(0, told, refused);
+            }
+            (Era::Legacy, Some(discovered)) => {
+                info!("bridging a client with a handshake to a server without");
+                self.eras.learn(Era::Legacy, false);
+                self.eras.learn(Era::Modern, true);
+                self.main.mode = Mode::Modern(Box::new(ToModern::new(discovered)));
+                self.release(0);
+            }
+            (Era::Legacy, None) => {
+                self.eras.forget();
+                self.refuse_held(refused, Failure::unsent("the server speaks no protocol revision that is known"));
+            }
+        }
+    }
+
+    /// Gives up what waits for the server's era. Of the request that has shown it, what the server itself has said is told.
+    fn refuse_held(&mut self, refused: Option<Inbound>, failure: Failure) {
+        let held = std::mem::take(&mut self.main.held);
+        let told = match &refused {
+            Some(Inbound::Message(message)) => message.id().cloned(),
+            Some(Inbound::Failed { id, .. }) => Some(id.clone()),
+            _ => None,
+        };
+        self.ready.extend(refused);
+        for permit in held {
+            if permit.wire_id() != told.as_ref() {
+                self.fail(permit.wire_id().cloned(), failure.clone());
+            }
+        }
+    }
+
+    // ------------------------------------------------------------ towards the client
+
+    /// Takes what has arrived; what of it is for the client is then [`Bridged::ready`].
+    pub fn receive(&mut self, arrived: Inbound) {
+        match arrived {
+            Inbound::Of { line, arrived } => self.arrive(line, *arrived),
+            arrived => self.arrive(0, arrived),
+        }
+        // A line may have become free.
+        for _ in 0..self.waiting.len() {
+            let Some(permit) = self.waiting.pop_front() else { break };
+            match self.line_for(&permit) {
+                Ok(number) => self.send_on(number, permit),
+                Err(NoLine) => {
+                    self.waiting.push_front(permit);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, number: u32, arrived: Inbound) {
+        let now = self.now();
+        if let Inbound::Closed = arrived {
+            return self.closed(number);
+        }
+        let was_ready = self.is_ready(number);
+        let Some(line) = self.line(number) else { return };
+        let answered = match &arrived {
+            Inbound::Message(message) if matches!(message.kind(), Kind::Response { .. }) => message.id(),
+            Inbound::Failed { id, .. } => Some(id),
+            _ => None,
+        };
+        let steps = match (&mut line.mode, &arrived) {
+            (Mode::Watching(kept), _) if answered.is_some() && answered == kept.wire_id() => return self.watched(arrived),
+            (Mode::Probing { id, .. }, _) if answered == Some(id) => return self.probed(&arrived),
+            (Mode::Probing { sign, .. }, _) if sign.is_asked(answered) => {
+                *sign = Sign::Given(Instant::now());
+                return;
+            }
+            (Mode::Legacy { translator, .. }, Inbound::Message(message)) => translator.server(message, now),
+            (Mode::Modern(translator), Inbound::Message(message)) => translator.server(message, now),
+            (Mode::Legacy { translator, .. }, Inbound::Failed { id, failure }) => {
+                if translator.is_handshake(id) {
+                    return self.no_session(number, failure.clone());
+                }
+                let client = translator.fail(id, &failure.message);
+                return self.failed(number, client, failure.clone());
+            }
+            (Mode::Modern(translator), Inbound::Failed { id, failure }) => {
+                let (client, steps) = translator.fail(id, now);
+                self.failed(number, client, failure.clone());
+                steps
+            }
+            _ => return self.ready.push_back(arrived),
+        };
+        self.take(number, steps, None);
+        self.after_handshake(number, was_ready);
+    }
+
+    fn failed(&mut self, number: u32, id: Option<Id>, failure: Failure) {
+        let Some(id) = id else { return };
+        self.routes.remove(&id);
+        if let Some(line) = self.line(number) {
+            line.permits.remove(&id);
+        }
+        self.fail(Some(id), failure);
+    }
+
+    fn is_ready(&mut self, number: u32) -> bool {
+        self.line(number).is_some_and(|line| matches!(&line.mode, Mode::Legacy { translator, .. } if translator.is_ready()))
+    }
+
+    fn after_handshake(&mut self, number: u32, was_ready: bool) {
+        if !was_ready && self.is_ready(number) {
+            if number == 0 {
+                info!("bridging a client without a handshake to a server with one");
+                self.eras.learn(Era::Modern, false);
+                self.eras.learn(Era::Legacy, true);
+            }
+            return self.release(number);
+        }
+        let failure = self.line(number).and_then(|line| match &line.mode {
+            Mode::Legacy { translator, .. } => translator.failure().map(Failure::unsent),
+            _ => None,
+        });
+        if let Some(failure) = failure {
+            self.no_session(number, failure);
+        }
+    }
+
+    /// The handshake with a legacy server has failed.
+    fn no_session(&mut self, number: u32, failure: Failure) {
+        self.eras.forget();
+        let failure = Failure { may_have_run: false, ..failure };
+        if number != 0 {
+            let held = self.line(number).map(|line| std::mem::take(&mut line.held)).unwrap_or_default();
+            for permit in held {
+                let id = permit.wire_id().cloned();
+                self.failed(number, id, failure.clone());
+            }
+            return self.close(number);
+        }
+        if let Mode::Legacy { refused, .. } = std::mem::replace(&mut self.main.mode, Mode::Unknown) {
+            self.refuse_held(refused, failure);
+        }
+    }
+
+    fn closed(&mut self, number: u32) {
+        if number != 0 {
+            return self.close(number);
+        }
+        // Whatever is started in its place may speak another era.
+        self.eras.forget();
+        self.ready.push_back(Inbound::Closed);
+    }
+
+    /// Sees to what has waited too long.
+    pub fn tick(&mut self) {
+        let now = self.now();
+        if let Mode::Probing { since, sign, .. } = &mut self.main.mode {
+            let waited = since.elapsed();
+            let silent = matches!(sign, Sign::Given(at) if at.elapsed() >= AFTER_SIGN);
+            if matches!(sign, Sign::None) && waited >= SILENCE && !self.upstream.is_http() {
+                let id = Id::from(own_id().as_str());
+                *sign = Sign::Asked(id.clone());
+                self.say(0, format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, id.text()).into());
+            } else if silent || waited >= PATIENCE {
+                self.unanswered(silent);
+            }
+        }
+        for number in std::iter::once(0).chain(self.own.keys().copied()).collect::<Vec<_>>() {
+            let steps = self.line(number).map(|line| match &mut line.mode {
+                Mode::Legacy { translator, .. } => translator.tick(now),
+                Mode::Modern(translator) => translator.tick(now),
+                _ => Vec::new(),
+            });
+            self.take(number, steps.unwrap_or_default(), None);
+        }
+        let unused = self.own.iter().filter(|(_, line)| line.is_idle() && line.used.elapsed() > IDLE);
+        for number in unused.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.close(number);
+        }
+    }
+
+    /// A server has not answered our question for its era, though perhaps another.
+    fn unanswered(&mut self, alive: bool) {
+        let Mode::Probing { id, .. } = &self.main.mode else { return };
+        let failure = Failure::lost("the server does not answer");
+        let status = alive.then_some(404);
+        self.probed(&Inbound::Failed { id: id.clone(), failure: Failure { status, ..failure } });
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// All lines are taken, and there may be no further one.
+struct NoLine;
+
+impl Line {
+    fn new(link: Link, mode: Mode, capabilities: String) -> Line {
+        Line { link, mode, held: VecDeque::new(), permits: HashMap::new(), capabilities, used: Instant::now() }
+    }
+
+    fn knows(&self, state: &str) -> bool {
+        matches!(&self.mode, Mode::Legacy { translator, .. } if translator.knows(state))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.held.is_empty() && matches!(&self.mode, Mode::Legacy { translator, .. } if translator.is_idle())
+    }
+}
