@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use json::{Document, Kind, Strictness, Value};
+use mcp::bridge::{Client, Step, ToLegacy, ToModern};
 use mcp::framing::Lines;
 use mcp::headers::{self, Mirrored};
 use mcp::{Id, Message, Revision, Side, ToolCall, sse};
@@ -186,6 +187,100 @@ static MIRRORED: LazyLock<Mirrored> = LazyLock::new(|| {
     let schema = Document::parse(schema, Strictness::Reply).expect("the schema is JSON");
     Mirrored::of(schema.root()).expect("its annotations are valid")
 });
+
+/// The bridge between the eras: whatever both sides say, in whatever order, what comes out are messages of their side; a call
+/// that reaches the server is one of the client's, with its name and arguments byte for byte; and nothing of the bridge's own
+/// is a call.
+///
+/// The input is lines: `c` and what the client says, `s` and what the server says, anything else for a second that passes.
+pub fn bridge(data: &[u8]) {
+    let script: Vec<&[u8]> = data.split(|byte| *byte == b'\n').take(64).collect();
+    let mut states = 0;
+    let mint = move || {
+        states += 1;
+        Some(format!("state-{states}"))
+    };
+    let mut to_legacy = ToLegacy::new(Client::unable(), Box::new(mint));
+    let hello = to_legacy.begin();
+    let [Step::Say(hello)] = &hello[..] else { panic!("a handshake begins with one request") };
+    let hello = Message::parse(hello.clone(), Side::Client).expect("the handshake is a message");
+    let id = hello.id().expect("it is a request");
+    let agreed = format!(
+        r#"{{"jsonrpc":"2.0","id":{},"result":{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}},"resources":{{"subscribe":true}}}},"serverInfo":{{"name":"s","version":"1"}}}}}}"#,
+        id.text()
+    );
+    to_legacy.server(&Message::parse(agreed, Side::Server).expect("a message"), 0);
+    assert!(to_legacy.is_ready());
+    play(&script, &mut |said, now| match said {
+        Said::Client(message) => to_legacy.client(message, now),
+        Said::Server(message) => to_legacy.server(message, now),
+        Said::Nothing => to_legacy.tick(now),
+    });
+
+    let discovered = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true}},"ttlMs":0,"cacheScope":"private"}}"#;
+    let mut to_modern = ToModern::new(Message::parse(discovered, Side::Server).expect("a message"));
+    play(&script, &mut |said, now| match said {
+        Said::Client(message) => to_modern.client(message),
+        Said::Server(message) => to_modern.server(message, now),
+        Said::Nothing => to_modern.tick(now),
+    });
+}
+
+enum Said<'m> {
+    Client(&'m Message),
+    Server(&'m Message),
+    Nothing,
+}
+
+fn play(script: &[&[u8]], translator: &mut dyn FnMut(Said<'_>, u64) -> Vec<Step>) {
+    let mut calls: Vec<(String, Option<String>)> = Vec::new();
+    let mut now = 0;
+    for line in script {
+        let message = |side| Message::parse(line[1..].to_vec(), side);
+        let steps = match line.first() {
+            Some(b'c') => {
+                let Ok(message) = message(Side::Client) else { continue };
+                // What is no proper call is refused before it comes to the bridge.
+                if message.method() == Some("tools/call") {
+                    let Ok(call) = ToolCall::of(&message) else { continue };
+                    calls.push((call.name.to_string(), arguments(&message)));
+                }
+                translator(Said::Client(&message), now)
+            }
+            Some(b's') => match message(Side::Server) {
+                Ok(message) => translator(Said::Server(&message), now),
+                Err(_) => continue,
+            },
+            _ => {
+                now += 1_000;
+                translator(Said::Nothing, now)
+            }
+        };
+        for step in &steps {
+            match step {
+                Step::Forward(text) | Step::Again { text, .. } => {
+                    let sent = Message::parse(text.clone(), Side::Client).expect("what goes to the server is a message");
+                    if sent.method() == Some("tools/call") {
+                        let call = ToolCall::of(&sent).expect("a call that is sent is a proper one");
+                        let call = (call.name.to_string(), arguments(&sent));
+                        assert!(calls.contains(&call), "a call that the client has not made: {call:?}");
+                    }
+                }
+                Step::Say(text) | Step::Close { text, .. } => {
+                    let said = Message::parse(text.clone(), Side::Client).expect("what the bridge says is a message");
+                    assert_ne!(said.method(), Some("tools/call"), "the bridge calls by itself");
+                }
+                Step::Deliver(text) | Step::Beside { text, .. } => {
+                    Message::parse(text.clone(), Side::Server).expect("what goes to the client is a message");
+                }
+            }
+        }
+    }
+}
+
+fn arguments(message: &Message) -> Option<String> {
+    Some(message.params()?.get("arguments")?.raw().to_owned())
+}
 
 /// The policy reader, in every dialect: a policy or at least one error, and every problem can be shown.
 pub fn policy(data: &[u8]) {

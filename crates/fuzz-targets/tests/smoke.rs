@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-const SEEDS: [&str; 13] = [
+const SEEDS: [&str; 15] = [
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{"amount":5.0e1,"currency":"usd"}}}"#,
     r#"{"jsonrpc":"2.0","id":"a","result":{"tools":[{"name":"aa","inputSchema":{}},{"name":"b"}],"nextCursor":""}}"#,
     r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"_meta":{"progressToken":"\u0041"}}}"#,
@@ -19,6 +19,8 @@ const SEEDS: [&str; 13] = [
      \"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{}}}}",
     "Mcp-Method: resources/read\nMcp-Name: =?base64?ZmlsZTovLy/DqQ==?=\n\n\
      {\"jsonrpc\":\"2.0\",\"id\":\"r\",\"method\":\"resources/read\",\"params\":{\"uri\":\"file:///é\"}}",
+    include_str!("../scripts/to_legacy.txt"),
+    include_str!("../scripts/to_modern.txt"),
 ];
 
 fn spoilt() -> impl Strategy<Value = Vec<u8>> {
@@ -81,5 +83,10 @@ proptest! {
     #[test]
     fn header_codec(input in inputs()) {
         targets::header_codec(&input);
+    }
+
+    #[test]
+    fn bridge(input in inputs()) {
+        targets::bridge(&input);
     }
 }
