@@ -358,7 +358,9 @@ def everything(row, options):
         client = row.connect(chain)
         tools = client.list()
         check("get-env is hidden, the others are not", "get-env" not in tools and {"echo", "get-sum"} <= set(tools), tools)
-        check("it sees that the client can be asked", "trigger-elicitation-request" in tools, tools)
+        # Over the bridge between eras, lists come from a line that all clients share, and of which nobody may be asked.
+        if row.era == LEGACY:
+            check("it sees that the client can be asked", "trigger-elicitation-request" in tools, tools)
         check("a sum comes back", "12" in client.passes("get-sum", {"a": 5, "b": 7}))
         client.denied("get-sum", {"a": 11, "b": 1})
         client.denied("get-env")
@@ -372,13 +374,15 @@ def everything(row, options):
         check("a resource is read", "Architecture" in read.get("text", ""), read)
         prompt = client.ask(prompt="simple-prompt")
         check("a prompt is got", prompt.get("text"), prompt)
-        on_record(chain, [("get-sum", "allow"), ("get-sum", "deny"), ("get-env", "deny"), ("trigger-long-running-operation", "allow"),
-                          ("trigger-elicitation-request", "allow"), ("trigger-sampling-request", "allow")])  # fmt: skip
+        # In the stateless era a call that is asked something back is made once more, with the answer, and judged anew.
+        times = 1 if row.era == LEGACY else 2
+        on_record(chain, [("get-sum", "allow"), ("get-sum", "deny"), ("get-env", "deny"), ("trigger-long-running-operation", "allow")]
+                  + [("trigger-elicitation-request", "allow")] * times + [("trigger-sampling-request", "allow")] * times)  # fmt: skip
     return {}
 
 
 def filesystem(row, options):
-    files = Path(options.work) / f"files-{row.way}"
+    files = Path(options.work) / f"files-{row.era}-{row.way}"
     shutil.rmtree(files, ignore_errors=True)
     (files / "open").mkdir(parents=True)
     (files / "open" / "a.txt").write_text("an open secret")
@@ -413,7 +417,7 @@ tools:
 
 
 def memory(row, options):
-    kept = Path(options.work) / f"memory-{row.way}.jsonl"
+    kept = Path(options.work) / f"memory-{row.era}-{row.way}.jsonl"
     kept.unlink(missing_ok=True)
     policy = """\
 version: "1"
@@ -528,6 +532,8 @@ def server_rows():
         rows += [ServerRow(name, way, LEGACY, show) for name, show in
                  (("everything", everything), ("filesystem", filesystem), ("memory", memory), ("git", git), ("time", clock))]  # fmt: skip
         rows += [ServerRow(name, way, STATELESS, show) for name, show in (("git", git), ("time", clock))]
+    # These know the legacy era only: the gateway bridges.
+    rows += [ServerRow(name, "serve", STATELESS, show) for name, show in (("everything", everything), ("filesystem", filesystem), ("memory", memory))]
     return rows
 
 
