@@ -214,6 +214,8 @@ class Server:
             token = member(meta, "progressToken", "last") if isinstance(meta, Pairs) else None
             for step in (1, 2, 3):
                 emit('{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":%d.50,"total":3}}' % (dumps(token), step))
+        if name == "changed":
+            emit('{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')
         if name == "spawn":
             self.log.write("child", pid=linger())
         is_error = ',"isError":true' if name == "tool_error" else ""

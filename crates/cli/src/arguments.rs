@@ -210,6 +210,12 @@ impl From<DurabilityWord> for Durability {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IsolationWord {
+    Session,
+    Shared,
+}
+
 /// Listen for HTTP clients before one upstream
 ///
 /// The endpoint is /mcp. When it can be reached, `callgate listening on http://ADDR/mcp` (or https) is printed to stderr.
@@ -251,6 +257,9 @@ pub struct Serve {
     /// How many children of the command may live at a time; past it, one that nobody uses makes room, or a session is refused
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "upstream")]
     pub max_children: u16,
+    /// Whether sessions of the handshake era share a child, or have one each. Clients of the stateless era always share one
+    #[arg(long, value_name = "WHAT", default_value = "session", conflicts_with = "upstream")]
+    pub isolation: IsolationWord,
     #[command(flatten)]
     pub eras: ErasArgument,
     #[command(flatten)]

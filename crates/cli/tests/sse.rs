@@ -293,6 +293,110 @@ fn deleting_a_session_reaps_its_child_and_all_it_has_started() {
     assert_eq!(client.ask("1", "tools/list", json!({})).status, 404);
 }
 
+// ---------------------------------------------------------------- sharing
+
+/// How often the server was sent `method`.
+fn arrived(scratch: &Scratch, method: &str) -> usize {
+    entries_of(&scratch.log(), "raw").iter().filter(|entry| entry["methods"][0] == method).count()
+}
+
+#[test]
+fn one_child_serves_all_sessions_where_they_share_it() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &["--isolation", "shared", "--max-children", "1"], &[]);
+    let clients: Vec<_> = (0..4).map(|_| Client::begin(&served.address, LEGACY)).collect();
+    std::thread::scope(|scope| {
+        for (number, client) in clients.iter().enumerate() {
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let arguments = json!({"client": number, "round": round});
+                    let reply = client.call(&round.to_string(), "echo", arguments.clone());
+                    assert_eq!(text_of(&reply).parse::<serde_json::Value>().expect("JSON"), arguments);
+                }
+            });
+        }
+    });
+    let listed = names(&clients[0].ask("1", "tools/list", json!({})).reply("1"));
+    assert!(listed.contains(&"echo".to_owned()) && !listed.contains(&"delete_repo".to_owned()), "{listed:?}");
+    assert!(is_denied(&clients[1].call("1", "delete_repo", json!({}))));
+    assert_eq!(
+        (children(&scratch).len(), arrived(&scratch, "initialize"), arrived(&scratch, "notifications/initialized")),
+        (1, 1, 1)
+    );
+}
+
+#[test]
+fn progress_goes_to_whoever_has_asked_under_their_own_token() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &["--isolation", "shared"], &[]);
+    let clients = [Client::begin(&served.address, LEGACY), Client::begin(&served.address, LEGACY)];
+    for (number, client) in clients.iter().enumerate() {
+        let params = json!({"name": "progress", "arguments": {"n": number}, "_meta": {"progressToken": "same"}});
+        let reply = client.ask("1", "tools/call", params);
+        let steps: Vec<_> = reply.messages().into_iter().filter(|m| m["method"] == "notifications/progress").collect();
+        assert_eq!(steps.len(), 3, "{reply:?}");
+        assert!(steps.iter().all(|step| step["params"]["progressToken"] == "same"), "{steps:?}");
+        assert_eq!(text_of(&reply.reply("1")), format!("{{\"n\":{number}}}"));
+    }
+}
+
+#[test]
+fn what_belongs_to_one_session_is_not_shared() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &["--isolation", "shared"], &[]);
+    let (one, other) = (Client::begin(&served.address, LEGACY), Events::begin(&served.address));
+    for method in ["logging/setLevel", "resources/subscribe", "resources/unsubscribe", "tasks/list"] {
+        let reply = one.ask("5", method, json!({"level": "debug", "uri": "file:///x"})).reply("5");
+        assert_eq!(reply["error"]["code"], -32601, "{method}: {reply}");
+        assert_eq!(arrived(&scratch, method), 0, "{method}");
+    }
+    // A question of the server's has no addressee: it is answered in the client's place, and the call goes on.
+    let reply = one.call("6", "sample", json!({}));
+    assert!(text_of(&reply).contains("-32601"), "{reply}");
+    // One client's cancellation is not another's, though their ids are equal.
+    one.send(
+        &one.headers("notifications/cancelled", None),
+        br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#,
+    );
+    let waiting = std::thread::spawn({
+        let one = one.clone();
+        move || one.call("7", "slow", json!({"seconds": 2}))
+    });
+    assert!(until(PATIENCE, || tools_run(&scratch.log()).contains(&"slow".to_owned()).then_some(())).is_some());
+    other.post(call("2024-11-05", "7", "hang", json!({})));
+    other.post(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#);
+    assert_eq!(text_of(&waiting.join().expect("the call returns")), "{\"seconds\":2}");
+}
+
+#[test]
+fn that_a_list_has_changed_is_said_to_all() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &["--isolation", "shared"], &[]);
+    let clients = [Events::begin(&served.address), Events::begin(&served.address)];
+    clients[0].post(call("2024-11-05", "1", "changed", json!({})));
+    for client in &clients {
+        assert_eq!(client.message()["method"], "notifications/tools/list_changed");
+    }
+    assert_eq!(children(&scratch).len(), 1);
+}
+
+#[test]
+fn a_shared_child_outlives_sessions_and_its_end_is_theirs() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &["--isolation", "shared"], &[]);
+    drop(Events::begin(&served.address));
+    let (one, other) = (Events::begin(&served.address), Events::begin(&served.address));
+    assert_eq!(children(&scratch).len(), 1);
+    one.post(call("2024-11-05", "1", "crash", json!({})));
+    assert_eq!(one.reply("1")["error"]["code"], -31002);
+    assert!(one.ends(PATIENCE) && other.ends(PATIENCE));
+    let next = Events::begin(&served.address);
+    assert_eq!(text_of(&next.call("1", "echo", json!({}))), "{}");
+    assert_eq!(children(&scratch).len(), 2);
+    served.signal(rustix::process::Signal::TERM);
+    assert!(until(PATIENCE, || (alive(&scratch) == 0).then_some(())).is_some(), "the shared child lives on");
+}
+
 fn initialize() -> serde_json::Value {
     json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}})
 }

@@ -36,4 +36,4 @@ pub use policy_file::PolicyFile;
 pub use simulate::{SimulatedCall, Simulation};
 pub use store::Reply;
 pub use tls::{CertificateFiles, ListenerTls, TlsError, UpstreamTls};
-pub use upstream::{ChildCommand, Eras, HttpTarget, TargetError, Upstream, kill_children};
+pub use upstream::{ChildCommand, Eras, HttpTarget, Shared, TargetError, Upstream, kill_children};

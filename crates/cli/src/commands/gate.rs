@@ -1,6 +1,6 @@
 //! `run` and `serve`: the gateway before one server.
 
-use crate::arguments::{BridgeWord, ErasArgument, KeepingArguments, Run, Serve};
+use crate::arguments::{BridgeWord, ErasArgument, IsolationWord, KeepingArguments, Run, Serve};
 use crate::commands::block_on;
 use crate::failure::{Failure, OK};
 use crate::terminal::{tell, visible};
@@ -60,6 +60,7 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
         arguments.upstream.as_deref().map(|url| Http { url, headers: &arguments.header, tls: arguments.upstream_tls.tls() });
     let (upstream, name) = upstream(http, &arguments.command, arguments.keeping.timeout, secluded)?;
     let upstream = arguments.eras.around(upstream);
+    let upstream = if arguments.isolation == IsolationWord::Shared { upstream.shared() } else { upstream };
     let tls = arguments.certificate().map(ListenerTls::read).transpose()?;
     gateway::raise_descriptor_limit();
     block_on(async {

@@ -6,6 +6,7 @@ pub(crate) mod bridged;
 pub(crate) mod child;
 pub(crate) mod eras;
 pub(crate) mod http;
+mod shared;
 pub(crate) mod sse;
 
 use crate::enforcer::{Permit, Ticket};
@@ -23,6 +24,7 @@ use tracing::warn;
 pub use child::{ChildCommand, kill_children};
 pub use eras::Eras;
 pub use http::{HttpTarget, TargetError};
+pub use shared::Shared;
 
 /// Which server stands behind the gateway.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub enum Upstream {
     Http(HttpTarget),
     /// Either, before which clients of either era are served: see [`Upstream::across_eras`].
     OfEitherEra(Box<Upstream>, Arc<Eras>),
+    /// Any of them, whose lines sessions of the legacy era share.
+    Shared(Arc<Shared>),
 }
 
 impl Upstream {
@@ -41,12 +45,26 @@ impl Upstream {
         Upstream::OfEitherEra(Box::new(self), Arc::default())
     }
 
+    /// The same server, with one line for all sessions of the legacy era instead of one for each.
+    pub fn shared(self) -> Upstream {
+        Upstream::Shared(Arc::new(Shared::new(self)))
+    }
+
+    /// The server without sharing: one line that is nobody else's.
+    pub(crate) fn alone(&self) -> &Upstream {
+        match self {
+            Upstream::Shared(shared) => shared.alone(),
+            alone => alone,
+        }
+    }
+
     /// The HTTP endpoint, where it is one; and what is known of its eras, where that matters.
     pub(crate) fn endpoint(&self) -> Option<(&HttpTarget, Option<&Arc<Eras>>)> {
         match self {
             Upstream::Child(_) => None,
             Upstream::Http(target) => Some((target, None)),
             Upstream::OfEitherEra(server, eras) => server.endpoint().map(|(target, _)| (target, Some(eras))),
+            Upstream::Shared(shared) => shared.alone().endpoint(),
         }
     }
 
@@ -57,6 +75,7 @@ impl Upstream {
     pub(crate) fn connect(&self, schemas: &Schemas) -> io::Result<Connection> {
         let (to_us, inbound) = mpsc::channel(32);
         let link = match self {
+            Upstream::Shared(shared) => return Ok(shared.connect(schemas)),
             Upstream::OfEitherEra(server, eras) => {
                 let link = server.open(schemas, to_us.clone())?;
                 Link::Bridged(Box::new(bridged::Bridged::new(link, server, eras, schemas, to_us)))
@@ -67,7 +86,11 @@ impl Upstream {
     }
 
     /// Ends what outlives its lines. Their own ends come first.
-    pub(crate) async fn shut_down(&self) {}
+    pub(crate) async fn shut_down(&self) {
+        if let Upstream::Shared(shared) = self {
+            shared.shut_down().await;
+        }
+    }
 
     /// The same; what comes over the line goes to `to_us`.
     fn open(&self, schemas: &Schemas, to_us: mpsc::Sender<Inbound>) -> io::Result<Link> {
@@ -75,6 +98,7 @@ impl Upstream {
             Upstream::Child(command) => Link::Child(child::ChildLink::start(command, to_us)?),
             Upstream::Http(target) => Link::Http(http::HttpLink::start(target.clone(), to_us, schemas.clone())),
             Upstream::OfEitherEra(server, _) => server.open(schemas, to_us)?,
+            Upstream::Shared(shared) => shared.alone().open(schemas, to_us)?,
         })
     }
 
@@ -153,6 +177,8 @@ pub(crate) enum Link {
     Http(http::HttpLink),
     /// Either, whose server may speak another era than the client.
     Bridged(Box<bridged::Bridged>),
+    /// One session's end of a shared line.
+    Shared(shared::SharedLink),
     /// None any more.
     Closed,
 }
@@ -173,6 +199,7 @@ impl Link {
             return Sent { ticket, outcome: Ok(()) };
         }
         let outcome = match self {
+            Link::Shared(shared) => return shared.send(permit),
             Link::Child(child) => child.send(permit.text()),
             Link::Http(http) => {
                 http.send(&permit);
@@ -189,6 +216,7 @@ impl Link {
             Link::Child(child) => child.patience(),
             Link::Http(http) => http.patience(),
             Link::Bridged(bridged) => bridged.patience(),
+            Link::Shared(shared) => shared.patience(),
             Link::Closed => None,
         }
     }
@@ -236,7 +264,7 @@ impl Link {
     /// Closes the exchange of a request, where it has one of its own; says whether it had.
     pub fn abandon(&mut self, id: &Id) -> bool {
         match self {
-            Link::Child(_) | Link::Closed => false,
+            Link::Child(_) | Link::Shared(_) | Link::Closed => false,
             Link::Http(http) => http.abandon(id),
             Link::Bridged(bridged) => bridged.abandon(id),
         }
@@ -252,7 +280,8 @@ impl Link {
                 Ok(0)
             }
             Link::Bridged(bridged) => Box::pin(bridged.shut_down(patience)).await,
-            Link::Closed => Ok(0),
+            // Others use what is behind it.
+            Link::Shared(_) | Link::Closed => Ok(0),
         }
     }
 }
