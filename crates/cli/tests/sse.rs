@@ -293,6 +293,85 @@ fn deleting_a_session_reaps_its_child_and_all_it_has_started() {
     assert_eq!(client.ask("1", "tools/list", json!({})).status, 404);
 }
 
+// ---------------------------------------------------------------- resumed streams, sessions, batches
+
+#[test]
+fn a_list_that_is_resumed_is_filtered() {
+    let scratch = Scratch::new();
+    let upstream = HttpUpstream::polling(&scratch.log());
+    let served = before_http(&scratch, &upstream.url());
+    let client = Client::begin(&served.address, LEGACY);
+    let get = |last_event: &str| {
+        let session = client.session.as_deref().expect("a session");
+        let text = format!(
+            "GET /mcp HTTP/1.1\r\nHost: {}\r\nMcp-Session-Id: {session}\r\nLast-Event-ID: {last_event}\r\n\r\n",
+            served.address
+        );
+        exchange(&served.address, text.as_bytes()).expect("an answer")
+    };
+    let polled = client.ask("\"l\"", "tools/list", json!({}));
+    assert!(polled.messages().is_empty());
+    assert_eq!(String::from_utf8_lossy(&polled.body), "id: event-0\nretry: 20\ndata:\n\n", "as the server has sent it");
+    let resumed = get("event-0");
+    assert_eq!(names(&resumed.reply("\"l\"")), ["echo"]);
+    assert!(String::from_utf8_lossy(&resumed.body).starts_with("id: last\n"), "{resumed:?}");
+
+    client.ask("2", "tools/call", json!({"name": "echo", "arguments": {"a": 1}}));
+    assert_eq!(text_of(&get("event-1").reply("2")), "{\"a\": 1}");
+    let ends = || audit(&scratch.state()).iter().filter(|record| record["reply"] == "completed").count();
+    assert!(until(PATIENCE, || (ends() == 1).then_some(())).is_some(), "how the call ended is on record");
+    assert_eq!(get("event-1").messages().len(), 0, "a reply is given once");
+}
+
+#[test]
+fn the_bridge_resumes_what_a_server_lets_it_poll_for() {
+    let scratch = Scratch::new();
+    let upstream = HttpUpstream::polling(&scratch.log());
+    let mut client = Stdio::bridge(&scratch.policy(OPEN), &scratch.state(), &upstream.url());
+    client.begin(LEGACY);
+    assert_eq!(names(&client.ask(LEGACY, "1", "tools/list", json!({}))), ["echo"]);
+    assert_eq!(text_of(&client.call(LEGACY, "2", "echo", json!({"a": 1}))), "{\"a\": 1}");
+}
+
+#[test]
+fn deleting_a_session_of_the_servers_reaches_it() {
+    let scratch = Scratch::new();
+    let upstream = HttpUpstream::polling(&scratch.log());
+    let served = before_http(&scratch, &upstream.url());
+    let client = Client::begin(&served.address, LEGACY);
+    let session = client.session.expect("a session");
+    let delete = format!("DELETE /mcp HTTP/1.1\r\nHost: {}\r\nMcp-Session-Id: {session}\r\n\r\n", served.address);
+    assert_eq!(exchange(&served.address, delete.as_bytes()).map(|reply| reply.status), Some(200));
+    let log = std::fs::read_to_string(scratch.log()).expect("the upstream's log");
+    assert!(log.contains(&format!("DELETE /mcp {session}")), "{log}");
+}
+
+#[test]
+fn each_item_of_a_batch_is_judged_alone() {
+    for http in [false, true] {
+        let scratch = Scratch::new();
+        let upstream = http.then(|| HttpUpstream::start(&scratch.log(), &[]));
+        let served = match &upstream {
+            Some(upstream) => before_http(&scratch, &upstream.url()),
+            None => before_child(&scratch, &[], &[]),
+        };
+        let of = |revision: &str| {
+            let items = [("1", "echo"), ("2", "delete_repo")].map(|(id, tool)| call("2025-03-26", id, tool, json!({})));
+            let text =
+                format!("[{},{},{}]", items[0], items[1], r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
+            let client = Client::begin(&served.address, revision);
+            client.send(&client.headers("tools/call", None), text.as_bytes()).expect("an answer")
+        };
+        let batch = of("2025-03-26");
+        let answers = batch.messages()[0].as_array().cloned().unwrap_or_else(|| panic!("http: {http}, {batch:?}"));
+        assert_eq!(answers.len(), 2, "http: {http}, {answers:?}");
+        let answer = |id: u64| answers.iter().find(|answer| answer["id"] == id).expect("each has its answer");
+        assert!(text_of(answer(1)) == "{}" && is_denied(answer(2)), "http: {http}, {answers:?}");
+        assert_eq!(of("2025-06-18").status, 400, "http: {http}: no other revision has batches");
+        assert_eq!(tools_run(&scratch.log()), ["echo"], "http: {http}");
+    }
+}
+
 // ---------------------------------------------------------------- sharing
 
 /// How often the server was sent `method`.

@@ -158,6 +158,13 @@ impl HttpUpstream {
         HttpUpstream::start_command(lenient(log, &all))
     }
 
+    /// The one that lets its clients poll.
+    pub fn polling(log: &Path) -> HttpUpstream {
+        let mut command = lenient(log, &["--http", "0"]);
+        command[1] = root().join("tests/upstreams/polling.py").display().to_string();
+        HttpUpstream::start_command(command)
+    }
+
     /// Any server that prints `listening PORT`.
     pub fn start_command(command: Vec<String>) -> HttpUpstream {
         let mut child =
