@@ -61,6 +61,8 @@ class Server:
     def answer(self, method, params, modern, emit, identity):
         if method == "initialize":
             return {"protocolVersion": params["protocolVersion"], "capabilities": {}, "serverInfo": {"name": "asking", "version": "1"}}
+        if method == "server/discover":
+            return {"supportedVersions": ["2026-07-28", "2025-11-25"], "capabilities": {}, "serverInfo": {"name": "asking", "version": "1"}}
         if method == "tools/list":
             return {"tools": TOOLS}
         if method in ("tools/call", "prompts/get", "resources/read"):

@@ -304,16 +304,23 @@ pub struct ToolsArgument {
 #[command(after_help = "\
 Examples:
   callgate explain -p policy.yaml --tool create_charge --args '{\"amount\": 400}'
-  callgate explain -p policy.yaml --tool StartAHORun --tools tools.json --json")]
+  callgate explain -p policy.yaml --tool StartAHORun --tools tools.json --json
+  callgate explain -p policy.yaml --method elicitation/create --mode url")]
 pub struct Explain {
     #[command(flatten)]
     pub policy: PolicyArgument,
     /// The tool that is called
-    #[arg(long, value_name = "NAME")]
-    pub tool: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "method")]
+    pub tool: Option<String>,
     /// Its arguments, a JSON object
     #[arg(long, value_name = "JSON")]
     pub args: Option<String>,
+    /// Another method than a call: what a client sends (`resources/read`), or a server asks for (`roots/list`)
+    #[arg(long, value_name = "METHOD", conflicts_with_all = ["tool", "args", "tools"])]
+    pub method: Option<String>,
+    /// The mode of an elicitation: `form` or `url`
+    #[arg(long, value_name = "MODE", requires = "method")]
+    pub mode: Option<String>,
     #[command(flatten)]
     pub tools: ToolsArgument,
     /// Print one JSON object

@@ -213,6 +213,25 @@ fn explain_shows_the_steps_and_exits_with_4_for_a_denial() {
 }
 
 #[test]
+fn explain_knows_other_methods_than_calls() {
+    let scratch = Scratch::new();
+    let policy = "version: \"1\"\nmethods: {prompts: deny}\nserver_requests: {elicitation: {url: deny}}\n";
+    let policy = text(&scratch.policy(policy));
+    for (words, code, rule) in [
+        (&["--method", "prompts/get"][..], 4, json!("/methods/prompts")),
+        (&["--method", "elicitation/create", "--mode", "url"], 4, json!("/server_requests/elicitation/url")),
+        (&["--method", "elicitation/create"], 0, Value::Null),
+        (&["--method", "resources/read"], 0, Value::Null),
+    ] {
+        let ran = run(&[&["explain", "-p", &policy, "--json"], words].concat(), "");
+        assert_code(&ran, code);
+        assert_eq!(json_of(&ran)["rule"], rule, "{words:?}");
+    }
+    assert_code(&run(&["explain", "-p", &policy, "--tool", "t", "--method", "ping"], ""), 2);
+    assert_code(&run(&["explain", "-p", &policy], ""), 2);
+}
+
+#[test]
 fn simulate_prints_one_decision_a_line() {
     let scratch = Scratch::new();
     let policy = text(&scratch.policy(POLICY));

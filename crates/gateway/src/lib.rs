@@ -32,6 +32,7 @@ pub use downstream::listener::Listener;
 pub use downstream::stdio::run;
 pub use enforcer::{Caller, Decided, Enforcer, Facts, Permit, Snapshot};
 pub use listing::{Listing, ListingError, list_tools};
+pub use methods::explain_method;
 pub use policy_file::PolicyFile;
 pub use simulate::{SimulatedCall, Simulation};
 pub use store::Reply;

@@ -4,6 +4,15 @@
 use mcp::{Kind, Route, Side};
 use policy::{Decision, Policy, Posture, Reason};
 
+/// Judges a message that is no call of a tool by its method, as `explain` shows it: what servers ask for comes from the
+/// server, all else from the client. `mode` is that of an elicitation.
+pub fn explain_method(policy: &Policy, method: &str, mode: Option<&str>) -> Decision {
+    let kind = if method.starts_with("notifications/") { Kind::Notification } else { Kind::Request };
+    let rows = || mcp::METHODS.iter().filter(|row| row.name == method);
+    let by_server = rows().next().is_some() && rows().all(|row| row.from == Side::Server);
+    judge_method(policy, method, kind, if by_server { Side::Server } else { Side::Client }, mode)
+}
+
 /// Judges a request or notification that is no call of a tool. A denial by the policy names its rule; one without a rule is
 /// of a method that is known to be wrong, or that nobody knows under `default: deny`.
 ///

@@ -3,7 +3,7 @@
 //! Nothing stands against them unless the policy says so. Names are compared exactly; a denial holds as well for a name that
 //! a careless reader takes for the one that is denied.
 
-use crate::decision::{Decision, Outcome, Reason, Shadow};
+use crate::decision::{Decision, Outcome, Reason, Shadow, Step, StepResult};
 use crate::model::{MethodRule, Mode, Pattern, Policy, Stance};
 
 /// The methods that can be named under `methods`: those of every revision, but for calls and lists of tools, what a server
@@ -71,7 +71,8 @@ impl Policy {
         let careless = || self.methods.iter().find(|rule| !rule.stance.allow && rule.pattern.imitated_by(method).is_some());
         let exact = best.filter(|rule| matches!(rule.pattern, Pattern::Exact(_)));
         let rule = exact.or_else(careless).or(best)?;
-        Some(self.decided(&rule.stance, Reason::MethodRefused, &format!("The policy does not allow `{method}`.")))
+        let message = format!("The policy does not allow `{method}`.");
+        Some(self.decided(&rule.stance, Reason::MethodRefused, format!("method {method}"), &message))
     }
 
     /// What the policy says of something that a server asks of its client; `None` where `server_requests` says nothing.
@@ -97,7 +98,8 @@ impl Policy {
             _ => "elicitation (`elicitation/create`)",
         };
         let message = format!("The policy does not allow this server to ask for {what}.");
-        Some(self.decided(stance.as_ref()?, Reason::ServerRequestRefused, &message))
+        let check = mode.map_or_else(|| method.to_owned(), |mode| format!("{method}, mode {mode}"));
+        Some(self.decided(stance.as_ref()?, Reason::ServerRequestRefused, format!("server asks for {check}"), &message))
     }
 
     /// Whether anything is denied under `methods` or `server_requests`.
@@ -108,16 +110,19 @@ impl Policy {
         stances.into_iter().any(|stance| !stance.allow)
     }
 
-    fn decided(&self, stance: &Stance, reason: Reason, message: &str) -> Decision {
+    fn decided(&self, stance: &Stance, reason: Reason, check: String, message: &str) -> Decision {
         let rule = Some(stance.reference.clone());
+        let result = if stance.allow { StepResult::Held } else { StepResult::Failed };
+        let detail = if stance.allow { "allow" } else { "deny" };
+        let steps = vec![Step { rule: stance.reference.clone(), check: check.into(), result, detail: detail.into() }];
         if stance.allow {
-            return Decision { rule, ..Decision::allow() };
+            return Decision { rule, steps, ..Decision::allow() };
         }
         if self.mode == Mode::Shadow {
             let shadow = Shadow { outcome: Outcome::Deny, reason, rule, message: Some(message.to_owned()) };
-            return Decision { shadow: Some(shadow), ..Decision::allow() };
+            return Decision { shadow: Some(shadow), steps, ..Decision::allow() };
         }
-        Decision { rule, ..Decision::deny(reason, message) }
+        Decision { rule, steps, ..Decision::deny(reason, message) }
     }
 }
 

@@ -20,14 +20,24 @@ pub fn explain(arguments: &Explain) -> Result<u8, Failure> {
             return Err(Failure::usage("the value of --args must be a JSON object, such as '{\"amount\": 400}'"));
         }
     }
-    let tools = policies::tools(arguments.tools.tools.as_deref())?;
-    let mut simulation = simulation(&policies::read(&arguments.policy.policy)?, tools)?;
-    let call = SimulatedCall::new(&arguments.tool, arguments.args.as_deref());
-    let decision = block_on(async { Ok(simulation.decide(&call).await) })?;
+    let file = policies::read(&arguments.policy.policy)?;
+    let (what, decision) = match (&arguments.method, &arguments.tool) {
+        (Some(method), _) => {
+            let policy = file.policy().ok_or_else(|| Failure::invalid("the policy has errors"))?;
+            (method, gateway::explain_method(&policy, method, arguments.mode.as_deref()))
+        }
+        (None, Some(tool)) => {
+            let tools = policies::tools(arguments.tools.tools.as_deref())?;
+            let mut simulation = simulation(&file, tools)?;
+            let call = SimulatedCall::new(tool, arguments.args.as_deref());
+            (tool, block_on(async { Ok(simulation.decide(&call).await) })?)
+        }
+        (None, None) => return Err(Failure::usage("name a tool with --tool, or a method with --method")),
+    };
     let mut out = std::io::stdout().lock();
     match arguments.json {
         true => writeln!(out, "{}", decision.to_json())?,
-        false => write!(out, "{}", explanation(&arguments.tool, &decision, Paint::stdout()))?,
+        false => write!(out, "{}", explanation(what, &decision, Paint::stdout()))?,
     }
     Ok(if decision.outcome == Outcome::Deny { DENIED } else { OK })
 }
@@ -64,9 +74,9 @@ fn explanation(tool: &str, decision: &Decision, paint: Paint) -> String {
             [vec![format!("  {}.", i + 1)], cells.to_vec()].concat()
         })
         .collect();
-    if steps.is_empty() {
+    if steps.is_empty() && decision.outcome == Outcome::Allow {
         out.push_str("\nno rule stood against it\n");
-    } else {
+    } else if !steps.is_empty() {
         out.push_str("\nsteps\n");
         out.push_str(&table(&[], &steps, |column, cell, padded| match column {
             1 => paint.outcome(cell, &padded),
