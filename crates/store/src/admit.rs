@@ -1,53 +1,93 @@
-//! Admitting a call and settling it, inside a transaction.
+//! Admitting a call and settling it.
 
 use crate::admission::{Admission, Admitted, ApprovalRequest, Reservation, Subject, Verdict, joined};
 use crate::approvals::{self, Standing};
+use crate::book::Book;
 use crate::chain::Ledger;
 use crate::counters::{self, Judged};
 use crate::draft::{Draft, Recorded};
 use crate::error::Fault;
 use crate::once;
+use policy::Charge;
 
+/// Charges, each with the key of its counter.
+pub(crate) type Keyed = Vec<(String, Charge)>;
+
+/// Names the counters of a call's charges.
+pub(crate) fn keyed(charges: Vec<Charge>, subject: &Subject) -> Keyed {
+    charges.into_iter().map(|charge| (counters::key(&charge.counter, subject), charge)).collect()
+}
+
+/// Whether a call asks for charges and a record, and nothing else.
+pub(crate) fn is_plain(admission: &Admission) -> bool {
+    admission.once.is_none() && admission.approval.is_none()
+}
+
+/// Admits a plain call.
+pub(crate) fn admit_plain(
+    book: &mut dyn Book,
+    id: String,
+    charges: &Keyed,
+    record: impl FnOnce(&Verdict) -> Draft,
+) -> Result<Admitted, Fault> {
+    let mut reservation = Reservation { id: id.clone(), ..Reservation::default() };
+    let verdict = match counters::judge(charges, book.now(), |key, from| book.held(key, from))? {
+        Judged::Exhausted { index, usage } => Verdict::Exhausted { index, usage },
+        Judged::Fit { usages, taken } => {
+            book.take(&taken)?;
+            reservation.taken = taken;
+            Verdict::Granted { usages, approval: None }
+        }
+    };
+    let draft = Draft { id, ..record(&verdict) };
+    let recorded = book.append(&draft)?;
+    Ok(Admitted { verdict, recorded, reservation })
+}
+
+/// Admits any call.
 pub(crate) fn admit(ledger: &mut Ledger<'_>, admission: Admission) -> Result<Admitted, Fault> {
     let Admission { id, subject, charges, once, mut approval, record } = admission;
     if let Some(request) = &mut approval {
         // What is written down of arguments is keyed, so that likely ones cannot be tried.
         request.digest = ledger.key.digests().digest(joined(&[&request.tool, &request.digest]).as_bytes());
     }
-    let mut reservation = Reservation { id: id.clone(), ..Reservation::default() };
-    let verdict = 'verdict: {
-        let once = once.map(|once| (once::key(ledger, &subject, &once), once.window_ms));
+    let once = once.map(|once| (once::key(ledger, &subject, &once), once.window_ms));
+    let standing = 'standing: {
         if let Some((key, window_ms)) = &once
             && let Some((first_id, retry_after_ms)) = once::first(ledger, key, *window_ms)?
         {
-            break 'verdict Verdict::Duplicate { first_id, retry_after_ms };
+            break 'standing Err(Verdict::Duplicate { first_id, retry_after_ms });
         }
-        let approved = match &approval {
-            Some(request) => match ask(ledger, &subject, request)? {
-                Ok(id) => Some(id),
-                Err(verdict) => break 'verdict verdict,
-            },
-            None => None,
-        };
-        let (usages, taken) = match counters::judge(ledger.connection, &charges, &subject, ledger.now())? {
-            Judged::Exhausted { index, usage } => break 'verdict Verdict::Exhausted { index, usage },
-            Judged::Fit { usages, taken } => (usages, taken),
-        };
-        counters::take(ledger.connection, &taken)?;
+        match &approval {
+            Some(request) => ask(ledger, &subject, request)?.map(Some),
+            None => Ok(None),
+        }
+    };
+    let approved = match standing {
+        Ok(approved) => approved,
+        Err(verdict) => {
+            let draft = Draft { id: id.clone(), ..record(&verdict) };
+            let recorded = ledger.append(&draft)?;
+            return Ok(Admitted { verdict, recorded, reservation: Reservation { id, ..Reservation::default() } });
+        }
+    };
+    let spent = approved.clone();
+    let mut admitted = admit_plain(ledger, id.clone(), &keyed(charges, &subject), |verdict| match verdict {
+        Verdict::Granted { usages, .. } => record(&Verdict::Granted { usages: usages.clone(), approval: spent }),
+        other => record(other),
+    })?;
+    if let Verdict::Granted { approval, .. } = &mut admitted.verdict {
+        approval.clone_from(&approved);
         if let Some((key, window_ms)) = once {
             once::remember(ledger, &key, &id, window_ms)?;
-            reservation.once = Some(key);
+            admitted.reservation.once = Some(key);
         }
-        if let Some(approval) = &approved {
-            approvals::spend(ledger.connection, approval, &id)?;
+        if let Some(approval) = approved {
+            approvals::spend(ledger.connection, &approval, &id)?;
+            admitted.reservation.approval = Some(approval);
         }
-        reservation.taken = taken;
-        reservation.approval.clone_from(&approved);
-        Verdict::Granted { usages, approval: approved }
-    };
-    let draft = Draft { id, ..record(&verdict) };
-    let recorded = ledger.append(&draft)?;
-    Ok(Admitted { verdict, recorded, reservation })
+    }
+    Ok(admitted)
 }
 
 /// Gives the approval that may be spent, or the verdict in its absence.
@@ -66,10 +106,23 @@ fn ask(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalRequest) -> Res
     }))
 }
 
-pub(crate) fn settle(ledger: &mut Ledger<'_>, reservation: &Reservation, draft: Draft, refund: bool) -> Result<Recorded, Fault> {
-    let Reservation { id, taken, once, approval } = reservation;
+/// Records how a call ended, and gives back the charges of one that was never sent.
+pub(crate) fn settle_plain(
+    book: &mut dyn Book,
+    reservation: &Reservation,
+    draft: Draft,
+    refund: bool,
+) -> Result<Recorded, Fault> {
     if refund {
-        counters::give_back(ledger.connection, taken)?;
+        book.give_back(&reservation.taken)?;
+    }
+    book.append(&Draft { id: reservation.id.clone(), ..draft })
+}
+
+/// The same for any call: with its approval, and its place among recent calls.
+pub(crate) fn settle(ledger: &mut Ledger<'_>, reservation: &Reservation, draft: Draft, refund: bool) -> Result<Recorded, Fault> {
+    let Reservation { id, once, approval, .. } = reservation;
+    if refund {
         if let Some(key) = once {
             once::forget(ledger.connection, key, id)?;
         }
@@ -77,5 +130,12 @@ pub(crate) fn settle(ledger: &mut Ledger<'_>, reservation: &Reservation, draft: 
             approvals::unspend(ledger.connection, approval, id)?;
         }
     }
-    ledger.append(&Draft { id: id.clone(), ..draft })
+    settle_plain(ledger, reservation, draft, refund)
+}
+
+impl Reservation {
+    /// Whether giving it back takes charges and nothing else.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.once.is_none() && self.approval.is_none()
+    }
 }

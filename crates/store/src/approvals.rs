@@ -358,7 +358,8 @@ const KEPT_MS: i64 = 30 * 24 * 3_600_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::{Database, Patience};
+    use crate::place::Patience;
+    use crate::sqlite::Database;
     use crate::{Durability, StateUrl};
     use std::time::Duration;
 

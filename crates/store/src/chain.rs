@@ -7,7 +7,7 @@
 //! A **checkpoint** is a head that is kept; the **anchor** is the last record that retention has removed.
 
 use crate::clock::Clock;
-use crate::draft::{Draft, Recorded, Stamp};
+use crate::draft::{Draft, Recorded, Row, Stamp};
 use crate::error::Fault;
 use crate::key::{Kind, PublicKey, SecretKey, Statement, sha256};
 use rusqlite::{Connection, OptionalExtension};
@@ -23,33 +23,67 @@ pub(crate) struct Head {
 /// The `prev` of the first record.
 pub(crate) const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
+/// Who writes records: which process, and by which clock.
+#[derive(Clone)]
+pub(crate) struct Scribe {
+    pub clock: Clock,
+    /// The id of this process; records name it.
+    pub instance: String,
+    pub started: Instant,
+}
+
+impl Scribe {
+    /// Makes the record that follows `head`: its body, and what becomes of the draft.
+    pub fn write(&self, draft: &Draft, head: &Head) -> (String, Recorded) {
+        let (seq, at) = (head.seq + 1, self.clock.now());
+        let instance = (!self.clock.is_simulated()).then(|| (self.instance.as_str(), self.started.elapsed().as_millis()));
+        let body = draft.body(&Stamp { seq, at, prev: &head.hash, instance });
+        let hash = sha256(body.as_bytes());
+        (body, Recorded { seq, at, hash })
+    }
+}
+
 /// What jobs work with inside one transaction.
 pub(crate) struct Ledger<'t> {
     pub connection: &'t Connection,
     pub key: &'t SecretKey,
-    pub clock: &'t Clock,
+    pub scribe: &'t Scribe,
     pub head: Head,
-    pub instance: &'t str,
-    pub started: Instant,
 }
 
 impl Ledger<'_> {
     /// The store's time.
     pub fn now(&self) -> i64 {
-        self.clock.now()
+        self.scribe.clock.now()
     }
 
     /// Binds a draft into the chain.
     pub fn append(&mut self, draft: &Draft) -> Result<Recorded, Fault> {
-        let at = self.now();
-        let seq = self.head.seq + 1;
-        let instance = (!self.clock.is_simulated()).then(|| (self.instance, self.started.elapsed().as_millis()));
-        let body = draft.body(&Stamp { seq, at, prev: &self.head.hash, instance });
-        let hash = sha256(body.as_bytes());
+        let (body, recorded) = self.scribe.write(draft, &self.head);
+        self.insert(recorded.seq, &body, &recorded.hash)?;
+        Ok(recorded)
+    }
+
+    /// Takes over a record of the journal.
+    ///
+    /// # Errors
+    /// When it does not follow the head.
+    pub fn take_over(&mut self, row: &Row) -> Result<(), Fault> {
+        let follows = row.seq == self.head.seq + 1 && row.body.ends_with(&format!("\"prev\":\"{}\"}}", self.head.hash));
+        if !follows {
+            return Err(Fault::State(format!(
+                "the database ends at record {}, and record {} of its journal does not follow; run `callgate audit verify`",
+                self.head.seq, row.seq
+            )));
+        }
+        self.insert(row.seq, &row.body, &row.hash)
+    }
+
+    fn insert(&mut self, seq: i64, body: &str, hash: &str) -> Result<(), Fault> {
         let mut insert = self.connection.prepare_cached("INSERT INTO audit(seq, body, hash) VALUES (?1, ?2, ?3)")?;
-        insert.execute((seq, &body, &hash))?;
-        self.head = Head { seq, hash: hash.clone() };
-        Ok(Recorded { seq, at, hash })
+        insert.execute((seq, body, hash))?;
+        self.head = Head { seq, hash: hash.to_owned() };
+        Ok(())
     }
 
     /// Signs the head as it is now; keeps a checkpoint when `before` lies in another thousand.
@@ -113,13 +147,22 @@ pub(crate) fn read_head(connection: &Connection, public: &PublicKey, known: Opti
     if !(Statement { kind: Kind::Head, seq, hash: &head.hash, at }).is_signed(public, &signature) {
         return Err(Fault::State("the head of the audit log is not signed with its key; run `callgate audit verify`".to_owned()));
     }
+    check_not_older(&head, known)?;
+    Ok(head)
+}
+
+/// Whether a head may come after the one that this process has seen last.
+///
+/// # Errors
+/// When it lies before that: then somebody has exchanged the file, and going on would cover it up.
+pub(crate) fn check_not_older(head: &Head, known: Option<&Head>) -> Result<(), Fault> {
     match known {
-        Some(known) if head.seq <= known.seq => Err(Fault::State(format!(
+        Some(known) if head != known && head.seq <= known.seq => Err(Fault::State(format!(
             "the audit log ends at record {}, but this process has seen record {}: the file was exchanged for an older one; \
              restart callgate if that was meant",
             head.seq, known.seq
         ))),
-        _ => Ok(head),
+        _ => Ok(()),
     }
 }
 

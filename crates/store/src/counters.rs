@@ -8,6 +8,7 @@
 
 use crate::admission::{Subject, Taken, joined};
 use crate::error::Fault;
+use crate::journal::Change;
 use policy::{Amount, Charge, Counter, Scope, Usage};
 use rusqlite::Connection;
 
@@ -19,16 +20,30 @@ pub(crate) enum Judged {
     Exhausted { index: usize, usage: Usage },
 }
 
-/// Judges all charges against their counters as of `now`, each with those before it taken.
-pub(crate) fn judge(connection: &Connection, charges: &[Charge], subject: &Subject, now: i64) -> Result<Judged, Fault> {
+/// What the buckets of a counter hold from `from` on.
+pub(crate) fn held(connection: &Connection, key: &str, from: i64) -> Result<Vec<(i64, Amount)>, Fault> {
+    Ok(stored(connection, key, from)?.into_iter().map(|(bucket, micros)| (bucket, amount(micros))).collect())
+}
+
+/// A negative amount is not ours: somebody has spoilt the counter, and a spoilt counter is a full one.
+pub(crate) fn amount(micros: i64) -> Amount {
+    u64::try_from(micros).ok().and_then(Amount::from_micros).unwrap_or(Amount::MAX)
+}
+
+/// Judges all charges against their counters as of `now`, each with those before it taken. `held` gives what the buckets
+/// of a counter hold from a moment on.
+pub(crate) fn judge(
+    charges: &[(String, Charge)],
+    now: i64,
+    mut held: impl FnMut(&str, i64) -> Result<Vec<(i64, Amount)>, Fault>,
+) -> Result<Judged, Fault> {
     let mut usages = Vec::with_capacity(charges.len());
     let mut taken: Vec<Taken> = Vec::new();
     let mut exhausted: Option<(usize, Usage)> = None;
-    for (index, charge) in charges.iter().enumerate() {
+    for (index, (key, charge)) in charges.iter().enumerate() {
         let window = &charge.counter.window;
-        let key = key(&charge.counter, subject);
-        let mut held = buckets(connection, &key, window.counts_from(now))?;
-        held.extend(taken.iter().filter(|taken| taken.key == key).map(|taken| (taken.bucket, taken.amount)));
+        let mut held = held(key, window.counts_from(now))?;
+        held.extend(taken.iter().filter(|taken| taken.key == *key).map(|taken| (taken.bucket, taken.amount)));
         let usage = charge.usage(held, now);
         if charge.refuses(&usage) {
             // Of several, the one that frees last, so that a caller who waits as told is not told to wait again.
@@ -37,7 +52,7 @@ pub(crate) fn judge(connection: &Connection, charges: &[Charge], subject: &Subje
             }
         } else if charge.amount > Amount::ZERO {
             let bucket = window.bucket(now);
-            taken.push(Taken { key, bucket, amount: charge.amount, frees_at: window.frees_at(bucket) });
+            taken.push(Taken { key: key.clone(), bucket, amount: charge.amount, frees_at: window.frees_at(bucket) });
         }
         usages.push(usage);
     }
@@ -47,27 +62,29 @@ pub(crate) fn judge(connection: &Connection, charges: &[Charge], subject: &Subje
     })
 }
 
-/// Writes down what was judged to fit.
-pub(crate) fn take(connection: &Connection, taken: &[Taken]) -> Result<(), Fault> {
+/// Carries out changes: amounts that are taken, and given back.
+pub(crate) fn apply<'c>(connection: &Connection, changes: impl Iterator<Item = &'c Change>) -> Result<(), Fault> {
     // Past the largest amount a counter stays there: only a shadow charge, which is never refused, can get so far.
-    let mut statement = connection.prepare_cached(
+    let mut take = connection.prepare_cached(
         "INSERT INTO counters(key, bucket, used, frees_at) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT(key, bucket) DO UPDATE SET used = min(used, ?5 - excluded.used) + excluded.used",
     )?;
-    for taken in taken {
-        statement.execute((&taken.key, taken.bucket, signed(taken.amount), taken.frees_at, i64::MAX))?;
+    let mut give_back =
+        connection.prepare_cached("UPDATE counters SET used = max(0, used + ?3) WHERE key = ?1 AND bucket = ?2")?;
+    for Change { key, bucket, frees_at, micros } in changes {
+        match *micros >= 0 {
+            true => take.execute((key, bucket, micros, frees_at, i64::MAX))?,
+            false => give_back.execute((key, bucket, micros))?,
+        };
     }
     Ok(())
 }
 
-/// Gives back what a call has taken, into the very buckets it was taken from.
-pub(crate) fn give_back(connection: &Connection, taken: &[Taken]) -> Result<(), Fault> {
-    let mut statement =
-        connection.prepare_cached("UPDATE counters SET used = max(0, used - ?3) WHERE key = ?1 AND bucket = ?2")?;
-    for taken in taken {
-        statement.execute((&taken.key, taken.bucket, signed(taken.amount)))?;
-    }
-    Ok(())
+/// What the buckets of a counter hold from `from` on, in millionths as they are stored.
+pub(crate) fn stored(connection: &Connection, key: &str, from: i64) -> Result<Vec<(i64, i64)>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT bucket, used FROM counters WHERE key = ?1 AND bucket >= ?2")?;
+    let rows = statement.query_map((key, from), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Removes buckets that have not counted for so long that no clock will be set back to them.
@@ -76,22 +93,8 @@ pub(crate) fn prune(connection: &Connection, now: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-fn buckets(connection: &Connection, key: &str, from: i64) -> Result<Vec<(i64, Amount)>, Fault> {
-    let mut statement = connection.prepare_cached("SELECT bucket, used FROM counters WHERE key = ?1 AND bucket >= ?2")?;
-    let rows = statement.query_map((key, from), |row| {
-        // A negative amount is not ours: somebody has spoilt the counter, and a spoilt counter is a full one.
-        let used = u64::try_from(row.get::<_, i64>(1)?).ok().and_then(Amount::from_micros).unwrap_or(Amount::MAX);
-        Ok((row.get(0)?, used))
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn signed(amount: Amount) -> i64 {
-    i64::try_from(amount.micros()).expect("the largest amount fits a signed 64-bit column")
-}
-
 /// Everything that tells one counter from another. The subject's parts come from authentication, never from the client.
-fn key(counter: &Counter, subject: &Subject) -> String {
+pub(crate) fn key(counter: &Counter, subject: &Subject) -> String {
     let Subject { server, grant, principal, session } = subject;
     let (server, scope, who) = match counter.scope {
         Scope::Grant => (server.as_str(), "grant", joined(&[grant])),

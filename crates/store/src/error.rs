@@ -43,6 +43,8 @@ pub(crate) enum Fault {
     Io(&'static str, std::io::Error),
     /// A fact of our own: what is wrong and how to mend it.
     State(String),
+    /// Somebody else has the lock for too long.
+    Held,
     /// Concerns one job only; the rest of its transaction stands.
     Refused(StoreError),
 }
@@ -64,6 +66,7 @@ impl Fault {
         let (problem, source): (String, Option<Arc<dyn Error + Send + Sync>>) = match self {
             Fault::Refused(error) => return error,
             Fault::State(problem) => (problem, None),
+            Fault::Held => (HELD.to_owned(), None),
             Fault::Io(doing, error) => (format!("{doing}: {error}"), Some(Arc::new(error))),
             Fault::Sqlite(error) => (describe(&error).to_owned(), Some(Arc::new(error))),
         };
@@ -72,8 +75,9 @@ impl Fault {
 
     /// Whether another try may succeed at once: somebody else held the lock.
     pub fn is_busy(&self) -> bool {
-        matches!(self, Fault::Sqlite(error) if matches!(error.sqlite_error_code(),
-            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)))
+        matches!(self, Fault::Held)
+            || matches!(self, Fault::Sqlite(error) if matches!(error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)))
     }
 }
 
@@ -83,10 +87,12 @@ fn describe(error: &rusqlite::Error) -> &'static str {
         Some(Code::DiskFull) => "the disk is full; free some space",
         Some(Code::ReadOnly | Code::PermissionDenied) => "it is read-only; check the owner and the mount",
         Some(Code::CannotOpen) => "it cannot be opened; check that the directory exists and is writable",
-        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "another process holds it for too long",
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => HELD,
         Some(Code::DatabaseCorrupt | Code::NotADatabase) => "it is damaged or not a state file; move it away or restore a copy",
         Some(Code::SystemIoFailure) => "reading or writing failed; check the disk and its space",
         Some(Code::ConstraintViolation) => "its contents contradict each other; run `callgate audit verify`",
         _ => "the database reports an error",
     }
 }
+
+const HELD: &str = "another process holds it for too long";

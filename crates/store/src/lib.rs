@@ -1,12 +1,12 @@
 //! Everything that is remembered: counters, audit records and their chain, approvals.
 //!
-//! The one idea: what a call takes and the record that says so are **one transaction**, committed before the call is
-//! forwarded. [`Store::admit`] takes all charges or none, spends or opens an approval, and records the verdict, whatever it
-//! is; [`Store::settle`] records how the call ended. When state cannot be written, nothing is admitted: every error is a
-//! denial.
+//! The one idea: what a call takes and the record that says so are **one commit**, made before the call is forwarded.
+//! [`Store::admit`] takes all charges or none, spends or opens an approval, and records the verdict, whatever it is;
+//! [`Store::settle`] records how the call ended. When state cannot be written, nothing is admitted: every error is a denial.
 //!
-//! State is one SQLite file that any number of processes share exactly, or memory. One thread writes, and takes all that
-//! wait into one commit; readers ([`Reader`]) have connections of their own.
+//! State is one SQLite file that any number of processes share exactly, or memory. Beside the file lies a journal: most
+//! calls append to it where they are and are done, and the database follows. One thread uses the database; readers
+//! ([`Reader`]) have connections of their own, and see both.
 //!
 //! This crate knows nothing of rules, MCP or HTTP. Time comes from the store's own [`Clock`].
 
@@ -15,20 +15,30 @@ pub mod arguments;
 mod admission;
 mod admit;
 mod approvals;
+mod book;
 mod chain;
 mod clock;
 mod counters;
 mod draft;
 mod error;
+mod follow;
+mod front;
 mod instances;
+mod journal;
 mod key;
+mod lost;
+mod moment;
 mod once;
+mod place;
 mod reader;
 mod retention;
 mod sqlite;
 mod status;
+mod tally;
+mod trouble;
 mod url;
 mod verify;
+mod worker;
 mod writer;
 
 pub use admission::{Admission, Admitted, ApprovalRequest, Once, Reservation, Subject, Verdict};
@@ -46,12 +56,15 @@ pub use url::StateUrl;
 pub use verify::{Broken, Verification};
 
 use error::Fault;
-use sqlite::{BUSY, Database, Patience};
+use front::Plain;
+use place::Patience;
+use sqlite::{BUSY, Database};
 use std::sync::Arc;
+use std::time::Duration;
 use writer::{Shared, Writer};
 
 /// How state is kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Where time comes from.
     pub clock: Clock,
@@ -61,6 +74,20 @@ pub struct Options {
     pub retention: Option<Retention>,
     /// What `status` says of this process; without it, nothing.
     pub instance: Option<Instance>,
+    /// How long the database may stay behind the journal. The end of the chain is signed when it follows.
+    pub follow_after: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            clock: Clock::default(),
+            durability: Durability::default(),
+            retention: None,
+            instance: None,
+            follow_after: Duration::from_millis(50),
+        }
+    }
 }
 
 /// What a record survives once a call has been forwarded.
@@ -76,7 +103,7 @@ pub enum Durability {
 /// Whether state can be used.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// Why not; `None` when the last transaction went well.
+    /// Why not; `None` when the last commit went well.
     pub trouble: Option<StoreError>,
 }
 
@@ -118,14 +145,22 @@ impl Store {
 
     /// Admits a call, or does not, and records which.
     ///
-    /// In one transaction: an identical recent call refuses it; an approval that it needs must be there and is spent, or is
+    /// In one commit: an identical recent call refuses it; an approval that it needs must be there and is spent, or is
     /// opened; all charges are taken or none; the record of the verdict is appended. A future that is dropped early leaves
     /// nothing half-done: either all of it happens or nothing.
     ///
     /// # Errors
     /// Nothing was taken and nothing is on record then, as far as is known: the call must not be forwarded.
     pub async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
-        self.writer.submit(true, |ledger| admit::admit(ledger, admission)).await
+        if !admit::is_plain(&admission) {
+            return self.writer.submit(true, |ledger| admit::admit(ledger, admission)).await;
+        }
+        let Admission { id, subject, charges, record, .. } = admission;
+        let charges = admit::keyed(charges, &subject);
+        let now = self.clock.now();
+        let wants = charges.iter().map(|(key, charge)| (key.clone(), charge.counter.window.counts_from(now))).collect();
+        let work = Box::new(move |book: &mut dyn book::Book| admit::admit_plain(book, id, &charges, record));
+        self.writer.commit(true, Plain { wants, work }).await
     }
 
     /// Records something that takes nothing: a refused message, an administrator's act, the end of a call.
@@ -133,7 +168,8 @@ impl Store {
     /// # Errors
     /// It is not on record then; after a time-out it may be, later.
     pub async fn record(&self, draft: Draft) -> Result<Recorded, StoreError> {
-        self.writer.submit(false, move |ledger| ledger.append(&draft)).await
+        let work = Box::new(move |book: &mut dyn book::Book| book.append(&draft));
+        self.writer.commit(false, Plain { wants: Vec::new(), work }).await
     }
 
     /// Records how an admitted call ended. `refund` gives back what it has taken: charges, the approval, its place among
@@ -142,7 +178,11 @@ impl Store {
     /// # Errors
     /// It is not on record then, and nothing is given back; after a time-out it may be, later.
     pub async fn settle(&self, reservation: Reservation, draft: Draft, refund: bool) -> Result<Recorded, StoreError> {
-        self.writer.submit(false, move |ledger| admit::settle(ledger, &reservation, draft, refund)).await
+        if refund && !reservation.is_plain() {
+            return self.writer.submit(false, move |ledger| admit::settle(ledger, &reservation, draft, refund)).await;
+        }
+        let work = Box::new(move |book: &mut dyn book::Book| admit::settle_plain(book, &reservation, draft, refund));
+        self.writer.commit(false, Plain { wants: Vec::new(), work }).await
     }
 
     /// Carries out a person's answer to an approval, and records it. `by` says who answered.
@@ -168,9 +208,9 @@ impl Store {
         Ok(())
     }
 
-    /// Whether state can be used, as of the last transaction, at most ten seconds ago. Costs nothing.
+    /// Whether state can be used, as of the last commit, at most ten seconds ago. Costs nothing.
     pub fn health(&self) -> Health {
-        Health { trouble: Shared::lock(&self.writer.shared.trouble).clone() }
+        Health { trouble: self.writer.shared.trouble.get().map(|(_, error)| error) }
     }
 
     /// A reader of this state, for a thread that may wait.

@@ -1,12 +1,14 @@
 //! Reading what is remembered.
 //!
-//! A reader of a file has its own connection, opened read-only, and sees what a killed process has left. A reader of memory
-//! asks the writer. Either way records are read in pages, so that nobody holds up anybody for long.
+//! A reader of a file has its own connection, opened read-only, and looks into the journal as well, so that it sees what a
+//! killed process has left. A reader of memory asks the writer. Either way records are read in pages, so that nobody holds
+//! up anybody for long.
 
 use crate::approvals::{self, Approval};
 use crate::clock::{Clock, rfc3339};
 use crate::draft::{Phase, Row};
 use crate::error::Fault;
+use crate::moment::{self, Beside};
 use crate::sqlite::{self, Copied};
 use crate::status::{self, Status};
 use crate::verify::{self, Verification};
@@ -123,11 +125,15 @@ impl Reader {
 
     /// Checks the whole log: what is wrong first, and what such a check cannot find.
     pub fn verify(&self) -> Result<Verification, StoreError> {
-        let key = match &self.source {
-            Source::File { path, .. } => sqlite::key_beside(path).map_err(|fault| fault.at(&self.place()))?,
-            Source::Memory(_) => None,
+        let Source::File { path, connection, .. } = &self.source else {
+            return self.with(|connection| verify::verify(connection, None, &Beside::Nothing));
         };
-        self.with(|connection| verify::verify(connection, key))
+        let check = || {
+            let key = sqlite::key_beside(path)?;
+            let (transaction, beside) = moment::look(connection, path, key.as_ref().map(|key| key.seal()), true)?;
+            verify::verify(&transaction, key.map(|key| key.public()), &beside)
+        };
+        check().map_err(|fault: Fault| fault.at(&self.place()))
     }
 
     /// Calls and denials since a time, in milliseconds since the Unix epoch, or of all records; and who is running.
@@ -158,9 +164,10 @@ impl Reader {
         work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         match &self.source {
-            Source::File { connection, .. } => {
+            Source::File { path, connection, .. } => {
                 let read = || {
-                    let transaction = connection.unchecked_transaction()?;
+                    let (transaction, beside) = moment::look(connection, path, None, false)?;
+                    show(&transaction, beside)?;
                     work(&transaction)
                 };
                 read().map_err(|fault: Fault| fault.at(&self.place()))
@@ -209,6 +216,17 @@ impl Iterator for Rows<'_> {
         self.after = row.seq;
         Some(Ok(row))
     }
+}
+
+/// Puts what only the journal holds beside the records of the database.
+fn show(connection: &Connection, beside: Beside) -> Result<(), Fault> {
+    connection.prepare_cached("DELETE FROM temp.tail")?.execute([])?;
+    let Beside::Found(contents) = beside else { return Ok(()) };
+    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO temp.tail(seq, body, hash) VALUES (?1, ?2, ?3)")?;
+    for row in contents.groups.iter().chain(&contents.rest).flat_map(|group| &group.records) {
+        insert.execute((row.seq, &row.body, &row.hash))?;
+    }
+    Ok(())
 }
 
 /// Reads what is there even where it is not what we wrote: bytes that are no text show as replacement characters.

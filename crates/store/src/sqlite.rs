@@ -5,35 +5,12 @@
 
 use crate::error::Fault;
 use crate::key::{PublicKey, SecretKey};
+use crate::place::{FileId, Patience, beside, create_private, file_id, private_directory, write_private};
 use crate::{Durability, StateUrl};
 use crate::{approvals, chain};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// Until when to wait for the transactions of other processes: one moment for everything that a call needs.
-#[derive(Clone)]
-pub(crate) struct Patience(Arc<Mutex<Instant>>);
-
-impl Patience {
-    pub fn new(wait: Duration) -> Patience {
-        Patience(Arc::new(Mutex::new(Instant::now() + wait)))
-    }
-
-    /// Begins anew.
-    pub fn renew(&self, wait: Duration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + wait;
-    }
-
-    /// Waits a little; gives whether it may go on.
-    fn wait(&self) -> bool {
-        let left = self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_duration_since(Instant::now());
-        std::thread::sleep(left.min(Duration::from_millis(1)));
-        !left.is_zero()
-    }
-}
+use std::time::Duration;
 
 /// An open file, or memory, with its key.
 pub(crate) struct Database {
@@ -62,6 +39,11 @@ impl Database {
                 }
             }
         }
+    }
+
+    /// Which file was opened.
+    pub fn id(&self) -> Option<FileId> {
+        self.file.as_ref().map(|(_, id)| *id)
     }
 
     /// Whether the path still names the file that was opened.
@@ -109,7 +91,12 @@ pub(crate) fn open_to_read(path: &Path) -> Result<(Connection, Option<Copied>), 
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        check_version(version(&connection)?)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        match version(&connection)? {
+            0 => return Err(Fault::State("it holds no state yet".to_owned())),
+            version => check_version(version)?,
+        }
+        connection.execute_batch(READING)?;
         Ok(connection)
     };
     match open(path) {
@@ -223,10 +210,10 @@ fn file_key(path: &Path, may_make: bool) -> Result<SecretKey, Fault> {
     }
 }
 
-/// Reads the public half of the key that lies beside a state file, if one does.
-pub(crate) fn key_beside(path: &Path) -> Result<Option<PublicKey>, Fault> {
+/// Reads the key that lies beside a state file, if one does.
+pub(crate) fn key_beside(path: &Path) -> Result<Option<SecretKey>, Fault> {
     match std::fs::read(key_path(path)) {
-        Ok(bytes) => Ok(Some(SecretKey::parse(&bytes).map_err(|problem| Fault::State(format!("key file: {problem}")))?.public())),
+        Ok(bytes) => SecretKey::parse(&bytes).map(Some).map_err(|problem| Fault::State(format!("key file: {problem}"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Fault::Io("reading the key file", error)),
     }
@@ -236,99 +223,22 @@ fn key_path(path: &Path) -> PathBuf {
     beside(path, ".key")
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// Makes the directory (0700) and the file (0600) where they are missing. SQLite gives its own files the file's mode.
-fn create_private(path: &Path) -> Result<(), Fault> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty() && !directory.exists()) {
-        private_directory(directory).map_err(|error| Fault::Io("making the directory", error))?;
-    }
-    match private_file().create_new(true).open(path) {
-        Ok(_) => Ok(()),
-        // Opening and closing it here would drop the locks that this process holds on it, so its mode is set by path.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            tighten(path);
-            Ok(())
-        }
-        Err(error) => Err(Fault::Io("making the file", error)),
-    }
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let unfinished = beside(path, ".new");
-    let written = (|| {
-        let mut file = private_file().create(true).truncate(true).open(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(&unfinished);
-    }
-    written
-}
-
-fn private_file() -> std::fs::OpenOptions {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-fn private_directory(path: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
-#[cfg(unix)]
-fn tighten(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    if let Ok(metadata) = std::fs::metadata(path)
-        && metadata.is_file()
-        && metadata.permissions().mode() & 0o077 != 0
-    {
-        // Somebody else's file stays as it is; whether it can be written to shows later.
-        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
-    }
-}
-
-#[cfg(not(unix))]
-fn tighten(_path: &Path) {}
-
-#[cfg(unix)]
-type FileId = (u64, u64);
-
-#[cfg(unix)]
-fn file_id(path: &Path) -> std::io::Result<FileId> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-type FileId = ();
-
-#[cfg(not(unix))]
-fn file_id(path: &Path) -> std::io::Result<FileId> {
-    std::fs::metadata(path).map(|_| ())
-}
-
 /// How long calls wait for transactions of other processes. A store that does not answer must deny within five seconds.
 pub(crate) const BUSY: Duration = Duration::from_millis(1500);
 const JOURNAL_BYTES: i64 = 64 << 20;
 const COPY_NAME: &str = "copy.db";
 
+/// What the journal holds beyond the database stands in `tail` while it is looked at, so that `audit` is both.
+const READING: &str = "
+    CREATE TEMP TABLE tail(seq INTEGER PRIMARY KEY, body TEXT NOT NULL, hash TEXT NOT NULL);
+    CREATE TEMP VIEW audit AS
+        SELECT seq, body, hash FROM main.audit UNION ALL SELECT seq, body, hash FROM temp.tail;
+";
+
 /// Each brings the tables from one version to the next; `user_version` says how many have been applied. Never changed once
 /// released, only added to.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
     -- One row a record. The body is the record; hash is its SHA-256; nothing else is stored.
@@ -351,4 +261,10 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX approvals_of_grant ON approvals(grant_name, state);
     CREATE TABLE instances(id TEXT PRIMARY KEY, pid INTEGER NOT NULL, server TEXT NOT NULL, mode TEXT NOT NULL,
         version TEXT NOT NULL, policy TEXT, started INTEGER NOT NULL, seen INTEGER NOT NULL) STRICT;
-"];
+",
+    "
+    -- Which journal was followed, and how far.
+    CREATE TABLE journal(id INTEGER PRIMARY KEY CHECK (id = 1), name TEXT NOT NULL, place INTEGER NOT NULL,
+        closed INTEGER NOT NULL, seal TEXT NOT NULL) STRICT;
+",
+];

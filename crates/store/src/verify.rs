@@ -2,12 +2,15 @@
 //!
 //! Records are walked in order; each must have the next number, hold the hash of the one before it, and have its own hash.
 //! Whoever can write to the file can make such a chain anew, so signed statements pin it: the anchor its beginning, the
-//! checkpoints places in the middle, the head its end.
+//! checkpoints places in the middle, the head its end. What the journal holds beyond the database continues the walk, and
+//! what both hold must be equal.
 
 use crate::chain::GENESIS;
 use crate::draft::Row;
 use crate::error::Fault;
+use crate::journal::Tail;
 use crate::key::{Kind, PublicKey, Statement, sha256};
+use crate::moment::{Beside, Contents};
 use json::{Decimal, Document, Strictness};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
@@ -43,16 +46,32 @@ impl Broken {
 }
 
 /// Checks the whole log. `key` is the public key from the key file; without it the one in the state file must do.
-pub(crate) fn verify(connection: &Connection, key: Option<PublicKey>) -> Result<Verification, Fault> {
+pub(crate) fn verify(connection: &Connection, key: Option<PublicKey>, beside: &Beside) -> Result<Verification, Fault> {
     let mut records = 0;
-    let first_broken = check(connection, key.as_ref(), &mut records)?;
+    let first_broken = match check(connection, key.as_ref(), beside, &mut records) {
+        // A table that is gone, or damage below the level of rows.
+        Err(Fault::Sqlite(error)) if is_damage(&error) => {
+            Some(Broken::at(i64::try_from(records).unwrap_or(0) + 1, format!("the file is damaged: {error}")))
+        }
+        found => found?,
+    };
     Ok(Verification { valid: first_broken.is_none(), records, first_broken, undetectable: undetectable(key.is_some()) })
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode as Code;
+    !matches!(
+        error.sqlite_error_code(),
+        Some(Code::DatabaseBusy | Code::DatabaseLocked | Code::SystemIoFailure | Code::CannotOpen | Code::OutOfMemory)
+    )
 }
 
 fn undetectable(has_key_file: bool) -> Vec<String> {
     let mut limits = vec![
         "the whole file put back to an older state: compare the number of records with a line exported earlier".to_owned(),
         "records made up or changed, and the chain signed anew, by someone who holds the key file or runs as its owner"
+            .to_owned(),
+        "the last records of a process that was killed, if the journal was cut between two of them before the database followed"
             .to_owned(),
         "events that never reached callgate, or that it could not write down: it denies those calls".to_owned(),
     ];
@@ -65,7 +84,7 @@ fn undetectable(has_key_file: bool) -> Vec<String> {
     limits
 }
 
-fn check(connection: &Connection, key: Option<&PublicKey>, records: &mut u64) -> Result<Option<Broken>, Fault> {
+fn check(connection: &Connection, key: Option<&PublicKey>, beside: &Beside, records: &mut u64) -> Result<Option<Broken>, Fault> {
     let head = statement(connection, "head")?;
     let anchor = statement(connection, "anchor")?;
     let mut walk =
@@ -98,7 +117,7 @@ fn check(connection: &Connection, key: Option<&PublicKey>, records: &mut u64) ->
     }
 
     let mut first: Option<Broken> = None;
-    let mut query = connection.prepare("SELECT seq, body, hash FROM audit ORDER BY seq")?;
+    let mut query = connection.prepare("SELECT seq, body, hash FROM main.audit ORDER BY seq")?;
     let mut rows = query.query([])?;
     loop {
         let row = match rows.next() {
@@ -118,11 +137,77 @@ fn check(connection: &Connection, key: Option<&PublicKey>, records: &mut u64) ->
             };
         }
     }
-    Ok(first.or_else(|| signatures.rest(walk.expected)).or_else(|| end(&walk, head.as_ref(), &public)))
+    drop(rows);
+    let beginning = anchor.map_or(0, |anchor| anchor.seq);
+    first = first.or_else(|| signatures.rest(walk.expected)).or_else(|| end(&walk, head.as_ref(), &public));
+    let beyond = check_journal(connection, beside, beginning, &mut walk, records)?;
+    Ok(first.or(beyond))
+}
+
+/// Compares the journal with the database, and walks on through what only the journal has.
+fn check_journal(
+    connection: &Connection,
+    beside: &Beside,
+    beginning: i64,
+    walk: &mut Walk,
+    records: &mut u64,
+) -> Result<Option<Broken>, Fault> {
+    let contents = match beside {
+        Beside::Nothing => return Ok(None),
+        Beside::Missing => {
+            return Ok(Some(Broken::at(walk.expected, "the journal is missing: records may have been cut off with it")));
+        }
+        Beside::Spoilt => return Ok(Some(Broken::at(walk.expected, "the first line of the journal was changed"))),
+        Beside::Foreign => {
+            return Ok(Some(Broken::at(
+                walk.expected,
+                "the journal belongs to another state of this file: one of them was exchanged",
+            )));
+        }
+        Beside::FalseMark => {
+            return Ok(Some(Broken::at(
+                walk.expected,
+                "the mark of how far the journal was followed is not sealed with the key",
+            )));
+        }
+        Beside::Found(contents) => contents,
+    };
+    let Contents { base, groups, tail, followed, rest } = contents;
+    let mut compare = connection.prepare("SELECT body, hash FROM main.audit WHERE seq = ?1")?;
+    let (mut first, mut next) = (None, base + 1);
+    for group in groups {
+        for row in &group.records {
+            next = row.seq + 1;
+            if first.is_none() && group.end <= *followed && row.seq > beginning {
+                let stored: Option<(String, String)> =
+                    compare.query_row([row.seq], |row| Ok((row.get(0)?, row.get(1)?))).optional().unwrap_or_default();
+                if stored.is_none_or(|(body, hash)| body != row.body || hash != row.hash) {
+                    first =
+                        Some(Broken { seq: row.seq, id: id_of(&row.body), problem: "the journal has it otherwise".to_owned() });
+                }
+            }
+            if group.end > *followed {
+                *records += 1;
+                first = first.or_else(|| walk.step(row));
+            }
+        }
+    }
+    if first.is_some() || *tail != Tail::Damaged {
+        return Ok(first);
+    }
+    // Which record of the damaged part it is, as far as that can be made out.
+    let mut rows = rest.iter().take(1).flat_map(|group| &group.records);
+    let named = rows.find(|row| sha256(row.body.as_bytes()) != row.hash).map(|row| Broken {
+        seq: row.seq,
+        id: id_of(&row.body),
+        problem: "its text in the journal does not have its hash: one of them was changed".to_owned(),
+    });
+    let there = "the journal was changed here, or damaged: this part is not sealed with the key";
+    Ok(Some(named.filter(|broken| broken.seq == next).unwrap_or_else(|| Broken::at(next, there))))
 }
 
 fn counted(connection: &Connection, records: &mut u64, broken: Broken) -> Result<Option<Broken>, Fault> {
-    let count: i64 = connection.query_row("SELECT count(*) FROM audit", [], |row| row.get(0))?;
+    let count: i64 = connection.query_row("SELECT count(*) FROM main.audit", [], |row| row.get(0))?;
     *records = count.unsigned_abs();
     Ok(Some(broken))
 }

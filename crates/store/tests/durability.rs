@@ -33,9 +33,13 @@ async fn other_process() {
     for lane in 0..4 {
         let store = store.clone();
         tasks.spawn(async move {
-            for _ in (lane..calls).step_by(4) {
-                let admission = call("g", vec![limit(100, "month")]);
+            for number in (lane..calls).step_by(4) {
+                let mut admission = call("g", vec![limit(100, "month")]);
                 let id = admission.id.clone();
+                if number % 5 == 0 {
+                    // Of recent calls only the database knows.
+                    admission.once = Some(store::Once { tool: "t".into(), digest: id.clone(), window_ms: 1 });
+                }
                 if passes(&store, admission).await {
                     println!("forwarded {id}");
                 }
@@ -99,6 +103,41 @@ async fn what_a_killed_process_forwarded_is_on_record_and_charged() {
         assert_eq!(allowed.len() + left, 100);
         assert!(store.reader().unwrap().verify().unwrap().valid);
     }
+}
+
+/// Three processes at a time, all killed at a moment that differs from round to round.
+#[tokio::test]
+async fn processes_killed_at_any_moment_share_one_limit_and_one_chain() {
+    let rounds: u64 = std::env::var("CALLGATE_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6);
+    let directory = Directory::new();
+    Store::open(directory.url(), Options::default()).unwrap().close().await;
+    let mut ids: Vec<String> = Vec::new();
+    for round in 0..rounds {
+        let mut children: Vec<Child> = (0..3).map(|_| other_process_on(&directory.file(), 10_000)).collect();
+        let outputs: Vec<_> = children.iter_mut().map(|child| child.stdout.take().unwrap()).collect();
+        std::thread::sleep(Duration::from_micros(20_000 + (round * 77_713) % 120_000));
+        children.iter_mut().for_each(|child| child.kill().unwrap());
+        for (child, output) in children.iter_mut().zip(outputs) {
+            child.wait().unwrap();
+            let lines = BufReader::new(output).lines().map_while(Result::ok);
+            ids.extend(lines.filter_map(|line| Some(line.split_once("forwarded ")?.1.to_owned())).filter(|id| id.len() == 16));
+        }
+        let found = Reader::open(&directory.url(), Clock::System).unwrap().verify().unwrap();
+        assert!(found.valid, "round {round}: {found:?}");
+    }
+    let store = Store::open(directory.url(), Options::default()).unwrap();
+    let mut left = 0;
+    while passes(&store, call("g", vec![limit(100, "month")])).await {
+        left += 1;
+    }
+    store.close().await;
+    let reader = Reader::open(&directory.url(), Clock::System).unwrap();
+    assert!(reader.verify().unwrap().valid);
+    let all = reader.list(&Filter::default()).unwrap().map(|row| row.unwrap().body);
+    let allowed: Vec<String> = all.filter(|body| member(body, "outcome") == "allow").map(|body| member(&body, "id")).collect();
+    assert_eq!(allowed.len(), 100, "{left} were left");
+    ids.retain(|id| !allowed.contains(id));
+    assert_eq!(ids, [""; 0], "forwarded, and not on record");
 }
 
 #[tokio::test]
@@ -199,6 +238,12 @@ async fn a_file_that_another_process_holds_denies_in_time() {
     let store = Store::open(directory.url(), Options::default()).unwrap();
     let other = rusqlite::Connection::open(directory.file()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // Calls pass as long as the database need not follow.
+    let start = Instant::now();
+    while store.admit(call("g", vec![])).await.is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(4));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let error = denied_in_time(&store).await;
     assert!(error.to_string().contains("another process"), "{error}");
     other.execute_batch("ROLLBACK").unwrap();

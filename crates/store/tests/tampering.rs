@@ -246,6 +246,8 @@ async fn a_running_gateway_does_not_cover_up_a_cut_tail() {
     for _ in 0..4 {
         store.record(Draft::default()).await.unwrap();
     }
+    // The database has them all by then.
+    store.tidy(None).await.unwrap();
     edit(&directory.file(), "DELETE FROM audit WHERE seq > 2");
     assert_eq!(store.record(Draft::default()).await.unwrap().seq, 5, "it goes on behind the gap");
     store.close().await;
@@ -253,6 +255,15 @@ async fn a_running_gateway_does_not_cover_up_a_cut_tail() {
     let store = Store::open(directory.url(), options(&Clock::simulated(NOON))).unwrap();
     assert_eq!(store.record(Draft::default()).await.unwrap().seq, 6);
     check(&verify(&directory.file()), 3, "missing");
+}
+
+#[tokio::test]
+async fn a_table_that_is_gone_is_a_broken_log() {
+    for table in ["audit", "head", "anchor", "checkpoints", "meta", "journal"] {
+        let found = after(3, &format!("DROP TABLE {table}")).await;
+        // The mark of a journal that was closed says nothing that is missed.
+        assert_eq!(found.valid, table == "journal", "{table}: {found:?}");
+    }
 }
 
 #[tokio::test]
@@ -277,7 +288,14 @@ async fn an_older_file_put_in_place_while_running_is_refused() {
     for suffix in ["-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
     }
+    std::fs::copy(&old, directory.0.join("again.db")).unwrap();
     std::fs::rename(&old, &path).unwrap();
+    let error = store.admit(call("g", vec![limit(1, "day")])).await.unwrap_err();
+    assert!(error.to_string().contains("belongs to another state"), "{error}");
+    // Without its journal as well.
+    std::fs::remove_file(format!("{}.journal", path.display())).unwrap();
+    std::fs::rename(directory.0.join("again.db"), &path).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
     let error = store.admit(call("g", vec![limit(1, "day")])).await.unwrap_err();
     assert!(error.to_string().contains("exchanged for an older one"), "{error}");
 }

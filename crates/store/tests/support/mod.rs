@@ -114,7 +114,7 @@ pub fn member(line: &str, key: &str) -> String {
 /// Copies a state file with its key and write-ahead log, as somebody would who looks into an accident.
 pub fn copy_state(from: &Path, to: &Path) {
     std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-    for suffix in ["", "-wal", ".key"] {
+    for suffix in ["", "-wal", ".key", ".journal"] {
         let beside = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
         if beside(from).exists() {
             std::fs::copy(beside(from), beside(to)).unwrap();
