@@ -111,6 +111,7 @@ class Server:
         if method == "subscriptions/listen" and self.options.quiet:
             self.listeners += 1
             self.log.write("listening", count=self.listeners)
+            emit('{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{},"_meta":{"io.modelcontextprotocol/subscriptionId":%s}}}' % dumps(identity))
             return True
         meta = member(params, "_meta", "last")
         modern = isinstance(meta, Pairs) and member(meta, PROTOCOL_KEY, "last") is not None
@@ -620,7 +621,7 @@ def main():
     parser.add_argument("--hang", action="store_true")
     parser.add_argument("--exit-code", type=int, default=0)
     parser.add_argument("--redirect", metavar="URL")
-    parser.add_argument("--quiet", action="store_true", help="let clients listen, and tell them nothing")
+    parser.add_argument("--quiet", action="store_true", help="let clients listen, and tell them nothing more than that")
     parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"), help="speak HTTPS")
     parser.add_argument("--tls-client-ca", metavar="FILE", help="and ask clients for certificates that this authority has signed")
     parser.add_argument("--status", type=int, help="answer every HTTP request with this status and HTML")

@@ -198,7 +198,8 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let service = service_fn(move |request| {
-        let response = handle(request);
+        // In a box of its own, which is gone once there is a response: a stream may stay open for days after it.
+        let response = Box::pin(handle(request));
         async move { Ok::<_, Infallible>(response.await) }
     });
     let connection = http1::Builder::new()
@@ -287,5 +288,93 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let attempt = Pin::new(&mut self.io).poll_shutdown(context).map_ok(|()| 0);
         self.judge(attempt, 0, context).map_ok(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::downstream::http::json;
+    use bytes::Bytes;
+    use http::StatusCode;
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::time::Instant;
+
+    /// A connection that answers everything with `answer` bytes, over a pipe that holds little; the clock stands still but for
+    /// what is waited for.
+    fn connection(answer: usize) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+        let (theirs, ours) = tokio::io::duplex(16 * 1024);
+        let handle = move |_| async move { json(StatusCode::OK, Bytes::from(vec![b'x'; answer])) };
+        let graceful = GracefulShutdown::new();
+        let carried = carry(ours, handle, graceful.watcher());
+        let ended = tokio::spawn(async move {
+            carried.await;
+            drop(graceful);
+        });
+        (theirs, ended)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_half_a_minute_however_it_trickles() {
+        for head in ["", "GET /mcp HTTP/1.1\r\nX: "] {
+            let (mut client, ended) = connection(1);
+            client.write_all(head.as_bytes()).await.unwrap();
+            let begun = Instant::now();
+            let trickle = async {
+                while !head.is_empty() && client.write_all(b"a").await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                std::future::pending::<()>().await
+            };
+            tokio::select! {
+                _ = ended => {}
+                () = trickle => {}
+            }
+            assert!((HEAD_PATIENCE..HEAD_PATIENCE * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed() {
+        let (mut client, ended) = connection(1);
+        client.write_all(b"GET /mcp HTTP/1.1\r\n\r\n").await.unwrap();
+        let begun = Instant::now();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        ended.await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!((HEAD_PATIENCE..HEAD_PATIENCE * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_given_up() {
+        let (mut client, ended) = connection(1024 * 1024);
+        client.write_all(b"GET /mcp HTTP/1.1\r\n\r\n").await.unwrap();
+        let begun = Instant::now();
+        ended.await.unwrap();
+        assert!((WRITE_PATIENCE..WRITE_PATIENCE * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sips_is_given_up_and_a_slow_one_is_not() {
+        // Once a second, so many bytes.
+        let reading = |each: usize| async move {
+            let (mut client, ended) = connection(1024 * 1024);
+            client.write_all(b"GET /mcp HTTP/1.1\r\n\r\n").await.unwrap();
+            let mut read = 0;
+            let mut bytes = vec![0; each];
+            while read < 1024 * 1024 {
+                match client.read(&mut bytes).await {
+                    Ok(count @ 1..) => read += count,
+                    _ => break,
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            drop(client);
+            ended.await.unwrap();
+            read
+        };
+        assert!(reading(1024).await < 100 * 1024);
+        assert!(reading(4 * 1024).await >= 1024 * 1024);
     }
 }

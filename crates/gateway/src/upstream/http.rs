@@ -180,6 +180,12 @@ impl HttpTarget {
         }
         let answered = tokio::time::timeout(self.0.patience, self.0.client.request(request)).await;
         let response = answered.map_err(|_| Failure::silent(self.0.patience))?.map_err(|error| unanswered(&error))?;
+        if response.status().is_informational() {
+            return Err(Failure {
+                status: Some(502),
+                ..Failure::lost("the server would go on in another protocol, which was not asked for")
+            });
+        }
         if response.status().is_redirection() {
             return Err(Failure {
                 status: Some(502),
