@@ -33,7 +33,8 @@ impl Crossing {
             return request.method() == Method::POST && self.eras.of_http(&self.target, Era::Modern).await == Some(false);
         }
         if has_session(headers) {
-            return sessions.holds(headers);
+            // A server that has never had sessions would take no notice of one that has ended, and its client must.
+            return sessions.holds(headers) || self.eras.known().speaks(Era::Legacy) == Some(false);
         }
         if request.method() == Method::POST && names_initialize(request.body()) {
             return self.eras.of_http(&self.target, Era::Legacy).await == Some(false);

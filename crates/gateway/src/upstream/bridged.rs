@@ -215,7 +215,9 @@ impl Bridged {
         }
         let most = if self.upstream.is_http() { MAX_SESSIONS } else { MAX_CHILDREN };
         if self.own.len() >= most {
-            let oldest = self.own.iter().filter(|(_, line)| line.is_idle()).min_by_key(|(_, line)| line.used).map(|(at, _)| *at);
+            // A client that was asked something and does not come back must not keep all others out.
+            let unused = self.own.iter().filter(|(_, line)| line.is_idle() || line.is_parked());
+            let oldest = unused.min_by_key(|(_, line)| (!line.is_idle(), line.used)).map(|(at, _)| *at);
             let Some(oldest) = oldest else { return Err(NoLine) };
             self.close(oldest);
         }
@@ -696,5 +698,11 @@ impl Line {
 
     fn is_idle(&self) -> bool {
         self.held.is_empty() && matches!(&self.mode, Mode::Legacy { translator, .. } if translator.is_idle())
+    }
+
+    /// Whether all that is under way waits for its client to come back.
+    fn is_parked(&self) -> bool {
+        self.held.is_empty()
+            && matches!(&self.mode, Mode::Legacy { translator, .. } if translator.is_ready() && translator.is_parked())
     }
 }

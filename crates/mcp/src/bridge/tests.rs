@@ -137,6 +137,7 @@ fn a_url_that_must_be_visited_first_is_asked_for_and_the_retry_is_made_anew() {
         r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32042,"message":"m","data":{"elicitations":[{"mode":"url","url":"u"}]}}}"#;
     let ended = texts(&line.server(&from(Side::Server, error), 0));
     assert!(ended[0].contains(r#"{"method":"elicitation/create","params":{"mode":"url","url":"u"}}"#), "{ended:?}");
+    assert!(line.is_parked() && !line.is_idle(), "all waits for the client");
     let steps = line.client(&able(8, r#","requestState":"state-1","inputResponses":{"elicitation-1":{"action":"accept"}}"#), 0);
     let [Step::Forward(text)] = steps.as_slice() else { panic!("{steps:?}") };
     assert!(!text.windows(12).any(|window| window == b"requestState"), "{text:?}");

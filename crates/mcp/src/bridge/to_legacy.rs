@@ -184,6 +184,11 @@ impl ToLegacy {
         self.requests.is_empty() && self.listens.is_empty()
     }
 
+    /// Whether all that is under way waits for its client to come back with answers.
+    pub fn is_parked(&self) -> bool {
+        self.listens.is_empty() && self.requests.values().all(|request| request.parked.is_some())
+    }
+
     /// Whether this line has given out `state` and still waits for it.
     pub fn knows(&self, state: &str) -> bool {
         self.parked(state).is_some()
