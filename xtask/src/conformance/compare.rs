@@ -147,7 +147,7 @@ struct Exception {
     scenario: String,
     /// The id of a check, or `*` for all of the scenario.
     check: String,
-    /// What it comes out as.
+    /// What it comes out as; of `*` it is not looked at.
     becomes: String,
     used: bool,
 }
@@ -161,22 +161,25 @@ impl Exceptions {
         let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let listed: Value = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         let listed = listed.as_array().ok_or(format!("{} is no list", path.display()))?;
-        let read = |entry: &Value| {
+        let mut exceptions = Vec::new();
+        for entry in listed {
             let text = |key: &str| {
                 let value = entry[key].as_str().filter(|value| !value.is_empty());
                 value.map(str::to_owned).ok_or(format!("{}: an entry has no `{key}`: {entry}", path.display()))
             };
             text("because")?;
-            Ok(Exception {
-                way: text("way")?,
-                revision: text("revision")?,
-                scenario: text("scenario")?,
-                check: text("check")?,
-                becomes: text("becomes")?,
-                used: false,
-            })
-        };
-        Ok(Self { listed: listed.iter().map(read).collect::<Result<_, String>>()? })
+            for way in entry["ways"].as_array().into_iter().flatten() {
+                exceptions.push(Exception {
+                    way: way.as_str().unwrap_or_default().to_owned(),
+                    revision: text("revision")?,
+                    scenario: text("scenario")?,
+                    check: text("check")?,
+                    becomes: text("becomes")?,
+                    used: false,
+                });
+            }
+        }
+        Ok(Self { listed: exceptions })
     }
 
     /// The changes that are not listed.

@@ -58,6 +58,11 @@ const WAYS: &[Way] = &[
     way("direct", "the everything-server itself", Between::Nothing),
     way("serve", "`callgate serve --upstream URL`", Between::Serve),
     way("serve-stdio", "`callgate serve -- everything-server --stdio`", Between::ServeStdio),
+    Way { bridges: true, ..way("bridge", "`callgate serve --upstream URL`, a server of the other era", Between::Serve) },
+    Way {
+        bridges: true,
+        ..way("bridge-stdio", "`callgate serve -- everything-server --stdio`, of the other era", Between::ServeStdio)
+    },
     way("client", "a client itself", Between::Client("direct")),
     way("client-serve", "a client, `callgate serve --upstream URL`", Between::Client("serve")),
     way("client-run", "a client, `callgate run --upstream URL`", Between::Client("run")),
