@@ -73,8 +73,12 @@ impl Scene {
     }
 
     fn with(era: &str, transport: &str, more: &[&str]) -> Scene {
+        Scene::under(POLICY, era, transport, more)
+    }
+
+    fn under(policy: &str, era: &str, transport: &str, more: &[&str]) -> Scene {
         let scratch = Scratch::new();
-        let (policy, state) = (scratch.policy(POLICY).display().to_string(), scratch.state());
+        let (policy, state) = (scratch.policy(policy).display().to_string(), scratch.state());
         let mut arguments = vec!["-p", &policy, "--state", &state];
         arguments.extend(more);
         let http = (transport == "http").then(|| HttpServer::start(&scratch.log(), era));
@@ -270,6 +274,17 @@ fn a_client_is_never_asked_what_it_has_not_declared() {
             assert_eq!(reply["result"]["resultType"], "complete", "{transport}: {reply}");
             assert!(text_of(&reply).contains("-32601"), "the server was told: {reply}");
         }
+    }
+}
+
+#[test]
+fn a_server_whose_question_the_policy_refuses_does_not_wait_for_an_answer() {
+    let policy = "version: \"1\"\ndefault: allow\nserver_requests: {elicitation: deny}\ntools: {}\n";
+    for transport in ["stdio", "http"] {
+        let scene = Scene::under(policy, "legacy", transport, &[]);
+        let reply = scene.client(MODERN).call("1", "ask", json!({}));
+        assert!(reply["result"].get("inputRequests").is_none(), "{transport}: {reply}");
+        scene.saw("cancelled");
     }
 }
 

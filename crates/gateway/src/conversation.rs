@@ -508,6 +508,11 @@ impl Conversation {
                     let negotiated = message.result().and_then(|result| result.get("protocolVersion")).and_then(|v| v.as_str());
                     self.revision = negotiated.and_then(|version| Revision::parse(&version));
                 }
+                if let Some(state) = message.result().and_then(|result| result.get("requestState")?.as_str())
+                    && self.gate.withholds(&message)
+                {
+                    self.link.give_up(&state);
+                }
                 let gate = self.gate.clone();
                 let expected = pending.expected;
                 self.outgoing.push_back(Box::pin(async move {

@@ -73,6 +73,11 @@ impl Gate {
         mcp::reply::error(message.id(), mcp::reply::METHOD_NOT_FOUND, why, None)
     }
 
+    /// Whether a reply asks of the client what it may not: it is then withheld, and what it was to go on with will not.
+    pub fn withholds(&self, reply: &Message) -> bool {
+        unwanted(&self.enforcer.snapshot().policy, reply).is_some()
+    }
+
     /// Looks for what a reply asks of the client. Gives the error that the client is told in its place, where it asks for
     /// something that it may not; else notes in the ticket what it asks for.
     pub(super) async fn withhold(&self, expected: &mut Expected, reply: &Message, client_id: &Id) -> Option<Bytes> {

@@ -7,7 +7,8 @@
 //! A legacy server that is shared may ask something that nobody can tell whose call it is for. So a modern client that can be
 //! asked gets a line to itself for the time of its request, retries included; the common line never asks anybody anything.
 
-use crate::chance;
+mod opening;
+
 use crate::enforcer::Permit;
 use crate::tools::{Schemas, own_id};
 use crate::upstream::eras::Eras;
@@ -65,8 +66,8 @@ struct Line {
     held: VecDeque<Permit>,
     /// Of requests that may have to be sent once more, with answers.
     permits: HashMap<Id, Permit>,
-    /// What its client can be asked.
-    capabilities: String,
+    /// What the server was told of the client, where the line is one of a caller's own.
+    client: Option<Client>,
     used: Instant,
 }
 
@@ -113,7 +114,7 @@ impl Bridged {
             eras: eras.clone(),
             shared: false,
             arrivals,
-            main: Line::new(link, Mode::Unknown, String::new()),
+            main: Line::new(link, None),
             own: BTreeMap::new(),
             routes: HashMap::new(),
             waiting: VecDeque::new(),
@@ -166,13 +167,38 @@ impl Bridged {
 
     /// Takes what the client sends. Its ticket has been taken; failures arrive as [`Inbound::Failed`].
     pub fn send(&mut self, permit: Permit) {
-        match self.line_for(&permit) {
-            Ok(line) => self.send_on(line, permit),
-            Err(NoLine) if self.waiting.len() < MAX_HELD && !self.own.is_empty() => self.waiting.push_back(permit),
-            Err(NoLine) => self.fail(
-                permit.wire_id().cloned(),
-                Failure::unsent("there is no line to the server that this call could have to itself"),
-            ),
+        let cancelled = permit.message().cancelled_id().and_then(|id| Id::of(id).ok());
+        let number = match self.line_for(&permit) {
+            Ok(number) => number,
+            Err(NoLine) if self.waiting.len() < MAX_HELD && !self.own.is_empty() => return self.waiting.push_back(permit),
+            Err(NoLine) => {
+                let failure = Failure::unsent("there is no line to the server that this call could have to itself");
+                return self.fail(permit.wire_id().cloned(), failure);
+            }
+        };
+        self.send_on(number, permit);
+        if let Some(id) = cancelled {
+            self.forget(number, &id);
+        }
+    }
+
+    /// Forgets a request that is over for the client.
+    fn forget(&mut self, number: u32, id: &Id) {
+        self.routes.remove(id);
+        if let Some(line) = self.line(number) {
+            line.permits.remove(id);
+        }
+    }
+
+    /// Gives up a request of whose client nothing may be asked: the server goes on waiting else.
+    pub fn give_up(&mut self, state: &str) {
+        let numbers: Vec<_> = std::iter::once(0).chain(self.own.keys().copied()).collect();
+        for number in numbers {
+            let steps = self.line(number).map(|line| match &mut line.mode {
+                Mode::Legacy { translator, .. } => translator.give_up_state(state),
+                _ => Vec::new(),
+            });
+            self.take(number, steps.unwrap_or_default(), None);
         }
     }
 
@@ -209,7 +235,7 @@ impl Bridged {
     fn own_line(&mut self, client: Client) -> Result<u32, NoLine> {
         let free = self.own.iter().filter(|(_, line)| line.is_idle());
         // The one that was used last: a server that keeps something in its session finds it there again.
-        let fitting = free.filter(|(_, line)| line.capabilities == client.capabilities).max_by_key(|(_, line)| line.used);
+        let fitting = free.filter(|(_, line)| line.client.as_ref() == Some(&client)).max_by_key(|(_, line)| line.used);
         if let Some((number, _)) = fitting {
             return Ok(*number);
         }
@@ -238,8 +264,7 @@ impl Bridged {
                 }
             }
         });
-        let capabilities = client.capabilities.clone();
-        self.own.insert(number, Line::new(link, Mode::Unknown, capabilities));
+        self.own.insert(number, Line::new(link, Some(client.clone())));
         self.begin_legacy(number, client, None);
         Ok(number)
     }
@@ -378,152 +403,9 @@ impl Bridged {
         if let Inbound::Message(message) = &arrived
             && let (Kind::Response { .. }, Some(id)) = (message.kind(), message.id())
         {
-            self.routes.remove(id);
-            if let Some(line) = self.line(number) {
-                line.permits.remove(id);
-            }
+            self.forget(number, id);
         }
         self.ready.push_back(arrived);
-    }
-
-    // ------------------------------------------------------------ which era
-
-    /// Takes the first message on a line whose server's era nobody has tried.
-    fn begin(&mut self, permit: Permit) {
-        let message = permit.message();
-        let client = if crate::refusal::is_modern(message) { Era::Modern } else { Era::Legacy };
-        let known = self.eras.known();
-        match (client, known.speaks(client), message.method()) {
-            (_, Some(true), _) => {
-                self.main.mode = Mode::Plain;
-                self.pass(0, permit);
-            }
-            (Era::Modern, Some(false), _) => {
-                self.begin_legacy(0, self.common_client(&permit), None);
-                self.hold(0, permit);
-            }
-            (Era::Modern, None, Some("server/discover")) | (Era::Legacy, None, Some("initialize")) => {
-                self.main.mode = Mode::Watching(Box::new(permit.copy()));
-                self.pass(0, permit);
-            }
-            // What comes before a handshake says nothing of it.
-            (Era::Legacy, _, method) if method != Some("initialize") => self.pass(0, permit),
-            (client, _, _) => {
-                self.hold(0, permit);
-                self.probe(client, None);
-            }
-        }
-    }
-
-    /// For whom the common session with a legacy server is held.
-    fn common_client(&self, permit: &Permit) -> Client {
-        if self.shared { Client::unable() } else { Client::of(permit.message()).unwrap_or_else(Client::unable) }
-    }
-
-    /// Asks the server for its era.
-    fn probe(&mut self, client: Era, refused: Option<Inbound>) {
-        let id = Id::from(own_id().as_str());
-        self.main.mode = Mode::Probing { id: id.clone(), since: Instant::now(), sign: Sign::None, client, refused };
-        self.say(0, ToModern::probe(&id));
-    }
-
-    fn begin_legacy(&mut self, number: u32, client: Client, refused: Option<Inbound>) {
-        let mut translator = ToLegacy::new(client, Box::new(chance::token));
-        let steps = translator.begin();
-        if let Some(line) = self.line(number) {
-            line.mode = Mode::Legacy { translator: Box::new(translator), refused };
-        }
-        self.take(number, steps, None);
-    }
-
-    /// Sends what was held, now that it is known how.
-    fn release(&mut self, number: u32) {
-        let held = self.line(number).map(|line| std::mem::take(&mut line.held)).unwrap_or_default();
-        for permit in held {
-            // On the common line it may be seen only now that a line of its own is needed.
-            if number == 0 { self.send(permit) } else { self.send_on(number, permit) }
-        }
-    }
-
-    /// Takes the server's answer to the request that shows its era.
-    fn watched(&mut self, arrived: Inbound) {
-        let Mode::Watching(kept) = std::mem::replace(&mut self.main.mode, Mode::Unknown) else { return };
-        let client = if kept.message().method() == Some("initialize") { Era::Legacy } else { Era::Modern };
-        let speaks = match &arrived {
-            Inbound::Message(answer) if client == Era::Legacy => Some(answer.result().is_some()),
-            Inbound::Message(answer) => Some(ToModern::is_modern(answer)),
-            Inbound::Failed { failure, .. } => failure.status.filter(|status| matches!(status, 400 | 404 | 405)).map(|_| false),
-            _ => None,
-        };
-        match speaks {
-            // Nothing was learnt: it is told, and tried again with the next.
-            None => self.ready.push_back(arrived),
-            Some(true) => {
-                self.eras.learn(client, true);
-                self.main.mode = Mode::Plain;
-                self.ready.push_back(arrived);
-                self.release(0);
-            }
-            Some(false) if client == Era::Legacy => {
-                self.main.held.push_front(*kept);
-                self.probe(client, Some(arrived));
-            }
-            Some(false) => {
-                let client = self.common_client(&kept);
-                self.main.held.push_front(*kept);
-                self.begin_legacy(0, client, Some(arrived));
-            }
-        }
-    }
-
-    /// Takes the server's answer to our question for its era, or its failure.
-    fn probed(&mut self, arrived: &Inbound) {
-        let Mode::Probing { client, refused, .. } = std::mem::replace(&mut self.main.mode, Mode::Unknown) else { return };
-        let discovered = match arrived {
-            Inbound::Message(answer) if ToModern::is_modern(answer) => Some(answer.clone()),
-            Inbound::Failed { failure, .. } if failure.status.is_none_or(|status| !matches!(status, 400 | 404 | 405)) => {
-                return self.refuse_held(refused, failure.clone());
-            }
-            _ => None,
-        };
-        match (client, discovered) {
-            (Era::Modern, Some(_)) => {
-                self.eras.learn(Era::Modern, true);
-                self.main.mode = Mode::Plain;
-                self.release(0);
-            }
-            (Era::Modern, None) => {
-                let told = self.main.held.front().map_or_else(Client::unable, |permit| self.common_client(permit));
-                self.begin_legacy(0, told, refused);
-            }
-            (Era::Legacy, Some(discovered)) => {
-                info!("bridging a client with a handshake to a server without");
-                self.eras.learn(Era::Legacy, false);
-                self.eras.learn(Era::Modern, true);
-                self.main.mode = Mode::Modern(Box::new(ToModern::new(discovered)));
-                self.release(0);
-            }
-            (Era::Legacy, None) => {
-                self.eras.forget();
-                self.refuse_held(refused, Failure::unsent("the server speaks no protocol revision that is known"));
-            }
-        }
-    }
-
-    /// Gives up what waits for the server's era. Of the request that has shown it, what the server itself has said is told.
-    fn refuse_held(&mut self, refused: Option<Inbound>, failure: Failure) {
-        let held = std::mem::take(&mut self.main.held);
-        let told = match &refused {
-            Some(Inbound::Message(message)) => message.id().cloned(),
-            Some(Inbound::Failed { id, .. }) => Some(id.clone()),
-            _ => None,
-        };
-        self.ready.extend(refused);
-        for permit in held {
-            if permit.wire_id() != told.as_ref() {
-                self.fail(permit.wire_id().cloned(), failure.clone());
-            }
-        }
     }
 
     // ------------------------------------------------------------ towards the client
@@ -588,10 +470,7 @@ impl Bridged {
 
     fn failed(&mut self, number: u32, id: Option<Id>, failure: Failure) {
         let Some(id) = id else { return };
-        self.routes.remove(&id);
-        if let Some(line) = self.line(number) {
-            line.permits.remove(&id);
-        }
+        self.forget(number, &id);
         self.fail(Some(id), failure);
     }
 
@@ -671,14 +550,6 @@ impl Bridged {
         }
     }
 
-    /// A server has not answered our question for its era, though perhaps another.
-    fn unanswered(&mut self, alive: bool) {
-        let Mode::Probing { id, .. } = &self.main.mode else { return };
-        let failure = Failure::lost("the server does not answer");
-        let status = alive.then_some(404);
-        self.probed(&Inbound::Failed { id: id.clone(), failure: Failure { status, ..failure } });
-    }
-
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -688,8 +559,8 @@ impl Bridged {
 struct NoLine;
 
 impl Line {
-    fn new(link: Link, mode: Mode, capabilities: String) -> Line {
-        Line { link, mode, held: VecDeque::new(), permits: HashMap::new(), capabilities, used: Instant::now() }
+    fn new(link: Link, client: Option<Client>) -> Line {
+        Line { link, mode: Mode::Unknown, held: VecDeque::new(), permits: HashMap::new(), client, used: Instant::now() }
     }
 
     fn knows(&self, state: &str) -> bool {

@@ -76,12 +76,14 @@ impl Eras {
         if let Some(speaks) = fresh() {
             return Some(speaks);
         }
-        self.forget();
-        tokio::time::timeout(PATIENCE, self.ask_http(target)).await.ok()?;
+        if self.lock().1.is_some_and(|learnt| learnt.elapsed() >= REMEMBERED) {
+            self.forget();
+        }
+        tokio::time::timeout(PATIENCE, self.ask_http(target, era)).await.ok()?;
         self.known().speaks(era)
     }
 
-    async fn ask_http(&self, target: &HttpTarget) -> Option<()> {
+    async fn ask_http(&self, target: &HttpTarget, era: Era) -> Option<()> {
         let id = Id::from(own_id().as_str());
         let probe = Message::parse(ToModern::probe(&id), Side::Client).ok()?;
         let (status, answer, _) = exchange(target, probe).await?;
@@ -94,9 +96,11 @@ impl Eras {
             }
             return Some(());
         };
-        let legacy = ToModern::is_legacy_too(&discovered) || takes_handshakes(target).await?;
         self.learn(Era::Modern, true);
-        self.learn(Era::Legacy, legacy);
+        if era == Era::Legacy {
+            let legacy = ToModern::is_legacy_too(&discovered) || takes_handshakes(target).await?;
+            self.learn(Era::Legacy, legacy);
+        }
         Some(())
     }
 

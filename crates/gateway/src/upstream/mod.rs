@@ -242,6 +242,13 @@ impl Link {
         ready
     }
 
+    /// The request that was to go on under `state` will not: its client is not asked what the server wants to know.
+    pub fn give_up(&mut self, state: &str) {
+        if let Link::Bridged(bridged) = self {
+            bridged.give_up(state);
+        }
+    }
+
     /// The line carries many clients, not one.
     pub fn share(&mut self) {
         if let Link::Bridged(bridged) = self {

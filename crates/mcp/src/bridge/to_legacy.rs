@@ -5,7 +5,9 @@
 //! state of ours; the client's retry, judged anew by whoever owns the line, gives the server its answers, and the reply to
 //! the first request becomes the reply to the retry. A state is unguessable, good once, for a while, and for that request.
 
-use super::{Able, ENVELOPE, Step, cancelled, change, change_params, flag, is_cacheable, may_ask_back, own_id, renumber};
+mod listening;
+
+use super::{Able, ENVELOPE, Step, cancelled, change, change_params, is_cacheable, may_ask_back, own_id, renumber};
 use crate::id::Id;
 use crate::keys;
 use crate::message::{Kind, Message};
@@ -13,6 +15,7 @@ use crate::reply;
 use crate::revision::Revision;
 use bytes::Bytes;
 use json::{Kind as JsonKind, Value, quote};
+use listening::Listen;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
@@ -113,20 +116,10 @@ struct Parked {
     until_ms: u64,
 }
 
-struct Listen {
-    id: Id,
-    tools: bool,
-    prompts: bool,
-    resources: bool,
-    uris: Vec<String>,
-}
-
 /// How long a client may take to answer what the server has asked: a person has to read it.
 pub const PATIENCE_MS: u64 = 10 * 60 * 1000;
-/// Questions of one request, listening streams of one line, and resources of one stream: more than anybody has use for.
+/// Questions of one request: more than anybody has use for.
 const MAX_QUESTIONS: usize = 16;
-const MAX_LISTENS: usize = 1_024;
-const MAX_RESOURCES: usize = 256;
 /// Requests of one line for which the client has to answer.
 const MAX_PARKED: usize = 256;
 /// A server says "no such resource" so up to 2025-11-25.
@@ -344,6 +337,11 @@ impl ToLegacy {
         vec![Step::Deliver(reply::result(&client, &result))]
     }
 
+    /// Forgets the request that `state` was given for, because its client will not be asked.
+    pub fn give_up_state(&mut self, state: &str) -> Vec<Step> {
+        self.parked(state).map_or_else(Vec::new, |at| self.give_up(at, "the client is not asked this"))
+    }
+
     /// Forgets a request; the server is told, and its questions are answered so that it does not wait.
     fn give_up(&mut self, at: u64, why: &str) -> Vec<Step> {
         let Some(request) = self.requests.remove(&at) else { return Vec::new() };
@@ -518,77 +516,6 @@ impl ToLegacy {
         }
     }
 
-    /// Gives a notice to every stream that wants it.
-    fn tell(&self, message: &Message, wants: impl Fn(&Listen) -> bool) -> Vec<Step> {
-        let notice = |listen: &Listen| {
-            let tag = format!("{}:{}", quote(keys::SUBSCRIPTION_ID), listen.id.text());
-            let out = [keys::SUBSCRIPTION_ID];
-            Step::Deliver(change_params(message, message.edit(), &[], "", &out, &tag).finish())
-        };
-        self.listens.values().filter(|listen| wants(listen)).map(notice).collect()
-    }
-
-    fn listen(&mut self, message: &Message, id: &Id) -> Vec<Step> {
-        let refuse = |why: &str| vec![Step::Deliver(reply::error(Some(id), reply::INVALID_PARAMS, why, None))];
-        let Some(wanted) = message.params().and_then(|params| params.get("notifications")) else {
-            return refuse("`notifications` is missing");
-        };
-        let wants = |key: &str| wanted.get(key).and_then(|value| value.as_bool()) == Some(true);
-        let tells = |kind: &str| flag(self.capabilities(), kind, "listChanged");
-        let uris = wanted.get("resourceSubscriptions").and_then(Value::elements).into_iter().flatten();
-        let uris: Vec<_> = uris.filter_map(|uri| uri.as_str().map(|uri| uri.into_owned())).collect();
-        if uris.len() > MAX_RESOURCES || self.listens.len() >= MAX_LISTENS {
-            return refuse("too many subscriptions");
-        }
-        let listen = Listen {
-            id: id.clone(),
-            tools: wants("toolsListChanged") && tells("tools"),
-            prompts: wants("promptsListChanged") && tells("prompts"),
-            resources: wants("resourcesListChanged") && tells("resources"),
-            uris: if flag(self.capabilities(), "resources", "subscribe") { uris } else { Vec::new() },
-        };
-        let mut granted: Vec<_> = [
-            ("toolsListChanged", listen.tools),
-            ("promptsListChanged", listen.prompts),
-            ("resourcesListChanged", listen.resources),
-        ]
-        .into_iter()
-        .filter(|(_, granted)| *granted)
-        .map(|(key, _)| format!("\"{key}\":true"))
-        .collect();
-        if !listen.uris.is_empty() {
-            let uris: Vec<_> = listen.uris.iter().map(|uri| quote(uri)).collect();
-            granted.push(format!("\"resourceSubscriptions\":[{}]", uris.join(",")));
-        }
-        let acknowledged = format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{{}:{}}},"notifications":{{{}}}}}}}"#,
-            quote(keys::SUBSCRIPTION_ID),
-            id.text(),
-            granted.join(",")
-        );
-        let mut steps = vec![Step::Deliver(acknowledged.into())];
-        for uri in &listen.uris {
-            let streams = self.subscribed.entry(uri.clone()).or_default();
-            *streams += 1;
-            if *streams == 1 {
-                steps.push(subscription("resources/subscribe", uri, &mut self.next));
-            }
-        }
-        self.next += 1;
-        self.listens.insert(self.next, listen);
-        steps
-    }
-
-    fn unsubscribe(&mut self, uri: &str) -> Option<Step> {
-        let streams = self.subscribed.get_mut(uri)?;
-        *streams -= 1;
-        if *streams > 0 {
-            return None;
-        }
-        self.subscribed.remove(uri);
-        Some(subscription("resources/unsubscribe", uri, &mut self.next))
-    }
-
     fn agreed(&self) -> Option<Value<'_>> {
         if let Handshake::Done(agreed) = &self.handshake { agreed.result() } else { None }
     }
@@ -647,12 +574,6 @@ fn answered(message: &Message, request: &Request, id: &Id) -> Bytes {
         added.push(UNCACHED);
     }
     change(edit, result, &["resultType", "ttlMs", "cacheScope"], &added.join(",")).finish()
-}
-
-fn subscription(method: &str, uri: &str, next: &mut u64) -> Step {
-    let id = own_id(next);
-    let text = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"{method}","params":{{"uri":{}}}}}"#, id.text(), quote(uri));
-    Step::Say(text.into())
 }
 
 /// A response of ours under another id.
