@@ -22,6 +22,8 @@ def answer(request):
     method = request["method"]
     if method == "initialize":
         result = {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}, "prompts": {}}, "serverInfo": {"name": "shuffler", "version": "1"}}
+    elif method == "server/discover":
+        result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}, "prompts": {}}}
     elif method == "tools/call":
         result = {"content": [{"type": "text", "text": params["arguments"]["nonce"]}]}
     elif method == "tools/list":

@@ -138,7 +138,11 @@ fn change<'t>(mut edit: Edit<'t>, object: Value<'_>, out: &[&str], added: &str) 
         } else if stayed {
             edit = edit.remove(members[index - 1].value.span().end..span.end);
         } else {
-            edit = edit.remove(span.start..members.get(index + 1).map_or(span.end, |next| next.key_span.start));
+            // With the comma behind it, which stands somewhere before the next key; white space stays.
+            let next = members.get(index + 1).map_or(span.end, |next| next.key_span.start);
+            let begin = object.span().start;
+            let comma = object.raw()[span.end - begin..next - begin].find(',').map_or(span.end, |comma| span.end + comma + 1);
+            edit = edit.remove(span.start..comma);
         }
     }
     edit
