@@ -308,12 +308,13 @@ fn changes_are_listened_for_once_the_client_is_ready_and_again_when_the_stream_e
 }
 
 proptest! {
-    /// There and back again: the arguments, the names and the results of the other era are the same bytes.
+    /// There and back again: the arguments, the names and the results of the other era are the same bytes. (Blanks before the
+    /// first member of a result go with the member that was put before it.)
     #[test]
     fn what_both_eras_have_crosses_unchanged(
         arguments in "(\\{\"[a-z]{1,3}\": ?(1\\.0|\"é\\\\u0041\"|\\[ \\]|null)\\})",
         before in "(\"x-odd\":1\\.0,)?",
-        result in "(\\{ ?(\"content\":\\[ 1\\.0 \\])? ?\\}|null|\\[1\\])",
+        result in "(\\{(\"content\":\\[ 1\\.0 \\])? ?\\}|null|\\[1\\])",
     ) {
         let text = format!(r#"{{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{{{before}"name":"t","arguments":{arguments}}}}}"#);
         let client = from(Side::Client, &text);
