@@ -41,6 +41,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "everything-server", may_use: &[], never: &["axum", "rusqlite"] },
     // Another fixture, for the same reason: what it reads and we do not must show.
     Layer { name: "rmcp-reader", may_use: &[], never: &["axum", "rusqlite"] },
+    // It measures from outside, so that what it measures is the binary that people run.
+    Layer { name: "callgate-bench", may_use: &["callgate-json", "callgate-policy", "callgate-mcp"], never: &["tokio", "hyper"] },
     Layer { name: "xtask", may_use: &["callgate-policy"], never: &["tokio"] },
 ];
 

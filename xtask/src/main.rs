@@ -6,6 +6,7 @@
 //!
 //! A finding is a `String` for a person: what, where, and how to mend it.
 
+mod bench;
 mod conformance;
 mod generate;
 mod imports;
@@ -28,6 +29,7 @@ cargo xtask COMMAND
                        the conformance suite, directly and through callgate: nothing may change on the way
   layers               which crate may know which, and no import cycles inside a crate
   methods FILE         the official schemas in FILE (dist/index.js of @modelcontextprotocol/conformance) against our list
+  bench [WORD…]        what callgate costs, in tables; `bench --help` tells what and how
   generate [--check]   write what is generated from the code; with --check, say what is out of date
 ";
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
+        ["bench", words @ ..] => Workspace::find().and_then(|workspace| bench::run(&workspace, words)),
         ["layers"] => Workspace::find().and_then(|workspace| layers::check(&workspace)).map(|said| println!("{said}")),
         ["methods", bundle] => {
             Workspace::find().and_then(|workspace| methods::check(&workspace, bundle)).map(|said| println!("{said}"))

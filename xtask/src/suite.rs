@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::workspace::{Workspace, cargo};
-use crate::{conformance, generate, layers, tools};
+use crate::{bench, conformance, generate, layers, tools};
 
 /// One thing that must hold.
 struct Step {
@@ -62,6 +62,7 @@ const STEPS: &[Step] = &[
         says: "the conformance suite finds through callgate what it finds directly",
         run: |workspace| conformance::run(workspace, &conformance::Options::default()).map(Done::Holds),
     },
+    Step { name: "bench", says: "the benchmark runs; its figures mean nothing here", run: benchmark },
     Step { name: "healthomics", says: "the real server behind callgate", run: healthomics },
     Step { name: "healthomics-direct", says: "and that its checks fail without callgate", run: healthomics_direct },
 ];
@@ -113,6 +114,11 @@ pub fn run(workspace: &Workspace, names: &[&str]) -> Result<(), String> {
 
 fn clippy(workspace: &Workspace) -> Result<Done, String> {
     pass(workspace, cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn benchmark(workspace: &Workspace) -> Result<Done, String> {
+    bench::run(workspace, &["--quick", "--only", "callgate"])?;
+    Ok(Done::Holds("every section has run".to_owned()))
 }
 
 fn deny(workspace: &Workspace) -> Result<Done, String> {
