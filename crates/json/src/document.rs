@@ -138,7 +138,25 @@ impl<'d> Value<'d> {
 
     /// The member of an object with exactly this key (after decoding escapes); the first, where a reply has several.
     pub fn get(self, key: &str) -> Option<Value<'d>> {
-        self.members()?.find(|member| member.key == key).map(|member| member.value)
+        if self.kind() != Kind::Object {
+            return None;
+        }
+        let mut children = self.children();
+        while let (Some(name), Some(value)) = (children.next(), children.next()) {
+            if name.says(key) {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// Whether the value is this string.
+    pub fn says(self, text: &str) -> bool {
+        let node = self.node();
+        if node.escaped || node.kind != Kind::String {
+            return self.as_str().is_some_and(|said| said == text);
+        }
+        self.document.text[node.start as usize + 1..node.end as usize - 1] == *text.as_bytes()
     }
 
     fn children(self) -> Children<'d> {

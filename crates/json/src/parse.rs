@@ -125,7 +125,7 @@ fn index(text: &Bytes, strictness: Strictness) -> Result<Vec<Node>, Error> {
 }
 
 struct Parser<'t> {
-    text: &'t Bytes,
+    text: &'t [u8],
     at: usize,
     strictness: Strictness,
     nodes: Vec<Node>,
@@ -243,14 +243,14 @@ impl Parser<'_> {
         let mut escaped = false;
         self.at += 1;
         loop {
+            self.at += plain(&self.text[self.at..]);
             match self.peek() {
-                None | Some(0..=0x1f) => return self.fail(Problem::Syntax, self.at),
                 Some(b'"') => break,
                 Some(b'\\') => {
                     escaped = true;
                     self.escape()?;
                 }
-                Some(_) => self.at += 1,
+                None | Some(_) => return self.fail(Problem::Syntax, self.at),
             }
         }
         self.at += 1;
@@ -336,23 +336,44 @@ impl Parser<'_> {
 
     /// Refuses keys that a second reader could take for one another.
     fn check_keys(&self, container: usize) -> Result<(), Error> {
+        // Most objects are small: their keys are compared in pairs, without a set.
+        let mut few = [0; 8];
+        let mut count = 0;
+        let mut at = container + 1;
+        let end = self.nodes[container].next as usize;
+        while at < end {
+            if count == few.len() {
+                return self.check_many_keys(container);
+            }
+            if let Some(&other) = few[..count].iter().find(|&&other| self.are_similar(at, other)) {
+                return self.clash(at, self.decoded(at) == self.decoded(other));
+            }
+            few[count] = at;
+            count += 1;
+            at = self.nodes[at + 1].next as usize;
+        }
+        Ok(())
+    }
+
+    /// Whether a careless reader takes two keys for one.
+    fn are_similar(&self, a: usize, b: usize) -> bool {
+        let plain = |key: usize| {
+            let node = &self.nodes[key];
+            let inner = &self.text[node.start as usize + 1..node.end as usize - 1];
+            (!node.escaped && inner.is_ascii()).then_some(inner)
+        };
+        match (plain(a), plain(b)) {
+            (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
+            _ => same_folded(&self.decoded(a), &self.decoded(b)),
+        }
+    }
+
+    fn check_many_keys(&self, container: usize) -> Result<(), Error> {
         let mut keys = Vec::new();
         let mut at = container + 1;
         while at < self.nodes[container].next as usize {
             keys.push(at);
             at = self.nodes[at + 1].next as usize;
-        }
-        if keys.len() <= 8 {
-            for (i, &key) in keys.iter().enumerate() {
-                let text = self.decoded(key);
-                for &other in &keys[..i] {
-                    let other = self.decoded(other);
-                    if same_folded(&text, &other) {
-                        return self.clash(key, text == other);
-                    }
-                }
-            }
-            return Ok(());
         }
         let mut seen = HashSet::with_capacity(keys.len());
         for &key in &keys {
@@ -397,6 +418,28 @@ impl Parser<'_> {
     fn fail<T>(&self, problem: Problem, offset: usize) -> Result<T, Error> {
         Err(Error { problem, offset })
     }
+}
+
+/// How many bytes at the start of `text` neither end a string nor begin an escape nor are control characters.
+fn plain(text: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let (words, rest) = text.as_chunks::<8>();
+    let mut at = 0;
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        let quote = has_zero(word ^ (ONES * u64::from(b'"')));
+        let backslash = has_zero(word ^ (ONES * u64::from(b'\\')));
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        // This says that one of the eight is it, and not always which: that is looked for below.
+        if (quote | backslash | control) & HIGHS != 0 {
+            break;
+        }
+        at += 8;
+    }
+    let tail = if at < words.len() * 8 { &text[at..] } else { rest };
+    at + tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(tail.len())
 }
 
 #[cfg(test)]
@@ -475,6 +518,21 @@ mod tests {
         check("[".repeat(129), Err(Problem::Depth));
         check("[".repeat(1_000_000), Err(Problem::Depth));
         check(format!("[{}1]", "1,".repeat(300_000)), Err(Problem::Size));
+    }
+
+    #[test]
+    fn what_ends_a_string_is_found_at_every_place() {
+        for length in 0..40 {
+            for ending in [b'"', b'\\', 0, 0x1f, b'\n'] {
+                for filler in [b'a', 0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f, 0x80, 0xff] {
+                    let mut text = vec![filler; length];
+                    assert_eq!(plain(&text), length);
+                    text.push(ending);
+                    text.extend([filler; 9]);
+                    assert_eq!(plain(&text), length, "{ending:#x} after {length} times {filler:#x}");
+                }
+            }
+        }
     }
 
     proptest! {
