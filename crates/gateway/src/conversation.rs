@@ -14,9 +14,9 @@ use crate::sink::{Batch, Sink};
 use crate::tools::Ask;
 use crate::upstream::{Failure, Inbound, Link};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use futures_util::{FutureExt, StreamExt};
 use json::Value;
 use mcp::{Id, Incoming, Kind, Malformed, Message, Revision, Side};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -176,8 +176,9 @@ impl Conversation {
         patience: Duration,
     ) -> Link {
         let mut client_open = true;
-        let give_up = tokio::time::sleep(patience);
-        tokio::pin!(give_up);
+        let (give_up, stopped) = (tokio::time::sleep(patience), stop.cancelled());
+        tokio::pin!(give_up, stopped);
+        let (mut told, mut arrived) = (Vec::new(), Vec::new());
         let mut sweep = tokio::time::interval(self.link.patience().map_or(SWEEP, |silence| SWEEP.min(silence / 4)));
         // So often a bridge is asked whether something has waited too long.
         let mut tick = tokio::time::interval(TICK);
@@ -187,15 +188,16 @@ impl Conversation {
                     break 'open;
                 }
             }
-            let (admissions, outgoing) = (self.admissions.len() + self.learning.len(), self.outgoing.len());
+            let room_to_send = MAX_QUEUED.saturating_sub(self.outgoing.len() + self.screening.len());
+            let room = room_to_send.saturating_sub(self.admissions.len() + self.learning.len());
             tokio::select! {
-                command = commands.recv(), if client_open && admissions + outgoing < MAX_QUEUED => match command {
-                    Some(command) => self.take(command),
-                    None => {
+                count = commands.recv_many(&mut told, room), if client_open && room > 0 => {
+                    told.drain(..).for_each(|command| self.take(command));
+                    if count == 0 {
                         client_open = false;
                         give_up.as_mut().reset(tokio::time::Instant::now() + patience);
                     }
-                },
+                }
                 Some(Learnt { message, sink, exchange, request }) = self.learning.next() => {
                     self.admit(message, sink, exchange, Some(request));
                 }
@@ -203,16 +205,18 @@ impl Conversation {
                 Some(()) = self.outgoing.next() => {}
                 Some(screened) = self.screening.next() => self.screened(screened),
                 Some(question) = questions.recv() => self.ask(question),
-                arrived = inbound.recv(), if outgoing + self.screening.len() < MAX_QUEUED => match arrived {
-                    Some(arrived) => {
+                count = inbound.recv_many(&mut arrived, room_to_send), if room_to_send > 0 => {
+                    for arrived in arrived.drain(..) {
                         let arrived = self.link.receive(arrived);
                         if arrived.is_some_and(|arrived| self.take_inbound(arrived)) {
-                            break;
+                            break 'open;
                         }
                     }
-                    None => break,
-                },
-                () = stop.cancelled(), if client_open => {
+                    if count == 0 {
+                        break;
+                    }
+                }
+                () = &mut stopped, if client_open => {
                     client_open = false;
                     give_up.as_mut().reset(tokio::time::Instant::now() + patience);
                 }
@@ -390,7 +394,7 @@ impl Conversation {
 
     fn cancel(&mut self, number: u64, why: &str) {
         if let Some(Pending { expected: Expected { ticket: Some(ticket), .. }, .. }) = self.withdraw(number, why) {
-            self.outgoing.push_back(Box::pin(ticket.finish(Reply::Lost, Some(why.to_owned()))));
+            self.let_go(ticket.finish(Reply::Lost, Some(why.to_owned())));
         }
     }
 
@@ -420,12 +424,28 @@ impl Conversation {
     /// Starts the judgement of a message. Judgements run side by side; their results come back in order.
     fn admit(&mut self, message: Message, sink: Sink, exchange: u64, request: Option<Request>) {
         let judgement = self.gate.clone().judge(message);
-        self.admissions.push_back(Box::pin(async move { Admitted { judged: judgement.await, sink, exchange, request } }));
+        self.await_judgement(Box::pin(async move { Admitted { judged: judgement.await, sink, exchange, request } }));
+    }
+
+    /// Forwards what a judgement gives: at once where it is over at once and nothing waits before it.
+    fn await_judgement(&mut self, mut judgement: BoxFuture<'static, Admitted>) {
+        match self.admissions.is_empty().then(|| judgement.as_mut().now_or_never()).flatten() {
+            Some(admitted) => self.forward(admitted),
+            None => self.admissions.push_back(judgement),
+        }
+    }
+
+    /// Lets a client be told something: at once where that goes, and nothing waits before it.
+    fn let_go(&mut self, outgoing: impl Future<Output = ()> + Send + 'static) {
+        let mut outgoing: Outgoing = Box::pin(outgoing);
+        if !self.outgoing.is_empty() || outgoing.as_mut().now_or_never().is_none() {
+            self.outgoing.push_back(outgoing);
+        }
     }
 
     fn refuse(&mut self, malformed: Malformed, sink: Sink) {
         let gate = self.gate.clone();
-        self.admissions.push_back(Box::pin(async move {
+        self.await_judgement(Box::pin(async move {
             let judged = gate.refuse(malformed).await;
             Admitted { judged, sink, exchange: 0, request: None }
         }));
@@ -437,11 +457,11 @@ impl Conversation {
         let permit = match judged {
             Judged::Pass(permit) => *permit,
             Judged::Answer(answer) => {
-                self.outgoing.push_back(Box::pin(async move { sink.last(answer.body, answer.status).await }));
+                self.let_go(async move { sink.last(answer.body, answer.status).await });
                 return;
             }
             Judged::Refused(malformed) => {
-                self.outgoing.push_back(Box::pin(async move { sink.refused(&malformed).await }));
+                self.let_go(async move { sink.refused(&malformed).await });
                 return;
             }
         };
@@ -515,11 +535,11 @@ impl Conversation {
                 }
                 let gate = self.gate.clone();
                 let expected = pending.expected;
-                self.outgoing.push_back(Box::pin(async move {
+                self.let_go(async move {
                     let status = http_status(&message, expected.modern);
                     let body = gate.settle(expected, &message, &id).await;
                     sink.last(body, status).await;
-                }));
+                });
             }
         }
     }
@@ -602,11 +622,11 @@ impl Conversation {
     }
 
     fn say(&mut self, sink: Sink, message: Bytes) {
-        self.outgoing.push_back(Box::pin(async move { sink.event(message).await }));
+        self.let_go(async move { sink.event(message).await });
     }
 
     fn finish_accepted(&mut self, sink: Sink) {
-        self.outgoing.push_back(Box::pin(async move { sink.accepted().await }));
+        self.let_go(async move { sink.accepted().await });
     }
 
     fn answer_server(&mut self, answer: Bytes) {
@@ -640,12 +660,12 @@ impl Conversation {
         let reply = if failure.may_have_run { Reply::Lost } else { Reply::Refused };
         let ticket = pending.expected.ticket;
         let message = failure.message.clone();
-        self.outgoing.push_back(Box::pin(async move {
+        self.let_go(async move {
             if let Some(ticket) = ticket {
                 Ticket::finish(ticket, reply, Some(message)).await;
             }
             sink.last(body, status).await;
-        }));
+        });
     }
 }
 

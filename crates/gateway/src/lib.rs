@@ -21,6 +21,7 @@ mod policy_file;
 mod refusal;
 mod simulate;
 mod sink;
+pub mod streams;
 mod tls;
 mod tools;
 mod upstream;

@@ -1,9 +1,12 @@
-//! A byte stream's outgoing side: a queue with a budget in bytes, and one task that writes it out.
+//! The outgoing side of a stream of lines: a queue with a budget in bytes, and one task that writes it out.
+//!
+//! Lines that wait together are written together: a system call costs more than a small message.
 //!
 //! A conversation must never wait for one peer while the other waits for it: so that a slow reader does not stop us from
 //! reading, what is written is queued. The budget keeps the queue bounded; when it is used up, the sender waits or is told.
 
 use bytes::Bytes;
+use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, TryAcquireError, mpsc};
@@ -27,6 +30,9 @@ pub(crate) enum OutboxError {
 
 /// What may wait to be written: the largest reply, once.
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
+/// So many lines are written together at most, and so many bytes: what a pipe holds.
+const TOGETHER: usize = 256;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 impl Outbox {
     /// Starts a writer of `stream`; its handle ends when the outbox is dropped and all is written, or writing fails.
@@ -35,9 +41,11 @@ impl Outbox {
         let budget = Arc::new(Semaphore::new(BUDGET_BYTES));
         let returned = budget.clone();
         let writer = tokio::spawn(async move {
-            while let Some(bytes) = waiting.recv().await {
-                let written = stream.write_all(&bytes).await;
-                returned.add_permits(cost(&bytes) as usize);
+            let (mut lines, mut joined) = (Vec::new(), Vec::new());
+            while waiting.recv_many(&mut lines, TOGETHER).await > 0 {
+                let spent: usize = lines.iter().map(|line| cost(line) as usize).sum();
+                let written = write(&mut stream, &mut lines, &mut joined).await;
+                returned.add_permits(spent);
                 let flushed = if waiting.is_empty() { stream.flush().await } else { Ok(()) };
                 if written.and(flushed).is_err() {
                     break;
@@ -50,14 +58,14 @@ impl Outbox {
         (Outbox { queue, budget }, writer)
     }
 
-    /// Queues `bytes`, waiting for room.
+    /// Queues a line, without its end, waiting for room.
     pub async fn push(&self, bytes: Bytes) -> Result<(), OutboxError> {
         let permits = self.budget.acquire_many(cost(&bytes)).await.map_err(|_| OutboxError::Closed)?;
         permits.forget();
         self.queue.send(bytes).map_err(|_| OutboxError::Closed)
     }
 
-    /// Queues `bytes` if there is room.
+    /// Queues a line, without its end, if there is room.
     pub fn try_push(&self, bytes: Bytes) -> Result<(), OutboxError> {
         match self.budget.try_acquire_many(cost(&bytes)) {
             Ok(permits) => permits.forget(),
@@ -66,6 +74,25 @@ impl Outbox {
         }
         self.queue.send(bytes).map_err(|_| OutboxError::Closed)
     }
+}
+
+/// Writes lines, each with its end; several short ones at once. `joined` is empty before and after.
+async fn write(stream: &mut (impl AsyncWrite + Unpin), lines: &mut Vec<Bytes>, joined: &mut Vec<u8>) -> io::Result<()> {
+    for line in lines.drain(..) {
+        if joined.len() + line.len() >= CHUNK_BYTES && !joined.is_empty() {
+            stream.write_all(joined).await?;
+            joined.clear();
+        }
+        if line.len() >= CHUNK_BYTES {
+            stream.write_all(&line).await?;
+        } else {
+            joined.extend_from_slice(&line);
+        }
+        joined.push(b'\n');
+    }
+    let written = stream.write_all(joined).await;
+    joined.clear();
+    written
 }
 
 fn cost(bytes: &Bytes) -> u32 {
@@ -81,13 +108,16 @@ mod tests {
     async fn what_is_pushed_is_written_in_order_and_dropping_closes() {
         let (ours, mut theirs) = tokio::io::duplex(16);
         let (outbox, writer) = Outbox::start(ours);
-        outbox.push(Bytes::from_static(b"hello ")).await.unwrap();
-        outbox.try_push(Bytes::from_static(b"world, this is longer than the pipe")).unwrap();
+        let long = "x".repeat(3 * CHUNK_BYTES);
+        let lines = ["hello", "world, this is longer than the pipe", "", &long, "end"];
+        for line in lines {
+            outbox.push(Bytes::copy_from_slice(line.as_bytes())).await.unwrap();
+        }
         drop(outbox);
         let mut all = String::new();
         theirs.read_to_string(&mut all).await.unwrap();
         writer.await.unwrap();
-        assert_eq!(all, "hello world, this is longer than the pipe");
+        assert_eq!(all, lines.map(|line| line.to_owned() + "\n").concat());
     }
 
     #[tokio::test]

@@ -99,10 +99,8 @@ async fn event(stream: &mpsc::Sender<Bytes>, message: Bytes) {
 }
 
 async fn line(outbox: &Outbox, message: &Bytes) {
-    let mut line = Message::for_line(message).to_vec();
-    line.push(b'\n');
     // A client that has closed its input is about to close its output too: that ends the conversation.
-    let _ = outbox.push(Bytes::from(line)).await;
+    let _ = outbox.push(Message::for_line(message)).await;
 }
 
 /// A batch of 2025-03-26: its items take their paths alone, its answers go back together.

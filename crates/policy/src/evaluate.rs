@@ -9,6 +9,7 @@
 use crate::amount::Amount;
 use crate::condition::CannotJudge;
 use crate::decision::{ApprovalTerms, Charge, Decision, Once, Outcome, Plan, Reason, Step, StepResult, clock, note_shadow};
+use crate::model::names::Names;
 use crate::model::{
     AmountFrom, Bound, Check, Condition, Counter, Entry, Limit, Mode, Pattern, Policy, Posture, Rule, Scope, Validate, Watch,
 };
@@ -88,31 +89,51 @@ impl Policy {
 
     /// The rules that apply to a tool, in the order in which they are judged, each with its effective mode.
     pub(crate) fn rules_for(&self, tool: &str) -> impl Iterator<Item = (Mode, &Rule)> {
-        let best = self.entries.iter().filter_map(|entry| entry.pattern.precision(tool)).max();
-        let specific = self.entries.iter().filter(move |entry| best.is_some() && entry.pattern.precision(tool) == best);
-        let general = self.entries.iter().filter(|entry| entry.pattern == Pattern::Any);
+        let names = self.names();
+        let precision = move |entry: usize| self.entries[entry].pattern.precision(tool);
+        let exact = names.entries(tool);
+        // An exact name is better than any glob, a longer glob better than a shorter one.
+        let globs = if exact.is_empty() { names.entry_globs() } else { &[] };
+        let best = globs.iter().filter_map(|&entry| precision(entry)).max();
+        let globs = globs.iter().filter(move |&&entry| best.is_some() && precision(entry) == best);
         let mode = |entry: &Entry, rule: &Rule| self.mode.max(entry.mode).max(rule.mode);
-        specific.chain(general).flat_map(move |entry| entry.rules.iter().map(move |rule| (mode(entry, rule), rule)))
+        let entries = exact.iter().chain(globs).chain(names.for_all()).map(|&entry| &self.entries[entry]);
+        entries.flat_map(move |entry| entry.rules.iter().map(move |rule| (mode(entry, rule), rule)))
+    }
+
+    fn names(&self) -> &Names {
+        self.names.get_or_init(|| Names::of(&self.hidden, &self.entries))
     }
 
     fn hides(&self, tool: &str) -> bool {
-        self.hidden.iter().any(|pattern| pattern.matches(tool))
+        let names = self.names();
+        names.hides(tool) || names.hidden_globs().iter().any(|&pattern| self.hidden[pattern].matches(tool))
     }
 
     /// The name in the policy that a careless server could take this one for: by case, or Unicode normalisation.
     ///
     /// Where unlisted tools are allowed, `Delete_Repo` would otherwise pass by the rules of `delete_repo`.
     fn imitated(&self, tool: &str) -> Option<&str> {
-        if self.posture == Posture::Deny {
+        let names = self.names();
+        if self.posture == Posture::Deny || names.knows(tool) {
             return None;
         }
-        let patterns = || self.hidden.iter().chain(self.entries.iter().map(|entry| &entry.pattern));
-        let named = patterns().any(|pattern| matches!(pattern, Pattern::Exact(name) if name == tool));
-        if named { None } else { patterns().find_map(|pattern| pattern.imitated_by(tool)) }
+        let pattern = |number: usize| match number.checked_sub(self.hidden.len()) {
+            Some(entry) => &self.entries[entry].pattern,
+            None => &self.hidden[number],
+        };
+        let entry_globs = names.entry_globs().iter().map(|entry| self.hidden.len() + entry);
+        let mut globs = names.hidden_globs().iter().copied().chain(entry_globs);
+        let glob = globs.find(|&number| pattern(number).imitated_by(tool).is_some());
+        // Of both kinds the one that stands first.
+        let first = [names.folded(tool), glob].into_iter().flatten().min()?;
+        pattern(first).imitated_by(tool)
     }
 
     fn leaves_out(&self, tool: &str) -> bool {
-        self.posture == Posture::Deny && !self.entries.iter().any(|entry| entry.pattern.lists(tool))
+        let names = self.names();
+        let listed = || names.entry_globs().iter().any(|&entry| self.entries[entry].pattern.lists(tool));
+        self.posture == Posture::Deny && names.entries(tool).is_empty() && !listed()
     }
 }
 

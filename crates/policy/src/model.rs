@@ -4,10 +4,13 @@
 //! order; a rule is a list of checks that share a name and a message. Whatever a dialect can say is one of the few
 //! [`Check`]s below, so that evaluation, explanation and linting each are one `match`.
 
+pub(crate) mod names;
+
 use crate::amount::Amount;
 use crate::window::Window;
 use json::Decimal;
-use std::sync::Arc;
+use names::Names;
+use std::sync::{Arc, OnceLock};
 
 /// A compiled policy. Made by [`crate::load`]; immutable.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct Policy {
     pub(crate) methods: Vec<MethodRule>,
     /// What is said of what servers ask of clients.
     pub(crate) server_requests: ServerRequests,
+    /// Made when a tool is first looked for: both lists above are whole then.
+    pub(crate) names: OnceLock<Names>,
 }
 
 /// What happens to a tool that no entry names.

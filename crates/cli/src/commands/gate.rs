@@ -1,7 +1,7 @@
 //! `run` and `serve`: the gateway before one server.
 
 use crate::arguments::{BridgeWord, ErasArgument, IsolationWord, KeepingArguments, Run, Serve};
-use crate::commands::block_on;
+use crate::commands::{block_on, block_on_all_cores};
 use crate::failure::{Failure, OK};
 use crate::terminal::{tell, visible};
 use crate::{logs, policies, server_name, signals};
@@ -29,8 +29,8 @@ pub fn run(arguments: Run) -> Result<u8, Failure> {
     block_on(async {
         let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
         let kept = Kept::open(file, &arguments.keeping, name, mode)?;
-        let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
-        let ended = gateway::run(kept.enforcer.clone(), upstream, stdin, stdout, kept.reloaded.clone(), stop).await;
+        let (input, output) = (gateway::streams::input(), gateway::streams::output());
+        let ended = gateway::run(kept.enforcer.clone(), upstream, input, output, kept.reloaded.clone(), stop).await;
         kept.close().await;
         ended.map_err(|error| match words.first() {
             Some(program) => Failure::because(&format!("cannot start `{}`", visible(program)), &error),
@@ -63,7 +63,7 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
     let upstream = if arguments.isolation == IsolationWord::Shared { upstream.shared() } else { upstream };
     let tls = arguments.certificate().map(ListenerTls::read).transpose()?;
     gateway::raise_descriptor_limit();
-    block_on(async {
+    block_on_all_cores(async {
         let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
         let listening = |error: std::io::Error| Failure::because(&format!("cannot listen on {}", arguments.listen), &error);
         let listener = Listener::bind(arguments.listen, tls).await.map_err(listening)?;

@@ -37,9 +37,22 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
 }
 
 /// Runs a future to its end. What still waits then (a read of stdin cannot be cancelled) is left behind.
+///
+/// On this thread alone: one conversation is one task, and a message that crosses threads waits for each of them to wake.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::because("cannot start", &error))?;
+    run_on(tokio::runtime::Builder::new_current_thread(), future)
+}
+
+/// The same for many clients at once: on all cores, where there is more than one.
+fn block_on_all_cores<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() > 1 => run_on(tokio::runtime::Builder::new_multi_thread(), future),
+        _ => block_on(future),
+    }
+}
+
+fn run_on<T>(mut builder: tokio::runtime::Builder, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = builder.enable_all().build().map_err(|error| Failure::because("cannot start", &error))?;
     let result = runtime.block_on(future);
     runtime.shutdown_background();
     result

@@ -113,10 +113,8 @@ impl ChildLink {
 
     /// Queues one message, as one line.
     pub fn send(&self, message: &Bytes) -> Result<(), Failure> {
-        let mut line = Message::for_line(message).to_vec();
-        line.push(b'\n');
         let outbox = self.outbox.as_ref().ok_or_else(|| Failure::unsent("the server has ended"))?;
-        outbox.try_push(Bytes::from(line)).map_err(|error| match error {
+        outbox.try_push(Message::for_line(message)).map_err(|error| match error {
             OutboxError::Closed => Failure::unsent("the server has closed its input"),
             OutboxError::Full => Failure::unsent("the server does not read its input"),
         })

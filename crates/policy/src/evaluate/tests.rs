@@ -18,6 +18,7 @@ fn policy(posture: Posture, hidden: &[Pattern], entries: Vec<Entry>) -> Policy {
         entries,
         methods: Vec::new(),
         server_requests: Default::default(),
+        names: Default::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::source::{Kind, Member, Node};
 use crate::text::{Span, shown};
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 
 impl Lowering<'_> {
     pub(super) fn file(&mut self, root: &Node) -> (Policy, Outline) {
@@ -23,6 +24,7 @@ impl Lowering<'_> {
             entries: Vec::new(),
             methods: Vec::new(),
             server_requests: ServerRequests::default(),
+            names: OnceLock::new(),
         };
         let is_json = self.source.is_json();
         let mut outline = Outline { top: first_line(root), is_json, ..Outline::default() };

@@ -1,0 +1,83 @@
+//! Which patterns of a policy concern a tool, without looking at all of them.
+//!
+//! A policy may name thousands of tools, and a call is of one. Exact names are found by hashing, as they are and folded (for
+//! look-alikes); only globs are tried one by one.
+
+use crate::model::{Entry, Pattern};
+use std::collections::HashMap;
+
+/// The index of a policy's patterns. Patterns are numbered: the hidden ones first, then those of the entries.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    hidden: HashMap<String, usize>,
+    /// Of one exact name, in file order.
+    entries: HashMap<String, Vec<usize>>,
+    /// The first exact name of each folded form.
+    folded: HashMap<String, usize>,
+    hidden_globs: Vec<usize>,
+    entry_globs: Vec<usize>,
+    hides_all: bool,
+    for_all: Vec<usize>,
+}
+
+impl Names {
+    pub fn of(hidden: &[Pattern], entries: &[Entry]) -> Names {
+        let mut names = Names::default();
+        for (number, pattern) in hidden.iter().enumerate() {
+            match pattern {
+                Pattern::Exact(name) => {
+                    names.hidden.entry(name.clone()).or_insert(number);
+                    names.folded.entry(json::fold(name).into_owned()).or_insert(number);
+                }
+                Pattern::Glob(_) => names.hidden_globs.push(number),
+                Pattern::Any => names.hides_all = true,
+            }
+        }
+        for (number, entry) in entries.iter().enumerate() {
+            match &entry.pattern {
+                Pattern::Exact(name) => {
+                    names.entries.entry(name.clone()).or_default().push(number);
+                    names.folded.entry(json::fold(name).into_owned()).or_insert(hidden.len() + number);
+                }
+                Pattern::Glob(_) => names.entry_globs.push(number),
+                Pattern::Any => names.for_all.push(number),
+            }
+        }
+        names
+    }
+
+    /// Whether a hidden pattern is this very name, or everything is hidden.
+    pub fn hides(&self, tool: &str) -> bool {
+        self.hides_all || self.hidden.contains_key(tool)
+    }
+
+    /// The hidden patterns that are globs.
+    pub fn hidden_globs(&self) -> &[usize] {
+        &self.hidden_globs
+    }
+
+    /// The entries of this very name.
+    pub fn entries(&self, tool: &str) -> &[usize] {
+        self.entries.get(tool).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The entries whose patterns are globs.
+    pub fn entry_globs(&self) -> &[usize] {
+        &self.entry_globs
+    }
+
+    /// The entries for every tool.
+    pub fn for_all(&self) -> &[usize] {
+        &self.for_all
+    }
+
+    /// Whether a pattern is this very name.
+    pub fn knows(&self, tool: &str) -> bool {
+        self.hidden.contains_key(tool) || self.entries.contains_key(tool)
+    }
+
+    /// The number of the first exact name that a careless reader takes for this one.
+    pub fn folded(&self, tool: &str) -> Option<usize> {
+        self.folded.get(&*json::fold(tool)).copied()
+    }
+}
