@@ -304,7 +304,9 @@ pub fn evaluate(data: &[u8]) {
     }
     let tool = TOOLS[usize::from(*choice) % TOOLS.len()];
     for policy in POLICIES.iter() {
-        let call = || Call { tool, arguments: Some(document.root()), schema: Schema::Unjudged, at: jiff::Timestamp::UNIX_EPOCH };
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let arguments = Some(document.root());
+        let call = || Call { tool, arguments, schema: Schema::Unjudged, at, explained: true };
         let plan = policy.evaluate(&call());
         assert_eq!(plan.decision, policy.evaluate(&call()).decision, "the same call, the same decision");
         if plan.decision.outcome == Outcome::Deny {

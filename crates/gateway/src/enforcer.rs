@@ -91,6 +91,8 @@ pub struct Facts<'a> {
     pub arguments: Option<json::Value<'a>>,
     /// What is known of its schema.
     pub schema: Schema<'a>,
+    /// Whether somebody wants to know how the decision came about.
+    pub explained: bool,
     /// What else decides what the call does: its task, the server's state, answers to the server's questions; as text.
     pub beside: String,
     /// What is kept of that in the record.
@@ -161,7 +163,8 @@ impl Enforcer {
             return self.unrecorded(id, &"the key for digests is not there yet");
         }
         let at = jiff::Timestamp::from_millisecond(self.store.clock().now()).unwrap_or(jiff::Timestamp::MAX);
-        let call = Call { tool: facts.tool, arguments: facts.arguments, schema: facts.schema, at };
+        let Facts { tool, arguments, schema, explained, .. } = facts;
+        let call = Call { tool, arguments, schema, at, explained };
         let plan = policy.evaluate(&call);
         let raw = facts.arguments.map_or("{}", |arguments| arguments.raw());
         let draft = Draft {
@@ -228,6 +231,7 @@ impl Enforcer {
             tool: &call.name,
             arguments: call.arguments,
             schema: known.as_deref().map_or(Schema::Unknown, |known| Schema::Known(&known.schema)),
+            explained: false,
             beside: beside(&call),
             detail: self.kept_beside(&message),
             unissued: self.is_unissued(&message, &caller),

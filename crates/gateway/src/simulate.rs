@@ -71,6 +71,7 @@ impl Simulation {
             tool: &tool_call.name,
             arguments: tool_call.arguments,
             schema,
+            explained: true,
             beside: String::new(),
             detail: None,
             unissued: false,

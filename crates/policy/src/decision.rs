@@ -2,7 +2,7 @@
 //!
 //! [`Policy::evaluate`](crate::Policy::evaluate) gives a [`Plan`]: a decision that holds *if* its charges succeed. Whoever
 //! keeps the counters takes the charges and turns the plan into the final [`Decision`] with one of the plan's methods. The
-//! decision explains itself: its steps were recorded while it was made, and nothing is evaluated twice.
+//! decision explains itself: its steps were recorded while it was made, where anybody wants them, and nothing is evaluated twice.
 //!
 //! Messages are for a model to read: short, saying what would work and when. They name what the policy asks for, never the
 //! values that were sent, for messages are recorded where arguments may not be.
@@ -427,6 +427,8 @@ pub struct Plan {
     pub approval: Option<ApprovalTerms>,
     /// When it was evaluated.
     pub(crate) at: Timestamp,
+    /// Whether steps are kept.
+    pub(crate) explained: bool,
 }
 
 impl Plan {
@@ -439,17 +441,20 @@ impl Plan {
         }
         for (charge, usage) in self.charges.iter().zip(usages) {
             let after = usage.used.checked_add(charge.amount).unwrap_or(Amount::MAX);
-            let mut detail = charge.standing(after);
-            if !charge.within(usage.used) {
-                detail.push_str(" (shadow: not enforced)");
+            let passes = charge.within(usage.used);
+            if !passes {
                 let message = charge.refusal(usage, self.at);
                 note_shadow(&mut self.decision.shadow, Outcome::Deny, charge.reason(), &charge.rule, message);
             }
+            if !self.explained {
+                continue;
+            }
+            let note = if passes { "" } else { " (shadow: not enforced)" };
             self.decision.steps.push(Step {
                 rule: charge.rule.clone(),
                 check: charge.check().into(),
                 result: if charge.amount == Amount::ZERO { StepResult::Held } else { StepResult::Charged },
-                detail: detail.into(),
+                detail: format!("{}{note}", charge.standing(after)).into(),
             });
         }
         self.decision
@@ -538,12 +543,14 @@ impl Plan {
             self.decision.reason = Reason::Allowed;
             self.decision.rule = None;
             self.decision.message = None;
-            self.decision.steps.push(Step {
-                rule: terms.rule,
-                check: "require_approval".into(),
-                result: StepResult::Held,
-                detail: format!("approval {approval_id} spent").into(),
-            });
+            if self.explained {
+                self.decision.steps.push(Step {
+                    rule: terms.rule,
+                    check: "require_approval".into(),
+                    result: StepResult::Held,
+                    detail: format!("approval {approval_id} spent").into(),
+                });
+            }
         }
         self
     }
@@ -558,7 +565,9 @@ impl Plan {
         retry_after_ms: Option<u64>,
     ) -> Decision {
         let mut steps = self.decision.steps;
-        steps.push(Step { rule: rule.clone(), check: check.into(), result: StepResult::Failed, detail: detail.into() });
+        if self.explained {
+            steps.push(Step { rule: rule.clone(), check: check.into(), result: StepResult::Failed, detail: detail.into() });
+        }
         Decision { rule: Some(rule), retry_after_ms, steps, ..Decision::deny(reason, message) }
     }
 }

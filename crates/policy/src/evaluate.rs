@@ -30,6 +30,8 @@ pub struct Call<'a> {
     pub schema: Schema<'a>,
     /// When.
     pub at: Timestamp,
+    /// Whether the decision keeps its steps. They are for people, and cost more than the decision.
+    pub explained: bool,
 }
 
 /// What is known of a tool's schema.
@@ -368,7 +370,9 @@ impl Judging<'_> {
             Ok(false) => (results.1, Cow::Borrowed("")),
             Err(error) => (StepResult::Error, Cow::Owned(error.problem().to_owned())),
         };
-        self.step(&rule.reference, condition.text(), result, detail);
+        if self.call.explained {
+            self.step(&rule.reference, condition.text(), result, detail);
+        }
         judged.map_err(|error| match error {
             CannotJudge::Value(problem) => Objection::new(Reason::RuleError, said(rule).unwrap_or_else(|| sentence(&problem))),
             CannotJudge::Amount(problem) => Objection::bad_amount(&problem),
@@ -390,7 +394,7 @@ impl Judging<'_> {
     }
 
     fn per_call(&mut self, amount: &AmountFrom, max: Amount, rule: &Rule) -> Result<(), Objection> {
-        let check = format!("{} per_call {max}", amount.text());
+        let check = if self.call.explained { format!("{} per_call {max}", amount.text()) } else { String::new() };
         match amount.of(self.call.arguments) {
             Err(error) => {
                 self.step(&rule.reference, check, StepResult::Error, error.problem().to_owned());
@@ -463,7 +467,7 @@ impl Judging<'_> {
 
     fn during(&mut self, schedule: &Schedule, rule: &Rule) -> Result<(), Objection> {
         let at = self.call.at;
-        let check = format!("time {schedule}");
+        let check = if self.call.explained { format!("time {schedule}") } else { String::new() };
         if schedule.is_open(at) {
             self.step(&rule.reference, check, StepResult::Held, "");
             return Ok(());
@@ -512,7 +516,9 @@ impl Judging<'_> {
         result: StepResult,
         detail: impl Into<Cow<'static, str>>,
     ) {
-        self.decision.steps.push(Step { rule: rule.clone(), check: check.into(), result, detail: detail.into() });
+        if self.call.explained {
+            self.decision.steps.push(Step { rule: rule.clone(), check: check.into(), result, detail: detail.into() });
+        }
     }
 
     fn plan(mut self) -> Plan {
@@ -524,7 +530,8 @@ impl Judging<'_> {
             self.decision.message = Some(said.unwrap_or_else(|| "This call needs a person's approval.".to_owned()));
         }
         let charges = one_for_each_counter(self.charges, self.looks);
-        Plan { decision: self.decision, charges, once: self.once, approval: self.approval, at: self.call.at }
+        let Call { at, explained, .. } = *self.call;
+        Plan { decision: self.decision, charges, once: self.once, approval: self.approval, at, explained }
     }
 }
 

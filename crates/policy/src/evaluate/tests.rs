@@ -71,7 +71,8 @@ fn spend(max: u64) -> Check {
 
 fn evaluate_at(policy: &Policy, tool: &str, arguments: &str, at: &str) -> Plan {
     let document = Document::parse(arguments.to_owned(), Strictness::Request).unwrap();
-    let call = Call { tool, arguments: Some(document.root()), schema: Schema::Unjudged, at: at.parse().unwrap() };
+    let call =
+        Call { tool, arguments: Some(document.root()), schema: Schema::Unjudged, at: at.parse().unwrap(), explained: true };
     policy.evaluate(&call)
 }
 
@@ -399,11 +400,11 @@ fn validation_without_a_schema_denies_live_and_is_skipped_offline() {
     let offline = evaluate(&policy, "t", "{}");
     assert_eq!((offline.decision.outcome, offline.decision.steps[0].result), (Outcome::Allow, StepResult::Skipped));
     let at = NOW.parse().unwrap();
-    let unknown = policy.evaluate(&Call { tool: "t", arguments: None, schema: Schema::Unknown, at });
+    let unknown = policy.evaluate(&Call { tool: "t", arguments: None, schema: Schema::Unknown, at, explained: true });
     assert_eq!(unknown.decision.reason, Reason::SchemaUnknown);
     let document = Document::parse(r#"{"required":["a"]}"#, Strictness::Reply).unwrap();
     let schema = ToolSchema::new(document.root());
-    let known = policy.evaluate(&Call { tool: "t", arguments: None, schema: Schema::Known(&schema), at });
+    let known = policy.evaluate(&Call { tool: "t", arguments: None, schema: Schema::Known(&schema), at, explained: true });
     assert_eq!(known.decision.message.as_deref(), Some("The argument `a` is required."));
 }
 
