@@ -14,7 +14,8 @@ use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::server::{Eras, Everything};
+use crate::server::Everything;
+use crate::shared::Eras;
 
 type Body = BoxBody<Bytes, Infallible>;
 type Service = StreamableHttpService<Everything, LocalSessionManager>;

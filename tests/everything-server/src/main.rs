@@ -11,12 +11,14 @@ mod catalogue;
 mod jobs;
 mod listener;
 mod server;
+mod shared;
 mod stdio;
 mod tools;
 
 use std::process::ExitCode;
 
-use server::{Eras, Everything};
+use server::Everything;
+use shared::Eras;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -7,64 +7,29 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult, CompletionInfo, ErrorData,
     GetPromptRequestParams, GetPromptResponse, GetPromptResult, GetTaskParams, GetTaskResult, Implementation, ListPromptsResult,
     ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
-    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, RequestStateCodec, ServerCapabilities, ServerConfig,
-    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, SetLevelRequestParams,
+    SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
-use rmcp::task_manager::TaskManager;
 use rmcp::{RoleServer, ServerHandler};
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
 
 use crate::asking::{self, Asked, Questions};
-use crate::catalogue::{Catalogue, IMAGE};
+use crate::catalogue::IMAGE;
+use crate::shared::{Change, Eras, Shared};
 use crate::tools;
-
-/// The revisions of the protocol that are served.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Eras {
-    /// Those with a handshake, up to 2025-11-25.
-    Legacy,
-    /// 2026-07-28.
-    Modern,
-    /// All.
-    Both,
-}
-
-/// Something that listeners are told about.
-#[derive(Clone, Copy)]
-pub enum Change {
-    /// The list of tools.
-    Tools,
-    /// The list of prompts.
-    Prompts,
-}
-
-/// What all sessions and requests share.
-pub struct Shared {
-    eras: Eras,
-    catalogue: Catalogue,
-    /// Where changes are announced.
-    pub changes: broadcast::Sender<Change>,
-    /// The tasks that run.
-    pub tasks: TaskManager,
-    /// What seals the states that clients carry.
-    pub states: RequestStateCodec,
-}
 
 /// The server: one for each session or request, all with the same insides.
 #[derive(Clone)]
 pub struct Everything {
     /// What it shares with the others.
-    pub shared: Arc<Shared>,
+    shared: Arc<Shared>,
 }
 
 impl Everything {
     /// A server for these eras.
     pub fn new(eras: Eras) -> Self {
-        let states = RequestStateCodec::try_new(*b"a fixture has no secrets to keep").expect("the key is 32 bytes long");
-        let (changes, _) = broadcast::channel(64);
-        Self { shared: Arc::new(Shared { eras, catalogue: Catalogue::new(), changes, tasks: TaskManager::new(), states }) }
+        Self { shared: Arc::new(Shared::new(eras)) }
     }
 }
 
@@ -113,7 +78,7 @@ impl ServerHandler for Everything {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        tools::call(self, request, context).await
+        tools::call(&self.shared, request, context).await
     }
 
     async fn list_prompts(

@@ -8,7 +8,8 @@ use rmcp::ServiceExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 
-use crate::server::{Eras, Everything};
+use crate::server::Everything;
+use crate::shared::Eras;
 
 /// Serves until the client closes its end.
 ///

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use crate::asking::{self, Asked, Questions};
 use crate::catalogue::{AUDIO, IMAGE};
 use crate::jobs;
-use crate::server::{Change, Everything};
+use crate::shared::{Change, Shared};
 
 /// One call of a tool.
 struct Call<'c> {
-    server: &'c Everything,
+    shared: &'c Shared,
     name: String,
     arguments: JsonObject,
     brought: Option<rmcp::model::InputResponses>,
@@ -32,9 +32,9 @@ type Reply = Result<CallToolResponse, ErrorData>;
 ///
 /// # Errors
 /// When there is no such tool, or it refuses the call; what goes wrong inside a tool is a result.
-pub async fn call(server: &Everything, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Reply {
+pub async fn call(shared: &Shared, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Reply {
     let call = Call {
-        server,
+        shared,
         name: request.name.into_owned(),
         arguments: request.arguments.unwrap_or_default(),
         brought: request.input_responses,
@@ -97,7 +97,7 @@ impl Call<'_> {
 
     fn announce(&self, change: Change) -> Reply {
         // Nobody listens: nobody is told.
-        let _ = self.server.shared.changes.send(change);
+        let _ = self.shared.changes.send(change);
         text("All listeners are told.")
     }
 
@@ -256,11 +256,11 @@ impl Call<'_> {
     }
 
     fn seal(&self, state: &str) -> String {
-        self.server.shared.states.seal_with(state.as_bytes(), &SealOptions::new().associated_data(self.name.as_bytes()))
+        self.shared.states.seal_with(state.as_bytes(), &SealOptions::new().associated_data(self.name.as_bytes()))
     }
 
     fn open(&self, state: &str) -> Result<String, ErrorData> {
-        let opened = self.server.shared.states.open_with(state, self.name.as_bytes());
+        let opened = self.shared.states.open_with(state, self.name.as_bytes());
         let opened = opened.map_err(|error| ErrorData::invalid_params(format!("requestState: {error}"), None))?;
         Ok(String::from_utf8_lossy(&opened).into_owned())
     }
@@ -321,7 +321,7 @@ impl Call<'_> {
 
     fn task(&self, work: impl FnOnce(rmcp::task_manager::TaskContext) -> rmcp::task_manager::TaskFuture) -> CallToolResponse {
         let options = TaskOptions::new().with_poll_interval_ms(100);
-        CreateTaskResult::new(self.server.shared.tasks.spawn(options, work)).into()
+        CreateTaskResult::new(self.shared.tasks.spawn(options, work)).into()
     }
 
     fn unknown(&self) -> Reply {
