@@ -69,7 +69,8 @@ impl Ledger<'_> {
     /// # Errors
     /// When it does not follow the head.
     pub fn take_over(&mut self, row: &Row) -> Result<(), Fault> {
-        let follows = row.seq == self.head.seq + 1 && row.body.ends_with(&format!("\"prev\":\"{}\"}}", self.head.hash));
+        let prev = row.body.strip_suffix("\"}").and_then(|body| body.strip_suffix(self.head.hash.as_str()));
+        let follows = row.seq == self.head.seq + 1 && prev.is_some_and(|body| body.ends_with(",\"prev\":\""));
         if !follows {
             return Err(Fault::State(format!(
                 "the database ends at record {}, and record {} of its journal does not follow; run `callgate audit verify`",

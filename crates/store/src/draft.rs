@@ -183,6 +183,11 @@ fn one_line(raw: &str) -> String {
     quote(&clipped(raw))
 }
 
+/// Printable ASCII that JSON writes as it is.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+}
+
 fn clipped(text: &str) -> std::borrow::Cow<'_, str> {
     if text.len() <= LONGEST_TEXT {
         return text.into();
@@ -198,18 +203,28 @@ impl Line {
         Line(String::with_capacity(768))
     }
 
-    fn raw(&mut self, key: &str, value: &str) {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0.push('"');
+    fn key(&mut self, key: &str) {
+        self.0.push_str(if self.0.is_empty() { "{\"" } else { ",\"" });
         self.0.push_str(key);
         self.0.push_str("\":");
+    }
+
+    fn raw(&mut self, key: &str, value: &str) {
+        self.key(key);
         self.0.push_str(value);
     }
 
     fn text(&mut self, key: &str, value: Option<&str>) {
+        self.key(key);
         match value {
-            Some(text) => self.raw(key, &quote(&clipped(text))),
-            None => self.raw(key, "null"),
+            // Most texts are plain, and their quoted form is themselves.
+            Some(text) if text.len() <= LONGEST_TEXT && text.bytes().all(is_plain) => {
+                self.0.push('"');
+                self.0.push_str(text);
+                self.0.push('"');
+            }
+            Some(text) => self.0.push_str(&quote(&clipped(text))),
+            None => self.0.push_str("null"),
         }
     }
 

@@ -2,30 +2,23 @@
 //!
 //! Charges and records that need nothing but the journal take a few microseconds, less than it takes to wake a thread: so
 //! a caller does them where it is. It takes the desk, and on it the journal's lock; looks whether other processes have
-//! written; judges by the counters at hand; appends one group; and leaves. Whatever is not as usual it leaves to the
+//! written; judges by the counters at hand; appends one group; and leaves. Where several callers come at a time the first
+//! lets the others come before it commits for all. Whatever is not as usual it leaves to the
 //! writer, who may wait and who may use the database.
 
 use crate::StoreError;
-use crate::book::{Book, Page};
+use crate::book::Page;
 use crate::chain::{Head, Scribe};
 use crate::error::Fault;
+use crate::job::{Job, Plain, run};
 use crate::journal::{Journal, Lock, Tail};
 use crate::place::{FileId, file_id};
 use crate::tally::Tally;
 use crate::trouble::Trouble;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-
-/// Work that needs charges and a record, and nothing else.
-pub(crate) struct Plain<T> {
-    /// The counters it will ask for, each from which bucket on.
-    pub wants: Vec<(String, i64)>,
-    pub work: PlainWork<T>,
-}
-
-pub(crate) type PlainWork<T> = Box<dyn FnOnce(&mut dyn Book) -> Result<T, Fault> + Send>;
+use std::time::{Duration, Instant};
 
 /// Where callers and the writer meet.
 pub(crate) struct Front {
@@ -40,6 +33,10 @@ pub(crate) struct Front {
     appended: AtomicBool,
     /// How far the database has come.
     pub followed: AtomicU64,
+    /// Callers who share the next commit.
+    waiting: Mutex<Vec<Box<dyn Job>>>,
+    /// So many commits are made without waiting for others.
+    alone: AtomicU32,
 }
 
 /// What lies on the desk: nothing, before state was opened and after it failed.
@@ -59,6 +56,8 @@ pub(crate) struct Open {
     pub stale: bool,
     /// The state file, to notice when another lies in its place.
     pub state: (PathBuf, FileId),
+    /// When it was last seen there.
+    pub seen: Option<Instant>,
 }
 
 /// What others have written.
@@ -81,40 +80,98 @@ impl Front {
             writer: AtomicBool::new(false),
             appended: AtomicBool::new(false),
             followed: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            alone: AtomicU32::new(0),
         }
     }
 
     /// Does the work here and now, or gives it back for the writer.
     pub fn commit<T>(&self, plain: Plain<T>) -> Result<Result<T, StoreError>, Plain<T>> {
-        let Some(mut desk) = self.sit_down() else { return Err(plain) };
-        let Desk { open: Some(open), known } = &mut *desk else { return Err(plain) };
-        let at_hand = plain.wants.iter().all(|(key, from)| open.tally.knows(key, *from));
+        let Plain { wants, work } = plain;
+        let mut work = Some(work);
+        let done = self.write(wants.iter(), |page| {
+            let before = page.before();
+            let work = work.take()?;
+            Some(run(|| work(page)).map_err(|fault| {
+                page.go_back(before);
+                fault.at("this call")
+            }))
+        });
+        match (done, work) {
+            (Some(Ok(Some(result))), _) => Ok(result),
+            (Some(Err(error)), _) => Ok(Err(error)),
+            (_, Some(work)) => Err(Plain { wants, work }),
+            (_, None) => Ok(Err(Fault::State("it is not open".to_owned()).at(&self.trouble.place))),
+        }
+    }
+
+    /// Does the plain work of several callers in one commit and answers them, or gives it back for the writer.
+    pub fn commit_all(&self, mut jobs: Vec<Box<dyn Job>>) -> Result<(), Vec<Box<dyn Job>>> {
+        let wants: Vec<(String, i64)> = jobs.iter().filter_map(|job| job.wants()).flatten().cloned().collect();
+        let done = self.write(wants.iter(), |page| {
+            for job in jobs.iter_mut().filter(|job| !job.is_abandoned()) {
+                let before = page.before();
+                if !matches!(job.run_plain(page), Ok(true)) {
+                    page.go_back(before);
+                }
+            }
+        });
+        let Some(committed) = done else { return Err(jobs) };
+        for job in jobs {
+            job.finish(committed.clone());
+        }
+        Ok(())
+    }
+
+    /// Writes one group, if that can be done here and now.
+    fn write<'w, R>(
+        &self,
+        mut wants: impl Iterator<Item = &'w (String, i64)>,
+        work: impl FnOnce(&mut Page<'_>) -> R,
+    ) -> Option<Result<R, StoreError>> {
+        let mut desk = self.sit_down()?;
+        let Desk { open: Some(open), known } = &mut *desk else { return None };
+        let at_hand = wants.all(|(key, from)| open.tally.knows(key, *from));
         let behind = open.journal.end.saturating_sub(self.followed.load(Ordering::Relaxed)) > FAR_BEHIND;
         if !at_hand || behind {
-            return Err(plain);
+            return None;
         }
-        let Some(lock) = open.enter() else { return Err(plain) };
-        let mut page =
-            Page { scribe: &self.scribe, head: open.head.clone(), tally: &mut open.tally, text: String::with_capacity(PAGE) };
-        let before = page.before();
-        let result = run(|| (plain.work)(&mut page));
-        let value = match result {
-            Ok(value) => value,
-            Err(fault) => {
-                page.go_back(before);
-                return Ok(Err(fault.at("this call")));
-            }
-        };
+        let lock = open.enter()?;
+        let text = String::with_capacity(PAGE);
+        let mut page = Page { scribe: &self.scribe, head: open.head.clone(), tally: &mut open.tally, text };
+        let value = work(&mut page);
         let Page { head, text, .. } = page;
+        if text.is_empty() {
+            return Some(Ok(value));
+        }
         if let Err(fault) = open.journal.append(text, false) {
             drop(lock);
             desk.open = None;
-            return Ok(Err(self.trouble.set(fault)));
+            return Some(Err(self.trouble.set(fault)));
         }
         open.tally.keep();
         *known = Some(head.clone());
         open.head = head;
-        Ok(Ok(value))
+        Some(Ok(value))
+    }
+
+    /// Whether to wait for others who may want to share a commit. Where that was in vain it is not tried for a while.
+    pub fn gathers(&self) -> bool {
+        self.open_to_callers && self.alone.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+    }
+
+    /// Joins those who wait; gives whether the caller is the first, and has to commit for all.
+    pub fn join(&self, job: Box<dyn Job>) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(job);
+        waiting.len() == 1
+    }
+
+    /// Those who have joined.
+    pub fn gathered(&self) -> Vec<Box<dyn Job>> {
+        let jobs = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        self.alone.store(if jobs.len() > 1 { 0 } else { ALONE }, Ordering::Relaxed);
+        jobs
     }
 
     /// Whether the writer has to be told that something was appended. Asked after each commit.
@@ -170,18 +227,11 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Runs one piece of work. A bug in one caller's closure must not end what all others depend on.
-pub(crate) fn run<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        let mistake = Fault::State("callgate has made a mistake; please report it".to_owned());
-        Err(Fault::Refused(mistake.at("this call")))
-    })
-}
-
 impl Open {
     /// Locks the journal and reads what others have written; `None` where that is not as usual.
     fn enter(&mut self) -> Option<Lock> {
-        if self.stale || !self.is_in_place() {
+        // To look costs as much as the lock; what is exchanged within a millisecond is noticed by the next call after it.
+        if self.stale || (self.seen.is_none_or(|seen| seen.elapsed() >= GLANCE) && !self.is_in_place()) {
             return None;
         }
         let lock = self.journal.try_lock().ok()??;
@@ -190,7 +240,8 @@ impl Open {
     }
 
     /// Whether the path still names the state file that was opened.
-    pub fn is_in_place(&self) -> bool {
+    pub fn is_in_place(&mut self) -> bool {
+        self.seen = Some(Instant::now());
         file_id(&self.state.0).is_ok_and(|id| id == self.state.1)
     }
 
@@ -215,6 +266,10 @@ impl Open {
     }
 }
 
+/// After nobody else came, so many commits are made at once.
+const ALONE: u32 = 15;
+/// How often the state file's place is looked at.
+const GLANCE: Duration = Duration::from_millis(1);
 /// When the database is so many bytes behind, callers wait for it.
 const FAR_BEHIND: u64 = 32 << 20;
 /// Enough for most groups.

@@ -24,7 +24,7 @@ use crate::error::Fault;
 use crate::key::{Seal, random_id, sha256};
 use crate::place::{Patience, beside, private_file};
 use std::fs::{File, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,8 +91,9 @@ pub(crate) enum Tail {
 }
 
 impl Journal {
-    /// Begins a journal in place of the one that is there, or of none.
-    pub fn begin(state: &Path, seal: &Seal, base: Head) -> Result<Journal, Fault> {
+    /// Begins a journal in place of the one that is there, or of none. Without `flush` a power failure could still bring the
+    /// other one back, until [`Journal::flush`].
+    pub fn begin(state: &Path, seal: &Seal, base: Head, flush: bool) -> Result<Journal, Fault> {
         let id = random_id(16).map_err(Fault::State)?;
         let path = path_beside(state);
         let text = format!("{MAGIC} {id} {} {}", base.seq, base.hash);
@@ -103,11 +104,12 @@ impl Journal {
             let mut file = private_file().append(true).read(true).create(true).open(&unfinished)?;
             file.set_len(0)?;
             file.write_all(header.as_bytes())?;
-            // Rare, so that a power failure does not take the whole file along.
-            file.sync_all()?;
+            if flush {
+                file.sync_all()?;
+            }
             std::fs::rename(&unfinished, &path)?;
-            if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-                File::open(directory)?.sync_all()?;
+            if flush {
+                flush_directory(&path)?;
             }
             Ok(file)
         })();
@@ -130,6 +132,12 @@ impl Journal {
         start.truncate(length);
         let Some((id, base, begin)) = header(&start, seal) else { return Ok(Opened::Spoilt) };
         Ok(Opened::Found(Journal { file: Arc::new(file), seal: seal.cloned(), id, base, begin, end: begin }))
+    }
+
+    /// Makes sure that a power failure does not take the whole file along.
+    pub fn flush(&self, state: &Path) -> Result<(), Fault> {
+        let flushed = self.file.sync_all().and_then(|()| flush_directory(state));
+        flushed.map_err(|error| Fault::Io("flushing the journal", error))
     }
 
     /// Takes the lock if nobody has it.
@@ -250,6 +258,13 @@ pub(crate) fn move_aside(state: &Path) -> Result<(), Fault> {
     std::fs::rename(&path, beside(&path, ".damaged")).map_err(|error| Fault::Io("moving a damaged journal aside", error))
 }
 
+fn flush_directory(path: &Path) -> std::io::Result<()> {
+    match path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => File::open(".")?.sync_all(),
+    }
+}
+
 fn path_beside(state: &Path) -> PathBuf {
     beside(state, ".journal")
 }
@@ -294,7 +309,7 @@ pub(crate) const AHEAD: &str = "!\n";
 fn groups(bytes: &[u8], place: u64, journal: &str, seal: Option<&Seal>) -> (Vec<Group>, Tail) {
     let mut all = Vec::new();
     let (mut start, mut at, mut group) = (0, 0, Group::default());
-    while let Some(length) = bytes[at..].iter().position(|byte| *byte == b'\n') {
+    while let Some(length) = line_length(&bytes[at..]) {
         let line = &bytes[at..at + length];
         if let Some(sealed) = line.strip_prefix(b"=") {
             let is_ours = seal.is_none_or(|seal| seal.of(journal, place + start as u64, &bytes[start..at]).as_bytes() == sealed);
@@ -322,6 +337,14 @@ fn groups(bytes: &[u8], place: u64, journal: &str, seal: Option<&Seal>) -> (Vec<
         _ => Tail::Damaged,
     };
     (all, tail)
+}
+
+/// How long the first line is without its end, if it has one.
+fn line_length(mut bytes: &[u8]) -> Option<usize> {
+    let all = bytes;
+    // Faster than to look at each byte, and reading a slice does not fail.
+    let length = bytes.skip_until(b'\n').unwrap_or(0);
+    length.checked_sub(1).filter(|last| all[*last] == b'\n')
 }
 
 fn is_sound(row: &Row) -> bool {

@@ -24,6 +24,7 @@ mod error;
 mod follow;
 mod front;
 mod instances;
+mod job;
 mod journal;
 mod key;
 mod lost;
@@ -56,7 +57,7 @@ pub use url::StateUrl;
 pub use verify::{Broken, Verification};
 
 use error::Fault;
-use front::Plain;
+use job::Plain;
 use place::Patience;
 use sqlite::{BUSY, Database};
 use std::sync::Arc;

@@ -71,8 +71,8 @@ pub(crate) fn find(ledger: &mut Ledger<'_>, state: &Path) -> Result<Found, Fault
                 .write(ledger.connection, ledger.key.seal())?;
             return Ok(Found::Journal(journal));
         }
-        (Opened::Missing, None) => return begin(ledger, state).map(Found::Journal),
-        (Opened::Missing, Some(mark)) if mark.closed => return begin(ledger, state).map(Found::Journal),
+        (Opened::Missing, None) => return begin(ledger, state, true).map(Found::Journal),
+        (Opened::Missing, Some(mark)) if mark.closed => return begin(ledger, state, true).map(Found::Journal),
         (Opened::Missing, Some(_)) => Loss::Missing,
         (Opened::Spoilt, _) => {
             journal::move_aside(state)?;
@@ -86,8 +86,8 @@ pub(crate) fn find(ledger: &mut Ledger<'_>, state: &Path) -> Result<Found, Fault
 }
 
 /// Begins a journal after the last record, in place of one that the database has followed to its end, or of none.
-pub(crate) fn begin(ledger: &Ledger<'_>, state: &Path) -> Result<Journal, Fault> {
-    let journal = Journal::begin(state, ledger.key.seal(), ledger.head.clone())?;
+pub(crate) fn begin(ledger: &Ledger<'_>, state: &Path, flush: bool) -> Result<Journal, Fault> {
+    let journal = Journal::begin(state, ledger.key.seal(), ledger.head.clone(), flush)?;
     Mark { journal: journal.id.clone(), place: journal.begin, closed: false }.write(ledger.connection, ledger.key.seal())?;
     Ok(journal)
 }

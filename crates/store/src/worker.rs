@@ -14,11 +14,12 @@ use crate::chain::{self, Head, Ledger};
 use crate::error::Fault;
 use crate::follow::{Followed, Mark, follow};
 use crate::front::{Desk, Front, Held, News, Open};
+use crate::job::Job;
 use crate::journal::{self, AHEAD, Lock, Tail};
 use crate::lost;
 use crate::place::Patience;
 use crate::sqlite::{BUSY, Database};
-use crate::writer::{Job, Message, Shared};
+use crate::writer::{Message, Shared};
 use crate::{Durability, Options, StateUrl, StoreError};
 use crate::{counters, instances, retention};
 use std::sync::Arc;
@@ -138,6 +139,7 @@ impl Worker {
         if self.url == StateUrl::Memory {
             return self.transact(|ledger| run_whole(ledger, jobs)).map(drop);
         }
+        self.follow_ahead()?;
         let front = self.front.clone();
         let mut held = front.hold();
         let lock = self.enter(&mut held)?;
@@ -213,7 +215,7 @@ impl Worker {
     fn enter(&mut self, held: &mut Held<'_>) -> Result<Lock, Fault> {
         loop {
             let desk = &mut *held.desk;
-            if desk.open.as_ref().is_some_and(|open| !open.is_in_place()) {
+            if desk.open.as_mut().is_some_and(|open| !open.is_in_place()) {
                 desk.open = None;
             }
             let open = match &mut desk.open {
@@ -237,7 +239,7 @@ impl Worker {
                     Some(tail) => tail,
                     // It ends before the mark.
                     None => {
-                        desk.open = Some(self.begin_anew(open)?);
+                        desk.open = Some(self.begin_anew(open, true)?);
                         continue;
                     }
                 },
@@ -251,7 +253,7 @@ impl Worker {
                 }
                 Tail::Damaged => {
                     self.set_aside(open, length)?;
-                    desk.open = Some(self.begin_anew(open)?);
+                    desk.open = Some(self.begin_anew(open, true)?);
                 }
             }
         }
@@ -297,7 +299,7 @@ impl Worker {
                 lost::Found::Journal(journal) => {
                     let head = self.known.clone().ok_or_else(not_open)?;
                     let state = (state.clone(), self.database.as_ref().and_then(Database::id).ok_or_else(not_open)?);
-                    return Ok(Open { journal, head, tally: Default::default(), stale: true, state });
+                    return Ok(Open { journal, head, tally: Default::default(), stale: true, state, seen: None });
                 }
                 lost::Found::Loss(loss) => tracing::error!(state = %self.shared.trouble.place, "{}", loss.text()),
             }
@@ -317,15 +319,15 @@ impl Worker {
     }
 
     /// Begins a new journal in place of one that the database has followed to its end. The caller has that one's lock.
-    fn begin_anew(&mut self, open: &Open) -> Result<Open, Fault> {
+    fn begin_anew(&mut self, open: &Open, flush: bool) -> Result<Open, Fault> {
         let (state, journal) = (open.state.clone(), &open.journal);
         let begun = self.transact(|ledger| {
             all_of(follow(ledger, journal, journal.end)?, journal.end)?;
-            lost::begin(ledger, &state.0)
+            lost::begin(ledger, &state.0, flush)
         })?;
         self.front.followed.store(begun.end, Ordering::Relaxed);
         let head = self.known.clone().ok_or_else(not_open)?;
-        Ok(Open { journal: begun, head, tally: Default::default(), stale: true, state })
+        Ok(Open { journal: begun, head, tally: Default::default(), stale: true, state, seen: None })
     }
 
     /// Does `work` in a transaction of the database that ends with the head signed.
@@ -424,11 +426,27 @@ impl Worker {
         let front = self.front.clone();
         let mut held = front.hold();
         let lock = self.enter(&mut held)?;
-        if let Some(open) = &held.desk.open {
-            let begun = self.begin_anew(open)?;
-            held.desk.open = Some(begun);
-        }
+        let Some(open) = &held.desk.open else { return Err(not_open()) };
+        let begun = self.begin_anew(open, self.flushes())?;
+        let (handle, state) = (begun.journal.reader(), begun.state.0.clone());
+        held.desk.open = Some(begun);
         drop(lock);
+        drop(held);
+        // Callers need not wait for the disk; what a power failure may do meanwhile it may do to their records as well.
+        handle.flush(&state)
+    }
+
+    /// Lets the database follow most of the way before the desk is taken, so that callers are not kept waiting for that.
+    fn follow_ahead(&mut self) -> Result<(), Fault> {
+        let Some(journal) = self.front.look() else { return Ok(()) };
+        if journal.end.saturating_sub(self.front.followed.load(Ordering::Relaxed)) < BEHIND {
+            self.follow_soon();
+            return Ok(());
+        }
+        let followed = self.transact(|ledger| follow(ledger, &journal, journal.end))?;
+        if let Followed::Until { place, .. } = followed {
+            self.front.followed.store(place, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -517,6 +535,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_millis(500);
 const BEAT: Duration = Duration::from_secs(10);
 const TIDY: Duration = Duration::from_secs(60);
+/// So many bytes are followed in a moment.
+const BEHIND: u64 = 64 << 10;
 /// A journal that is so long, and was followed to its end, makes way for a new one.
 const LONG: u64 = 16 << 20;
 /// How far a clock may be set back without counters being fetched anew.

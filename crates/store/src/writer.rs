@@ -3,11 +3,11 @@
 //! What callers cannot do by themselves (see [`crate::front`]) queues up here. The thread takes all that waits into one
 //! commit, and nobody is answered before it. A full queue is a denial.
 
-use crate::book::Book;
 use crate::chain::{Ledger, Scribe};
 use crate::error::Fault;
-use crate::front::{Front, Plain, run};
+use crate::front::Front;
 use crate::instances::Instance;
+use crate::job::{Job, Plain, Reply, Task, Work};
 use crate::key::{DigestKey, random_id};
 use crate::place::Patience;
 use crate::sqlite::Database;
@@ -80,15 +80,36 @@ impl Writer {
     /// # Errors
     /// As those of [`Writer::submit`].
     pub async fn commit<T: Send + 'static>(&self, may_be_dropped: bool, plain: Plain<T>) -> Result<T, StoreError> {
+        if self.front.gathers() {
+            return self.share(may_be_dropped, plain).await;
+        }
         match self.front.commit(plain) {
             Ok(result) => {
-                if self.front.has_news() {
-                    // A full queue keeps the thread awake as well.
-                    let _ = self.queue.try_send(Message::Appended);
-                }
+                self.tell();
                 result
             }
             Err(plain) => self.queued(may_be_dropped, Work::Plain(plain)).await,
+        }
+    }
+
+    /// Does plain work in one commit with that of others.
+    async fn share<T: Send + 'static>(&self, may_be_dropped: bool, plain: Plain<T>) -> Result<T, StoreError> {
+        let turn;
+        let (answer, answered) = oneshot::channel();
+        let reply = if may_be_dropped { Reply::Droppable(answer) } else { Reply::Firm(answer) };
+        if self.front.join(Box::new(Task::new(Work::Plain(plain), reply))) {
+            turn = Turn(self);
+            tokio::task::yield_now().await;
+            drop(turn);
+        }
+        self.answer(answered).await
+    }
+
+    /// Lets the thread know that something was appended.
+    fn tell(&self) {
+        if self.front.has_news() {
+            // A full queue keeps the thread awake as well.
+            let _ = self.queue.try_send(Message::Appended);
         }
     }
 
@@ -108,7 +129,14 @@ impl Writer {
     async fn queued<T: Send + 'static>(&self, may_be_dropped: bool, work: Work<T>) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let reply = if may_be_dropped { Reply::Droppable(answer) } else { Reply::Firm(answer) };
-        self.send(Message::Job(Box::new(Task { work: Some(work), result: None, reply: Some(reply) })))?;
+        self.send(Message::Job(Box::new(Task::new(work, reply))))?;
+        self.answer(answered).await
+    }
+
+    async fn answer<T>(&self, mut answered: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
+        if let Ok(result) = answered.try_recv() {
+            return result;
+        }
         match tokio::time::timeout(DEADLINE, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(self.shared.gone()),
@@ -123,8 +151,7 @@ impl Writer {
         F: FnOnce(&mut Ledger<'_>) -> Result<T, Fault> + Send + 'static,
     {
         let (answer, answered) = sync_channel(1);
-        let work = Some(Work::Whole(Box::new(work)));
-        self.send(Message::Job(Box::new(Task { work, result: None, reply: Some(Reply::Waiting(answer)) })))?;
+        self.send(Message::Job(Box::new(Task::new(Work::Whole(Box::new(work)), Reply::Waiting(answer)))))?;
         answered.recv_timeout(DEADLINE).unwrap_or_else(|_| Err(self.shared.gone()))
     }
 
@@ -148,6 +175,16 @@ impl Writer {
         }
     }
 
+    /// Lets the thread do it.
+    fn hand_over(&self, job: Box<dyn Job>) {
+        match self.queue.try_send(Message::Job(job)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(Message::Job(job))) => job.finish(Err(StoreError::Busy)),
+            Err(TrySendError::Disconnected(Message::Job(job))) => job.finish(Err(self.shared.gone())),
+            Err(_) => {}
+        }
+    }
+
     fn send(&self, message: Message) -> Result<(), StoreError> {
         self.queue.try_send(message).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Busy,
@@ -156,97 +193,19 @@ impl Writer {
     }
 }
 
-/// A piece of work inside a commit that others share.
-pub(crate) trait Job: Send {
-    /// Whether nobody waits for it any more.
-    fn is_abandoned(&self) -> bool;
-    /// The counters that plain work will ask for; `None` of work that needs the database.
-    fn wants(&self) -> Option<&[(String, i64)]>;
-    /// Does plain work; gives whether it stands. A fault undoes the whole commit.
-    fn run_plain(&mut self, book: &mut dyn Book) -> Result<bool, Fault>;
-    /// Does any work, in the database; gives whether it stands. A fault undoes the whole commit.
-    fn run_whole(&mut self, ledger: &mut Ledger<'_>) -> Result<bool, Fault>;
-    /// Answers, once it is known whether everything was committed.
-    fn finish(self: Box<Self>, committed: Result<(), StoreError>);
-}
+/// The first of those who share a commit: makes it for all, also when its own caller has gone.
+struct Turn<'w>(&'w Writer);
 
-struct Task<T> {
-    work: Option<Work<T>>,
-    result: Option<Result<T, StoreError>>,
-    reply: Option<Reply<T>>,
-}
-
-type WholeWork<T> = Box<dyn FnOnce(&mut Ledger<'_>) -> Result<T, Fault> + Send>;
-
-enum Work<T> {
-    /// Can be done in the journal as well as in the database.
-    Plain(Plain<T>),
-    /// Needs the database.
-    Whole(WholeWork<T>),
-}
-
-enum Reply<T> {
-    Droppable(oneshot::Sender<Result<T, StoreError>>),
-    Firm(oneshot::Sender<Result<T, StoreError>>),
-    Waiting(SyncSender<Result<T, StoreError>>),
-}
-
-impl<T> Task<T> {
-    fn came_to(&mut self, result: Result<T, Fault>) -> Result<bool, Fault> {
-        self.result = Some(match result {
-            Ok(value) => Ok(value),
-            Err(Fault::Refused(error)) => Err(error),
-            Err(fault) => return Err(fault),
-        });
-        Ok(matches!(self.result, Some(Ok(_))))
-    }
-}
-
-impl<T: Send> Job for Task<T> {
-    fn is_abandoned(&self) -> bool {
-        matches!(&self.reply, Some(Reply::Droppable(answer)) if answer.is_closed())
-    }
-
-    fn wants(&self) -> Option<&[(String, i64)]> {
-        match &self.work {
-            Some(Work::Plain(plain)) => Some(&plain.wants),
-            Some(Work::Whole(_)) => None,
-            None => Some(&[]),
-        }
-    }
-
-    fn run_plain(&mut self, book: &mut dyn Book) -> Result<bool, Fault> {
-        let Some(Work::Plain(plain)) = self.work.take() else { return Ok(false) };
-        let result = run(|| (plain.work)(book));
-        self.came_to(result)
-    }
-
-    fn run_whole(&mut self, ledger: &mut Ledger<'_>) -> Result<bool, Fault> {
-        match self.work.take() {
-            None => Ok(false),
-            Some(Work::Plain(plain)) => {
-                let result = run(|| (plain.work)(ledger));
-                self.came_to(result)
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Turn(writer) = self;
+        match writer.front.commit_all(writer.front.gathered()) {
+            Ok(()) => writer.tell(),
+            Err(jobs) => {
+                for job in jobs {
+                    writer.hand_over(job);
+                }
             }
-            Some(Work::Whole(work)) => {
-                let result = run(|| work(ledger));
-                self.came_to(result)
-            }
-        }
-    }
-
-    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
-        let result = match (committed, self.result) {
-            (Ok(()), Some(result)) => result,
-            (Err(error), _) => Err(error),
-            // It was abandoned, and nobody listens.
-            (Ok(()), None) => return,
-        };
-        // Whoever has stopped listening is answered by nobody.
-        match self.reply {
-            Some(Reply::Droppable(answer) | Reply::Firm(answer)) => drop(answer.send(result)),
-            Some(Reply::Waiting(answer)) => drop(answer.send(result)),
-            None => {}
         }
     }
 }
