@@ -16,6 +16,8 @@ pub const INVALID_PARAMS: i64 = -32602;
 pub const INTERNAL_ERROR: i64 = -32603;
 /// HTTP headers and body disagree (2026-07-28).
 pub const HEADER_MISMATCH: i64 = -32020;
+/// The client has not declared a capability that the request needs (2026-07-28).
+pub const MISSING_CLIENT_CAPABILITY: i64 = -32021;
 /// The revision is not spoken here (2026-07-28); `data` is `{"supported": […], "requested": "…"}`.
 pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
 

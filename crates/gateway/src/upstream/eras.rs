@@ -87,7 +87,15 @@ impl Eras {
         let id = Id::from(own_id().as_str());
         let probe = Message::parse(ToModern::probe(&id), Side::Client).ok()?;
         let (status, answer, _) = exchange(target, probe).await?;
+        let speaks = answer.as_ref().is_some_and(ToModern::shows_modern);
         let Some(discovered) = answer.filter(ToModern::is_modern) else {
+            if speaks {
+                self.learn(Era::Modern, true);
+                if era == Era::Legacy {
+                    self.learn(Era::Legacy, takes_handshakes(target).await?);
+                }
+                return Some(());
+            }
             // 2026-07-28, streamable HTTP, §Backward Compatibility: these say that the server is of the older era. Others
             // (no credentials, too many requests, a fault) say nothing of it.
             if status.is_success() || matches!(status.as_u16(), 400 | 404 | 405 | 406 | 415 | 422) {

@@ -144,6 +144,17 @@ fn a_url_that_must_be_visited_first_is_asked_for_and_the_retry_is_made_anew() {
 }
 
 #[test]
+fn an_error_that_only_a_modern_server_knows_shows_its_era() {
+    let shows =
+        |error: &str| ToModern::shows_modern(&from(Side::Server, &format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{{error}}}}}"#)));
+    assert!(shows(r#""code":-32020,"message":"""#));
+    assert!(shows(r#""code":-32021,"message":"""#));
+    assert!(shows(r#""code":-32022,"message":"","data":{"supported":["2025-11-25","2026-07-28"]}"#));
+    assert!(!shows(r#""code":-32022,"message":"","data":{"supported":["2025-11-25"]}"#), "it speaks the other era");
+    assert!(!shows(r#""code":-32601,"message":"""#));
+}
+
+#[test]
 fn discovery_is_answered_from_the_handshake() {
     let mut line = agreed(r#"{"tools":{"x":1.0},"tasks":{},"extensions":{"io.modelcontextprotocol/tasks":{},"e":{}}}"#);
     let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{{{ENVELOPED}}}}}"#);

@@ -84,6 +84,23 @@ impl ToModern {
         versions.into_iter().flatten().any(known)
     }
 
+    /// Whether a server has shown by its answer to a modern request that it speaks the modern era, be it by an error that
+    /// only such a server knows (2026-07-28, streamable HTTP, §Backward Compatibility). One of both eras whose legacy half
+    /// refuses the revision names what it speaks instead.
+    pub fn shows_modern(answer: &Message) -> bool {
+        let Some(error) = answer.error() else { return ToModern::is_modern(answer) };
+        let code = error.get("code").and_then(|code| code.raw().parse::<i64>().ok());
+        let supported = error.get("data").and_then(|data| data.get("supported")?.elements());
+        let modern = |version: Value<'_>| {
+            version.as_str().and_then(|name| Revision::parse(&name)).is_some_and(|known| known.era() == Era::Modern)
+        };
+        match code {
+            Some(reply::HEADER_MISMATCH | reply::MISSING_CLIENT_CAPABILITY) => true,
+            Some(reply::UNSUPPORTED_PROTOCOL_VERSION) => supported.into_iter().flatten().any(modern),
+            _ => false,
+        }
+    }
+
     /// Whether a server has said, in its answer to [`ToModern::probe`], that it speaks a legacy revision as well.
     pub fn is_legacy_too(answer: &Message) -> bool {
         let listed = answer.result().and_then(|result| result.get("supportedVersions")).and_then(Value::elements);

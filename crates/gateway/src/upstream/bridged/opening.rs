@@ -77,7 +77,7 @@ impl Bridged {
         let client = if kept.message().method() == Some("initialize") { Era::Legacy } else { Era::Modern };
         let speaks = match &arrived {
             Inbound::Message(answer) if client == Era::Legacy => Some(answer.result().is_some()),
-            Inbound::Message(answer) => Some(ToModern::is_modern(answer)),
+            Inbound::Message(answer) => Some(ToModern::shows_modern(answer)),
             Inbound::Failed { failure, .. } => failure.status.filter(|status| matches!(status, 400 | 404 | 405)).map(|_| false),
             _ => None,
         };
@@ -112,13 +112,14 @@ impl Bridged {
             }
             _ => None,
         };
+        let speaks = matches!(arrived, Inbound::Message(answer) if ToModern::shows_modern(answer));
         match (client, discovered) {
-            (Era::Modern, Some(_)) => {
+            (Era::Modern, _) if speaks => {
                 self.eras.learn(Era::Modern, true);
                 self.main.mode = Mode::Plain;
                 self.release(0);
             }
-            (Era::Modern, None) => {
+            (Era::Modern, _) => {
                 let told = self.main.held.front().map_or_else(Client::unable, |permit| self.common_client(permit));
                 self.begin_legacy(0, told, refused);
             }
