@@ -4,7 +4,7 @@
 
 use crate::keys;
 use crate::message::{Kind, Message};
-use json::{Kind as JsonKind, Value};
+use json::{Decimal, Kind as JsonKind, Value};
 use std::borrow::Cow;
 
 /// One thing that a server asks for.
@@ -18,6 +18,9 @@ pub struct Asked<'m> {
 
 /// 2025-11-25 §Error Handling: the client must send its user to URLs first; `data` names them.
 const URL_ELICITATION_REQUIRED: &str = "-32042";
+const ERROR: &[&str] = &["code", "data"];
+const DATA: &[&str] = &["elicitations"];
+const WITHIN: &[&str] = &["inputRequests"];
 const ELICITATION: &str = "elicitation/create";
 /// The members by which a client understands what it is asked for.
 const ENTRY: &[&str] = &["method", "params"];
@@ -32,12 +35,13 @@ pub fn asked(message: &Message) -> Result<Vec<Asked<'_>>, String> {
         Kind::Request => Ok(vec![Asked::of(message.document().root())?]),
         Kind::Notification => within(message.params()),
         Kind::Response { is_error: false } => within(message.result()),
-        Kind::Response { is_error: true } => Ok(by_error(message).unwrap_or_default()),
+        Kind::Response { is_error: true } => by_error(message),
     }
 }
 
 /// 2026-07-28 §Multi Round-Trip Requests: a map of requests, in a result or a task.
 fn within(holder: Option<Value<'_>>) -> Result<Vec<Asked<'_>>, String> {
+    keys::check_twice(holder, WITHIN).map_err(|clash| clash.to_string())?;
     let Some(requests) = holder.and_then(|holder| holder.get("inputRequests")).filter(|requests| !requests.is_null()) else {
         return Ok(Vec::new());
     };
@@ -45,38 +49,50 @@ fn within(holder: Option<Value<'_>>) -> Result<Vec<Asked<'_>>, String> {
     members.map(|member| Asked::of(member.value)).collect()
 }
 
-fn by_error(message: &Message) -> Option<Vec<Asked<'_>>> {
-    let error = message.error()?;
-    error.get("code").filter(|code| code.raw() == URL_ELICITATION_REQUIRED)?;
-    let listed = error.get("data").and_then(|data| data.get("elicitations")?.elements());
-    let modes = listed.into_iter().flatten().map(|elicitation| elicitation.get("mode").and_then(Value::as_str));
+fn by_error(message: &Message) -> Result<Vec<Asked<'_>>, String> {
+    let error = message.error();
+    // Readers take the first or the last of two, and `-32042.0` for the same number.
+    check(error, ERROR)?;
+    let code = error.and_then(|error| error.get("code")?.as_decimal());
+    if code.is_none() || code != Decimal::parse(URL_ELICITATION_REQUIRED) {
+        return Ok(Vec::new());
+    }
+    let data = error.and_then(|error| error.get("data"));
+    check(data, DATA)?;
+    let listed = data.and_then(|data| data.get("elicitations")?.elements());
+    let mut modes = Vec::new();
+    for elicitation in listed.into_iter().flatten() {
+        modes.push(mode_of(Some(elicitation))?.unwrap_or(Cow::Borrowed("url")));
+    }
     // The code alone says what is asked for.
-    let mut modes: Vec<_> = modes.map(|mode| mode.unwrap_or(Cow::Borrowed("url"))).collect();
     if modes.is_empty() {
         modes.push(Cow::Borrowed("url"));
     }
-    Some(modes.into_iter().map(|mode| Asked { method: Cow::Borrowed(ELICITATION), mode: Some(mode) }).collect())
+    Ok(modes.into_iter().map(|mode| Asked { method: Cow::Borrowed(ELICITATION), mode: Some(mode) }).collect())
+}
+
+/// Whether members that a client goes by stand once, and nothing beside them that it could take for them.
+fn check(object: Option<Value<'_>>, known: &[&'static str]) -> Result<(), String> {
+    let result = keys::check_twice(object, known).and_then(|()| keys::check_look_alikes(object, known));
+    result.map_err(|clash| clash.to_string())
+}
+
+/// `mode` among the parameters of an elicitation.
+fn mode_of(params: Option<Value<'_>>) -> Result<Option<Cow<'_, str>>, String> {
+    check(params, PARAMS)?;
+    let mode = params.and_then(|params| params.get("mode"));
+    mode.map(|mode| mode.as_str().ok_or_else(|| "`mode` of an elicitation is no string".to_owned())).transpose()
 }
 
 impl<'m> Asked<'m> {
     fn of(request: Value<'m>) -> Result<Asked<'m>, String> {
-        let check = |object: Option<Value<'_>>, known| {
-            let result = keys::check_twice(object, known).and_then(|()| keys::check_look_alikes(object, known));
-            result.map_err(|clash| clash.to_string())
-        };
         if request.kind() != JsonKind::Object {
             return Err("a request in `inputRequests` is no object".into());
         }
         check(Some(request), ENTRY)?;
         let method = request.get("method").and_then(Value::as_str).ok_or("a request of the server has no `method`")?;
         let params = request.get("params");
-        let mut mode = None;
-        if method == ELICITATION {
-            check(params, PARAMS)?;
-            if let Some(value) = params.and_then(|params| params.get("mode")) {
-                mode = Some(value.as_str().ok_or("`mode` of an elicitation is no string")?);
-            }
-        }
+        let mode = if method == ELICITATION { mode_of(params)? } else { None };
         Ok(Asked { method, mode })
     }
 }
@@ -127,6 +143,10 @@ mod tests {
         check(&text(r#","data":{"elicitations":[{"mode":"url"},{}]}"#), &[("elicitation/create", Some("url")); 2]);
         check(&text(""), &[("elicitation/create", Some("url"))]);
         check(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"m"}}"#, &[]);
+        for code in ["-32042.0", "-3.2042e4", "-320420e-1"] {
+            let text = text("").replace("-32042", code);
+            check(&text, &[("elicitation/create", Some("url"))]);
+        }
     }
 
     #[test]
@@ -145,5 +165,20 @@ mod tests {
             let text = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"inputRequests":{requests}}}}}"#);
             assert!(asked(&Message::parse(text, Side::Server).unwrap()).is_err(), "{requests}");
         }
+        let url = r#"{"elicitations":[{"mode":"url"}]}"#;
+        for error in [
+            r#""code":-1,"code":-32042"#.to_owned(),
+            r#""code":-1,"Code":-32042"#.to_owned(),
+            format!(r#""code":-32042,"data":{{}},"data":{url}"#),
+            r#""code":-32042,"data":{"elicitations":[],"elicitations":[{"mode":"url"}]}"#.to_owned(),
+            r#""code":-32042,"data":{"elicitations":[{"mode":"form","mode":"url"}]}"#.to_owned(),
+            r#""code":-32042,"data":{"elicitations":[{"mode":1}]}"#.to_owned(),
+        ] {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"message":"m",{error}}}}}"#);
+            assert!(asked(&Message::parse(text, Side::Server).unwrap()).is_err(), "{error}");
+        }
+        let twice = r#""inputRequests":{},"inputRequests":{"a":{"method":"roots/list"}}"#;
+        let text = format!(r#"{{"jsonrpc":"2.0","method":"notifications/tasks","params":{{"taskId":"t",{twice}}}}}"#);
+        assert!(asked(&Message::parse(text, Side::Server).unwrap()).is_err(), "{twice}");
     }
 }
