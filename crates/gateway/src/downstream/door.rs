@@ -94,6 +94,12 @@ impl Door {
                 return Err(away(StatusCode::FORBIDDEN, "requests from this origin are not served"));
             }
         }
+        // A page of another site can have a GET made without an `Origin`, as for a picture; browsers say so here (Fetch
+        // Metadata). A stream begins a session, and with it perhaps a process.
+        let site = only(headers, "sec-fetch-site")?;
+        if !headers.contains_key(ORIGIN) && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+            return Err(away(StatusCode::FORBIDDEN, "requests from other sites are not served"));
+        }
         for name in ["authorization", "mcp-session-id", "last-event-id"] {
             only(headers, name)?;
         }
@@ -267,6 +273,22 @@ mod tests {
         for origin in ["null", "http://evil.example", "http://localhost:7421", "file://localhost:7420", "localhost:7420"] {
             with(origin, Err(403));
         }
+    }
+
+    #[test]
+    fn another_site_opens_no_stream_without_an_origin() {
+        for (method, path) in [("GET", "/sse"), ("GET", "/mcp"), ("POST", "/mcp")] {
+            let with = |site: &'static str, expected| {
+                check(method, path, &[("host", "localhost:7420"), JSON, ("sec-fetch-site", site)], expected)
+            };
+            with("cross-site", Err(403));
+            with("same-site", Err(403));
+            with("same-origin", Ok(()));
+            with("none", Ok(()));
+        }
+        // One of ours under another name says so.
+        let ours = [("host", "localhost:7420"), ("origin", "http://mcp.example.org"), ("sec-fetch-site", "cross-site")];
+        check("GET", "/sse", &ours, Ok(()));
     }
 
     #[test]
