@@ -387,7 +387,13 @@ impl Exchange {
         }
     }
 
-    async fn answer_whole(self, response: Response<IncomingBody>, id: &Id, expected: Expected, kind: BodyKind) -> Response<Body> {
+    async fn answer_whole(
+        self,
+        response: Response<IncomingBody>,
+        id: &Id,
+        mut expected: Expected,
+        kind: BodyKind,
+    ) -> Response<Body> {
         let (status, headers) = (response.status(), downstream_headers(response.headers()));
         let body = match self.proxy.target.whole(response.into_body()).await {
             Ok(body) => body,
@@ -400,11 +406,15 @@ impl Exchange {
                 with(status, headers, self.gate.settle(expected, &reply, id).await)
             }
             // An error that could not be tied to its request, or one of HTTP's own: it tells the client the server's era.
-            _ if !status.is_success() && body.len() <= MAX_ERROR_BYTES && !holds_result(&body) => {
+            _ if !status.is_success() && kind != BodyKind::Events && body.len() <= MAX_ERROR_BYTES && !holds_more(&body) => {
+                let withheld = match Message::parse(body.clone(), Side::Server) {
+                    Ok(said) => self.gate.withhold(&mut expected, &said, id).await,
+                    Err(_) => None,
+                };
                 if let Some(ticket) = expected.ticket {
                     ticket.finish(Reply::UpstreamError, Some(format!("HTTP {}", status.as_u16()))).await;
                 }
-                with(status, headers, body)
+                withheld.map_or_else(|| with(status, headers, body), |error| json_response(status, error))
             }
             _ => {
                 let failure =
@@ -513,7 +523,14 @@ impl Exchange {
             warn!("dropped an event of the server's that would send the client elsewhere");
             return None;
         }
-        let Some(text) = event.message() else { return Some(event.original) };
+        let Some(text) = event.message() else {
+            // The protocol has no other events, but there are clients that do not look at an event's name.
+            let says_something = event.data.as_ref().is_some_and(|data| !data.is_empty());
+            if says_something {
+                warn!("dropped an event of the server's that is no message");
+            }
+            return (!says_something).then_some(event.original);
+        };
         let message = match Inbound::read(text.clone())? {
             Inbound::Message(message) => message,
             Inbound::Failed { id, failure } => {
@@ -569,9 +586,16 @@ fn request_of(message: &Message) -> Option<(Id, String)> {
     }
 }
 
-/// Whether an error body holds a result all the same: nobody would filter it.
-fn holds_result(body: &Bytes) -> bool {
-    Document::parse(body.clone(), Strictness::Reply).is_ok_and(|document| document.root().get("result").is_some())
+/// Whether an error body holds more than an error: a result that nobody would filter, several messages, or one that two
+/// readers would understand differently.
+fn holds_more(body: &Bytes) -> bool {
+    Document::parse(body.clone(), Strictness::Reply).is_ok_and(|document| {
+        let root = document.root();
+        let is_message = root.get("jsonrpc").is_some();
+        root.elements().is_some()
+            || root.get("result").is_some()
+            || (is_message && Message::parse(body.clone(), Side::Server).is_err())
+    })
 }
 
 /// What of a client's headers travels upstream. Those that repeat the body do so only in the stateless era, where they have

@@ -80,7 +80,7 @@ impl Gate {
 
     /// Looks for what a reply asks of the client. Gives the error that the client is told in its place, where it asks for
     /// something that it may not; else notes in the ticket what it asks for.
-    pub(super) async fn withhold(&self, expected: &mut Expected, reply: &Message, client_id: &Id) -> Option<Bytes> {
+    pub async fn withhold(&self, expected: &mut Expected, reply: &Message, client_id: &Id) -> Option<Bytes> {
         let snapshot = self.enforcer.snapshot();
         let Some(Unwanted { method, decision }) = unwanted(&snapshot.policy, reply) else {
             let asked = mcp::asked(reply).unwrap_or_default();
