@@ -5,7 +5,9 @@
 //! and the arguments are held against what was judged ([`Permit::bridged`]). Nothing here judges, charges or records.
 //!
 //! A legacy server that is shared may ask something that nobody can tell whose call it is for. So a modern client that can be
-//! asked gets a line to itself for the time of its request, retries included; the common line never asks anybody anything.
+//! asked gets a line to itself for the time of its request, retries included; the common line never asks anybody anything, and
+//! tells nobody what the server logs. A line on which a request was given up is nobody's any more: what the server says there
+//! may still be about that request.
 
 mod opening;
 
@@ -31,6 +33,8 @@ const MAX_SESSIONS: usize = 64;
 const MAX_HELD: usize = 256;
 /// A line of its own that nobody has used for so long is closed.
 const IDLE: Duration = Duration::from_secs(5 * 60);
+/// One that nobody may use any more is closed so long after the server was told why.
+const HEARING: Duration = Duration::from_secs(1);
 /// A server that says nothing to `server/discover` for so long is asked for a sign of life beside it, …
 const SILENCE: Duration = Duration::from_secs(3);
 /// … and so long after that it is taken for one that does not know the question.
@@ -233,7 +237,7 @@ impl Bridged {
 
     /// A line that nobody uses now, to a server that has been told of such a client.
     fn own_line(&mut self, client: Client) -> Result<u32, NoLine> {
-        let free = self.own.iter().filter(|(_, line)| line.is_idle());
+        let free = self.own.iter().filter(|(_, line)| line.is_idle() && !line.is_spent());
         // The one that was used last: a server that keeps something in its session finds it there again.
         let fitting = free.filter(|(_, line)| line.client.as_ref() == Some(&client)).max_by_key(|(_, line)| line.used);
         if let Some((number, _)) = fitting {
@@ -416,7 +420,11 @@ impl Bridged {
             Inbound::Of { line, arrived } => self.arrive(line, *arrived),
             arrived => self.arrive(0, arrived),
         }
-        // A line may have become free.
+        self.send_waiting();
+    }
+
+    /// Sends what waits for lines of its own, as far as lines have become free.
+    fn send_waiting(&mut self) {
         for _ in 0..self.waiting.len() {
             let Some(permit) = self.waiting.pop_front() else { break };
             match self.line_for(&permit) {
@@ -544,10 +552,14 @@ impl Bridged {
             });
             self.take(number, steps.unwrap_or_default(), None);
         }
-        let unused = self.own.iter().filter(|(_, line)| line.is_idle() && line.used.elapsed() > IDLE);
+        let unused = self.own.iter().filter(|(_, line)| {
+            let patience = if line.is_spent() { HEARING } else { IDLE };
+            line.is_idle() && line.used.elapsed() > patience
+        });
         for number in unused.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.close(number);
         }
+        self.send_waiting();
     }
 
     fn now(&self) -> u64 {
@@ -565,6 +577,10 @@ impl Line {
 
     fn knows(&self, state: &str) -> bool {
         matches!(&self.mode, Mode::Legacy { translator, .. } if translator.knows(state))
+    }
+
+    fn is_spent(&self) -> bool {
+        matches!(&self.mode, Mode::Legacy { translator, .. } if translator.is_spent())
     }
 
     fn is_idle(&self) -> bool {

@@ -78,6 +78,10 @@ pub struct ToLegacy {
     /// How many listening streams each resource has, towards the server one subscription.
     subscribed: HashMap<String, usize>,
     level: Option<String>,
+    /// Whether its requests are many clients'; then nobody is told what the server logs.
+    for_many: bool,
+    /// Whether the server may still be at work on a request that was given up.
+    spent: bool,
     mint: Mint,
     hash: RandomState,
     next: u64,
@@ -137,10 +141,17 @@ impl ToLegacy {
             listens: BTreeMap::new(),
             subscribed: HashMap::new(),
             level: None,
+            for_many: false,
+            spent: false,
             mint,
             hash: RandomState::new(),
             next: 0,
         }
+    }
+
+    /// The same for requests of many clients. What the server logs does not say whose request it is about, and is for nobody.
+    pub fn for_many(self) -> ToLegacy {
+        ToLegacy { for_many: true, ..self }
     }
 
     /// Begins the handshake. What the client sends is given to [`ToLegacy::client`] once [`ToLegacy::is_ready`].
@@ -180,6 +191,12 @@ impl ToLegacy {
     /// Whether all that is under way waits for its client to come back with answers.
     pub fn is_parked(&self) -> bool {
         self.listens.is_empty() && self.requests.values().all(|request| request.parked.is_some())
+    }
+
+    /// Whether a request was given up before the server had answered it: what it asks or logs from now on may still be about
+    /// that one.
+    pub fn is_spent(&self) -> bool {
+        self.spent
     }
 
     /// Whether this line has given out `state` and still waits for it.
@@ -230,7 +247,7 @@ impl ToLegacy {
                 Resumed::Anew => {}
             }
         }
-        let level = message.meta(keys::LOG_LEVEL).and_then(Value::as_str);
+        let level = message.meta(keys::LOG_LEVEL).and_then(Value::as_str).filter(|_| !self.for_many);
         let logs = level.is_some();
         if let Some(level) = level.filter(|level| self.level.as_deref() != Some(level) && self.has("logging")) {
             let own = own_id(&mut self.next);
@@ -345,6 +362,7 @@ impl ToLegacy {
     /// Forgets a request; the server is told, and its questions are answered so that it does not wait.
     fn give_up(&mut self, at: u64, why: &str) -> Vec<Step> {
         let Some(request) = self.requests.remove(&at) else { return Vec::new() };
+        self.spent |= request.answer.is_none();
         let refused = |id: &Id| Step::Say(reply::error(Some(id), reply::INTERNAL_ERROR, why, None));
         let mut steps: Vec<_> = request.questions.iter().filter_map(|question| question.id.as_ref()).map(refused).collect();
         // One that is answered, or was never asked about within an exchange, is over for the server.
@@ -373,6 +391,7 @@ impl ToLegacy {
     /// The request that the client waits for under another id, by its id towards the server; it failed without an answer.
     pub fn fail(&mut self, wire: &Id, why: &str) -> Option<Id> {
         let at = self.by_wire(wire)?;
+        self.spent = true;
         let request = self.requests.get_mut(&at)?;
         let Some(client) = request.client.take() else {
             request.answer = Some(reply::error(Some(wire), reply::INTERNAL_ERROR, why, None));
@@ -496,7 +515,7 @@ impl ToLegacy {
             "notifications/resources/updated" => {
                 let uri = message.params().and_then(|params| params.get("uri")?.as_str()).unwrap_or_default();
                 // A part of a resource may be named where the whole is subscribed to.
-                self.tell(message, |listen| listen.uris.iter().any(|subscribed| uri.starts_with(subscribed.as_str())))
+                self.tell(message, |listen| listen.uris.iter().any(|subscribed| is_within(&uri, subscribed)))
             }
             // What the modern era has no word for.
             "notifications/elicitation/complete" | "notifications/tasks/status" => Vec::new(),
@@ -541,6 +560,12 @@ impl ToLegacy {
             r#"{{"resultType":"complete","supportedVersions":["{version}"],"capabilities":{capabilities}{instructions},{UNCACHED}{info}}}"#
         )
     }
+}
+
+/// Whether `uri` is the resource `whole`, or a part of it.
+fn is_within(uri: &str, whole: &str) -> bool {
+    let is_part = |rest: &str| rest.is_empty() || (!whole.is_empty() && rest.starts_with(['/', '?', '#']));
+    uri.strip_prefix(whole).is_some_and(is_part)
 }
 
 enum Resumed {

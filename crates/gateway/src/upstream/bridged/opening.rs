@@ -55,6 +55,9 @@ impl Bridged {
 
     pub(super) fn begin_legacy(&mut self, number: u32, client: Client, refused: Option<Inbound>) {
         let mut translator = ToLegacy::new(client, Box::new(chance::token));
+        if number == 0 && self.shared {
+            translator = translator.for_many();
+        }
         let steps = translator.begin();
         if let Some(line) = self.line(number) {
             line.mode = Mode::Legacy { translator: Box::new(translator), refused };
