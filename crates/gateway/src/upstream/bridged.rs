@@ -296,6 +296,10 @@ impl Bridged {
         {
             self.routes.insert(id.clone(), number);
         }
+        let cancelled = permit.message().cancelled_id().and_then(|id| Id::of(id).ok());
+        if let Some(cancelled) = &cancelled {
+            self.routes.remove(cancelled);
+        }
         let Some(line) = self.line(number) else { return };
         line.used = Instant::now();
         let must_wait = match &line.mode {
@@ -319,6 +323,9 @@ impl Bridged {
             Mode::Plain | Mode::Watching(_) | Mode::Probing { .. } => return self.pass(number, permit),
         };
         self.take(number, steps, Some(permit));
+        if let (Some(cancelled), Some(line)) = (cancelled, self.line(number)) {
+            line.permits.remove(&cancelled);
+        }
     }
 
     fn hold(&mut self, number: u32, permit: Permit) {
