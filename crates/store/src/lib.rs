@@ -33,6 +33,7 @@ mod once;
 mod place;
 mod reader;
 mod retention;
+mod shared;
 mod sqlite;
 mod status;
 mod tally;
@@ -59,10 +60,11 @@ pub use verify::{Broken, Verification};
 use error::Fault;
 use job::Plain;
 use place::Patience;
+use shared::Shared;
 use sqlite::{BUSY, Database};
 use std::sync::Arc;
 use std::time::Duration;
-use writer::{Shared, Writer};
+use writer::Writer;
 
 /// How state is kept.
 #[derive(Clone, Debug)]

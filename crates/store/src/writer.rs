@@ -6,16 +6,16 @@
 use crate::chain::{Ledger, Scribe};
 use crate::error::Fault;
 use crate::front::Front;
-use crate::instances::Instance;
 use crate::job::{Job, Plain, Reply, Task, Work};
-use crate::key::{DigestKey, random_id};
+use crate::key::random_id;
 use crate::place::Patience;
+use crate::shared::{Message, Shared};
 use crate::sqlite::Database;
 use crate::trouble::Trouble;
 use crate::worker::Worker;
 use crate::{Durability, Options, StateUrl, StoreError};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -24,31 +24,6 @@ pub(crate) struct Writer {
     queue: SyncSender<Message>,
     front: Arc<Front>,
     pub shared: Arc<Shared>,
-}
-
-/// What the thread and its callers both see.
-pub(crate) struct Shared {
-    pub trouble: Arc<Trouble>,
-    pub digests: Mutex<Option<DigestKey>>,
-    pub instance: Mutex<Option<Instance>>,
-}
-
-impl Shared {
-    /// A lock is held only to copy a value in or out, so a panic elsewhere cannot have left it half-changed.
-    pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-        mutex.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn gone(&self) -> StoreError {
-        Fault::State("it has been closed".to_owned()).at(&self.trouble.place)
-    }
-}
-
-pub(crate) enum Message {
-    Job(Box<dyn Job>),
-    /// Something was appended to the journal.
-    Appended,
-    Stop(Box<dyn FnOnce() + Send>),
 }
 
 impl Writer {
