@@ -230,7 +230,7 @@ impl Enforcer {
         let facts = Facts {
             tool: &call.name,
             arguments: call.arguments,
-            schema: known.as_deref().map_or(Schema::Unknown, |known| Schema::Known(&known.schema)),
+            schema: known.as_deref().map_or(Schema::Unknown, |known| Schema::Known(known.schema())),
             explained: false,
             beside: beside(&call),
             detail: self.kept_beside(&message),

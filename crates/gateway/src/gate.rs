@@ -13,7 +13,7 @@ use crate::refusal::{is_modern, malformed};
 use crate::tools::Schemas;
 use bytes::Bytes;
 use mcp::headers::Mirrored;
-use mcp::tools::{Tool, ToolList, filter};
+use mcp::tools::{Tool, ToolList, Unreadable};
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
 use policy::Reason;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Gate {
         if is_request && route == Some(Route::Enforce) {
             if self.over_http
                 && let Some(facts) = self.schemas.of_call(&message).await
-                && let Err(why) = &facts.mirrored
+                && let Err(why) = facts.mirrored()
             {
                 let why = format!("the tool's definition is invalid over HTTP: {why}");
                 return self.refuse(malformed(&message, mcp::reply::INVALID_PARAMS, &why)).await;
@@ -161,22 +161,18 @@ impl Gate {
 
     fn filter(&self, reply: &Message, client_id: &Id, modern: bool) -> Bytes {
         let snapshot = self.enforcer.snapshot();
-        if let Some(Ok(list)) = reply.result().map(ToolList::of) {
-            self.schemas.tools.learn(&list);
-        }
         let server = self.enforcer.server();
-        let filtered = filter(reply, |tool| snapshot.policy.lists(&tool.name) && !(modern && self.is_invalid(tool)), modern)
-            .map_err(|error| error.to_string());
-        let filtered = filtered.and_then(|filtered| {
-            for (tool, why) in filtered.removed.iter().filter_map(|(tool, why)| Some((tool, why.as_ref()?))) {
-                warn!(server, tool, why, "left a tool out of the list");
+        match reply.result().map(ToolList::of) {
+            Some(Ok(list)) => {
+                for Unreadable { name, problem } in list.unreadable() {
+                    warn!(server, tool = name.as_deref(), why = problem, "left a tool out of the list");
+                }
+                self.schemas.tools.learn(&list);
+                let shown = |tool: &Tool<'_>| snapshot.policy.lists(&tool.name) && !(modern && self.is_invalid(tool));
+                list.keep(reply.edit_with_id(client_id), shown, modern).finish()
             }
-            // The text without some elements is still the text of a message; its id is found anew.
-            Message::parse(filtered.text, Side::Server).map_err(|malformed| malformed.message)
-        });
-        match filtered {
-            Ok(message) => message.with_id(client_id),
-            Err(why) => {
+            unreadable => {
+                let why = unreadable.and_then(Result::err).map(|why| why.to_string()).unwrap_or_default();
                 warn!(server, why, "withheld a list of tools");
                 mcp::reply::error(Some(client_id), mcp::reply::INTERNAL_ERROR, "the server's list of tools cannot be read", None)
             }

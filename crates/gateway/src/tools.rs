@@ -4,16 +4,17 @@
 //! list of its own, in the era of the connection; calls that need it meanwhile wait for that one list.
 
 use crate::refusal::{is_modern, malformed};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
-use json::Value;
+use json::{Document, Strictness, Value};
 use mcp::headers::{HeaderMismatch, Mirrored, check_request};
 use mcp::tools::ToolList;
 use mcp::{Malformed, Message, Revision, Side};
 use policy::ToolSchema;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::warn;
 
@@ -27,12 +28,32 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// No server pages today; this many pages is a server that never ends its list.
 const MAX_PAGES: usize = 1_000;
 
-/// What a definition says of a tool's arguments.
+/// What a definition says of a tool's arguments. Read when somebody asks: few of the tools of a long list are called.
 pub(crate) struct ToolFacts {
-    /// What they must look like.
-    pub schema: ToolSchema,
-    /// Which of them headers repeat; or why the definition is invalid over HTTP.
-    pub mirrored: Result<Mirrored, String>,
+    /// The schema as the list has it: a part of its text.
+    text: Bytes,
+    schema: OnceLock<ToolSchema>,
+    mirrored: OnceLock<Result<Mirrored, String>>,
+}
+
+impl ToolFacts {
+    fn new(schema: Value<'_>) -> ToolFacts {
+        ToolFacts { text: schema.bytes(), schema: OnceLock::new(), mirrored: OnceLock::new() }
+    }
+
+    /// What the arguments must look like.
+    pub fn schema(&self) -> &ToolSchema {
+        self.schema.get_or_init(|| ToolSchema::new(self.document().root()))
+    }
+
+    /// Which of the arguments headers repeat; or why the definition is invalid over HTTP.
+    pub fn mirrored(&self) -> &Result<Mirrored, String> {
+        self.mirrored.get_or_init(|| Mirrored::of(self.document().root()))
+    }
+
+    fn document(&self) -> Document {
+        Document::parse(self.text.clone(), Strictness::Reply).expect("it was a value in a text that was read")
+    }
 }
 
 #[derive(Default)]
@@ -66,8 +87,11 @@ impl LiveTools {
         let mut known = self.lock();
         for tool in list.tools() {
             if let Some(schema) = tool.input_schema {
-                let facts = ToolFacts { schema: ToolSchema::new(schema), mirrored: Mirrored::of(schema) };
-                known.tools.insert(tool.name.to_string(), Arc::new(facts));
+                // Most lists say what the last one has said.
+                let is_known = known.tools.get(&*tool.name).is_some_and(|facts| facts.text == schema.raw());
+                if !is_known {
+                    known.tools.insert(tool.name.to_string(), Arc::new(ToolFacts::new(schema)));
+                }
             }
         }
     }
@@ -102,9 +126,9 @@ impl Schemas {
             |mismatch: HeaderMismatch| Malformed { data: mismatch.data, ..malformed(message, mismatch.code, &mismatch.message) };
         let revision = check_request(headers, message, None).map_err(refused)?;
         // Nobody is asked for the sake of a message that is refused anyway.
-        match self.of_call(message).await.as_deref().map(|facts| &facts.mirrored) {
-            Some(Ok(mirrored)) => check_request(headers, message, Some(mirrored)).map_err(refused),
-            Some(Err(_)) | None => Ok(revision),
+        match self.of_call(message).await.as_deref().map(ToolFacts::mirrored) {
+            Some(Ok(mirrored)) if !mirrored.is_empty() => check_request(headers, message, Some(mirrored)).map_err(refused),
+            Some(_) | None => Ok(revision),
         }
     }
 

@@ -38,8 +38,15 @@ pub fn could_be_taken_for<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     if known.contains(&key) {
         return None;
     }
-    let read = read_carelessly(key);
-    known.iter().copied().find(|known| same_folded(&read, &read_carelessly(known)))
+    let is_plain = |key: &str| key.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_key_plain = is_plain(key);
+    known.iter().copied().find(|known| {
+        // Of two plain keys nothing is trimmed or folded but case.
+        if is_key_plain && is_plain(known) {
+            return key.eq_ignore_ascii_case(known);
+        }
+        same_folded(&read_carelessly(key), &read_carelessly(known))
+    })
 }
 
 /// The key up to a NUL, without what cannot be seen, trimmed.

@@ -288,6 +288,11 @@ impl Mirrored {
     /// `properties` alone. Towards HTTP, a tool with an invalid one must be taken off the list, and not be called.
     pub fn of(input_schema: Value<'_>) -> Result<Mirrored, String> {
         let mut mirrored = Mirrored::default();
+        // Few schemas have any. An escape could spell the key.
+        let text = input_schema.raw();
+        if !text.contains(ANNOTATION) && !text.contains('\\') {
+            return Ok(mirrored);
+        }
         mirrored.visit(input_schema, &mut Vec::new(), true)?;
         Ok(mirrored)
     }

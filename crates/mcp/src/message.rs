@@ -200,9 +200,14 @@ impl Message {
 
     /// The same text with `id` in the place of the message's id; unchanged where it has none.
     pub fn with_id(&self, id: &Id) -> Bytes {
+        self.edit_with_id(id).finish()
+    }
+
+    /// Begins an edit that puts `id` in the place of the message's id, where it has one.
+    pub fn edit_with_id<'m>(&'m self, id: &'m Id) -> Edit<'m> {
         match &self.id {
-            Some((_, span)) => self.edit().replace(span.clone(), id.text()).finish(),
-            None => self.text().clone(),
+            Some((_, span)) => self.edit().replace(span.clone(), id.text()),
+            None => self.edit(),
         }
     }
 

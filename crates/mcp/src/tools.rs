@@ -97,6 +97,27 @@ impl<'d> ToolList<'d> {
         self.entries.iter().filter_map(|entry| entry.as_ref().err())
     }
 
+    /// Takes the tools that `keep` does not name, and the elements that are never shown, out of the text that this is a list
+    /// of: `edit` is an edit of that.
+    ///
+    /// `private` says that the list differs between callers: `cacheScope` then becomes `"private"`, and is added where it is
+    /// missing, because that means public (`seps/2549-TTL-for-list-results.md`). For replies of the modern era, on every page.
+    pub fn keep<'t>(&self, edit: Edit<'t>, mut keep: impl FnMut(&Tool<'_>) -> bool, private: bool) -> Edit<'t> {
+        let stays: Vec<bool> = self.entries.iter().map(|entry| entry.as_ref().is_ok_and(&mut keep)).collect();
+        let edit = remove_elements(edit, self.tools, &stays);
+        let scope = self.result.get("cacheScope");
+        if !private || scope.is_some_and(|scope| scope.says("private")) {
+            return edit;
+        }
+        match scope {
+            Some(scope) => edit.replace(scope.span(), "\"private\""),
+            None => {
+                let begin = self.result.span().start + 1;
+                edit.replace(begin..begin, "\"cacheScope\":\"private\",")
+            }
+        }
+    }
+
     /// Where the next page begins; an empty string is a cursor like any other.
     pub fn next_cursor(&self) -> Option<Value<'d>> {
         self.result.get("nextCursor").filter(|cursor| !cursor.is_null())
@@ -131,9 +152,7 @@ pub struct Filtered {
 }
 
 /// Takes the tools that `keep` does not name out of the response `message` to a `tools/list`. An error response stays as it is.
-///
-/// `private` says that the list differs between callers: `cacheScope` then becomes `"private"`, and is added where it is
-/// missing, because that means public (`seps/2549-TTL-for-list-results.md`). For replies of the modern era, on every page.
+/// `private` as for [`ToolList::keep`].
 ///
 /// # Errors
 /// [`NotAList`]: answer an error in its place.
@@ -146,30 +165,21 @@ pub fn filter(message: &Message, mut keep: impl FnMut(&Tool<'_>) -> bool, privat
         _ => return Err(NotAList("it is no response".into())),
     };
     let list = ToolList::of(result)?;
-    let (mut kept, mut removed, mut stays) = (Vec::new(), Vec::new(), Vec::with_capacity(list.entries.len()));
-    for entry in &list.entries {
-        let stay = match entry {
-            Ok(tool) => keep(tool),
-            Err(_) => false,
-        };
-        stays.push(stay);
-        match entry {
-            Ok(tool) if stay => kept.push(tool.name.to_string()),
-            Ok(tool) => removed.push((tool.name.to_string(), None)),
-            Err(entry) => removed.push((entry.name.as_deref().unwrap_or_default().to_owned(), Some(entry.problem.clone()))),
-        }
+    let (mut kept, mut removed) = (Vec::new(), Vec::new());
+    for entry in list.unreadable() {
+        removed.push((entry.name.as_deref().unwrap_or_default().to_owned(), Some(entry.problem.clone())));
     }
-    let mut edit = remove_elements(message.edit(), list.tools, &stays);
-    if private {
-        let scope = result.get("cacheScope");
-        if scope.and_then(Value::as_str).as_deref() != Some("private") {
-            edit = match scope {
-                Some(scope) => edit.replace(scope.span(), "\"private\""),
-                None => edit.replace(result.span().start + 1..result.span().start + 1, "\"cacheScope\":\"private\","),
-            };
+    let choice = |tool: &Tool<'_>| {
+        let stays = keep(tool);
+        if stays {
+            kept.push(tool.name.to_string())
+        } else {
+            removed.push((tool.name.to_string(), None))
         }
-    }
-    Ok(Filtered { text: edit.finish(), kept, removed })
+        stays
+    };
+    let text = list.keep(message.edit(), choice, private).finish();
+    Ok(Filtered { text, kept, removed })
 }
 
 /// Takes out the elements that do not stay, each with one comma: the one before it when an element before it stays, else
