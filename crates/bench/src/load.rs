@@ -56,6 +56,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Connections to one HTTP peer, the handshake done.
 pub struct HttpLoad {
+    address: SocketAddr,
     poll: Poll,
     connections: Vec<Connection>,
     template: Template,
@@ -70,6 +71,17 @@ struct Connection {
     call: Option<(u64, Instant)>,
 }
 
+impl Connection {
+    fn open(address: SocketAddr, number: usize, poll: &Poll) -> io::Result<Connection> {
+        let socket = std::net::TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        let mut socket = TcpStream::from_std(socket);
+        poll.registry().register(&mut socket, Token(number), Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Connection { socket, read: Vec::new(), write: Vec::new(), call: None })
+    }
+}
+
 impl HttpLoad {
     /// Opens so many connections.
     pub fn connect(address: SocketAddr, era: Era, what: What, concurrency: usize) -> io::Result<HttpLoad> {
@@ -78,14 +90,9 @@ impl HttpLoad {
         let poll = Poll::new()?;
         let mut connections = Vec::new();
         for number in 0..concurrency {
-            let socket = std::net::TcpStream::connect(address)?;
-            socket.set_nodelay(true)?;
-            socket.set_nonblocking(true)?;
-            let mut socket = TcpStream::from_std(socket);
-            poll.registry().register(&mut socket, Token(number), Interest::READABLE | Interest::WRITABLE)?;
-            connections.push(Connection { socket, read: Vec::new(), write: Vec::new(), call: None });
+            connections.push(Connection::open(address, number, &poll)?);
         }
-        Ok(HttpLoad { poll, connections, template: post(era, what, &host, session.as_deref()), next: FIRST_ID })
+        Ok(HttpLoad { address, poll, connections, template: post(era, what, &host, session.as_deref()), next: FIRST_ID })
     }
 
     /// Makes `calls` calls.
@@ -93,6 +100,12 @@ impl HttpLoad {
     /// # Errors
     /// When a call fails, is denied, or is not answered in time.
     pub fn run(&mut self, calls: usize, pace: Pace) -> io::Result<Run> {
+        // While others were measured this peer may have closed what was idle.
+        for (number, connection) in self.connections.iter_mut().enumerate() {
+            if read_all(&mut connection.socket, &mut connection.read).is_err() {
+                *connection = Connection::open(self.address, number, &self.poll)?;
+            }
+        }
         let mut events = Events::with_capacity(256);
         let mut latencies = Vec::with_capacity(calls);
         let mut idle: VecDeque<usize> = (0..self.connections.len()).collect();

@@ -29,6 +29,7 @@ cargo xtask bench [OPTION…] [SECTION…]
 
   --quick          a few calls of each, to see that it works
   --rounds N       so many interleaved runs of each (5)
+  --calls PERCENT  so many of the usual calls in a run
   --only TEXT      only peers whose name holds TEXT, beside `direct`
   --transport T    only `http` or `stdio`
   --peers FILE     other peers than those of crates/bench/peers.json
@@ -55,6 +56,7 @@ fn options(words: &[String]) -> Result<Options, String> {
             "--json" => options.json = true,
             "--write" => options.write = true,
             "--rounds" => options.plan.rounds = value()?.parse().map_err(|_| "`--rounds` needs a number")?,
+            "--calls" => options.plan.percent = value()?.parse().map_err(|_| "`--calls` needs a number")?,
             "--only" => options.plan.only = Some(value()?),
             "--transport" => options.plan.transport = Some(value()?),
             "--peers" => options.peers = Some(PathBuf::from(value()?)),

@@ -11,6 +11,8 @@ pub struct Plan {
     pub quick: bool,
     /// Interleaved runs of each.
     pub rounds: usize,
+    /// How long they are, of a hundred.
+    pub percent: usize,
     /// Part of the names of the peers to be measured.
     pub only: Option<String>,
     /// The transport to be measured.
@@ -19,7 +21,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Plan {
-        Plan { quick: false, rounds: 5, only: None, transport: None }
+        Plan { quick: false, rounds: 5, percent: 100, only: None, transport: None }
     }
 }
 
@@ -36,8 +38,8 @@ impl Plan {
     fn calls(&self, peer: &Peer, full: usize) -> usize {
         match (self.quick, peer.slow) {
             (true, _) => 200,
-            (false, true) => full / 20,
-            (false, false) => full,
+            (false, true) => full * self.percent / 2_000,
+            (false, false) => full * self.percent / 100,
         }
     }
 }
