@@ -91,7 +91,7 @@ async fn list(link: &mut Link, inbound: &mut mpsc::Receiver<Inbound>) -> Result<
         None => text(result.and_then(|result| result.get("protocolVersion"))).unwrap_or_else(|| latest.to_owned()),
     };
     let (mut tools, mut names) = (Vec::new(), HashSet::new());
-    let mut cursor: Option<String> = None;
+    let (mut cursor, mut seen): (Option<String>, HashSet<Option<String>>) = Default::default();
     for _ in 0..MAX_PAGES {
         let mut params: Vec<String> = envelope.iter().cloned().collect();
         params.extend(cursor.take().map(|cursor| format!("\"cursor\":{}", json::quote(&cursor))));
@@ -107,6 +107,10 @@ async fn list(link: &mut Link, inbound: &mut mpsc::Receiver<Inbound>) -> Result<
         cursor = text(list.next_cursor());
         if cursor.is_none() {
             return Ok(Listing { server_name, revision, tools });
+        }
+        // A cursor that was there before leads round in a circle.
+        if !seen.insert(cursor.clone()) {
+            break;
         }
     }
     Err(ListingError::Answer("the server's list of tools does not end".into()))

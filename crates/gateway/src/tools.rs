@@ -12,7 +12,7 @@ use mcp::headers::{HeaderMismatch, Mirrored, check_request};
 use mcp::tools::ToolList;
 use mcp::{Malformed, Message, Revision, Side};
 use policy::ToolSchema;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -160,7 +160,7 @@ impl Schemas {
     }
 
     async fn list(&self, like: &Message) {
-        let mut cursor = None;
+        let (mut cursor, mut seen) = (None, HashSet::new());
         let generation = self.tools.lock().generation;
         for _ in 0..MAX_PAGES {
             let Some(question) = question(like, cursor.as_deref()) else { return };
@@ -177,8 +177,12 @@ impl Schemas {
                 known.complete = known.generation == generation;
                 return;
             }
+            // A cursor that was there before leads round in a circle.
+            if !seen.insert(cursor.clone()) {
+                break;
+            }
         }
-        warn!(MAX_PAGES, "the server's tools/list does not end");
+        warn!("the server's tools/list does not end");
     }
 }
 
@@ -207,4 +211,30 @@ fn question(like: &Message, cursor: Option<&str>) -> Option<Message> {
 pub(crate) fn own_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("callgate-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_that_leads_round_in_a_circle_is_given_up() {
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = asked.clone();
+        let ask: Ask = Arc::new(move |question| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                let id = question.id()?.text().to_owned();
+                let page = r#"{"tools":[{"name":"a","inputSchema":{"type":"object"}}],"nextCursor":""}"#;
+                Message::parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{page}}}"#), Side::Server).ok()
+            })
+        });
+        let schemas = Schemas { tools: Arc::default(), ask };
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"b"}}"#;
+        let call = Message::parse(call, Side::Client).expect("it is a message");
+        assert!(schemas.of("b", &call).await.is_none());
+        // Its first page, and the one that says the same again.
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert!(schemas.of("a", &call).await.is_some());
+    }
 }
