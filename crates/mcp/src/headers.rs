@@ -105,7 +105,7 @@ pub fn declared(headers: &HeaderMap) -> Result<Revision, HeaderMismatch> {
 /// Checks the headers of a POST against the message in its body, and gives the revision they agree on.
 ///
 /// `mirrored` are the annotations of the called tool, where its definition is known. `Mcp-Param-…` headers that no annotation
-/// speaks of are ignored.
+/// speaks of may say anything, but once.
 ///
 /// # Errors
 /// [`HeaderMismatch`], to be answered with status 400; the message must not be forwarded.
@@ -134,6 +134,12 @@ pub fn check_request(headers: &HeaderMap, message: &Message, mirrored: Option<&M
         expect(sent.as_deref(), name.as_deref(), &NAME, is_request)?;
     } else {
         single(headers, &NAME)?;
+    }
+    // Whatever annotation they belong to, if to any.
+    for name in headers.keys().filter(|name| name.as_str().starts_with(PARAM_PREFIX)) {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(HeaderMismatch::mismatch(format_args!("the header {name} stands more than once")));
+        }
     }
     if let Some(mirrored) = mirrored {
         mirrored.check(headers, message)?;

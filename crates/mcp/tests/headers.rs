@@ -248,8 +248,9 @@ fn booleans_are_lower_case_and_nested_arguments_are_found() {
 }
 
 #[test]
-fn parameters_that_nobody_annotated_are_ignored() {
-    check_param("{}", &[("Mcp-Param-Other", "x"), ("Mcp-Param-Other", "y")], true);
+fn parameters_that_nobody_annotated_may_say_anything_but_once() {
+    check_param("{}", &[("Mcp-Param-Other", "x")], true);
+    check_param("{}", &[("Mcp-Param-Other", "x"), ("Mcp-Param-Other", "y")], false);
 }
 
 #[test]
