@@ -26,14 +26,23 @@ const LAYERS: &[Layer] = &[
     // `http` is the vocabulary of headers, without input or output; `hyper` would be a transport.
     Layer { name: "callgate-mcp", may_use: &["callgate-json"], never: PURE },
     Layer { name: "callgate-store", may_use: &["callgate-json", "callgate-policy"], never: &["hyper", "http", "rustls"] },
+    // What it says of a definition is the same whoever asks: no state, no network.
+    Layer { name: "callgate-catalogue", may_use: &["callgate-json", "callgate-policy"], never: PURE },
     Layer {
         name: "callgate-gateway",
-        may_use: &["callgate-json", "callgate-policy", "callgate-mcp", "callgate-store"],
+        may_use: &["callgate-json", "callgate-policy", "callgate-mcp", "callgate-store", "callgate-catalogue"],
         never: &["clap", "maud", "axum"],
     },
     Layer {
         name: "callgate-cli",
-        may_use: &["callgate-json", "callgate-policy", "callgate-mcp", "callgate-store", "callgate-gateway"],
+        may_use: &[
+            "callgate-json",
+            "callgate-policy",
+            "callgate-mcp",
+            "callgate-store",
+            "callgate-catalogue",
+            "callgate-gateway",
+        ],
         never: &["axum", "rmcp"],
     },
     Layer { name: "callgate-fuzz-targets", may_use: &["callgate-json", "callgate-policy", "callgate-mcp"], never: PURE },
@@ -43,7 +52,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: "rmcp-reader", may_use: &[], never: &["axum", "rusqlite"] },
     // It measures from outside, so that what it measures is the binary that people run.
     Layer { name: "callgate-bench", may_use: &["callgate-json", "callgate-policy", "callgate-mcp"], never: &["tokio", "hyper"] },
-    Layer { name: "xtask", may_use: &["callgate-policy"], never: &["tokio"] },
+    Layer { name: "xtask", may_use: &["callgate-json", "callgate-policy", "callgate-catalogue"], never: &["tokio"] },
 ];
 
 /// What a crate without input and output does without.

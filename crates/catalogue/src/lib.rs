@@ -1,0 +1,11 @@
+//! What tools can do.
+//!
+//! A server describes its tools, and whoever lets a model call them goes by that description. This crate reads it: the
+//! class of what a call may do at worst, how sure that is, and the words and schema paths that say so.
+//!
+//! Everything here is a function of one text: no clock, no network, no files, no store. The same definition is graded the
+//! same way at any time and on any machine.
+
+mod class;
+
+pub use class::{Level, RiskClass};
