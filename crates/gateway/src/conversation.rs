@@ -12,6 +12,7 @@ use crate::gate::{Expected, Gate, Judged};
 use crate::refusal::{UPSTREAM_FAILED, is_modern, malformed, unreadable};
 use crate::sink::{Batch, Sink};
 use crate::tools::Ask;
+use crate::unanswered::Unanswered;
 use crate::upstream::{Failure, Inbound, Link};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -19,7 +20,7 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use futures_util::{FutureExt, StreamExt};
 use json::Value;
 use mcp::{Id, Incoming, Kind, Malformed, Message, Revision, Side};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Reply;
@@ -129,7 +130,7 @@ pub(crate) struct Conversation {
     /// Requests of the server's that are being judged and recorded.
     screening: FuturesOrdered<BoxFuture<'static, Result<Message, Bytes>>>,
     /// Requests of the server's that the client has not answered.
-    asked: HashSet<Id>,
+    asked: Unanswered,
     listener: Option<Sink>,
     unheard: VecDeque<Bytes>,
     next: u64,
@@ -152,7 +153,7 @@ impl Conversation {
             admissions: FuturesOrdered::new(),
             outgoing: FuturesOrdered::new(),
             screening: FuturesOrdered::new(),
-            asked: HashSet::new(),
+            asked: Unanswered::default(),
             listener: None,
             unheard: VecDeque::new(),
             next: 1,
@@ -296,7 +297,7 @@ impl Conversation {
             Kind::Request => self.hear_request(message, sink, exchange),
             Kind::Notification => self.hear_notification(message, sink),
             Kind::Response { .. } => {
-                let asked = message.id().is_some_and(|id| self.asked.remove(id));
+                let asked = message.id().is_some_and(|id| self.asked.answer(id));
                 if !asked {
                     let malformed = malformed(&message, mcp::reply::INVALID_REQUEST, "a response to nothing that was asked");
                     // Nobody waits for an answer to a response: it is recorded, and over HTTP refused.
@@ -566,7 +567,9 @@ impl Conversation {
     fn screened(&mut self, screened: Result<Message, Bytes>) {
         match screened {
             Ok(message) => {
-                self.asked.extend(message.id().cloned());
+                if let Some(id) = message.id() {
+                    self.asked.ask(id);
+                }
                 self.pass_on(message);
             }
             Err(answer) => self.answer_server(answer),
@@ -598,7 +601,7 @@ impl Conversation {
     fn addressee(&self, message: &Message) -> Option<(Sink, Bytes)> {
         let shared_token = message.progress_token().filter(|_| self.clients == Clients::Many);
         // A server of the legacy era cancels what it has asked itself, by its own ids.
-        let of_ours = |id: &Value<'_>| !Id::of(*id).is_ok_and(|id| self.asked.contains(&id));
+        let of_ours = |id: &Value<'_>| !Id::of(*id).is_ok_and(|id| self.asked.holds(&id));
         let named = shared_token.or_else(|| message.subscription_id()).or_else(|| message.cancelled_id().filter(of_ours))?;
         let Waiter::Client { id, sink, token, .. } = &self.pending.get(&number_of(&Id::of(named).ok()?)?)?.waiter else {
             return None;

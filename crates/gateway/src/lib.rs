@@ -24,6 +24,7 @@ mod sink;
 pub mod streams;
 mod tls;
 mod tools;
+mod unanswered;
 mod upstream;
 
 pub use book::{BookFailure, BookRun, run_book};

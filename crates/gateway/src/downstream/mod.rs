@@ -1,5 +1,7 @@
 //! Downstreams: the clients that call us.
 
+#[cfg(test)]
+mod callers;
 pub(crate) mod crossing;
 pub(crate) mod door;
 pub(crate) mod http;

@@ -4,14 +4,19 @@
 //! unchanged. What passes is looked at all the same: every message is judged, every reply settled and every list filtered, on
 //! whichever stream it comes.
 
+#[cfg(test)]
+mod tests;
+
 use crate::conversation::TOOLS_CHANGED;
 use crate::downstream::http::{Body, empty, event_stream, json as json_response};
 use crate::downstream::sessions::refusal;
 use crate::enforcer::{Caller, Enforcer, Permit};
 use crate::gate::{Expected, Gate, Judged};
+use crate::ownership::Owner;
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Down, MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
+use crate::unanswered::Unanswered;
 use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_kind, reply_among_events};
 use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
@@ -22,7 +27,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming as IncomingBody;
 use json::{Document, Strictness};
 use mcp::{Era, Id, Incoming, Kind, Malformed, Message, Revision, Side, sse};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::Reply;
@@ -60,7 +66,7 @@ struct SessionState {
     /// Requests whose stream has ended before their reply: it may be given to whoever resumes the stream.
     orphans: HashMap<Id, Expected>,
     /// Requests of the server's that the client has not answered.
-    asked: HashSet<Id>,
+    asked: Unanswered,
     used: Option<Instant>,
 }
 
@@ -87,8 +93,8 @@ pub(crate) struct Proxy {
     tools: Arc<LiveTools>,
     /// Those that the server has opened, by its ids.
     sessions: Mutex<HashMap<String, Arc<Session>>>,
-    /// Where questions of a server without sessions are remembered.
-    loose: Arc<Session>,
+    /// Where questions of a server without sessions are remembered: what was asked of one is not for another to answer.
+    loose: Mutex<HashMap<Owner, Arc<Session>>>,
     reloaded: watch::Receiver<u64>,
     stop: CancellationToken,
     running: TaskTracker,
@@ -110,7 +116,7 @@ impl Proxy {
             target,
             tools: Arc::default(),
             sessions: Mutex::default(),
-            loose: Arc::default(),
+            loose: Mutex::default(),
             reloaded,
             stop: CancellationToken::new(),
             running: TaskTracker::new(),
@@ -153,7 +159,7 @@ impl Proxy {
     fn exchange(self: &Arc<Proxy>, headers: &HeaderMap, modern: bool, caller: &Caller) -> Exchange {
         // The stateless era has no sessions: an id that is sent all the same is ignored.
         let id = if modern { None } else { headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) };
-        let session = if modern { Arc::default() } else { id.and_then(|id| self.find(id)).unwrap_or_else(|| self.loose.clone()) };
+        let session = if modern { Arc::default() } else { id.and_then(|id| self.find(id)).unwrap_or_else(|| self.loose(caller)) };
         let up = upstream_headers(headers, modern);
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers) };
         let caller = Caller { session: session.id.clone(), ..caller.clone() };
@@ -167,13 +173,22 @@ impl Proxy {
         Some(session)
     }
 
+    /// What stands for a session where a caller has none.
+    fn loose(&self, caller: &Caller) -> Arc<Session> {
+        let mut loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = caller.owner();
+        if !loose.contains_key(&owner) {
+            make_room(&mut loose);
+        }
+        let session = loose.entry(owner).or_default().clone();
+        session.lock().used = Some(Instant::now());
+        session
+    }
+
     /// Remembers a session that the server has opened.
     fn open(&self, id: &str, owner: &Caller) -> Arc<Session> {
         let mut sessions = self.lock();
-        if sessions.len() >= MAX_SESSIONS {
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.lock().used).map(|(id, _)| id.clone());
-            sessions.remove(&oldest.unwrap_or_default());
-        }
+        make_room(&mut sessions);
         let session = Arc::new(Session { id: Some(id.to_owned()), owner: Some(owner.clone()), state: Mutex::default() });
         session.lock().used = Some(Instant::now());
         sessions.insert(id.to_owned(), session.clone());
@@ -363,7 +378,7 @@ impl Exchange {
     /// A response to nothing that the server has asked must not reach it.
     fn unasked(&self, message: &Message) -> Option<Malformed> {
         let Kind::Response { .. } = message.kind() else { return None };
-        let asked = message.id().is_some_and(|id| self.session.lock().asked.remove(id));
+        let asked = message.id().is_some_and(|id| self.session.lock().asked.answer(id));
         (!asked).then(|| malformed(message, mcp::reply::INVALID_REQUEST, "a response to nothing that was asked"))
     }
 
@@ -564,8 +579,8 @@ impl Exchange {
         match self.gate.screen_request(&message).await {
             Ok(()) => {
                 let mut state = self.session.lock();
-                if state.asked.len() < MAX_ORPHANS {
-                    state.asked.extend(message.id().cloned());
+                if let Some(id) = message.id() {
+                    state.asked.ask(id);
                 }
                 Some(event.original)
             }
@@ -596,6 +611,17 @@ fn holds_more(body: &Bytes) -> bool {
             || root.get("result").is_some()
             || (is_message && Message::parse(body.clone(), Side::Server).is_err())
     })
+}
+
+/// Forgets the session that has not been used for longest, where there are as many as there may be.
+fn make_room<K: Clone + Eq + Hash>(sessions: &mut HashMap<K, Arc<Session>>) {
+    if sessions.len() < MAX_SESSIONS {
+        return;
+    }
+    let oldest = sessions.iter().min_by_key(|(_, session)| session.lock().used).map(|(key, _)| key.clone());
+    if let Some(oldest) = oldest {
+        sessions.remove(&oldest);
+    }
 }
 
 /// What of a client's headers travels upstream. Those that repeat the body do so only in the stateless era, where they have

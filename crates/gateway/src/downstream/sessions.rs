@@ -1,17 +1,21 @@
 //! HTTP clients before a line to a server: the gateway is the server of the HTTP binding.
 //!
 //! In the legacy era each session has a conversation of its own, so that what a session may see and do stays with it. In the
-//! stateless era one conversation serves all: ids and progress tokens are exchanged for ours on the way, and closing a stream
+//! stateless era one conversation serves all who call with one grant: ids and progress tokens are exchanged for ours on the way, and closing a stream
 //! becomes a cancellation. What kind of line a conversation goes over (a child, an HTTP server, one that several share) is for
 //! [`Upstream::connect`] to know.
 //!
 //! A session belongs to the caller who has opened it; to anybody else it is unknown.
+
+#[cfg(test)]
+mod tests;
 
 use crate::chance;
 use crate::conversation::{Clients, Command, Conversation, questions};
 use crate::downstream::http::{Abandonment, Body, empty, json, listen, respond};
 use crate::enforcer::{Caller, Enforcer};
 use crate::gate::Gate;
+use crate::ownership::Owner;
 use crate::refusal::{malformed, status_of, unreadable};
 use crate::sink::{MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
@@ -81,6 +85,12 @@ impl Session {
         self.stream.is_none() && self.state().used.elapsed() > longest
     }
 
+    /// The same for one that many share: nobody may be waiting in it either.
+    fn is_unused(&self, longest: Duration) -> bool {
+        // Each exchange that is under way holds a sender.
+        self.commands.strong_count() == 1 && self.is_idle(longest)
+    }
+
     /// Whether its client has begun it and left: the handshake was never finished.
     fn is_abandoned(&self) -> bool {
         let state = self.state();
@@ -89,13 +99,17 @@ impl Session {
     }
 }
 
+/// Where a conversation is that many share; locked while it is being begun.
+type Slot = tokio::sync::Mutex<Option<Session>>;
+
 pub(crate) struct Sessions {
     pub(super) enforcer: Arc<Enforcer>,
     upstream: Upstream,
     tools: Arc<LiveTools>,
     /// By the id or the token that their clients name them by.
     open: Mutex<HashMap<String, Session>>,
-    shared: tokio::sync::Mutex<Option<Session>>,
+    /// Of the stateless era: one conversation for all clients of a grant.
+    shared: Mutex<HashMap<Owner, Arc<Slot>>>,
     reloaded: watch::Receiver<u64>,
     stop: CancellationToken,
     running: TaskTracker,
@@ -114,7 +128,7 @@ impl Sessions {
             upstream,
             tools: Arc::default(),
             open: Mutex::default(),
-            shared: tokio::sync::Mutex::default(),
+            shared: Mutex::default(),
             reloaded,
             stop,
             running: TaskTracker::new(),
@@ -236,16 +250,31 @@ impl Sessions {
         respond(given, abandonment).await
     }
 
-    /// The conversation that all clients of the stateless era share; begun when there is none.
+    /// The conversation that all clients of the stateless era share who call with one grant; begun when there is none.
     async fn shared(&self, caller: &Caller) -> Result<Session, Box<Response<Body>>> {
-        let mut shared = self.shared.lock().await;
+        let slot = self.slot(caller)?;
+        let mut shared = slot.lock().await;
         match &*shared {
-            Some(session) if !session.commands.is_closed() => Ok(session.clone()),
+            Some(session) if !session.commands.is_closed() => {
+                session.state().used = Instant::now();
+                Ok(session.clone())
+            }
             _ => {
                 let session = self.start(caller.clone(), Clients::Many, None).await?;
                 Ok(shared.insert(session).clone())
             }
         }
+    }
+
+    fn slot(&self, caller: &Caller) -> Result<Arc<Slot>, Box<Response<Body>>> {
+        let mut shared = self.lock_shared();
+        if let Some(slot) = shared.get(&caller.owner()) {
+            return Ok(slot.clone());
+        }
+        if shared.len() >= MAX_SESSIONS {
+            return Err(full());
+        }
+        Ok(shared.entry(caller.owner()).or_default().clone())
     }
 
     /// A way to ask the server that all clients of the stateless era share.
@@ -370,6 +399,19 @@ impl Sessions {
             }
             !idle && !session.commands.is_closed()
         });
+        self.lock_shared().retain(|_, slot| {
+            // Whoever is about to use it, or is beginning it, holds the slot.
+            if Arc::strong_count(slot) > 1 {
+                return true;
+            }
+            let Ok(session) = slot.try_lock() else { return true };
+            let Some(session) = &*session else { return false };
+            let idle = session.is_unused(IDLE);
+            if idle {
+                session.stop.cancel();
+            }
+            !idle && !session.commands.is_closed()
+        });
     }
 
     /// Closes one session to make room: the oldest whose client has left in the middle of the handshake, else the one that
@@ -379,11 +421,29 @@ impl Sessions {
         let abandoned = open.iter().filter(|(_, session)| session.is_abandoned());
         let quiet = open.iter().filter(|(_, session)| session.is_idle(QUIET));
         let oldest = abandoned.min_by_key(|(_, session)| session.state().begun);
-        let secret = oldest.or_else(|| quiet.min_by_key(|(_, session)| session.state().used))?.0.clone();
-        let session = open.remove(&secret)?;
+        let secret = oldest.or_else(|| quiet.min_by_key(|(_, session)| session.state().used)).map(|(secret, _)| secret.clone());
+        let session = match secret {
+            Some(secret) => open.remove(&secret)?,
+            None => self.take_unused()?,
+        };
         session.stop.cancel();
         info!("closed a session that nobody uses, to make room for another");
         Some(session)
+    }
+
+    /// Takes out the conversation of the stateless era that has been quiet for longest, if there is one.
+    fn take_unused(&self) -> Option<Session> {
+        let mut shared = self.lock_shared();
+        let unused = |slot: &Arc<Slot>| {
+            if Arc::strong_count(slot) > 1 {
+                return None;
+            }
+            let session = slot.try_lock().ok()?;
+            session.as_ref().filter(|session| session.is_unused(QUIET)).map(|session| session.state().used)
+        };
+        let found = shared.iter().filter_map(|(owner, slot)| Some((unused(slot)?, owner.clone())));
+        let (_, owner) = found.min_by_key(|(used, _)| *used)?;
+        shared.remove(&owner)?.try_lock().ok()?.take()
     }
 
     async fn refuse(&self, malformed: Malformed, caller: &Caller) -> Response<Body> {
@@ -393,6 +453,10 @@ impl Sessions {
     pub(super) async fn unknown_session(&self, caller: &Caller) -> Response<Body> {
         let malformed = self.enforcer.refuse(unreadable("this session is unknown or over"), caller).await;
         json(StatusCode::NOT_FOUND, malformed.error())
+    }
+
+    fn lock_shared(&self) -> MutexGuard<'_, HashMap<Owner, Arc<Slot>>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
