@@ -199,6 +199,7 @@ impl Enforcer {
                 digest: digest(&format!("{raw}\n{}", facts.beside)),
                 policy: policy.revision().to_owned(),
                 timeout_ms: terms.timeout_ms,
+                quorums: terms.quorums.clone(),
                 rule: terms.rule.to_string(),
                 arguments: Some(raw.to_owned()),
             }),

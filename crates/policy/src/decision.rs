@@ -8,6 +8,7 @@
 //! values that were sent, for messages are recorded where arguments may not be.
 
 use crate::amount::Amount;
+use crate::approval::Quorum;
 use crate::model::{Bound, Counter, Mode, Template};
 use crate::window::{instant, length_phrase};
 use jiff::Timestamp;
@@ -407,10 +408,41 @@ pub struct Once {
 pub struct ApprovalTerms {
     /// How long an approval waits, and then how long it may be used, in milliseconds.
     pub timeout_ms: u64,
-    /// The rule that asks.
+    /// How long the call itself waits for the answer, in milliseconds; 0 where it does not.
+    pub wait_ms: u64,
+    /// Who must say yes: all of these must be met, each by different people.
+    pub quorums: Vec<Quorum>,
+    /// The rule that asks; of several, the first.
     pub rule: Arc<str>,
     /// What the policy says about it.
     pub message: Option<String>,
+}
+
+impl ApprovalTerms {
+    /// The terms where another rule asks too: nobody's demand is dropped for another's.
+    pub fn and(mut self, other: ApprovalTerms) -> ApprovalTerms {
+        self.timeout_ms = self.timeout_ms.min(other.timeout_ms);
+        self.wait_ms = self.wait_ms.max(other.wait_ms);
+        for quorum in other.quorums {
+            if !self.quorums.contains(&quorum) {
+                self.quorums.push(quorum);
+            }
+        }
+        self.message = self.message.or(other.message);
+        self
+    }
+
+    /// What is special about who must say yes, as a sentence; empty where any one person may.
+    fn demand(&self) -> String {
+        let special = self.quorums.iter().filter(|quorum| **quorum != Quorum::anybody());
+        let demands: Vec<String> = special
+            .map(|quorum| match &*quorum.of {
+                [] => format!("{} people", quorum.count),
+                _ => quorum.to_string(),
+            })
+            .collect();
+        if demands.is_empty() { String::new() } else { format!(" It needs the approval of {}.", demands.join(" and ")) }
+    }
 }
 
 /// A decision that holds if what it takes can be taken.
@@ -501,14 +533,17 @@ impl Plan {
 
     /// The decision while a person has not answered.
     pub fn approval_pending(mut self, approval_id: &str) -> Decision {
-        let (rule, timeout_ms, said) = match self.approval.take() {
-            Some(terms) => (Some(terms.rule), terms.timeout_ms, terms.message),
-            None => (self.decision.rule.take(), 0, None),
+        let (rule, timeout_ms, demand, said) = match self.approval.take() {
+            Some(terms) => {
+                let demand = terms.demand();
+                (Some(terms.rule), terms.timeout_ms, demand, terms.message)
+            }
+            None => (self.decision.rule.take(), 0, String::new(), None),
         };
         let said = said.map_or_else(|| "This call needs a person's approval.".to_owned(), |said| said.trim_end().to_owned());
         let within = if timeout_ms == 0 { String::new() } else { format!(" within {}", length_phrase(timeout_ms)) };
         let message = format!(
-            "{said} Ask the user to run `callgate approvals approve {approval_id}`{within}, then repeat exactly the same call."
+            "{said}{demand} Ask the user to run `callgate approvals approve {approval_id}`{within}, then repeat exactly the same call."
         );
         self.decision.outcome = Outcome::Ask;
         self.decision.reason = Reason::ApprovalRequired;

@@ -7,6 +7,7 @@
 //! There is no clock here, no counter and no store: the time is the call's, and counters are somebody else's.
 
 use crate::amount::Amount;
+use crate::approval::{Asking, Webhook};
 use crate::condition::CannotJudge;
 use crate::decision::{ApprovalTerms, Charge, Decision, Once, Outcome, Plan, Reason, Step, StepResult, clock, note_shadow};
 use crate::model::names::Names;
@@ -67,6 +68,17 @@ impl Policy {
     /// Whether some rule for this tool judges arguments by its schema.
     pub fn needs_schema(&self, tool: &str) -> bool {
         self.rules_for(tool).any(|(_, rule)| rule.checks.iter().any(|check| matches!(check, Check::Validate(_))))
+    }
+
+    /// Whether some rule for this tool may ask for an approval.
+    pub fn may_ask(&self, tool: &str) -> bool {
+        self.mode == Mode::Enforce
+            && self.rules_for(tool).any(|(_, rule)| rule.checks.iter().any(|check| matches!(check, Check::Ask { .. })))
+    }
+
+    /// Who is told that a call waits for an approval.
+    pub fn webhook(&self) -> Option<&Webhook> {
+        self.webhook.as_ref()
     }
 
     /// Names this version of the policy in records and approvals: 16 hexadecimal digits.
@@ -290,7 +302,7 @@ impl Judging<'_> {
             }
             Check::Require(conditions) => self.require(conditions, rule),
             Check::DenyIf(conditions) => self.deny_if(conditions, rule),
-            Check::Ask { when, timeout } => self.ask(when, *timeout, rule, mode),
+            Check::Ask { when, asking } => self.ask(when, asking, rule, mode),
             Check::Limit(limit) => self.limit(limit, rule, mode),
             Check::PerCall { amount, max } => self.per_call(amount, *max, rule),
             Check::Watch(watch) => {
@@ -338,7 +350,7 @@ impl Judging<'_> {
         Err(Objection::new(Reason::ConditionMatched, message))
     }
 
-    fn ask(&mut self, when: &[Condition], timeout: jiff::SignedDuration, rule: &Rule, mode: Mode) -> Result<(), Objection> {
+    fn ask(&mut self, when: &[Condition], asking: &Asking, rule: &Rule, mode: Mode) -> Result<(), Objection> {
         if !self.all_hold(when, rule)? {
             return Ok(());
         }
@@ -346,9 +358,18 @@ impl Judging<'_> {
         if mode == Mode::Shadow {
             let message = said(rule).unwrap_or_else(|| "This call needs a person's approval.".to_owned());
             note_shadow(&mut self.decision.shadow, Outcome::Ask, Reason::ApprovalRequired, &rule.reference, message);
-        } else if self.approval.is_none() {
-            let terms = ApprovalTerms { timeout_ms: millis(timeout), rule: rule.reference.clone(), message: said(rule) };
-            self.approval = Some(terms);
+        } else {
+            let terms = ApprovalTerms {
+                timeout_ms: millis(asking.timeout),
+                wait_ms: millis(asking.wait),
+                quorums: vec![asking.quorum.clone()],
+                rule: rule.reference.clone(),
+                message: said(rule),
+            };
+            self.approval = Some(match self.approval.take() {
+                Some(before) => before.and(terms),
+                None => terms,
+            });
         }
         Ok(())
     }

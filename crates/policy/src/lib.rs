@@ -2,6 +2,7 @@
 
 mod amount;
 mod applicators;
+mod approval;
 mod check;
 mod condition;
 mod decision;
@@ -23,6 +24,7 @@ mod validate;
 mod window;
 
 pub use amount::Amount;
+pub use approval::{Quorum, SecretReference, Webhook, WebhookForm, WebhookUrl};
 pub use check::check_tools;
 pub use decision::{ApprovalTerms, Charge, Decision, Once, Outcome, Plan, Reason, Shadow, Step, StepResult, Usage};
 pub use evaluate::{Call, Schema};

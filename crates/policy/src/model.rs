@@ -7,6 +7,7 @@
 pub(crate) mod names;
 
 use crate::amount::Amount;
+use crate::approval::{Asking, Webhook};
 use crate::window::Window;
 use json::Decimal;
 use names::Names;
@@ -28,6 +29,8 @@ pub struct Policy {
     pub(crate) methods: Vec<MethodRule>,
     /// What is said of what servers ask of clients.
     pub(crate) server_requests: ServerRequests,
+    /// Who is told that a call waits for an approval.
+    pub(crate) webhook: Option<Webhook>,
     /// Made when a tool is first looked for: both lists above are whole then.
     pub(crate) names: OnceLock<Names>,
 }
@@ -112,7 +115,7 @@ pub(crate) enum Check {
     /// Denies when all hold; an error denies.
     DenyIf(Vec<Condition>),
     /// Asks for approval when all hold (always, when empty); an error denies.
-    Ask { when: Vec<Condition>, timeout: jiff::SignedDuration },
+    Ask { when: Vec<Condition>, asking: Asking },
     /// Takes an amount from a counter, or denies.
     Limit(Limit),
     /// Bounds the amount of one call (`spend: {per_call: …}`).

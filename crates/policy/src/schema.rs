@@ -47,10 +47,14 @@ pub fn json_schema() -> String {
                 "type": "object",
                 "additionalProperties": false,
                 "properties": {"webhook": {
-                    "description": "Accepted, not sent yet.",
+                    "description": "Told of every call that waits for an approval.",
                     "type": "object",
                     "additionalProperties": false,
-                    "properties": {"url": {"type": "string"}, "secret": {"type": "string"}},
+                    "properties": {
+                        "url": {"description": "`https://…`, `env:NAME` or `file:PATH`.", "type": "string"},
+                        "secret": {"description": "Signs what is sent: `env:NAME` or `file:PATH`.", "type": "string"},
+                        "form": {"enum": ["json", "slack", "teams"]},
+                    },
                 }},
             },
         },
@@ -113,6 +117,8 @@ fn definitions() -> Value {
         ("increment_from", reference("argument")),
         ("idempotency_window", reference("span")),
         ("approval_timeout", reference("span")),
+        ("wait", reference("span")),
+        ("approvals", reference("quorum")),
         ("time", reference("time")),
     ];
     let conditions = [("conditions", list("condition")), ("name", name.clone())];
@@ -133,7 +139,8 @@ fn definitions() -> Value {
         &extent,
     ]
     .concat();
-    let approval = [&conditions[..], &messages, &[("approval_timeout", reference("span"))]].concat();
+    let asking = [("approval_timeout", reference("span")), ("wait", reference("span")), ("approvals", reference("quorum"))];
+    let approval = [&conditions[..], &messages, &asking].concat();
     let limit = [&charge[..], &extent, &messages, &[("max", amount.clone()), ("name", name.clone())]].concat();
     json!({
         "mode": {"description": "`shadow` decides and records, but does not enforce.", "enum": ["enforce", "shadow"]},
@@ -190,6 +197,14 @@ fn definitions() -> Value {
         ]),
         "group": object("Conditions that belong together.", &["conditions"], &[&conditions[..], &messages].concat()),
         "approval": object("Calls that need an approval.", &["conditions"], &approval),
+        "quorum": {"anyOf": [
+            {"description": "How many different people must approve.", "type": "integer", "minimum": 1},
+            {"description": "As in `2 of [alice, bob, carol]`.", "type": "string", "pattern": "^[1-9][0-9]*( of \\[.+\\])?$"},
+            object("Who must approve.", &["count"], &[
+                ("count", json!({"type": "integer", "minimum": 1})),
+                ("of", json!({"type": "array", "items": {"type": "string", "minLength": 1}})),
+            ]),
+        ]},
         "limit": object("A bound on a counter.", &["counter", "window", "max"], &limit),
         "rule": object("A rule; the first that denies decides.", &[], &rule),
         "tool": object("The rules of a tool; `{}` lists it without any.", &[], &tool),

@@ -163,7 +163,7 @@ fn later_intercept_forms_load() {
         "version: \"1\"\ndefault: deny\ntools: {t: {}}\napprovals: {webhook: {url: \"https://h.example\", secret: hunter2}}\n",
     );
     assert_eq!(loaded.problems.len(), 1);
-    assert!(loaded.problems[0].message.contains("not sent yet"));
+    assert!(loaded.problems[0].message.contains("secret is written out is not sent"));
     assert_eq!(loaded.problems[0].severity, Severity::Warning);
 }
 

@@ -1,7 +1,7 @@
 //! What is asked of the store for one call, and what it answers.
 
 use crate::draft::{Draft, Recorded};
-use policy::{Amount, Charge, Usage};
+use policy::{Amount, Charge, Quorum, Usage};
 use std::fmt;
 
 /// On whose account a call is charged. None of this may come from what a client says about itself.
@@ -63,6 +63,8 @@ pub struct ApprovalRequest {
     pub rule: String,
     /// For how long the approval waits for an answer, and then for how long it may be used, in milliseconds.
     pub timeout_ms: u64,
+    /// Who must say yes, all of these; without any, one person whoever it is.
+    pub quorums: Vec<Quorum>,
     /// The arguments, for whoever decides: JSON.
     pub arguments: Option<String>,
 }
@@ -97,6 +99,8 @@ pub enum Verdict {
         id: String,
         /// Until when, in milliseconds since the Unix epoch.
         expires_at: i64,
+        /// Whether it was opened for this call: then nobody has been told of it.
+        opened: bool,
     },
     /// Somebody has said no.
     ApprovalDenied {

@@ -94,13 +94,13 @@ pub(crate) fn admit(ledger: &mut Ledger<'_>, admission: Admission) -> Result<Adm
 fn ask(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalRequest) -> Result<Result<String, Verdict>, Fault> {
     Ok(Err(match approvals::standing(ledger, subject, request)? {
         Standing::Approved { id } => return Ok(Ok(id)),
-        Standing::Pending { id, expires } => Verdict::ApprovalPending { id, expires_at: expires },
+        Standing::Pending { id, expires } => Verdict::ApprovalPending { id, expires_at: expires, opened: false },
         Standing::Denied { id } => Verdict::ApprovalDenied { id },
         Standing::Unasked => match approvals::waiting(ledger, &subject.grant)? {
             open if open >= approvals::MOST_WAITING => Verdict::ApprovalsFull { open },
             _ => {
                 let (id, expires_at) = approvals::open(ledger, subject, request)?;
-                Verdict::ApprovalPending { id, expires_at }
+                Verdict::ApprovalPending { id, expires_at, opened: true }
             }
         },
     }))

@@ -2,6 +2,7 @@
 //!
 //! An approval is bound to everything that was asked about: server, grant, principal, tool, digest of the arguments and
 //! revision of the policy. It is opened by a call, decided by a person, and spent by the same call when it comes again.
+//! Where several people must say yes, each of them counts once, and the last one opens it; one no denies.
 //! There is at most one open approval for one call, and a bounded number for one grant.
 //!
 //! An approval is good while its time lasts, and not before it was opened: a clock that was set back does not prolong it.
@@ -16,7 +17,8 @@ use crate::chain::Ledger;
 use crate::draft::{Draft, Phase};
 use crate::error::Fault;
 use crate::key::{DigestKey, random_id};
-use json::{Document, Strictness};
+use json::{Document, Strictness, quote};
+use policy::Quorum;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 /// What has become of an approval.
@@ -104,8 +106,21 @@ pub struct Approval {
     pub decided: Option<i64>,
     /// By whom.
     pub decided_by: Option<String>,
+    /// Who must say yes, all of these; without any, one person whoever it is.
+    pub quorums: Vec<Quorum>,
+    /// Who has said yes, each once, the earliest first.
+    pub votes: Vec<Vote>,
     /// The id of the call that used it.
     pub spent_by: Option<String>,
+}
+
+/// One person's yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// Whose.
+    pub by: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: i64,
 }
 
 /// The answer of a person.
@@ -162,8 +177,9 @@ pub(crate) fn open(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalReq
     let timeout = i64::try_from(request.timeout_ms).unwrap_or(i64::MAX);
     let expires = created.saturating_add(timeout);
     ledger.connection.execute(
-        "INSERT INTO approvals(id, state, server, grant_name, principal, tool, digest, policy, rule, arguments, created, expires, timeout)
-         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT INTO approvals(id, state, server, grant_name, principal, tool, digest, policy, rule, arguments, created, expires, timeout,
+             quorums)
+         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         rusqlite::params![
             id,
             subject.server,
@@ -176,7 +192,8 @@ pub(crate) fn open(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalReq
             request.arguments.as_deref().map(|raw| kept(raw, ledger.key.digests())),
             created,
             expires,
-            timeout
+            timeout,
+            write_quorums(&request.quorums)
         ],
     )?;
     Ok((id, expires))
@@ -219,20 +236,28 @@ pub(crate) fn answer(ledger: &mut Ledger<'_>, id: &str, answer: Answer, by: &str
     let Some(approval) = find(ledger.connection, id, now)? else {
         return Err(StoreError::NoSuchApproval(id.to_owned()).into());
     };
+    let mut votes = approval.votes.clone();
     let (state, expires, arguments) = match (answer, approval.state) {
         (Answer::Approve, ApprovalState::Pending) => {
+            approval.check_voter(by)?;
+            votes.push(Vote { by: by.to_owned(), at: now });
             let timeout = i64::try_from(approval.timeout_ms).unwrap_or(i64::MAX);
-            (ApprovalState::Approved, now.saturating_add(timeout), approval.arguments)
+            match approval.missing(&votes) {
+                0 => (ApprovalState::Approved, now.saturating_add(timeout), approval.arguments.clone()),
+                _ => (ApprovalState::Pending, approval.expires, approval.arguments.clone()),
+            }
         }
         (Answer::Deny, ApprovalState::Pending | ApprovalState::Approved) => {
             (ApprovalState::Denied, approval.expires, ShownArguments::Removed)
         }
         (_, state) => return Err(StoreError::ApprovalClosed { id: id.to_owned(), state: state.as_str() }.into()),
     };
+    let decided = (state != ApprovalState::Pending).then_some(now);
+    let decided_by = decided.map(|_| by.to_owned());
     ledger.connection.execute(
-        "UPDATE approvals SET state = ?2, expires = ?3, decided = ?4, decided_by = ?5,
-             arguments = CASE WHEN ?2 = 'approved' THEN arguments END WHERE id = ?1",
-        (id, state.as_str(), expires, now, by),
+        "UPDATE approvals SET state = ?2, expires = ?3, decided = ?4, decided_by = ?5, votes = ?6,
+             arguments = CASE WHEN ?2 = 'denied' THEN NULL ELSE arguments END WHERE id = ?1",
+        (id, state.as_str(), expires, decided, &decided_by, write_votes(&votes)),
     )?;
     let method = match answer {
         Answer::Approve => "approvals/approve",
@@ -249,10 +274,13 @@ pub(crate) fn answer(ledger: &mut Ledger<'_>, id: &str, answer: Answer, by: &str
         rule: Some(approval.rule.clone()),
         policy: Some(approval.policy.clone()),
         approval: Some(id.to_owned()),
-        detail: Some(format!("asked by {}", approval.principal)),
+        detail: Some(match (state, approval.missing(&votes)) {
+            (ApprovalState::Pending, missing) => format!("asked by {}; still needs {missing} more", approval.principal),
+            _ => format!("asked by {}", approval.principal),
+        }),
         ..Draft::default()
     })?;
-    Ok(Approval { state, expires, arguments, decided: Some(now), decided_by: Some(by.to_owned()), ..approval })
+    Ok(Approval { state, expires, arguments, decided, decided_by, votes, ..approval })
 }
 
 /// Finds an approval by its id.
@@ -301,6 +329,30 @@ pub(crate) fn prune(connection: &Connection, now: i64) -> Result<(), Fault> {
 }
 
 impl Approval {
+    /// How many more people must say yes: the most that any of its quorums lacks.
+    pub fn still_needs(&self) -> u32 {
+        self.missing(&self.votes)
+    }
+
+    fn missing(&self, votes: &[Vote]) -> u32 {
+        let names: Vec<&str> = votes.iter().map(|vote| vote.by.as_str()).collect();
+        let missing = self.quorums.iter().map(|quorum| quorum.missing(&names)).max();
+        missing.unwrap_or_else(|| Quorum::anybody().missing(&names))
+    }
+
+    /// Whether a yes of this person counts, and is the first.
+    fn check_voter(&self, by: &str) -> Result<(), StoreError> {
+        let id = || self.id.clone();
+        if self.votes.iter().any(|vote| vote.by == by) {
+            return Err(StoreError::AlreadyApproved { id: id(), by: by.to_owned(), missing: self.still_needs() });
+        }
+        if !self.quorums.is_empty() && !self.quorums.iter().any(|quorum| quorum.counts(by)) {
+            let needs: Vec<String> = self.quorums.iter().map(Quorum::to_string).collect();
+            return Err(StoreError::NotAsked { id: id(), by: by.to_owned(), needs: needs.join(" and ") });
+        }
+        Ok(())
+    }
+
     fn lasts(&self, now: i64) -> bool {
         now < self.expires && self.decided.unwrap_or(self.created) <= now.saturating_add(SKEW_MS)
     }
@@ -329,6 +381,8 @@ fn read(row: &Row<'_>, now: i64) -> rusqlite::Result<Approval> {
         timeout_ms: row.get::<_, i64>("timeout")?.unsigned_abs(),
         decided: row.get("decided")?,
         decided_by: row.get("decided_by")?,
+        quorums: read_quorums(row.get("quorums")?),
+        votes: read_votes(row.get("votes")?),
         spent_by: row.get("spent_by")?,
     };
     if matches!(approval.state, ApprovalState::Pending | ApprovalState::Approved) && !approval.lasts(now) {
@@ -341,8 +395,42 @@ fn read(row: &Row<'_>, now: i64) -> rusqlite::Result<Approval> {
     Ok(approval)
 }
 
+fn write_quorums(quorums: &[Quorum]) -> String {
+    let each = quorums.iter().map(|quorum| {
+        let names: Vec<String> = quorum.of.iter().map(|name| quote(name)).collect();
+        format!(r#"{{"count":{},"of":[{}]}}"#, quorum.count, names.join(","))
+    });
+    format!("[{}]", each.collect::<Vec<_>>().join(","))
+}
+
+/// What cannot be read can be met by nobody.
+fn read_quorums(text: String) -> Vec<Quorum> {
+    let impossible = || vec![Quorum { count: u32::MAX, of: [].into() }];
+    let Ok(document) = Document::parse(text, Strictness::Reply) else { return impossible() };
+    let Some(elements) = document.root().elements() else { return impossible() };
+    let read = elements.map(|element| {
+        let names = element.get("of")?.elements()?.map(|name| name.as_str().map(|name| name.into_owned()));
+        Some(Quorum { count: element.get("count")?.raw().parse().ok()?, of: names.collect::<Option<Vec<_>>>()?.into() })
+    });
+    read.collect::<Option<Vec<_>>>().unwrap_or_else(impossible)
+}
+
+fn write_votes(votes: &[Vote]) -> String {
+    let each = votes.iter().map(|vote| format!(r#"{{"by":{},"at":{}}}"#, quote(&vote.by), vote.at));
+    format!("[{}]", each.collect::<Vec<_>>().join(","))
+}
+
+/// What cannot be read counts for nothing.
+fn read_votes(text: String) -> Vec<Vote> {
+    let Ok(document) = Document::parse(text, Strictness::Reply) else { return Vec::new() };
+    let read = |element: json::Value<'_>| {
+        Some(Vote { by: element.get("by")?.as_str()?.into_owned(), at: element.get("at")?.raw().parse().ok()? })
+    };
+    document.root().elements().into_iter().flatten().filter_map(read).collect()
+}
+
 const COLUMNS: &str = "id, state, server, grant_name, principal, tool, digest, policy, rule, arguments, created, expires, timeout, \
-                       decided, decided_by, spent_by";
+                       decided, decided_by, spent_by, quorums, votes";
 
 /// So many approvals of one grant may wait; a person cannot look through more.
 pub(crate) const MOST_WAITING: u64 = 100;

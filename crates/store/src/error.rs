@@ -34,6 +34,26 @@ pub enum StoreError {
         /// What it is: `approved`, `denied`, `spent` or `expired`.
         state: &'static str,
     },
+    /// Somebody else must approve it.
+    #[error("`{by}` is not asked about approval `{id}`, which needs {needs}")]
+    NotAsked {
+        /// Which.
+        id: String,
+        /// Who wanted to.
+        by: String,
+        /// Whose approval it needs: `2 of [alice, bob]`.
+        needs: String,
+    },
+    /// The same person counts once.
+    #[error("`{by}` has approved `{id}` already; it still needs {missing} more")]
+    AlreadyApproved {
+        /// Which.
+        id: String,
+        /// Who.
+        by: String,
+        /// How many others are missing.
+        missing: u32,
+    },
 }
 
 /// What goes wrong inside a transaction, before the place is known.

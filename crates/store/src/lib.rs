@@ -44,7 +44,7 @@ mod worker;
 mod writer;
 
 pub use admission::{Admission, Admitted, ApprovalRequest, Once, Reservation, Subject, Verdict};
-pub use approvals::{Answer, Approval, ApprovalState, ShownArguments};
+pub use approvals::{Answer, Approval, ApprovalState, ShownArguments, Vote};
 pub use arguments::ArgumentsMode;
 pub use clock::{Clock, rfc3339};
 pub use draft::{Draft, Phase, Recorded, Reply, Row};
@@ -232,6 +232,11 @@ impl Store {
     pub fn render(&self, mode: ArgumentsMode, arguments: Option<json::Value<'_>>) -> Option<String> {
         let key = Shared::lock(&self.writer.shared.digests).clone()?;
         arguments::render(mode, arguments?, &key)
+    }
+
+    /// The keyed digest of a text: only who holds the state's key can make it. `None` while that key cannot be read.
+    pub fn digest(&self, text: &str) -> Option<String> {
+        Some(Shared::lock(&self.writer.shared.digests).clone()?.digest(text.as_bytes()))
     }
 
     /// The clock that state goes by.

@@ -92,11 +92,15 @@ pub(crate) fn open_to_read(path: &Path) -> Result<(Connection, Option<Copied>), 
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
-        match version(&connection)? {
-            0 => return Err(Fault::State("it holds no state yet".to_owned())),
-            version => check_version(version)?,
+        let version = version(&connection)?;
+        if version == 0 {
+            return Err(Fault::State("it holds no state yet".to_owned()));
         }
+        check_version(version)?;
         connection.execute_batch(READING)?;
+        if version < WITH_VOTES {
+            connection.execute_batch(READING_BEFORE_VOTES)?;
+        }
         Ok(connection)
     };
     match open(path) {
@@ -235,6 +239,11 @@ const READING: &str = "
         SELECT seq, body, hash FROM main.audit UNION ALL SELECT seq, body, hash FROM temp.tail;
 ";
 
+/// The version from which on approvals know of votes.
+const WITH_VOTES: usize = 3;
+/// How a file of an earlier version is read.
+const READING_BEFORE_VOTES: &str = "CREATE TEMP VIEW approvals AS SELECT *, '[]' AS quorums, '[]' AS votes FROM main.approvals;";
+
 /// Each brings the tables from one version to the next; `user_version` says how many have been applied. Never changed once
 /// released, only added to.
 const MIGRATIONS: &[&str] = &[
@@ -266,5 +275,10 @@ const MIGRATIONS: &[&str] = &[
     -- Which journal was followed, and how far.
     CREATE TABLE journal(id INTEGER PRIMARY KEY CHECK (id = 1), name TEXT NOT NULL, place INTEGER NOT NULL,
         closed INTEGER NOT NULL, seal TEXT NOT NULL) STRICT;
+",
+    "
+    -- Who must say yes, and who has, as JSON: `[{\"count\":2,\"of\":[\"alice\",\"bob\"]}]`, `[{\"by\":\"alice\",\"at\":1}]`.
+    ALTER TABLE approvals ADD COLUMN quorums TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE approvals ADD COLUMN votes TEXT NOT NULL DEFAULT '[]';
 ",
 ];

@@ -4,7 +4,7 @@
 
 mod support;
 
-use policy::{Amount, Mode, Outcome, Reason, Scope};
+use policy::{Amount, Mode, Outcome, Quorum, Reason, Scope};
 use store::{
     Admission, Answer, ApprovalRequest, ApprovalState, Clock, Draft, Filter, Instance, Once, Phase, Reply, ShownArguments,
     StateUrl, Store, StoreError, Verdict,
@@ -54,6 +54,7 @@ macro_rules! backends {
             only_what_was_never_sent_is_refunded,
             a_repeated_call_is_named_and_costs_nothing,
             an_approval_is_spent_once,
+            several_people_approve_and_one_denies,
             an_approval_is_bound_to_all_that_was_asked,
             an_approval_expires,
             arguments_are_kept_while_there_is_something_to_decide,
@@ -320,6 +321,7 @@ fn asking(digest: &str) -> Admission {
         policy: "0123456789abcdef".into(),
         rule: "ask".into(),
         timeout_ms: 60_000,
+        quorums: Vec::new(),
         arguments: Some(r#"{"id":1}"#.into()),
     };
     Admission { approval: Some(request), ..call("g", Vec::new()) }
@@ -361,6 +363,37 @@ async fn an_approval_is_spent_once(place: Place) {
     let admin = bodies(&place.store).into_iter().find(|body| member(body, "phase") == "admin").unwrap();
     assert_eq!((member(&admin, "method").as_str(), member(&admin, "principal").as_str()), ("approvals/approve", "bob"));
     assert!(matches!(place.store.answer("nope", Answer::Approve, "bob").await, Err(StoreError::NoSuchApproval(_))));
+}
+
+async fn several_people_approve_and_one_denies(place: Place) {
+    let of = |count, names: &[&str]| Quorum { count, of: names.iter().map(|name| (*name).to_owned()).collect() };
+    let asking_all = |digest: &str, quorums: Vec<Quorum>| {
+        let mut admission = asking(digest);
+        admission.approval.as_mut().unwrap().quorums = quorums;
+        admission
+    };
+    let asked = || asking_all("a", vec![of(2, &["alice", "bob", "carol"]), of(1, &[])]);
+    let id = pending(&place.store, asked()).await;
+    let one = place.store.answer(&id, Answer::Approve, "alice").await.unwrap();
+    assert_eq!((one.state, one.still_needs(), one.decided_by), (ApprovalState::Pending, 1, None));
+    assert_eq!(pending(&place.store, asked()).await, id, "one is not enough");
+    let twice = place.another().answer(&id, Answer::Approve, "alice").await;
+    assert!(matches!(twice, Err(StoreError::AlreadyApproved { missing: 1, .. })), "{twice:?}");
+    let two = place.another().answer(&id, Answer::Approve, "carol").await.unwrap();
+    assert_eq!((two.state, two.decided_by.as_deref()), (ApprovalState::Approved, Some("carol")));
+    assert_eq!(two.votes.iter().map(|vote| vote.by.as_str()).collect::<Vec<_>>(), ["alice", "carol"]);
+    assert!(passes(&place.store, asked()).await);
+
+    let named = pending(&place.store, asking_all("b", vec![of(1, &["alice"])])).await;
+    let stranger = place.store.answer(&named, Answer::Approve, "mallory").await;
+    assert!(matches!(stranger, Err(StoreError::NotAsked { .. })), "{stranger:?}");
+    let denied = place.store.answer(&named, Answer::Deny, "mallory").await.unwrap();
+    assert_eq!(denied.state, ApprovalState::Denied, "a no needs nobody's leave");
+
+    let half = pending(&place.store, asking_all("c", vec![of(2, &[])])).await;
+    place.store.answer(&half, Answer::Approve, "alice").await.unwrap();
+    place.store.answer(&half, Answer::Deny, "bob").await.unwrap();
+    assert!(!passes(&place.store, asking_all("c", vec![of(2, &[])])).await);
 }
 
 async fn an_approval_is_bound_to_all_that_was_asked(place: Place) {

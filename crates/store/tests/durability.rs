@@ -416,6 +416,7 @@ async fn nothing_of_the_arguments_is_left_in_the_file_once_an_approval_is_over()
             policy: "0123456789abcdef".into(),
             rule: "ask".into(),
             timeout_ms: 60_000,
+            quorums: Vec::new(),
             arguments: Some(arguments),
         };
         store::Admission { approval: Some(request), ..call("g", Vec::new()) }

@@ -191,6 +191,8 @@ mod tests {
             timeout_ms: 60_000,
             decided: None,
             decided_by: None,
+            quorums: Vec::new(),
+            votes: Vec::new(),
             spent_by: None,
         }
     }

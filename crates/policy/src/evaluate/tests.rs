@@ -18,6 +18,7 @@ fn policy(posture: Posture, hidden: &[Pattern], entries: Vec<Entry>) -> Policy {
         entries,
         methods: Vec::new(),
         server_requests: Default::default(),
+        webhook: None,
         names: Default::default(),
     }
 }
@@ -186,7 +187,7 @@ fn the_first_denial_ends_it_and_takes_nothing() {
 
 #[test]
 fn what_cannot_be_judged_denies_in_every_kind_of_rule() {
-    let ask = Check::Ask { when: above("x", 0), timeout: SignedDuration::from_mins(30) };
+    let ask = Check::Ask { when: above("x", 0), asking: Asking::default() };
     let equal = Check::DenyIf(vec![condition("x", Operator::Equal(Literal::Bool(true)))]);
     for rule_check in [Check::Require(above("x", 0)), Check::DenyIf(above("x", 0)), ask, equal] {
         let policy = policy(Posture::Allow, &[], vec![entry("t", vec![rule("r", vec![rule_check])])]);
@@ -207,7 +208,7 @@ fn a_denying_rule_needs_all_its_conditions() {
 
 #[test]
 fn a_question_counts_only_when_nothing_denies() {
-    let ask = || Check::Ask { when: above("x", 10), timeout: SignedDuration::from_mins(30) };
+    let ask = || Check::Ask { when: above("x", 10), asking: Asking::default() };
     let entries = vec![entry(
         "t",
         vec![rule("ask", vec![ask()]), rule("deny", vec![Check::DenyIf(above("x", 100))]), rule("calls", vec![calls(5)])],
@@ -339,7 +340,7 @@ fn a_call_is_counted_once_by_a_counter_and_watched_before_it() {
 #[test]
 fn shadow_rules_are_noted_and_not_enforced() {
     let rules = vec![
-        shadow(rule("ask", vec![Check::Ask { when: vec![], timeout: SignedDuration::from_mins(30) }])),
+        shadow(rule("ask", vec![Check::Ask { when: vec![], asking: Asking::default() }])),
         shadow(rule("deny", vec![Check::DenyIf(above("x", 0))])),
         shadow(rule("calls", vec![calls(1)])),
     ];

@@ -1,9 +1,11 @@
 //! Entries: what stands under a tool's name, or in `all_tools`.
 
+use super::approval::ASKING_KEYS;
 use super::condition::Counters;
 use super::fields::Fields;
 use super::rule::{ACTIONS, Action, push_ask};
 use super::{Context, Lowering, RuleDraft};
+use crate::approval::Asking;
 use crate::model::{Check, Entry, Mode, Pattern, Rule, Template};
 use crate::outline::{EntryPlace, RulePlace};
 use crate::problem::code;
@@ -21,10 +23,11 @@ pub(super) struct EntryDraft {
 
 /// What a list of conditions does to a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Group {
+enum Group<'a> {
     Require,
     DenyIf,
-    RequireApproval,
+    /// On these terms, where an item does not name its own.
+    RequireApproval(&'a Asking),
 }
 
 impl Lowering<'_> {
@@ -71,7 +74,10 @@ impl Lowering<'_> {
             }
             "require" => self.groups(context, node, Group::Require, rules),
             "deny_if" => self.groups(context, node, Group::DenyIf, rules),
-            "require_approval" => self.groups(context, node, Group::RequireApproval, rules),
+            "require_approval" => {
+                let asking = self.asking(fields, &Asking::default());
+                self.groups(context, node, Group::RequireApproval(&asking), rules);
+            }
             key @ ("action" | "time" | "validate" | "rate_limit" | "spend" | "spend_limit" | "idempotency_window") => {
                 let mut rule = RuleDraft::new(format!("{}/{key}", context.pointer), &node.at);
                 rule.message = message.clone();
@@ -90,8 +96,8 @@ impl Lowering<'_> {
                 match self.word(node, "action", &words) {
                     Some(Action::Deny) => rule.push(Check::Deny, &node.at),
                     Some(Action::RequireApproval) => {
-                        let timeout = self.approval_timeout(fields);
-                        push_ask(rule, Default::default(), timeout, &node.at);
+                        let asking = self.asking(fields, &Asking::default());
+                        push_ask(rule, Default::default(), asking, &node.at);
                     }
                     Some(Action::Allow | Action::Evaluate) | None => {}
                 }
@@ -114,6 +120,8 @@ impl Lowering<'_> {
         let counters: &[&str] = &["rate_limit", "spend", "spend_limit"];
         for (key, needs) in [
             ("approval_timeout", &["action", "require_approval"][..]),
+            ("wait", &["action", "require_approval"]),
+            ("approvals", &["action", "require_approval"]),
             ("increment_from", &counters[1..]),
             ("scope", counters),
             ("align", counters),
@@ -125,7 +133,7 @@ impl Lowering<'_> {
             let Some(member) = fields.member(key) else { continue };
             let asks = || fields.get("action").is_some_and(|node| node.as_str() == Some("require_approval"));
             let applies = match key {
-                "approval_timeout" => fields.get("require_approval").is_some() || asks(),
+                key if ASKING_KEYS.contains(&key) => fields.get("require_approval").is_some() || asks(),
                 _ => fields.any(needs).is_some(),
             };
             if !applies {
@@ -135,17 +143,17 @@ impl Lowering<'_> {
         }
     }
 
-    fn groups(&mut self, context: &Context, node: &Node, group: Group, rules: &mut Vec<RuleDraft>) {
+    fn groups(&mut self, context: &Context, node: &Node, group: Group<'_>, rules: &mut Vec<RuleDraft>) {
         let key = group.key();
         for (i, node) in self.list(node, &format!("`{key}`")).unwrap_or_default().iter().enumerate() {
             rules.extend(self.group(context, node, group, i));
         }
     }
 
-    fn group(&mut self, context: &Context, node: &Node, group: Group, index: usize) -> Option<RuleDraft> {
+    fn group(&mut self, context: &Context, node: &Node, group: Group<'_>, index: usize) -> Option<RuleDraft> {
         let mut known = vec!["conditions", "on_deny", "reason", "message", "name", "mode"];
-        if group == Group::RequireApproval {
-            known.push("approval_timeout");
+        if let Group::RequireApproval(_) = group {
+            known.extend(ASKING_KEYS);
         }
         let key = group.key();
         let fields = self.fields(node, &format!("an item of `{key}`"), &known)?;
@@ -157,15 +165,15 @@ impl Lowering<'_> {
         let conditions = conditions?;
         let counters = match group {
             Group::Require => Counters::Allowed,
-            Group::DenyIf | Group::RequireApproval => {
+            Group::DenyIf | Group::RequireApproval(_) => {
                 Counters::Refused { instead: "bound the counter with `limits`, or with a condition in `require` or a rule" }
             }
         };
         let mut lowered = self.conditions(conditions, counters);
         match group {
-            Group::RequireApproval => {
-                let timeout = self.approval_timeout(&fields);
-                push_ask(&mut rule, lowered, timeout, &conditions.at);
+            Group::RequireApproval(asking) => {
+                let asking = self.asking(&fields, asking);
+                push_ask(&mut rule, lowered, asking, &conditions.at);
             }
             Group::Require => {
                 rule.watches.append(&mut lowered.counters);
@@ -207,12 +215,12 @@ impl Lowering<'_> {
     }
 }
 
-impl Group {
+impl Group<'_> {
     fn key(self) -> &'static str {
         match self {
             Group::Require => "require",
             Group::DenyIf => "deny_if",
-            Group::RequireApproval => "require_approval",
+            Group::RequireApproval(_) => "require_approval",
         }
     }
 }
@@ -265,6 +273,8 @@ pub(super) const TOOL_KEYS: &[&str] = &[
     "increment_from",
     "idempotency_window",
     "approval_timeout",
+    "wait",
+    "approvals",
     "scope",
     "align",
     "timezone",

@@ -24,6 +24,7 @@ impl Lowering<'_> {
             entries: Vec::new(),
             methods: Vec::new(),
             server_requests: ServerRequests::default(),
+            webhook: None,
             names: OnceLock::new(),
         };
         let is_json = self.source.is_json();
@@ -59,7 +60,7 @@ impl Lowering<'_> {
             policy.server_requests = self.server_requests(node);
         }
         if let Some(node) = fields.get("approvals") {
-            self.approvals(node);
+            policy.webhook = self.approvals(node);
         }
         // In the order of the file, so that the rules of `*` and `all_tools` are too.
         for member in fields.members() {
@@ -150,32 +151,6 @@ impl Lowering<'_> {
             }
             let owner = if pattern == Pattern::Any { GLOBAL } else { &member.key };
             self.entry(member, pattern, owner, format!("/tools/{}", escape(&member.key)));
-        }
-    }
-
-    /// `approvals: {webhook: {url, secret}}`: read, so that the file loads, and said not to be sent.
-    fn approvals(&mut self, node: &Node) {
-        let before = self.problems.len();
-        let Some(fields) = self.fields(node, "`approvals`", &["webhook"]) else { return };
-        let Some(member) = fields.member("webhook") else { return };
-        let Some(webhook) = self.fields(&member.value, "`webhook`", &["url", "secret"]) else { return };
-        for key in ["url", "secret"] {
-            let Some(node) = webhook.get(key) else { continue };
-            // Either may hold a secret: no message quotes them.
-            let is_url = |text: &str| ["https://", "http://", "env:"].iter().any(|start| text.starts_with(start));
-            let expected = match node.as_str() {
-                _ if matches!(node.kind, Kind::Invalid) => continue,
-                None => "expected a string, in quotes",
-                Some(url) if key == "url" && !is_url(url) => "expected `https://…`",
-                Some(_) => continue,
-            };
-            self.error(code::TYPE, &node.at, format!("`{key}` of the webhook is not what it must be")).label =
-                Some(expected.into());
-        }
-        self.warn(code::NOT_SENT, &member.key_at, "webhooks are not sent yet").help =
-            Some("requests for approval are listed by `callgate approvals list`".into());
-        for problem in &mut self.problems[before..] {
-            problem.secret = true;
         }
     }
 }

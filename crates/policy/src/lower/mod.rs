@@ -7,6 +7,7 @@
 //! Counters are the one thing that needs the whole file: a rule may watch a counter that a later entry declares. Such
 //! watches are kept aside and resolved at the end.
 
+mod approval;
 mod condition;
 mod counter;
 mod entry;
@@ -75,9 +76,11 @@ impl RuleDraft {
 
 /// The keys of each mapping, by the pointer of its definition in the JSON Schema.
 #[cfg(test)]
-pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 7] {
+pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 9] {
     [
         ("", file::FILE_KEYS),
+        ("/properties/approvals", approval::APPROVALS_KEYS),
+        ("/properties/approvals/properties/webhook", approval::WEBHOOK_KEYS),
         ("/$defs/tool", entry::TOOL_KEYS),
         ("/$defs/rule", rule::RULE_KEYS),
         ("/$defs/limit", counter::LIMIT_KEYS),

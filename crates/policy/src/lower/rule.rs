@@ -1,8 +1,10 @@
 //! Rules: the items of `rules:`, and the parts they share with tools (`action`, `validate`, `time`, messages).
 
+use super::approval::ASKING_KEYS;
 use super::condition::{Conditions, Counters};
 use super::fields::Fields;
 use super::{Context, Lowering, RuleDraft};
+use crate::approval::Asking;
 use crate::model::{Check, Condition, Mode, Template, Validate};
 use crate::outline::CheckPlace;
 use crate::problem::code;
@@ -93,11 +95,11 @@ impl Lowering<'_> {
                 problem.help = Some(format!("put `{key}` into a rule of its own"));
             }
         }
-        if action != Action::RequireApproval
-            && let Some(member) = fields.member("approval_timeout")
-        {
-            self.error(code::COMBINATION, &member.key_at, "`approval_timeout` without an approval").help =
-                Some("add `action: require_approval`".into());
+        for key in ASKING_KEYS.iter().filter(|_| action != Action::RequireApproval) {
+            if let Some(member) = fields.member(key) {
+                self.error(code::COMBINATION, &member.key_at, format!("`{key}` without an approval")).help =
+                    Some("add `action: require_approval`".into());
+            }
         }
         let counters = ["rate_limit", "spend", "spend_limit"];
         for (key, needs) in
@@ -141,9 +143,9 @@ impl Lowering<'_> {
             Action::RequireApproval => {
                 let instead = "use `limits` or a `state` rule to bound a counter; an approval can only depend on arguments";
                 let when = conditions.map(|node| self.conditions(node, Counters::Refused { instead }));
-                let timeout = self.approval_timeout(fields);
+                let asking = self.asking(fields, &Asking::default());
                 let at = fields.get("action").map_or(fields.node.at.clone(), |node| node.at.clone());
-                push_ask(rule, when.unwrap_or_default(), timeout, &at);
+                push_ask(rule, when.unwrap_or_default(), asking, &at);
             }
             Action::Evaluate => self.evaluate(context, conditions, fields, rule),
             Action::Allow | Action::Deny => {}
@@ -222,11 +224,6 @@ impl Lowering<'_> {
     pub(super) fn mode(&mut self, fields: &Fields<'_>) -> Mode {
         let words = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow)];
         fields.get("mode").and_then(|node| self.word(node, "`mode`", &words)).unwrap_or(Mode::Enforce)
-    }
-
-    pub(super) fn approval_timeout(&mut self, fields: &Fields<'_>) -> SignedDuration {
-        let timeout = fields.get("approval_timeout").and_then(|node| self.span_of_time(node, "`approval_timeout`"));
-        timeout.unwrap_or(APPROVAL_TIMEOUT)
     }
 
     pub(super) fn span_of_time(&mut self, node: &Node, what: &str) -> Option<SignedDuration> {
@@ -309,14 +306,10 @@ impl Lowering<'_> {
 }
 
 /// Asks when all of `when` hold, always when there are none.
-pub(super) fn push_ask(rule: &mut RuleDraft, when: Conditions, timeout: SignedDuration, at: &Span) {
+pub(super) fn push_ask(rule: &mut RuleDraft, when: Conditions, asking: Asking, at: &Span) {
     let (when, conditions): (Vec<Condition>, Vec<_>) = when.arguments.into_iter().unzip();
-    rule.checks.push((Check::Ask { when, timeout }, CheckPlace { conditions, ..CheckPlace::of(at) }));
+    rule.checks.push((Check::Ask { when, asking }, CheckPlace { conditions, ..CheckPlace::of(at) }));
 }
-
-/// How long an approval may wait, and then be used, where the policy does not say: long enough to come back from a
-/// meeting, short enough that what is approved is still what was asked.
-const APPROVAL_TIMEOUT: SignedDuration = SignedDuration::from_mins(30);
 
 const SPAN: &str = "a span such as `30s`, `15m`, `2h` or `3d`";
 
@@ -348,6 +341,8 @@ pub(super) const RULE_KEYS: &[&str] = &[
     "increment_from",
     "idempotency_window",
     "approval_timeout",
+    "wait",
+    "approvals",
     "time",
     "scope",
     "align",
