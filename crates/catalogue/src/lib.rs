@@ -7,5 +7,16 @@
 //! same way at any time and on any machine.
 
 mod class;
+mod definition;
+mod difference;
+mod hidden;
+mod lock;
+mod names;
+mod wording;
 
 pub use class::{Level, RiskClass};
+pub use definition::{HiddenIn, digest, digest_of, hidden_in, shown_token};
+pub use difference::{Change, prompt_changes, text_changes, tool_changes};
+pub use hidden::{Hidden, HiddenKind, first_hidden, visible};
+pub use lock::{Lock, Pinned};
+pub use names::{Names, look_alike, unreadable_name};
