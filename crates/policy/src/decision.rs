@@ -116,6 +116,14 @@ reasons! {
     UnknownState = "unknown-state",
     /// The task was not made for this caller.
     UnknownTask = "unknown-task",
+    /// The tool is not among the definitions that were pinned.
+    DefinitionUnpinned = "definition-unpinned",
+    /// The tool's definition is not the one that was pinned.
+    DefinitionChanged = "definition-changed",
+    /// The tool's name or definition holds what hides, or its name could be taken for another.
+    DefinitionRefused = "definition-refused",
+    /// The tool's definition cannot be compared with the pinned one: the server does not say it.
+    DefinitionUnknown = "definition-unknown",
     /// The call can be neither counted nor recorded.
     StoreUnavailable = "store-unavailable",
 }
@@ -464,6 +472,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The same plan where a person must agree first, whatever the rules say: with these `terms`, unless a rule asks already.
+    /// A denial stays one.
+    pub fn asking(mut self, terms: ApprovalTerms) -> Plan {
+        if self.decision.outcome == Outcome::Allow {
+            self.decision.outcome = Outcome::Ask;
+            self.decision.reason = Reason::ApprovalRequired;
+            self.decision.rule = Some(terms.rule.clone());
+            self.approval = Some(terms);
+        }
+        self
+    }
+
     /// The decision when everything was taken; `usages` are those of the charges, in their order.
     ///
     /// A plan that denies, or asks and has not been [`approved`](Plan::approved), stays what it is.

@@ -8,6 +8,7 @@ pub(crate) mod names;
 
 use crate::amount::Amount;
 use crate::approval::{Asking, Webhook};
+use crate::definitions::Definitions;
 use crate::window::Window;
 use json::Decimal;
 use names::Names;
@@ -31,6 +32,8 @@ pub struct Policy {
     pub(crate) server_requests: ServerRequests,
     /// Who is told that a call waits for an approval.
     pub(crate) webhook: Option<Webhook>,
+    /// What is said of definitions that are not those that were pinned.
+    pub(crate) definitions: Definitions,
     /// Made when a tool is first looked for: both lists above are whole then.
     pub(crate) names: OnceLock<Names>,
 }

@@ -36,6 +36,7 @@ pub fn json_schema() -> String {
                 "additionalProperties": reference("tool"),
             },
             "server_requests": reference("server_requests"),
+            "definitions": reference("definitions"),
             "methods": {
                 "description": "Methods besides calls of tools: a name (`resources/read`), a group (`resources`) or a pattern (`resources/*`). What is not named passes and is recorded.",
                 "type": "object",
@@ -186,6 +187,13 @@ fn definitions() -> Value {
             ("timezone", reference("timezone")),
         ]),
         "stance": {"enum": ["allow", "deny"]},
+        "treatment": {"enum": ["allow", "warn", "ask", "deny"]},
+        "definitions": object("What happens where a server's definitions are not those that were pinned, or hold characters that hide.", &[], &[
+            ("new", json!({"$ref": "#/$defs/treatment", "description": "Of what is not pinned; `deny` where absent."})),
+            ("changed", json!({"$ref": "#/$defs/treatment", "description": "Of a change; where absent, `deny` of one by which more is possible, and `warn` of any other."})),
+            ("widened", json!({"$ref": "#/$defs/treatment", "description": "Of a change by which more is possible; as `changed` where absent."})),
+            ("hidden_characters", json!({"enum": ["refuse", "escape"], "description": "Of bidirectional, invisible and control characters; `refuse` where absent."})),
+        ]),
         "server_requests": object("What a server may ask of its client. What is not named passes and is recorded.", &[], &[
             ("sampling", reference("stance")),
             ("elicitation", json!({"anyOf": [reference("stance"), reference("elicitation")]})),

@@ -267,6 +267,8 @@ fn methods_and_what_servers_ask_for_are_named_as_the_protocol_has_them() {
     refused("version: \"1\"\nserver_requests: {samplin: deny}\n", 2, "write `sampling`");
     refused("version: \"1\"\nserver_requests: {elicitation: {urls: deny}}\n", 2, "write `url`");
     refused("version: \"1\"\nserver_requests: {elicitation: ask}\n", 2, "nobody can be asked about this yet");
+    refused("version: \"1\"\ndefinitions: {change: deny}\n", 2, "write `changed`");
+    refused("version: \"1\"\ndefinitions: {new: hide}\n", 2, "expected `allow`, `warn`, `ask` or `deny`");
     refused("version: \"1\"\nserver_requests: {roots: yes}\n", 2, "expected `allow` or `deny`");
 }
 

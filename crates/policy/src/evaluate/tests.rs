@@ -19,6 +19,7 @@ fn policy(posture: Posture, hidden: &[Pattern], entries: Vec<Entry>) -> Policy {
         methods: Vec::new(),
         server_requests: Default::default(),
         webhook: None,
+        definitions: Default::default(),
         names: Default::default(),
     }
 }

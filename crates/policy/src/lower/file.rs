@@ -3,6 +3,7 @@
 use super::Lowering;
 use super::entry::{GLOBAL, escape};
 use super::name::globs_overlap;
+use crate::definitions::Definitions;
 use crate::model::{Mode, Pattern, Policy, Posture, ServerRequests};
 use crate::outline::Outline;
 use crate::problem::{MOST, code};
@@ -25,6 +26,7 @@ impl Lowering<'_> {
             methods: Vec::new(),
             server_requests: ServerRequests::default(),
             webhook: None,
+            definitions: Definitions::default(),
             names: OnceLock::new(),
         };
         let is_json = self.source.is_json();
@@ -58,6 +60,9 @@ impl Lowering<'_> {
         }
         if let Some(node) = fields.get("server_requests") {
             policy.server_requests = self.server_requests(node);
+        }
+        if let Some(node) = fields.get("definitions") {
+            policy.definitions = self.definitions(node);
         }
         if let Some(node) = fields.get("approvals") {
             policy.webhook = self.approvals(node);
@@ -183,5 +188,6 @@ pub(super) const FILE_KEYS: &[&str] = &[
     "approvals",
     "risk",
     "server_requests",
+    "definitions",
     "methods",
 ];

@@ -10,6 +10,7 @@
 mod approval;
 mod condition;
 mod counter;
+mod definitions;
 mod entry;
 mod fields;
 mod file;
@@ -76,7 +77,7 @@ impl RuleDraft {
 
 /// The keys of each mapping, by the pointer of its definition in the JSON Schema.
 #[cfg(test)]
-pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 9] {
+pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 10] {
     [
         ("", file::FILE_KEYS),
         ("/properties/approvals", approval::APPROVALS_KEYS),
@@ -85,6 +86,7 @@ pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 9] {
         ("/$defs/rule", rule::RULE_KEYS),
         ("/$defs/limit", counter::LIMIT_KEYS),
         ("/$defs/state", counter::STATE_KEYS),
+        ("/$defs/definitions", definitions::DEFINITION_KEYS),
         ("/$defs/server_requests", methods::SERVER_REQUEST_KEYS),
         ("/$defs/elicitation", methods::ELICITATION_KEYS),
     ]
