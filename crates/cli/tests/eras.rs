@@ -387,6 +387,28 @@ fn a_modern_client_listens_to_a_legacy_server() {
 }
 
 #[test]
+fn another_policy_is_told_to_those_who_listen() {
+    for (era, transport) in [("legacy", "stdio"), ("legacy", "http"), ("modern", "stdio"), ("modern", "http")] {
+        let scene = Scene::new(era, transport);
+        let client = scene.client(MODERN);
+        let listening = |id: &str, wanted: Value| {
+            let mut stream = Stream::post(&client, id, "subscriptions/listen", json!({"notifications": wanted}));
+            assert_eq!(stream.next()["method"], "notifications/subscriptions/acknowledged", "{era} {transport}");
+            stream
+        };
+        let mut ear = listening("\"ear\"", json!({"toolsListChanged": true}));
+        let mut deaf = listening("\"deaf\"", json!({"resourceSubscriptions": ["file:///a"]}));
+        scene.scratch.policy(&POLICY.replace("delete_repo", "echo"));
+        let told = ear.next();
+        assert_eq!(told["method"], "notifications/tools/list_changed", "{era} {transport}: {told}");
+        assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "ear", "{era} {transport}: {told}");
+        // Whoever has not asked for that hears of something else first.
+        modern(&client, "2", json!({"name": "touch", "arguments": {"uri": "file:///a"}}), json!({}));
+        assert_eq!(deaf.next()["method"], "notifications/resources/updated", "{era} {transport}");
+    }
+}
+
+#[test]
 fn a_server_that_never_answers_the_question_for_its_era_is_a_legacy_one() {
     let scratch = Scratch::new();
     let command = server(&scratch.log(), &["--era", "legacy", "--stdio", "--mute"]);

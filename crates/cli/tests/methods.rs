@@ -237,6 +237,22 @@ fn what_nobody_knows_a_server_may_ask_for_under_default_allow_only() {
 }
 
 #[test]
+fn whoever_may_not_set_what_is_logged_may_not_do_so_in_a_request_either() {
+    const KEY: &str = "io.modelcontextprotocol/logLevel";
+    in_every_mode(MODERN, "version: \"1\"\nmethods: {logging/setLevel: deny}\n", |mode, chain| {
+        for (method, mut params) in [("tools/call", json!({"name": "ask", "arguments": {}})), ("prompts/list", json!({}))] {
+            params["_meta"] = json!({KEY: "debug"});
+            let reply = chain.ask("1", method, params);
+            assert_eq!(reply["error"]["code"], NOT_ALLOWED, "{mode} {method}: {reply}");
+            let record = chain.records(method).pop().expect("a record");
+            assert_eq!((&record["outcome"], &record["rule"]), (&json!("deny"), &json!("/methods/logging~1setLevel")), "{mode}");
+            assert_eq!(chain.requests(method).len(), 0, "{mode} {method}");
+        }
+        assert!(chain.ask("2", "prompts/list", json!({}))["result"].is_object(), "{mode}");
+    });
+}
+
+#[test]
 fn a_method_that_is_denied_never_reaches_the_server() {
     const POLICY: &str = "version: \"1\"\nmethods: {prompts: deny, resources/read: deny, \"x/*\": deny, completion: allow}\n";
     for revision in [LEGACY, MODERN] {

@@ -9,7 +9,7 @@
 
 use crate::enforcer::{Permit, Ticket};
 use crate::gate::{Expected, Gate, Judged};
-use crate::refusal::{UPSTREAM_FAILED, is_modern, malformed, unreadable};
+use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Sink};
 use crate::tools::Ask;
 use crate::unanswered::Unanswered;
@@ -287,6 +287,13 @@ impl Conversation {
                 if self.initialized {
                     self.tell_client(Bytes::from_static(TOOLS_CHANGED));
                 }
+                let told = self.pending.values().filter_map(|pending| match &pending.waiter {
+                    Waiter::Client { id, sink, .. } => Some((sink.clone(), pending.expected.tools_changed(id)?)),
+                    Waiter::Ourselves(_) => None,
+                });
+                for (sink, notice) in told.collect::<Vec<_>>() {
+                    self.say(sink, notice);
+                }
             }
         }
     }
@@ -327,8 +334,7 @@ impl Conversation {
         if let Some(why) = refusal {
             return self.refuse(malformed(&message, mcp::reply::INVALID_REQUEST, why), sink);
         }
-        let method = message.method().unwrap_or_default().to_owned();
-        let expected = Expected { method, modern: is_modern(&message), ticket: None };
+        let expected = Expected::of(&message);
         let serial = self.next;
         self.next += 1;
         if self.clients == Clients::One {
@@ -578,6 +584,10 @@ impl Conversation {
 
     /// Gives what the server says by itself to whom it is meant for.
     fn pass_on(&mut self, message: Message) {
+        let listening = message.subscription_id().and_then(|id| number_of(&Id::of(id).ok()?));
+        if let Some(pending) = listening.and_then(|number| self.pending.get_mut(&number)) {
+            pending.expected.hear(&message);
+        }
         match (self.addressee(&message), self.clients) {
             (Some((sink, text)), Clients::Many) => self.say(sink, text),
             (Some((_, text)), Clients::One) => self.tell_client(text),
@@ -639,10 +649,10 @@ impl Conversation {
     }
 
     fn ask(&mut self, question: Question) {
+        let expected = Expected::of(&question.message);
         let Some(permit) = Permit::own(question.message) else { return };
         let (number, _, permit) = self.number(permit);
         if self.link.send(permit).outcome.is_ok() {
-            let expected = Expected { method: "tools/list".into(), modern: false, ticket: None };
             let waiter = Waiter::Ourselves(question.reply);
             self.pending.insert(number, Pending { waiter, expected, since: Instant::now() });
         }

@@ -9,13 +9,14 @@ mod other;
 mod tests;
 
 use crate::enforcer::{Caller, Denied, Enforcer, Permit, Ticket};
-use crate::refusal::{is_modern, malformed};
+use crate::methods::judge_method;
+use crate::refusal::{NOT_ALLOWED, is_modern, malformed};
 use crate::tools::Schemas;
 use bytes::Bytes;
 use mcp::headers::Mirrored;
 use mcp::tools::{Tool, ToolList, Unreadable};
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
-use policy::Reason;
+use policy::{Decision, Outcome, Reason};
 use std::sync::Arc;
 use store::Reply;
 use tracing::warn;
@@ -43,6 +44,44 @@ pub(crate) struct Expected {
     pub method: String,
     pub modern: bool,
     pub ticket: Option<Ticket>,
+    /// Whether its stream is told of changed lists of tools.
+    pub hears: Hears,
+}
+
+/// Whether a listening stream is told that the list of tools has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hears {
+    /// It has not asked for that, or is no listening stream.
+    Nothing,
+    /// It will be, once the server has acknowledged it: nothing comes before that.
+    Later,
+    /// It is.
+    Now,
+}
+
+impl Expected {
+    /// What a request expects before it has a ticket.
+    pub fn of(request: &Message) -> Expected {
+        let method = request.method().unwrap_or_default();
+        let wants = || {
+            let notifications = request.params().and_then(|params| params.get("notifications"));
+            notifications.and_then(|wanted| wanted.get("toolsListChanged")?.as_bool()) == Some(true)
+        };
+        let hears = if method == "subscriptions/listen" && wants() { Hears::Later } else { Hears::Nothing };
+        Expected { method: method.to_owned(), modern: is_modern(request), ticket: None, hears }
+    }
+
+    /// Takes note of what the server says on the stream.
+    pub fn hear(&mut self, notice: &Message) {
+        if self.hears == Hears::Later && notice.method() == Some("notifications/subscriptions/acknowledged") {
+            self.hears = Hears::Now;
+        }
+    }
+
+    /// What a listening stream under the client's `id` is told when another policy is in force, if it is told anything.
+    pub fn tools_changed(&self, id: &Id) -> Option<Bytes> {
+        (self.hears == Hears::Now).then(|| mcp::reply::tools_changed(id))
+    }
 }
 
 /// Judges the messages of one caller.
@@ -53,13 +92,19 @@ pub(crate) struct Gate {
     pub schemas: Schemas,
     /// Whether one side speaks HTTP, where headers repeat arguments.
     pub over_http: bool,
+    /// Whether all that goes this way is of the stateless era, also what does not say so itself: notifications may leave it to
+    /// a header.
+    pub stateless: bool,
 }
 
 impl Gate {
     /// Judges a request or a notification of the client's.
     pub async fn judge(self, message: Message) -> Judged {
-        let modern = is_modern(&message);
+        let modern = self.stateless || is_modern(&message);
         let is_request = message.kind() == Kind::Request;
+        if let Some(decision) = self.level_denied(&message) {
+            return self.deny(&message, NOT_ALLOWED, decision).await;
+        }
         let method = message.method().unwrap_or_default().to_owned();
         let route = mcp::route(&method, message.kind(), Side::Client);
         if is_request && route == Some(Route::Enforce) {
@@ -88,6 +133,17 @@ impl Gate {
             };
         }
         self.judge_other(message, route, modern).await
+    }
+
+    /// Why a request must not set what the server logs: the stateless era does so in any request.
+    ///
+    /// The request is refused, and not sent without it: what was judged is what is sent, and a client that was told nothing
+    /// would wait for logs. Nor is it left to a bridge, so that one policy says the same before servers of either era.
+    fn level_denied(&self, message: &Message) -> Option<Decision> {
+        message.log_level().filter(|_| message.kind() == Kind::Request)?;
+        let snapshot = self.enforcer.snapshot();
+        let decision = judge_method(&snapshot.policy, "logging/setLevel", Kind::Request, Side::Client, None);
+        (decision.outcome != Outcome::Allow).then_some(decision)
     }
 
     /// The tool of a call that cannot be judged before the server's list of tools has been asked for.

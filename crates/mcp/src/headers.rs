@@ -13,7 +13,7 @@ use crate::revision::{Era, Revision};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use json::{Decimal, Kind as JsonKind, Value, quote};
+use json::{Decimal, Kind as JsonKind, Value};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -54,11 +54,10 @@ impl HeaderMismatch {
     }
 
     fn unsupported(requested: &str) -> HeaderMismatch {
-        let supported: Vec<_> = Revision::ALL.iter().rev().map(|revision| quote(revision.as_str())).collect();
         HeaderMismatch {
             code: reply::UNSUPPORTED_PROTOCOL_VERSION,
             message: format!("unsupported protocol version `{}`", requested.escape_debug()),
-            data: Some(format!("{{\"supported\":[{}],\"requested\":{}}}", supported.join(","), quote(requested))),
+            data: Some(reply::unsupported_version(requested)),
         }
     }
 }

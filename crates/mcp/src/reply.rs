@@ -1,6 +1,8 @@
 //! Replies that the gateway itself gives.
 
 use crate::id::Id;
+use crate::keys;
+use crate::revision::Revision;
 use bytes::Bytes;
 use json::quote;
 
@@ -44,6 +46,19 @@ pub fn denied(id: &Id, message: &str, decision: &str, modern: bool) -> Bytes {
     let kind = if modern { "\"resultType\":\"complete\"," } else { "" };
     let content = format!("\"content\":[{{\"type\":\"text\",\"text\":{text}}}],\"isError\":true");
     result(id, &format!("{{{kind}{content},\"_meta\":{{\"dev.callgate/decision\":{decision}}}}}"))
+}
+
+/// Gives the notification that the list of tools has changed, for the stream that `subscription` has opened (2026-07-28).
+pub fn tools_changed(subscription: &Id) -> Bytes {
+    let (key, id) = (quote(keys::SUBSCRIPTION_ID), subscription.text());
+    let method = "notifications/tools/list_changed";
+    format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{{\"_meta\":{{{key}:{id}}}}}}}").into()
+}
+
+/// Gives the `data` of [`UNSUPPORTED_PROTOCOL_VERSION`]: what is spoken here, the newest first.
+pub fn unsupported_version(requested: &str) -> String {
+    let supported: Vec<_> = Revision::ALL.iter().rev().map(|revision| quote(revision.as_str())).collect();
+    format!("{{\"supported\":[{}],\"requested\":{}}}", supported.join(","), quote(requested))
 }
 
 #[cfg(test)]

@@ -308,10 +308,8 @@ pub fn bytes_of(entry: &Value) -> Vec<u8> {
 /// A request's text; modern ones with their `_meta`.
 pub fn request(revision: &str, id: &str, method: &str, mut params: Value) -> String {
     if is_modern(revision) {
-        params["_meta"] = json!({
-            "io.modelcontextprotocol/protocolVersion": revision,
-            "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}},
-        });
+        params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(revision);
+        params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({"elicitation": {}, "sampling": {}});
     }
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
 }

@@ -163,7 +163,7 @@ impl Proxy {
         let up = upstream_headers(headers, modern);
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers) };
         let caller = Caller { session: session.id.clone(), ..caller.clone() };
-        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true };
+        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true, stateless: modern };
         Exchange { proxy: self.clone(), gate, session, headers: up, modern }
     }
 
@@ -318,7 +318,9 @@ impl Exchange {
         if let Some(malformed) = self.unasked(&message) {
             return refusal(&self.gate.enforcer.refuse(malformed, &self.gate.caller).await);
         }
-        let request = request_of(&message);
+        let is_request = message.kind() == Kind::Request;
+        let id = message.id().filter(|_| is_request).cloned();
+        let expected = is_request.then(|| Expected::of(&message));
         let permit = match self.gate.clone().judge(message).await {
             Judged::Pass(permit) => *permit,
             Judged::Answer(answer) => {
@@ -328,9 +330,8 @@ impl Exchange {
         };
         let body = permit.text().clone();
         let ticket = permit.into_ticket();
-        let expected = request.as_ref().map(|(_, method)| Expected { method: method.clone(), modern: self.modern, ticket });
+        let expected = expected.map(|expected| Expected { modern: self.modern, ticket, ..expected });
         let sent = self.proxy.target.send(Method::POST, self.headers.clone(), body).await;
-        let id = request.map(|(id, _)| id);
         match sent {
             Ok(response) => self.answer(response, id, expected).await,
             Err(failure) => {
@@ -480,6 +481,7 @@ impl Exchange {
             if gone && (self.modern || awaited.is_none()) {
                 break;
             }
+            let subscribed = awaited.as_ref().and_then(|(id, expected)| expected.tools_changed(id));
             let event = tokio::select! {
                 event = events.next_within(patience) => event.unwrap_or_else(|failure| {
                     why = failure;
@@ -488,8 +490,9 @@ impl Exchange {
                 () = down.closed(), if !gone => None,
                 () = self.proxy.stop.cancelled() => None,
                 // The stream on which a server speaks by itself is where its list of tools may be said to have changed.
-                Ok(()) = reloaded.changed(), if listening => {
-                    let _ = down.send(sse::encode(&Bytes::from_static(TOOLS_CHANGED), None, None)).await;
+                Ok(()) = reloaded.changed(), if listening || subscribed.is_some() => {
+                    let notice = subscribed.unwrap_or_else(|| Bytes::from_static(TOOLS_CHANGED));
+                    let _ = down.send(sse::encode(&notice, None, None)).await;
                     continue;
                 }
             };
@@ -574,6 +577,9 @@ impl Exchange {
             return Some(if same { event.original } else { sse::encode(&settled, event.id.as_deref(), event.name.as_deref()) });
         }
         if message.kind() != Kind::Request {
+            if let Some((_, expected)) = awaited {
+                expected.hear(&message);
+            }
             return self.gate.screen_notice(&message).then_some(event.original);
         }
         match self.gate.screen_request(&message).await {
@@ -591,13 +597,6 @@ impl Exchange {
                 None
             }
         }
-    }
-}
-
-fn request_of(message: &Message) -> Option<(Id, String)> {
-    match message.kind() {
-        Kind::Request => Some((message.id()?.clone(), message.method()?.to_owned())),
-        Kind::Notification | Kind::Response { .. } => None,
     }
 }
 

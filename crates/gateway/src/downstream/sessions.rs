@@ -323,7 +323,13 @@ impl Sessions {
         let Connection { link, inbound } = self.connect(&schemas, clients).await?;
         // A client with one stream sends no headers that would have to agree with anything.
         let over_http = stream.is_none() || self.upstream.is_http();
-        let gate = Gate { enforcer: self.enforcer.clone(), caller: caller.clone(), schemas, over_http };
+        let gate = Gate {
+            enforcer: self.enforcer.clone(),
+            caller: caller.clone(),
+            schemas,
+            over_http,
+            stateless: clients == Clients::Many,
+        };
         let (stop, ended) = (self.stop.child_token(), CancellationToken::new());
         let mut conversation = Conversation::new(gate, link, clients);
         let weak = stream.as_ref().map(mpsc::Sender::downgrade);

@@ -42,7 +42,8 @@ pub async fn run(
     let Connection { link, inbound } = upstream.connect(&schemas)?;
     let (outbox, writer) = Outbox::start(output);
     let session = format!("stdio-{}", std::process::id());
-    let gate = Gate { enforcer: enforcer.clone(), caller: Caller::local(Some(session)), schemas, over_http: upstream.is_http() };
+    let caller = Caller::local(Some(session));
+    let gate = Gate { enforcer: enforcer.clone(), caller, schemas, over_http: upstream.is_http(), stateless: false };
     let sink = Sink::Lines(outbox);
     let notices = commands.downgrade();
     tokio::spawn(async move {

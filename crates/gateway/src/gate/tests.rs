@@ -1,6 +1,6 @@
 //! Two callers before one server: what is issued to the one is no use to the other.
 
-use super::{Expected, Gate, Judged};
+use super::{Expected, Gate, Hears, Judged};
 use crate::enforcer::{Caller, Enforcer};
 use crate::refusal::is_modern;
 use crate::tools::{LiveTools, Schemas};
@@ -29,7 +29,7 @@ impl Rig {
             "local" => Caller::local(None),
             who => Caller { principal: who.into(), grant: format!("{who}'s"), session: None },
         };
-        Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: false }
+        Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: false, stateless: false }
     }
 
     /// Sends a request; where it passes, the server answers `result`. Gives what the client is told, and what was sent.
@@ -44,7 +44,7 @@ impl Rig {
                 let sent = told(permit.text().clone());
                 let reply = json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string();
                 let reply = Message::parse(reply, Side::Server).unwrap();
-                let expected = Expected { method, modern, ticket: permit.into_ticket() };
+                let expected = Expected { method, modern, ticket: permit.into_ticket(), hears: Hears::Nothing };
                 (told(gate.settle(expected, &reply, &Id::from(1)).await), Some(sent))
             }
             Judged::Answer(answer) => (told(answer.body), None),
