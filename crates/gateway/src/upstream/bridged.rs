@@ -10,6 +10,8 @@
 //! may still be about that request.
 
 mod opening;
+#[cfg(test)]
+mod tests;
 
 use crate::enforcer::Permit;
 use crate::tools::{Schemas, own_id};
@@ -55,8 +57,8 @@ pub(crate) struct Bridged {
     own: BTreeMap<u32, Line>,
     /// Which of those a request of the client's is on.
     routes: HashMap<Id, u32>,
-    /// Requests that wait for a line of their own.
-    waiting: VecDeque<Permit>,
+    /// Requests that wait for a line of their own, and since when.
+    waiting: VecDeque<(Instant, Permit)>,
     /// For the client, in order.
     ready: VecDeque<Inbound>,
     began: Instant,
@@ -150,6 +152,7 @@ impl Bridged {
 
     /// Closes the exchange of a request, where it has one of its own and nothing stands between.
     pub fn abandon(&mut self, id: &Id) -> bool {
+        self.stop_watching(id);
         match self.main.mode {
             Mode::Plain | Mode::Unknown | Mode::Watching(_) => self.main.link.abandon(id),
             Mode::Probing { .. } | Mode::Legacy { .. } | Mode::Modern(_) => false,
@@ -174,7 +177,9 @@ impl Bridged {
         let cancelled = permit.message().cancelled_id().and_then(|id| Id::of(id).ok());
         let number = match self.line_for(&permit) {
             Ok(number) => number,
-            Err(NoLine) if self.waiting.len() < MAX_HELD && !self.own.is_empty() => return self.waiting.push_back(permit),
+            Err(NoLine) if self.waiting.len() < MAX_HELD && !self.own.is_empty() => {
+                return self.waiting.push_back((Instant::now(), permit));
+            }
             Err(NoLine) => {
                 let failure = Failure::unsent("there is no line to the server that this call could have to itself");
                 return self.fail(permit.wire_id().cloned(), failure);
@@ -183,6 +188,14 @@ impl Bridged {
         self.send_on(number, permit);
         if let Some(id) = cancelled {
             self.forget(number, &id);
+        }
+    }
+
+    /// Whoever gives up the request that was to show the server's era leaves that to the next one: a server need not answer
+    /// what was cancelled.
+    fn stop_watching(&mut self, cancelled: &Id) {
+        if matches!(&self.main.mode, Mode::Watching(kept) if kept.wire_id() == Some(cancelled)) {
+            self.main.mode = Mode::Unknown;
         }
     }
 
@@ -219,7 +232,7 @@ impl Bridged {
             return Ok(0);
         }
         if let Some(id) = message.cancelled_id().and_then(|id| Id::of(id).ok()) {
-            self.waiting.retain(|waiting| waiting.wire_id() != Some(&id));
+            self.waiting.retain(|(_, waiting)| waiting.wire_id() != Some(&id));
             return Ok(self.routes.get(&id).copied().unwrap_or(0));
         }
         if message.kind() != Kind::Request || !may_ask_back(message.method().unwrap_or_default()) {
@@ -320,7 +333,13 @@ impl Bridged {
                 Ok(message) => translator.client(&message),
                 Err(_) => Vec::new(),
             },
-            Mode::Plain | Mode::Watching(_) | Mode::Probing { .. } => return self.pass(number, permit),
+            Mode::Plain | Mode::Watching(_) | Mode::Probing { .. } => {
+                self.pass(number, permit);
+                if let Some(cancelled) = cancelled {
+                    self.stop_watching(&cancelled);
+                }
+                return;
+            }
         };
         self.take(number, steps, Some(permit));
         if let (Some(cancelled), Some(line)) = (cancelled, self.line(number)) {
@@ -355,8 +374,8 @@ impl Bridged {
             match step {
                 Step::Forward(text) => {
                     let Some(permit) = permit.take() else { continue };
-                    self.forward(number, permit.wire_id().cloned(), &permit, text);
-                    let Some(line) = self.line(number) else { continue };
+                    let is_sent = self.forward(number, permit.wire_id(), &permit, text);
+                    let Some(line) = self.line(number).filter(|_| is_sent) else { continue };
                     if let (Mode::Modern(_), Some(id)) = (&line.mode, permit.wire_id().cloned()) {
                         line.permits.insert(id, permit);
                     }
@@ -364,8 +383,8 @@ impl Bridged {
                 Step::Again { id, text } => {
                     let kept = self.line(number).and_then(|line| line.permits.remove(&id));
                     let Some(kept) = kept else { continue };
-                    self.forward(number, Some(id.clone()), &kept, text);
-                    if let Some(line) = self.line(number) {
+                    let is_sent = self.forward(number, Some(&id), &kept, text);
+                    if let Some(line) = self.line(number).filter(|_| is_sent) {
                         line.permits.insert(id, kept);
                     }
                 }
@@ -386,16 +405,27 @@ impl Bridged {
         }
     }
 
-    fn forward(&mut self, number: u32, id: Option<Id>, permit: &Permit, text: Bytes) {
-        match permit.bridged(text) {
-            Some(permit) => {
-                let Some(line) = self.line(number) else { return };
-                if let Err(failure) = line.link.send(permit).outcome {
-                    self.fail(id, failure);
-                }
+    /// Sends what a translator has made of a permit; says whether that went.
+    fn forward(&mut self, number: u32, id: Option<&Id>, permit: &Permit, text: Bytes) -> bool {
+        let now = self.now();
+        let Some(line) = self.line(number) else { return false };
+        let sent = match permit.bridged(text) {
+            Some(permit) => line.link.send(permit).outcome,
+            None => Err(Failure::unsent("this message cannot be put into the server's protocol revision")),
+        };
+        let Err(failure) = sent else { return true };
+        let Some(id) = id else { return false };
+        let steps = match &mut line.mode {
+            Mode::Legacy { translator, .. } => {
+                translator.unsent(id);
+                Vec::new()
             }
-            None => self.fail(id, Failure::unsent("this message cannot be put into the server's protocol revision")),
-        }
+            Mode::Modern(translator) => translator.fail(id, now).1,
+            Mode::Unknown | Mode::Watching(_) | Mode::Probing { .. } | Mode::Plain => Vec::new(),
+        };
+        self.failed(number, Some(id.clone()), failure);
+        self.take(number, steps, None);
+        false
     }
 
     fn say(&mut self, number: u32, text: Bytes) {
@@ -433,14 +463,22 @@ impl Bridged {
     /// Sends what waits for lines of its own, as far as lines have become free.
     fn send_waiting(&mut self) {
         for _ in 0..self.waiting.len() {
-            let Some(permit) = self.waiting.pop_front() else { break };
+            let Some((since, permit)) = self.waiting.pop_front() else { break };
             match self.line_for(&permit) {
                 Ok(number) => self.send_on(number, permit),
                 Err(NoLine) => {
-                    self.waiting.push_front(permit);
+                    self.waiting.push_front((since, permit));
                     break;
                 }
             }
+        }
+    }
+
+    /// Gives up what has waited for a line for as long as a server may be silent.
+    fn give_up_waiting(&mut self) {
+        let patience = self.upstream.patience();
+        while let Some((_, late)) = self.waiting.pop_front_if(|(since, _)| since.elapsed() > patience) {
+            self.fail(late.wire_id().cloned(), Failure::unsent("no line to the server has become free in time"));
         }
     }
 
@@ -469,8 +507,9 @@ impl Bridged {
                 if translator.is_handshake(id) {
                     return self.no_session(number, failure.clone());
                 }
-                let client = translator.fail(id, &failure.message);
-                return self.failed(number, client, failure.clone());
+                let (client, steps) = translator.fail(id, &failure.message);
+                self.failed(number, client, failure.clone());
+                steps
             }
             (Mode::Modern(translator), Inbound::Failed { id, failure }) => {
                 let (client, steps) = translator.fail(id, now);
@@ -567,6 +606,7 @@ impl Bridged {
             self.close(number);
         }
         self.send_waiting();
+        self.give_up_waiting();
     }
 
     fn now(&self) -> u64 {

@@ -58,6 +58,11 @@ impl ChildCommand {
         ChildCommand { places: Some(Arc::new(Semaphore::new(children))), ..self }
     }
 
+    /// How long it may leave a request unanswered.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
     fn place(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
         let taken = self.places.clone().map(Semaphore::try_acquire_owned).transpose();
         taken.map_err(|_| io::Error::new(io::ErrorKind::QuotaExceeded, "there are as many children as there may be"))

@@ -102,6 +102,16 @@ impl Upstream {
         })
     }
 
+    /// How long it may be silent over one request.
+    pub(crate) fn patience(&self) -> Duration {
+        match self {
+            Upstream::Child(command) => command.patience().unwrap_or(Duration::MAX),
+            Upstream::Http(target) => target.patience(),
+            Upstream::OfEitherEra(server, _) => server.patience(),
+            Upstream::Shared(shared) => shared.alone().patience(),
+        }
+    }
+
     /// Whether messages to it travel over HTTP, where headers repeat arguments.
     pub(crate) fn is_http(&self) -> bool {
         self.endpoint().is_some()

@@ -176,8 +176,9 @@ fn notices_go_to_those_who_listen_for_them_and_a_resource_is_subscribed_to_once(
     let first = texts(
         &line.client(&listen("1", r#"{"toolsListChanged":true,"promptsListChanged":true,"resourceSubscriptions":["a"]}"#), 0),
     );
-    assert!(first[0].contains(r#"{"toolsListChanged":true,"resourceSubscriptions":["a"]}"#), "{first:?}");
-    assert!(first[1].contains("resources/subscribe"), "{first:?}");
+    assert!(first.len() == 1 && first[0].contains("resources/subscribe"), "{first:?}");
+    let granted = texts(&line.server(&answer_to(&first[0], r#""result":{}"#), 0));
+    assert!(granted[0].contains(r#"{"toolsListChanged":true,"resourceSubscriptions":["a"]}"#), "{granted:?}");
     assert_eq!(line.client(&listen("2", r#"{"resourceSubscriptions":["a"]}"#), 0).len(), 1);
     let notice = from(Side::Server, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
     let expected = concat!(
@@ -193,6 +194,75 @@ fn notices_go_to_those_who_listen_for_them_and_a_resource_is_subscribed_to_once(
     assert!(line.client(&cancel(1), 0).is_empty());
     assert!(texts(&line.client(&cancel(2), 0))[0].contains("resources/unsubscribe"));
     assert!(line.is_idle());
+}
+
+/// The server's answer to what it was sent.
+fn answer_to(sent: &str, answer: &str) -> Message {
+    let id = from(Side::Client, sent).id().unwrap().text().to_owned();
+    from(Side::Server, &format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#))
+}
+
+fn listen_to(id: u64, uris: &str) -> Message {
+    let params = format!(r#"{ENVELOPED},"notifications":{{"toolsListChanged":true,"resourceSubscriptions":[{uris}]}}"#);
+    from(Side::Client, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"subscriptions/listen","params":{{{params}}}}}"#))
+}
+
+#[test]
+fn a_resource_that_the_server_refuses_is_not_acknowledged() {
+    let updated = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"b"}}"#;
+    let mut line = agreed(r#"{"tools":{"listChanged":true},"resources":{"subscribe":true}}"#);
+    let asked = texts(&line.client(&listen_to(1, r#""a","b""#), 0));
+    assert_eq!(asked.len(), 2);
+    assert!(line.server(&from(Side::Server, updated), 0).is_empty(), "nothing comes before the acknowledgement");
+    assert!(line.server(&answer_to(&asked[0], r#""error":{"code":-32602,"message":"no"}"#), 0).is_empty());
+    let told = texts(&line.server(&answer_to(&asked[1], r#""result":{}"#), 0));
+    assert!(told[0].contains(r#""notifications":{"toolsListChanged":true,"resourceSubscriptions":["b"]}"#), "{told:?}");
+    assert_eq!(line.server(&from(Side::Server, updated), 0).len(), 1);
+    // A server that says nothing has granted nothing, and one whose answer was lost neither.
+    let asked = texts(&line.client(&listen_to(2, r#""c""#), 0));
+    let told = texts(&line.tick(10_001));
+    assert!(asked.len() == 1 && told[0].contains("resources/unsubscribe"), "{told:?}");
+    assert!(told[1].contains(r#""notifications":{"toolsListChanged":true}"#), "{told:?}");
+    let asked = texts(&line.client(&listen_to(3, r#""d""#), 0));
+    let (_, told) = line.fail(from(Side::Client, &asked[0]).id().unwrap(), "lost");
+    assert!(texts(&told)[0].contains(r#""notifications":{"toolsListChanged":true}"#));
+}
+
+#[test]
+fn what_is_listened_to_is_bounded_by_bytes_and_given_back() {
+    let mut line = agreed(r#"{"resources":{"subscribe":true}}"#);
+    let long: Vec<_> = (0..10).map(|number| format!("\"{number}{}\"", "x".repeat(100_000))).collect();
+    assert_eq!(line.client(&listen_to(1, &long.join(",")), 0).len(), 10);
+    let refused = texts(&line.client(&listen_to(2, &long.join(",")), 0));
+    assert!(refused[0].contains("too many subscriptions"), "{refused:?}");
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    assert_eq!(line.client(&from(Side::Client, cancel), 0).len(), 10);
+    assert_eq!(line.client(&listen_to(3, &long.join(",")), 0).len(), 10);
+}
+
+#[test]
+fn a_revision_that_nobody_speaks_is_refused_with_those_that_are_spoken() {
+    let mut line = agreed("{}");
+    let text = String::from_utf8(call(7, "").text().to_vec()).unwrap().replace("2026-07-28", "2099-01-01");
+    let refused = texts(&line.client(&from(Side::Client, &text), 0));
+    assert!(
+        refused[0].contains(r#""code":-32022"#) && refused[0].contains(r#""supported":["2026-07-28","2025-11-25""#),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_notice_without_its_subscription_has_no_empty_meta() {
+    let mut line = greeted(r#"{"tools":{"listChanged":true}}"#);
+    let tagged = |more: &str| {
+        let meta = format!(r#"{{"io.modelcontextprotocol/subscriptionId":1{more}}}"#);
+        let method = "notifications/tools/list_changed";
+        let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"_meta":{meta}}}}}"#);
+        texts(&line.server(&from(Side::Server, &text), 0)).remove(0)
+    };
+    let mut tagged = tagged;
+    assert!(tagged("").ends_with(r#""params":{}}"#));
+    assert!(tagged(r#","x":1"#).ends_with(r#""params":{"_meta":{"x":1}}}"#));
 }
 
 #[test]

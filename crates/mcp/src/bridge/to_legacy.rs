@@ -15,7 +15,7 @@ use crate::reply;
 use crate::revision::Revision;
 use bytes::Bytes;
 use json::{Kind as JsonKind, Value, quote};
-use listening::Listen;
+use listening::{Listen, Subscription};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
@@ -75,8 +75,10 @@ pub struct ToLegacy {
     /// By the order of their arrival; an id of the client's may stand for a request that the server knows by an older one.
     requests: BTreeMap<u64, Request>,
     listens: BTreeMap<u64, Listen>,
-    /// How many listening streams each resource has, towards the server one subscription.
-    subscribed: HashMap<String, usize>,
+    /// Resources that streams listen to.
+    subscribed: HashMap<String, Subscription>,
+    /// How long the names of all those are together, once for each stream.
+    listened_bytes: usize,
     level: Option<String>,
     /// Whether its requests are many clients'; then nobody is told what the server logs.
     for_many: bool,
@@ -140,6 +142,7 @@ impl ToLegacy {
             requests: BTreeMap::new(),
             listens: BTreeMap::new(),
             subscribed: HashMap::new(),
+            listened_bytes: 0,
             level: None,
             for_many: false,
             spent: false,
@@ -225,9 +228,14 @@ impl ToLegacy {
 
     fn request(&mut self, message: &Message, id: &Id, now_ms: u64) -> Vec<Step> {
         let method = message.method().unwrap_or_default();
+        if let Some(version) = message.protocol_version().filter(|version| Revision::parse(version).is_none()) {
+            let (code, data) = (reply::UNSUPPORTED_PROTOCOL_VERSION, reply::unsupported_version(&version));
+            let why = format!("unsupported protocol version `{}`", version.escape_debug());
+            return vec![Step::Deliver(reply::error(Some(id), code, &why, Some(&data)))];
+        }
         match method {
             "server/discover" => return vec![Step::Deliver(reply::result(id, &self.discovered()))],
-            "subscriptions/listen" => return self.listen(message, id),
+            "subscriptions/listen" => return self.listen(message, id, now_ms),
             "initialize" => {
                 let agreed = self.agreed().map_or("{}", Value::raw);
                 return vec![Step::Deliver(reply::result(id, agreed))];
@@ -374,8 +382,7 @@ impl ToLegacy {
 
     fn cancel(&mut self, id: &Id) -> Vec<Step> {
         if let Some(at) = self.listens.iter().find(|(_, listen)| listen.id == *id).map(|(at, _)| *at) {
-            let uris = self.listens.remove(&at).map(|listen| listen.uris).unwrap_or_default();
-            return uris.iter().filter_map(|uri| self.unsubscribe(uri)).collect();
+            return self.unlisten(at);
         }
         let at = self.requests.iter().find(|(_, request)| request.client.as_ref() == Some(id)).map(|(at, _)| *at);
         at.map_or_else(Vec::new, |at| self.give_up(at, "the client has cancelled the request"))
@@ -385,20 +392,31 @@ impl ToLegacy {
     pub fn tick(&mut self, now_ms: u64) -> Vec<Step> {
         let is_late = |request: &Request| request.parked.as_ref().is_some_and(|parked| parked.until_ms < now_ms);
         let late: Vec<_> = self.requests.iter().filter(|(_, request)| is_late(request)).map(|(at, _)| *at).collect();
-        late.into_iter().flat_map(|at| self.give_up(at, "the client has not answered in time")).collect()
+        let mut steps: Vec<_> = late.into_iter().flat_map(|at| self.give_up(at, "the client has not answered in time")).collect();
+        steps.extend(self.give_up_subscribing(now_ms));
+        steps
     }
 
     /// The request that the client waits for under another id, by its id towards the server; it failed without an answer.
-    pub fn fail(&mut self, wire: &Id, why: &str) -> Option<Id> {
-        let at = self.by_wire(wire)?;
+    /// And what else is to be done.
+    pub fn fail(&mut self, wire: &Id, why: &str) -> (Option<Id>, Vec<Step>) {
+        if let Some(uri) = self.asked_to_subscribe(wire) {
+            return (None, self.subscription_answered(&uri, false));
+        }
+        let Some(at) = self.by_wire(wire) else { return (None, Vec::new()) };
         self.spent = true;
-        let request = self.requests.get_mut(&at)?;
+        let Some(request) = self.requests.get_mut(&at) else { return (None, Vec::new()) };
         let Some(client) = request.client.take() else {
             request.answer = Some(reply::error(Some(wire), reply::INTERNAL_ERROR, why, None));
-            return None;
+            return (None, Vec::new());
         };
         self.requests.remove(&at);
-        Some(client)
+        (Some(client), Vec::new())
+    }
+
+    /// Forgets a request of the client's that has not been sent after all.
+    pub fn unsent(&mut self, id: &Id) {
+        self.requests.retain(|_, request| request.client.as_ref() != Some(id));
     }
 
     fn by_wire(&self, wire: &Id) -> Option<u64> {
@@ -420,6 +438,9 @@ impl ToLegacy {
             && asked == id
         {
             return self.agree(message);
+        }
+        if let Some(uri) = self.asked_to_subscribe(id) {
+            return self.subscription_answered(&uri, message.result().is_some());
         }
         let Some(at) = self.by_wire(id) else { return Vec::new() };
         if let Some(steps) = self.asked_by_error(at, message, now_ms) {

@@ -357,7 +357,12 @@ impl ToModern {
             }
             "notifications/tasks" => Vec::new(),
             _ if message.subscription_id().is_some() => {
-                vec![Step::Deliver(change_params(message, message.edit(), &[], "", &[keys::SUBSCRIPTION_ID], "").finish())]
+                let meta = message.params().and_then(|params| params.get("_meta")?.members());
+                // A `_meta` that says nothing else goes as well.
+                let alone = meta.is_some_and(|members| members.count() == 1);
+                let out: &[&str] = if alone { &["_meta"] } else { &[] };
+                let out_of_meta: &[&str] = if alone { &[] } else { &[keys::SUBSCRIPTION_ID] };
+                vec![Step::Deliver(change_params(message, message.edit(), out, "", out_of_meta, "").finish())]
             }
             _ => vec![Step::Deliver(message.text().clone())],
         }

@@ -1,0 +1,77 @@
+//! What a bridge keeps of requests that come to nothing.
+
+use super::*;
+use crate::tools::LiveTools;
+use crate::upstream::ChildCommand;
+
+fn permit(text: &str) -> Permit {
+    let message = Message::parse(text.to_owned(), Side::Client).unwrap_or_else(|malformed| panic!("{malformed}"));
+    Permit::own(message).unwrap_or_else(|| panic!("{text}"))
+}
+
+/// A bridge before a server that says nothing.
+fn bridge() -> Bridged {
+    let patience = Duration::from_secs(60);
+    let server = Upstream::Child(ChildCommand::inheriting(&["sleep".into(), "600".into()]).within(patience));
+    let schemas = Schemas { tools: Arc::<LiveTools>::default(), ask: Arc::new(|_| Box::pin(async { None })) };
+    let (to_us, _) = mpsc::channel(8);
+    let link = server.open(&schemas, to_us.clone()).unwrap();
+    Bridged::new(link, &server, &Arc::default(), &schemas, to_us)
+}
+
+const META: &str =
+    r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+
+fn discover(id: u64) -> Permit {
+    permit(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"server/discover","params":{{{META}}}}}"#))
+}
+
+fn failed(bridge: &mut Bridged) -> Option<String> {
+    match bridge.ready()? {
+        Inbound::Failed { failure, .. } => Some(failure.message),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_discovery_leaves_finding_the_era_to_the_next_request() {
+    let mut bridge = bridge();
+    bridge.send(discover(1));
+    assert!(matches!(bridge.main.mode, Mode::Watching(_)));
+    bridge.send(permit(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#));
+    assert!(matches!(bridge.main.mode, Mode::Unknown));
+    bridge.send(discover(2));
+    bridge.abandon(&Id::from(2));
+    assert!(matches!(bridge.main.mode, Mode::Unknown));
+    bridge.send(permit(&format!(r#"{{"jsonrpc":"2.0","id":3,"method":"tools/list","params":{{{META}}}}}"#)));
+    assert!(matches!(bridge.main.mode, Mode::Probing { .. }));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_line_does_not_wait_for_ever() {
+    let mut bridge = bridge();
+    let Some(long_ago) = Instant::now().checked_sub(Duration::from_secs(61)) else {
+        return eprintln!("skipped: this machine has run for too short a time");
+    };
+    // Nothing is sent while it waits: no line is asked for here.
+    bridge.waiting.push_back((long_ago, discover(1)));
+    bridge.waiting.push_back((Instant::now(), discover(2)));
+    bridge.give_up_waiting();
+    assert_eq!(failed(&mut bridge).as_deref(), Some("no line to the server has become free in time"));
+    assert!(failed(&mut bridge).is_none() && bridge.waiting.len() == 1);
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_translated_leaves_nothing_behind() {
+    let mut bridge = bridge();
+    bridge.begin_legacy(0, Client::unable(), None);
+    let list = permit(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{{META}}}}}"#));
+    let now = bridge.now();
+    let Mode::Legacy { translator, .. } = &mut bridge.main.mode else { panic!("a legacy server") };
+    translator.client(list.message(), now);
+    let other = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"prompts/list"}"#);
+    bridge.take(0, vec![Step::Forward(other)], Some(list));
+    assert!(failed(&mut bridge).is_some());
+    let Mode::Legacy { translator, .. } = &bridge.main.mode else { panic!("a legacy server") };
+    assert!(translator.is_idle() && bridge.main.permits.is_empty() && bridge.routes.is_empty());
+}
