@@ -12,7 +12,7 @@ use crate::simulate::{SimulatedCall, Simulation};
 use expectation::{Line, MethodLine};
 use jiff::Timestamp;
 use markdown::{Block, blocks};
-use policy::{Problem, Severity, Source, Tools};
+use policy::{Policies, Problem, Severity, Source, Tools};
 use std::fmt;
 use std::sync::Arc;
 
@@ -154,11 +154,11 @@ impl Chapter {
         if !self.is_valid(block, run) {
             return;
         }
-        let Some(policy) = &self.loaded.policy else { return };
+        let Some(policies) = policy::load(&self.source).policy.map(Policies::from) else { return };
         for (line, text) in block.lines() {
             let judged = MethodLine::parse(text).and_then(|line| {
                 run.found.calls += 1;
-                let decision = judge_method(policy, &line.method, line.kind, line.from, line.mode.as_deref());
+                let decision = judge_method(&policies, &line.method, line.kind, line.from, line.mode.as_deref());
                 line.expected.check(&decision, true)
             });
             if let Err(message) = judged {

@@ -6,13 +6,14 @@
 mod passing;
 
 use crate::ownership::{Owner, Ownership, Purpose};
+use crate::snapshot::{Current, Rules, Snapshot};
 use crate::tools::Schemas;
 use bytes::Bytes;
 use mcp::{Id, Malformed, Message, Side, ToolCall};
 pub(crate) use passing::{Noted, unissued};
-use policy::{Call, Decision, Outcome, Plan, Policy, Reason, Schema};
+use policy::{Call, Decision, Outcome, Plan, Policies, Reason, Schema};
 use std::fmt;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use store::{Admission, ApprovalRequest, ArgumentsMode, Draft, Once, Phase, Reply, Reservation, Store, Subject, Verdict};
 use tokio_util::task::TaskTracker;
@@ -65,19 +66,12 @@ impl Caller {
     }
 }
 
-/// What one call sees from start to end; replaced as a whole.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// The policy in force.
-    pub policy: Arc<Policy>,
-}
-
 /// Judges, charges and records; for one upstream.
 pub struct Enforcer {
     store: Store,
     server: String,
     arguments: ArgumentsMode,
-    snapshot: RwLock<Arc<Snapshot>>,
+    current: Arc<Current>,
     owned: Ownership,
     /// Endings that are still being recorded.
     endings: TaskTracker,
@@ -113,11 +107,22 @@ pub struct Decided {
 }
 
 impl Enforcer {
-    /// An enforcer for the upstream called `server`.
-    pub fn new(store: Store, server: impl Into<String>, arguments: ArgumentsMode, policy: Arc<Policy>) -> Arc<Enforcer> {
-        let snapshot = RwLock::new(Arc::new(Snapshot { policy }));
+    /// An enforcer for the upstream called `server`, at which the same holds for every caller.
+    pub fn new(
+        store: Store,
+        server: impl Into<String>,
+        arguments: ArgumentsMode,
+        policies: impl Into<Policies>,
+    ) -> Arc<Enforcer> {
+        let server = server.into();
+        let current = Current::new(sole(&server, policies.into()));
+        Enforcer::of(store, server, arguments, current)
+    }
+
+    /// An enforcer for the upstream called `server`, that goes by what is in force.
+    pub fn of(store: Store, server: impl Into<String>, arguments: ArgumentsMode, current: Arc<Current>) -> Arc<Enforcer> {
         let (owned, endings) = (Ownership::default(), TaskTracker::new());
-        Arc::new(Enforcer { store, server: server.into(), arguments, snapshot, owned, endings })
+        Arc::new(Enforcer { store, server: server.into(), arguments, current, owned, endings })
     }
 
     /// Waits until the ending of every call that is over is on record.
@@ -141,19 +146,20 @@ impl Enforcer {
         &self.owned
     }
 
-    /// The policy in force now; a call takes it once and keeps it.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What holds for a caller now; a call takes it once and keeps it. For a grant that may not use this server: nothing is
+    /// allowed.
+    pub fn policies(&self, caller: &Caller) -> Policies {
+        let snapshot = self.current.snapshot();
+        snapshot.policies(&self.server, &caller.grant).cloned().unwrap_or_else(|| Policies::all_of(Vec::new()))
     }
 
-    /// Puts another policy in force, for calls that begin from now on.
-    pub fn replace(&self, policy: Arc<Policy>) {
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Snapshot { policy });
+    /// Puts other policies in force for every caller, for calls that begin from now on.
+    pub fn replace(&self, policies: impl Into<Policies>) {
+        self.current.replace(sole(&self.server, policies.into()));
     }
 
     /// Judges a call, charges it and records it: one transaction. Denials are recorded too.
-    pub async fn decide(&self, facts: Facts<'_>, snapshot: &Snapshot, caller: &Caller) -> Decided {
-        let policy = &snapshot.policy;
+    pub async fn decide(&self, facts: Facts<'_>, policy: &Policies, caller: &Caller) -> Decided {
         let id = match store::fresh_id() {
             Ok(id) => id,
             Err(error) => return self.unrecorded(String::new(), &error),
@@ -226,8 +232,8 @@ impl Enforcer {
             Ok(call) => call,
             Err(malformed) => return Err(Denied::Malformed(self.refuse(malformed, &caller).await)),
         };
-        let snapshot = self.snapshot();
-        let known = if snapshot.policy.needs_schema(&call.name) { schemas.of(&call.name, &message).await } else { None };
+        let policies = self.policies(&caller);
+        let known = if policies.needs_schema(&call.name) { schemas.of(&call.name, &message).await } else { None };
         let facts = Facts {
             tool: &call.name,
             arguments: call.arguments,
@@ -237,13 +243,13 @@ impl Enforcer {
             detail: self.kept_beside(&message),
             unissued: self.is_unissued(&message, &caller),
         };
-        let Decided { decision, id, reservation } = self.decide(facts, &snapshot, &caller).await;
+        let Decided { decision, id, reservation } = self.decide(facts, &policies, &caller).await;
         match decision.outcome {
             Outcome::Allow => {
                 let draft = Draft {
                     tool: Some(call.name.to_string()),
                     rule: decision.rule.as_ref().map(ToString::to_string),
-                    policy: Some(snapshot.policy.revision().to_owned()),
+                    policy: Some(policies.revision().to_owned()),
                     ..self.draft(&id, Phase::Finished, Some("tools/call"), &caller)
                 };
                 let ticket = Ticket::new(self.clone(), draft, reservation, Purpose::of(&message));
@@ -304,6 +310,11 @@ impl fmt::Debug for Enforcer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Enforcer({})", self.server)
     }
+}
+
+/// A snapshot of one server that treats all alike.
+fn sole(server: &str, policies: Policies) -> Snapshot {
+    Snapshot::new([(server.to_owned(), Rules::OfAll(policies))].into())
 }
 
 fn beside(call: &ToolCall<'_>) -> String {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use mcp::headers::Mirrored;
 use mcp::tools::{Tool, ToolList, Unreadable};
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
-use policy::{Decision, Outcome, Reason};
+use policy::{Decision, Outcome, Policies, Reason};
 use std::sync::Arc;
 use store::Reply;
 use tracing::warn;
@@ -98,6 +98,11 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    /// What holds for the caller now.
+    fn policies(&self) -> Policies {
+        self.enforcer.policies(&self.caller)
+    }
+
     /// Judges a request or a notification of the client's.
     pub async fn judge(self, message: Message) -> Judged {
         let modern = self.stateless || is_modern(&message);
@@ -141,8 +146,7 @@ impl Gate {
     /// would wait for logs. Nor is it left to a bridge, so that one policy says the same before servers of either era.
     fn level_denied(&self, message: &Message) -> Option<Decision> {
         message.log_level().filter(|_| message.kind() == Kind::Request)?;
-        let snapshot = self.enforcer.snapshot();
-        let decision = judge_method(&snapshot.policy, "logging/setLevel", Kind::Request, Side::Client, None);
+        let decision = judge_method(&self.policies(), "logging/setLevel", Kind::Request, Side::Client, None);
         (decision.outcome != Outcome::Allow).then_some(decision)
     }
 
@@ -153,7 +157,7 @@ impl Gate {
         }
         let tool = message.params()?.get("name")?.as_str()?;
         let repeats = self.over_http && is_modern(message);
-        let needed = repeats || self.enforcer.snapshot().policy.needs_schema(&tool);
+        let needed = repeats || self.policies().needs_schema(&tool);
         (needed && !self.schemas.tools.is_settled(&tool)).then(|| tool.into_owned())
     }
 
@@ -216,7 +220,7 @@ impl Gate {
     }
 
     fn filter(&self, reply: &Message, client_id: &Id, modern: bool) -> Bytes {
-        let snapshot = self.enforcer.snapshot();
+        let policies = self.policies();
         let server = self.enforcer.server();
         match reply.result().map(ToolList::of) {
             Some(Ok(list)) => {
@@ -224,7 +228,7 @@ impl Gate {
                     warn!(server, tool = name.as_deref(), why = problem, "left a tool out of the list");
                 }
                 self.schemas.tools.learn(&list);
-                let shown = |tool: &Tool<'_>| snapshot.policy.lists(&tool.name) && !(modern && self.is_invalid(tool));
+                let shown = |tool: &Tool<'_>| policies.lists(&tool.name) && !(modern && self.is_invalid(tool));
                 list.keep(reply.edit_with_id(client_id), shown, modern).finish()
             }
             unreadable => {

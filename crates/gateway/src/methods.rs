@@ -2,11 +2,11 @@
 //! requests wherever they stand.
 
 use mcp::{Kind, Route, Side};
-use policy::{Decision, Policy, Posture, Reason};
+use policy::{Decision, Policies, Posture, Reason};
 
 /// Judges a message that is no call of a tool by its method, as `explain` shows it: what servers ask for comes from the
 /// server, all else from the client. `mode` is that of an elicitation.
-pub fn explain_method(policy: &Policy, method: &str, mode: Option<&str>) -> Decision {
+pub fn explain_method(policy: &Policies, method: &str, mode: Option<&str>) -> Decision {
     let kind = if method.starts_with("notifications/") { Kind::Notification } else { Kind::Request };
     let rows = || mcp::METHODS.iter().filter(|row| row.name == method);
     let by_server = rows().next().is_some() && rows().all(|row| row.from == Side::Server);
@@ -17,7 +17,7 @@ pub fn explain_method(policy: &Policy, method: &str, mode: Option<&str>) -> Deci
 /// of a method that is known to be wrong, or that nobody knows under `default: deny`.
 ///
 /// `mode` is that of an elicitation.
-pub(crate) fn judge_method(policy: &Policy, method: &str, kind: Kind, from: Side, mode: Option<&str>) -> Decision {
+pub(crate) fn judge_method(policy: &Policies, method: &str, kind: Kind, from: Side, mode: Option<&str>) -> Decision {
     let is_question = from == Side::Server && kind == Kind::Request;
     let by_name = || if is_question { policy.server_request_decision(method, mode) } else { None };
     let decided = || by_name().or_else(|| policy.method_decision(method));

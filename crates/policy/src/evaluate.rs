@@ -49,15 +49,7 @@ pub enum Schema<'a> {
 impl Policy {
     /// Judges a call.
     pub fn evaluate(&self, call: &Call<'_>) -> Plan {
-        let mut judging =
-            Judging { call, decision: Decision::allow(), charges: Vec::new(), looks: Vec::new(), once: None, approval: None };
-        if judging.rules(self).is_err() {
-            // A denial takes nothing and asks for nothing.
-            judging.charges.clear();
-            judging.looks.clear();
-            (judging.once, judging.approval) = (None, None);
-        }
-        judging.plan()
+        evaluate(std::iter::once(self), call)
     }
 
     /// Whether the tool appears in lists: it is not hidden, and it is listed where the posture is to deny.
@@ -192,6 +184,24 @@ impl Pattern {
     }
 }
 
+/// Judges a call by several policies, in order: the first denial ends it, questions and charges add up. By none, it is denied.
+pub(crate) fn evaluate<'p>(policies: impl IntoIterator<Item = &'p Policy>, call: &Call<'_>) -> Plan {
+    let mut judging =
+        Judging { call, decision: Decision::allow(), charges: Vec::new(), looks: Vec::new(), once: None, approval: None };
+    let mut policies = policies.into_iter().peekable();
+    let judged = match policies.peek() {
+        Some(_) => policies.try_for_each(|policy| judging.rules(policy)),
+        None => judging.without_policy(),
+    };
+    if judged.is_err() {
+        // A denial takes nothing and asks for nothing.
+        judging.charges.clear();
+        judging.looks.clear();
+        (judging.once, judging.approval) = (None, None);
+    }
+    judging.plan()
+}
+
 /// Whether a glob of `*` (any run) and `?` (one character) fits a name. Linear but for the last `*`, at worst their product.
 fn matches(glob: &[u8], name: &[u8]) -> bool {
     let (mut g, mut n) = (0, 0);
@@ -266,10 +276,16 @@ struct Judging<'c> {
 }
 
 impl Judging<'_> {
+    /// What nothing allows is denied.
+    fn without_policy(&mut self) -> Result<(), Denied> {
+        let rule: Arc<str> = "(no policy)".into();
+        self.step(&rule, "policy", StepResult::Failed, "neither the server nor the grant has a policy");
+        self.object(&rule, Mode::Enforce, Objection::new(Reason::Unlisted, no_such_tool(self.call.tool)))
+    }
+
     fn rules(&mut self, policy: &Policy) -> Result<(), Denied> {
         let tool = self.call.tool;
-        // The same words whether a tool is hidden, unlisted or does not exist: what is hidden stays hidden.
-        let no_such_tool = || format!("There is no tool `{}` here. Use one from `tools/list`.", tool.escape_debug());
+        let no_such_tool = || no_such_tool(tool);
         if policy.hides(tool) {
             let rule: Arc<str> = "(hidden)".into();
             self.step(&rule, "hide", StepResult::Matched, "");
@@ -609,6 +625,11 @@ fn order(scope: Scope) -> u8 {
         Scope::Upstream => 3,
         Scope::Global => 4,
     }
+}
+
+/// The same words whether a tool is hidden, unlisted or does not exist: what is hidden stays hidden.
+fn no_such_tool(tool: &str) -> String {
+    format!("There is no tool `{}` here. Use one from `tools/list`.", tool.escape_debug())
 }
 
 /// What the rule's author wants said.

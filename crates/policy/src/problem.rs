@@ -76,6 +76,12 @@ impl Problem {
         self
     }
 
+    /// The same, never shown with the text that it is about: for files in which a secret may stand where nobody expects one.
+    pub fn without_text(mut self) -> Problem {
+        self.secret = true;
+        self
+    }
+
     /// Points at a second place.
     pub(crate) fn also(mut self, at: Span, label: impl Into<String>) -> Problem {
         self.also.push((at, label.into()));

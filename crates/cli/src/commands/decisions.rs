@@ -24,7 +24,7 @@ pub fn explain(arguments: &Explain) -> Result<u8, Failure> {
     let (what, decision) = match (&arguments.method, &arguments.tool) {
         (Some(method), _) => {
             let policy = file.policy().ok_or_else(|| Failure::invalid("the policy has errors"))?;
-            (method, gateway::explain_method(&policy, method, arguments.mode.as_deref()))
+            (method, gateway::explain_method(&policy.into(), method, arguments.mode.as_deref()))
         }
         (None, Some(tool)) => {
             let tools = policies::tools(arguments.tools.tools.as_deref())?;

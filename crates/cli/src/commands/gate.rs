@@ -5,7 +5,7 @@ use crate::commands::{block_on, block_on_all_cores};
 use crate::failure::{Failure, OK};
 use crate::terminal::{tell, visible};
 use crate::{logs, policies, server_name, signals};
-use gateway::{ChildCommand, Enforcer, HttpTarget, Listener, ListenerTls, PolicyFile, Upstream, UpstreamTls};
+use gateway::{Caller, ChildCommand, Enforcer, HttpTarget, Listener, ListenerTls, PolicyFile, Upstream, UpstreamTls};
 use policy::Severity;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,7 +154,7 @@ impl Kept {
 /// Lets `status` know which policy is in force.
 async fn announce(store: Store, enforcer: Arc<Enforcer>, mut reloaded: watch::Receiver<u64>, instance: Instance) {
     while reloaded.changed().await.is_ok() {
-        let policy = Some(enforcer.snapshot().policy.revision().to_owned());
+        let policy = Some(enforcer.policies(&Caller::local(None)).revision().to_owned());
         store.announce(Instance { policy, ..instance.clone() });
     }
 }

@@ -41,7 +41,7 @@ impl Enforcer {
         let Some((decision, noted)) = recorded else { return Ok(Permit::new(message, None)) };
         let id = store::fresh_id().map_err(|_| malformed(&message, UNAVAILABLE, "refused: no id can be made for its record"))?;
         let Noted { tool, arguments, detail } = noted;
-        let policy = Some(self.snapshot().policy.revision().to_owned());
+        let policy = Some(self.policies(caller).revision().to_owned());
         let draft =
             Draft { tool: tool.clone(), arguments, detail, policy, ..self.draft(&id, Phase::Decided, message.method(), caller) };
         if let Err(error) = self.store.record(with_decision(draft, &decision)).await {
@@ -79,7 +79,7 @@ impl Enforcer {
     fn denied(&self, method: Option<&str>, decision: &Decision, noted: Noted, caller: &Caller) -> (String, Draft) {
         let id = store::fresh_id().unwrap_or_default();
         let Noted { tool, arguments, detail } = noted;
-        let policy = Some(self.snapshot().policy.revision().to_owned());
+        let policy = Some(self.policies(caller).revision().to_owned());
         let draft = Draft { tool, arguments, detail, policy, ..self.draft(&id, Phase::Refused, method, caller) };
         (id, Draft { reply: Some(Reply::Refused), ..with_decision(draft, decision) })
     }
@@ -88,7 +88,7 @@ impl Enforcer {
     /// let through.
     pub(crate) async fn record_asked(&self, method: &str, decision: &Decision, caller: &Caller) -> bool {
         let Ok(id) = store::fresh_id() else { return false };
-        let policy = Some(self.snapshot().policy.revision().to_owned());
+        let policy = Some(self.policies(caller).revision().to_owned());
         let detail = Some("asked by the server".to_owned());
         let draft = Draft { policy, detail, ..self.draft(&id, Phase::Decided, Some(method), caller) };
         let recorded = self.store.record(with_decision(draft, decision)).await;

@@ -6,7 +6,7 @@ use crate::methods::judge_method;
 use crate::refusal::{NOT_ALLOWED, UNAVAILABLE};
 use bytes::Bytes;
 use mcp::{Id, Kind, Message, Side};
-use policy::{Decision, Outcome, Policy, Reason};
+use policy::{Decision, Outcome, Policies, Reason};
 use tracing::{debug, warn};
 
 /// What is asked for and must not be, and why.
@@ -21,7 +21,7 @@ impl Gate {
     /// What is dropped by its method is logged and not recorded: a server could fill the record with it.
     pub fn screen_notice(&self, message: &Message) -> bool {
         let method = message.method().unwrap_or_default();
-        let policy = &self.enforcer.snapshot().policy;
+        let policy = &self.policies();
         let decision = judge_method(policy, method, message.kind(), Side::Server, None);
         if method == "notifications/tools/list_changed" {
             self.schemas.tools.forget();
@@ -47,10 +47,10 @@ impl Gate {
     /// # Errors
     /// What the server is answered in the client's place: it must not wait for ever.
     pub async fn screen_request(&self, message: &Message) -> Result<(), Bytes> {
-        let snapshot = self.enforcer.snapshot();
+        let policies = self.policies();
         let answer = |code, why: &str| Err(mcp::reply::error(message.id(), code, why, None));
         let method = message.method().unwrap_or_default();
-        if let Some(Unwanted { decision, .. }) = unwanted(&snapshot.policy, message) {
+        if let Some(Unwanted { decision, .. }) = unwanted(&policies, message) {
             warn!(server = %self.enforcer.server(), method, "refused a request of the server's");
             let noted = Noted { detail: Some("asked by the server".into()), ..Noted::default() };
             self.enforcer.record_denied(Some(method), &decision, noted, &self.caller).await;
@@ -58,7 +58,7 @@ impl Gate {
             return answer(code, decision.message.as_deref().unwrap_or_default());
         }
         let mode = message.params().and_then(|params| params.get("mode")?.as_str());
-        let decision = judge_method(&snapshot.policy, method, Kind::Request, Side::Server, mode.as_deref());
+        let decision = judge_method(&policies, method, Kind::Request, Side::Server, mode.as_deref());
         if method == "ping" || self.enforcer.record_asked(method, &decision, &self.caller).await {
             return Ok(());
         }
@@ -75,14 +75,14 @@ impl Gate {
 
     /// Whether a reply asks of the client what it may not: it is then withheld, and what it was to go on with will not.
     pub fn withholds(&self, reply: &Message) -> bool {
-        unwanted(&self.enforcer.snapshot().policy, reply).is_some()
+        unwanted(&self.policies(), reply).is_some()
     }
 
     /// Looks for what a reply asks of the client. Gives the error that the client is told in its place, where it asks for
     /// something that it may not; else notes in the ticket what it asks for.
     pub async fn withhold(&self, expected: &mut Expected, reply: &Message, client_id: &Id) -> Option<Bytes> {
-        let snapshot = self.enforcer.snapshot();
-        let Some(Unwanted { method, decision }) = unwanted(&snapshot.policy, reply) else {
+        let policies = self.policies();
+        let Some(Unwanted { method, decision }) = unwanted(&policies, reply) else {
             let asked = mcp::asked(reply).unwrap_or_default();
             if let Some(ticket) = expected.ticket.as_mut().filter(|_| !asked.is_empty()) {
                 let methods: Vec<&str> = asked.iter().map(|asked| asked.method.as_ref()).collect();
@@ -103,7 +103,7 @@ impl Gate {
 }
 
 /// The first thing that a message asks for and may not.
-fn unwanted(policy: &Policy, message: &Message) -> Option<Unwanted> {
+fn unwanted(policy: &Policies, message: &Message) -> Option<Unwanted> {
     let asked = match mcp::asked(message) {
         Ok(asked) => asked,
         Err(why) => {

@@ -7,7 +7,7 @@ use crate::ownership::Whose;
 use crate::refusal::{NOT_ALLOWED, malformed};
 use json::Value;
 use mcp::{Era, Kind, Malformed, Message, Route, Side};
-use policy::{Decision, Outcome, Policy, Reason};
+use policy::{Decision, Outcome, Policies, Reason};
 
 impl Gate {
     /// Judges a message that is no call of a tool.
@@ -15,7 +15,7 @@ impl Gate {
         let is_request = message.kind() == Kind::Request;
         // A response to what the server has asked: the conversation has seen to that.
         let Some(method) = message.method().map(str::to_owned) else { return self.pass(message, None).await };
-        let snapshot = self.enforcer.snapshot();
+        let policies = self.policies();
         if route == Some(Route::Enforce) {
             return self.refuse(malformed(&message, mcp::reply::INVALID_REQUEST, "a call of a tool needs an id")).await;
         }
@@ -24,7 +24,7 @@ impl Gate {
             let why = "this protocol revision has no such method";
             return self.refuse(malformed(&message, mcp::reply::METHOD_NOT_FOUND, why)).await;
         }
-        let decision = judge_method(&snapshot.policy, &method, message.kind(), Side::Client, None);
+        let decision = judge_method(&policies, &method, message.kind(), Side::Client, None);
         if decision.outcome != Outcome::Allow {
             if decision.rule.is_none() {
                 let why = decision.message.unwrap_or_default();
@@ -32,10 +32,10 @@ impl Gate {
             }
             return self.deny(&message, NOT_ALLOWED, decision).await;
         }
-        if let Some(decision) = self.disowned(&message, &snapshot.policy) {
+        if let Some(decision) = self.disowned(&message, &policies) {
             return self.deny(&message, mcp::reply::INVALID_PARAMS, decision).await;
         }
-        let (message, left_out) = match self.without_denied(message, &snapshot.policy) {
+        let (message, left_out) = match self.without_denied(message, &policies) {
             Ok(stripped) => stripped,
             Err(malformed) => return self.refuse(malformed).await,
         };
@@ -56,7 +56,7 @@ impl Gate {
     }
 
     /// Why a request must not go on what it names: a state that was not issued for it, or a task of somebody else.
-    fn disowned(&self, message: &Message, policy: &Policy) -> Option<Decision> {
+    fn disowned(&self, message: &Message, policy: &Policies) -> Option<Decision> {
         // What is only tried out stops nothing.
         if message.kind() != Kind::Request || policy.is_shadow() {
             return None;
@@ -88,7 +88,7 @@ impl Gate {
 
     /// Takes out of a subscription what its caller may not have anyway: resources where `resources/subscribe` is denied,
     /// tasks where `tasks/get` is, and tasks of others. The server's acknowledgement tells the client what is left.
-    fn without_denied(&self, message: Message, policy: &Policy) -> Result<(Message, Option<String>), Malformed> {
+    fn without_denied(&self, message: Message, policy: &Policies) -> Result<(Message, Option<String>), Malformed> {
         let named = message.params().and_then(|params| params.get("notifications"));
         let (Some("subscriptions/listen"), Some(named)) = (message.method(), named) else { return Ok((message, None)) };
         for member in named.members().into_iter().flatten() {

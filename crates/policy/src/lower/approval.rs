@@ -1,9 +1,9 @@
 //! Approvals: the terms of a rule that asks, and `approvals:` at the top of a file.
 
 use super::Lowering;
-use super::fields::Fields;
 use crate::approval::{Asking, Quorum, SecretReference, Webhook, WebhookForm, WebhookUrl};
 use crate::problem::code;
+use crate::reader::{Fields, bad_name};
 use crate::source::{Kind, Node};
 use crate::text::shown;
 use jiff::SignedDuration;
@@ -54,7 +54,7 @@ impl Lowering<'_> {
 
     fn check_quorum(&mut self, count: u32, of: &[String], node: &Node) -> bool {
         let most = if of.is_empty() { MOST_APPROVERS } else { of.len() };
-        let bad = of.iter().find_map(|name| super::fields::bad_name(name).map(|why| (name, why)));
+        let bad = of.iter().find_map(|name| bad_name(name).map(|why| (name, why)));
         let twice = {
             let mut seen = HashSet::new();
             of.iter().find(|name| !seen.insert(name.as_str()))

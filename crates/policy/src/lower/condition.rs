@@ -2,11 +2,11 @@
 
 use super::Lowering;
 use super::counter::Watched;
-use super::fields::Fields;
 use super::path::Subject;
 use crate::model::{Condition, Literal, Operator, Path, Quantifier, Segment};
 use crate::outline::ConditionPlace;
 use crate::problem::code;
+use crate::reader::Fields;
 use crate::source::{Kind, Node};
 use crate::text::shown;
 use regex::RegexBuilder;

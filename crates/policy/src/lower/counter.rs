@@ -1,11 +1,11 @@
 //! Everything that counts: `state`, `rate_limit`, `limits`, `spend`, `spend_limit`, and conditions on counters.
 
-use super::fields::Fields;
 use super::{Context, Lowering, RuleDraft};
 use crate::amount::Amount;
 use crate::model::{AmountFrom, Bound, Check, Counter, Limit, Path, Scope, Segment, Watch};
 use crate::outline::CheckPlace;
 use crate::problem::{code, nearest};
+use crate::reader::Fields;
 use crate::source::{Kind, Node};
 use crate::text::{Span, shown};
 use crate::window::{Align, Window, Zone};

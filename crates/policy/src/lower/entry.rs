@@ -2,13 +2,13 @@
 
 use super::approval::ASKING_KEYS;
 use super::condition::Counters;
-use super::fields::Fields;
 use super::rule::{ACTIONS, Action, push_ask};
 use super::{Context, Lowering, RuleDraft};
 use crate::approval::Asking;
 use crate::model::{Check, Entry, Mode, Pattern, Rule, Template};
 use crate::outline::{EntryPlace, RulePlace};
 use crate::problem::code;
+use crate::reader::Fields;
 use crate::source::{Kind, Member, Node};
 use crate::text::Span;
 use std::collections::HashSet;

@@ -2,11 +2,11 @@
 
 use super::Lowering;
 use super::entry::escape;
-use super::fields::bad_name;
 use super::name::globs_overlap;
 use crate::methods::{ELSEWHERE, METHOD_NAMES, PROTOCOL_METHODS};
 use crate::model::{MethodRule, Pattern, ServerRequests, Stance};
 use crate::problem::{code, nearest};
+use crate::reader::bad_name;
 use crate::source::{Kind, Member, Node};
 use crate::text::{Span, shown};
 

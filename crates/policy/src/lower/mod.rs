@@ -22,23 +22,43 @@ mod rule;
 use crate::model::{Check, Condition, Mode, Policy, Template};
 use crate::outline::{CheckPlace, ConditionPlace, Outline};
 use crate::problem::Problem;
+use crate::reader::Reader;
 use crate::source::Node;
 use crate::text::{Source, Span};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 /// Lowers a file. What it gives is whole only if no error was added to `problems`.
 pub(crate) fn lower(source: &Source, root: &Node, problems: &mut Vec<Problem>) -> (Policy, Outline) {
-    let mut lowering = Lowering { source, problems, counters: Vec::new(), attempted: Vec::new(), entries: Vec::new() };
-    lowering.file(root)
+    let mut reader = Reader::new(source, &fields::VOCABULARY);
+    reader.problems = std::mem::take(problems);
+    let mut lowering = Lowering { reader, counters: Vec::new(), attempted: Vec::new(), entries: Vec::new() };
+    let lowered = lowering.file(root);
+    *problems = lowering.reader.problems;
+    lowered
 }
 
 struct Lowering<'s> {
-    source: &'s Source,
-    problems: &'s mut Vec<Problem>,
+    reader: Reader<'s>,
     counters: Vec<counter::Declared>,
     /// The counters that the file meant to declare, also where that went wrong.
     attempted: Vec<String>,
     entries: Vec<entry::EntryDraft>,
+}
+
+/// Every part of the lowering reads.
+impl<'s> Deref for Lowering<'s> {
+    type Target = Reader<'s>;
+
+    fn deref(&self) -> &Reader<'s> {
+        &self.reader
+    }
+}
+
+impl DerefMut for Lowering<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.reader
+    }
 }
 
 /// What the rules of one entry have in common.

@@ -1,9 +1,9 @@
 //! Names of tools, and patterns of them.
 
 use super::Lowering;
-use super::fields::bad_name;
 use crate::model::Pattern;
 use crate::problem::code;
+use crate::reader::bad_name;
 use crate::text::{Span, shown};
 
 impl Lowering<'_> {

@@ -2,12 +2,12 @@
 
 use super::approval::ASKING_KEYS;
 use super::condition::{Conditions, Counters};
-use super::fields::Fields;
 use super::{Context, Lowering, RuleDraft};
 use crate::approval::Asking;
 use crate::model::{Check, Condition, Mode, Template, Validate};
 use crate::outline::CheckPlace;
 use crate::problem::code;
+use crate::reader::Fields;
 use crate::schedule::Schedule;
 use crate::source::{Kind, Node};
 use crate::text::{Span, shown};

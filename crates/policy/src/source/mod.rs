@@ -15,25 +15,35 @@ use ::json::Decimal;
 
 /// One value of the text.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
+pub struct Node {
+    /// Where it stands.
     pub at: Span,
+    /// What it is.
     pub kind: Kind,
 }
 
+/// What a value is.
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Nothing after a YAML key or dash.
     Empty,
+    /// `null`
     Null,
+    /// `true`, `false`
     Bool(bool),
+    /// An exact number.
     Number(Decimal),
     /// A plain scalar that some reader takes for a number or null, in a notation that JSON does not have (`017`,
     /// `0x1f`, `1_000`, `.inf`, `~`); with how to mend it.
     Odd {
+        /// How to mend it.
         hint: String,
     },
+    /// A string.
     String(Text),
+    /// A list.
     Array(Vec<Node>),
+    /// A mapping, without keys that stand twice.
     Object(Vec<Member>),
     /// Something that has been reported already.
     Invalid,
@@ -41,7 +51,7 @@ pub(crate) enum Kind {
 
 /// A string, and how it was written.
 #[derive(Clone, Debug)]
-pub(crate) enum Text {
+pub enum Text {
     /// In quotes or as a block, or plain and beyond doubt.
     Sure(String),
     /// Plain `yes`, `no`, `on`, `off`: a string in YAML 1.2, a boolean in 1.1.
@@ -49,6 +59,7 @@ pub(crate) enum Text {
 }
 
 impl Text {
+    /// Its characters.
     pub fn as_str(&self) -> &str {
         match self {
             Text::Sure(text) | Text::Word(text) => text,
@@ -56,10 +67,14 @@ impl Text {
     }
 }
 
+/// A key and its value.
 #[derive(Clone, Debug)]
-pub(crate) struct Member {
+pub struct Member {
+    /// The key.
     pub key: String,
+    /// Where the key stands.
     pub key_at: Span,
+    /// The value.
     pub value: Node,
 }
 
@@ -79,6 +94,7 @@ impl Node {
         }
     }
 
+    /// The text, of a string.
     pub fn as_str(&self) -> Option<&str> {
         match &self.kind {
             Kind::String(text) => Some(text.as_str()),

@@ -1,0 +1,128 @@
+//! Several policies, all of which must allow: a server's and a grant's.
+//!
+//! They are judged in order. The first denial ends it; questions and charges add up, so that a call needs one approval and
+//! takes from each counter once, whichever of the policies bound it. Without any policy everything is denied.
+
+use crate::decision::{Decision, Outcome, Plan, Reason};
+use crate::evaluate::{Call, evaluate};
+use crate::methods::{ELSEWHERE, PROTOCOL_METHODS};
+use crate::model::{Policy, Posture};
+use ring::digest::{Context, SHA256};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// The policies that hold for a caller of a server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Policies(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    each: Vec<Arc<Policy>>,
+    revision: String,
+}
+
+impl Policies {
+    /// All of these, in this order. Of none, everything is denied.
+    pub fn all_of(each: Vec<Arc<Policy>>) -> Policies {
+        let revision = match each.as_slice() {
+            [one] => one.revision().to_owned(),
+            several => revision(several),
+        };
+        Policies(Arc::new(Inner { each, revision }))
+    }
+
+    /// Each of them.
+    pub fn each(&self) -> &[Arc<Policy>] {
+        &self.0.each
+    }
+
+    /// Judges a call.
+    pub fn evaluate(&self, call: &Call<'_>) -> Plan {
+        evaluate(self.iter(), call)
+    }
+
+    /// Whether the tool appears in lists: every one of them lists it.
+    pub fn lists(&self, tool: &str) -> bool {
+        !self.0.each.is_empty() && self.iter().all(|policy| policy.lists(tool))
+    }
+
+    /// Whether some rule for this tool judges arguments by its schema.
+    pub fn needs_schema(&self, tool: &str) -> bool {
+        self.iter().any(|policy| policy.needs_schema(tool))
+    }
+
+    /// Names these versions of them in records and approvals: 16 hexadecimal digits, of one policy its own revision.
+    pub fn revision(&self) -> &str {
+        &self.0.revision
+    }
+
+    /// What happens to what no entry names: it is denied unless all allow it.
+    pub fn posture(&self) -> Posture {
+        let allows = !self.0.each.is_empty() && self.iter().all(|policy| policy.posture() == Posture::Allow);
+        if allows { Posture::Allow } else { Posture::Deny }
+    }
+
+    /// Whether all of them are only tried out: they decide, and stop nothing.
+    pub fn is_shadow(&self) -> bool {
+        !self.0.each.is_empty() && self.iter().all(Policy::is_shadow)
+    }
+
+    /// What they say of a request or notification of this method; see [`Policy::method_decision`].
+    pub fn method_decision(&self, method: &str) -> Option<Decision> {
+        let elsewhere = ELSEWHERE.iter().any(|(name, _)| *name == method);
+        if self.0.each.is_empty() && !elsewhere && !PROTOCOL_METHODS.contains(&method) {
+            return Some(without_policy(Reason::MethodRefused));
+        }
+        self.strictest(|policy| policy.method_decision(method))
+    }
+
+    /// What they say of something that a server asks of its client; see [`Policy::server_request_decision`].
+    pub fn server_request_decision(&self, method: &str, mode: Option<&str>) -> Option<Decision> {
+        if self.0.each.is_empty() && ELSEWHERE.iter().any(|(name, section)| *name == method && *section == "server_requests") {
+            return Some(without_policy(Reason::ServerRequestRefused));
+        }
+        self.strictest(|policy| policy.server_request_decision(method, mode))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Policy> {
+        self.0.each.iter().map(Arc::as_ref)
+    }
+
+    /// The first denial; else what is noted of one in shadow; else the first that says anything.
+    fn strictest(&self, of: impl Fn(&Policy) -> Option<Decision>) -> Option<Decision> {
+        let weight = |decision: &Decision| match (decision.outcome, &decision.shadow) {
+            (Outcome::Allow, None) => 2,
+            (Outcome::Allow, Some(_)) => 1,
+            (Outcome::Ask | Outcome::Deny, _) => 0,
+        };
+        self.iter().filter_map(of).min_by_key(weight)
+    }
+}
+
+impl From<Arc<Policy>> for Policies {
+    fn from(policy: Arc<Policy>) -> Policies {
+        Policies::all_of(vec![policy])
+    }
+}
+
+impl From<Policy> for Policies {
+    fn from(policy: Policy) -> Policies {
+        Arc::new(policy).into()
+    }
+}
+
+fn without_policy(reason: Reason) -> Decision {
+    Decision { rule: Some("(no policy)".into()), ..Decision::deny(reason, "There is no policy that would allow this.") }
+}
+
+fn revision(policies: &[Arc<Policy>]) -> String {
+    let mut context = Context::new(&SHA256);
+    for policy in policies {
+        context.update(policy.revision().as_bytes());
+        context.update(b"\n");
+    }
+    context.finish().as_ref().iter().take(8).fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
