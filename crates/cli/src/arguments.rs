@@ -216,20 +216,21 @@ pub enum IsolationWord {
     Shared,
 }
 
-/// Listen for HTTP clients before one upstream
+/// Listen for HTTP clients: before one upstream, or, with a configuration file, before many
 ///
-/// The endpoint is /mcp. When it can be reached, `callgate listening on http://ADDR/mcp` (or https) is printed to stderr.
+/// The endpoint is /mcp; with -c that of each server is /mcp/<server>. When it can be reached, `callgate listening on http://ADDR/mcp` (or https) is printed to stderr.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   callgate serve -p policy.yaml -- npx -y @modelcontextprotocol/server-filesystem /srv/shared
-  callgate serve -p policy.yaml --listen 127.0.0.1:0 --upstream http://127.0.0.1:9000/mcp")]
+  callgate serve -p policy.yaml --listen 127.0.0.1:0 --upstream http://127.0.0.1:9000/mcp
+  callgate serve -c callgate.yaml")]
 pub struct Serve {
     /// The policy: YAML or JSON, in any dialect
     #[arg(short, long, value_name = "POLICY", required_unless_present = "config")]
     pub policy: Option<PathBuf>,
-    // Kept out of the help until there is something behind it; a clear word is better than "unexpected argument".
-    #[arg(short, long, value_name = "FILE", hide = true, conflicts_with_all = ["policy", "upstream", "command"])]
+    /// A configuration file: many servers and many callers, instead of one of each
+    #[arg(short, long, value_name = "FILE", exclusive = true)]
     pub config: Option<PathBuf>,
     /// Where to listen; port 0 picks a free one. Only this machine's own addresses: there are no credentials here
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7420", value_parser = parse_listen)]

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod commands;
+mod configurations;
 mod failure;
 mod logs;
 mod policies;

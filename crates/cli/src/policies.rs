@@ -35,8 +35,8 @@ pub fn print(file: &PolicyFile, least: Severity) {
 }
 
 /// How many problems are so bad.
-pub fn count(problems: &[Problem], severity: Severity) -> u64 {
-    problems.iter().filter(|problem| problem.severity == severity).count() as u64
+pub fn count<'p>(problems: impl IntoIterator<Item = &'p Problem>, severity: Severity) -> u64 {
+    problems.into_iter().filter(|problem| problem.severity == severity).count() as u64
 }
 
 /// Reads a captured `tools/list`, where one was given.

@@ -5,7 +5,9 @@
 //!
 //! This module knows no files, sockets or messages.
 
-use policy::Policies;
+use crate::config::{Config, GrantConfig, ServerConfig};
+use crate::grants::Grants;
+use policy::{Policies, Policy};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 #[derive(Debug, Default)]
 pub struct Snapshot {
     servers: HashMap<String, Rules>,
+    grants: Grants,
 }
 
 /// What holds at one server.
@@ -27,7 +30,29 @@ pub enum Rules {
 impl Snapshot {
     /// What holds at each server, by its name.
     pub fn new(servers: HashMap<String, Rules>) -> Snapshot {
-        Snapshot { servers }
+        Snapshot { servers, grants: Grants::default() }
+    }
+
+    /// What a configuration says: at each server its own policy, and those of each grant that names it.
+    pub fn of(config: &Config) -> Snapshot {
+        // Many grants have the same policies.
+        let mut made: HashMap<Vec<*const Policy>, Policies> = HashMap::new();
+        let mut all_of = |policies: Vec<Arc<Policy>>| {
+            let key = policies.iter().map(Arc::as_ptr).collect();
+            made.entry(key).or_insert_with(|| Policies::all_of(policies)).clone()
+        };
+        let mut servers = HashMap::with_capacity(config.servers.len());
+        for server in &config.servers {
+            let named = config.grants.iter().filter(|grant| grant.servers.contains(&server.name));
+            let rules = named.map(|grant| (grant.name.clone(), all_of(policies(server, grant)))).collect();
+            servers.insert(server.name.clone(), Rules::OfGrants(rules));
+        }
+        Snapshot { servers, grants: Grants::of_file(&config.grants) }
+    }
+
+    /// Whose credentials are accepted.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
     }
 
     /// The policies for a call with this grant at this server; `None` where the grant may not use it.
@@ -37,6 +62,15 @@ impl Snapshot {
             Rules::OfGrants(grants) => grants.get(grant),
         }
     }
+}
+
+/// What holds for a grant at a server, in the order in which it is judged. What bounds a grant allows nothing by itself.
+fn policies(server: &ServerConfig, grant: &GrantConfig) -> Vec<Arc<Policy>> {
+    let mut policies: Vec<Arc<Policy>> = server.policy.iter().chain(&grant.policies).cloned().collect();
+    if !policies.is_empty() {
+        policies.extend(grant.bounds.clone());
+    }
+    policies
 }
 
 /// The snapshot that is in force now. Shared by everything that judges.

@@ -40,9 +40,8 @@ pub fn run(arguments: Run) -> Result<u8, Failure> {
 }
 
 pub fn serve(arguments: Serve) -> Result<u8, Failure> {
-    if arguments.config.is_some() {
-        let what = "a configuration file is not in this build yet; name one policy and one server: `callgate serve -p POLICY -- COMMAND`";
-        return Err(Failure::usage(what));
+    if let Some(path) = &arguments.config {
+        return super::gateway::serve(path);
     }
     logs::start();
     if !arguments.listen.ip().is_loopback() {

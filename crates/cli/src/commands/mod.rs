@@ -6,6 +6,7 @@ mod check;
 mod decisions;
 mod demo;
 mod gate;
+mod gateway;
 mod scan;
 mod shell;
 mod status;

@@ -25,13 +25,37 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    fn of(path: &str) -> Option<Endpoint> {
-        match path {
-            "/mcp" => Some(Endpoint::Mcp),
-            "/sse" => Some(Endpoint::Stream),
-            "/messages" => Some(Endpoint::Messages),
-            _ => None,
+    const ALL: [Endpoint; 3] = [Endpoint::Mcp, Endpoint::Stream, Endpoint::Messages];
+
+    /// Where it is served.
+    pub fn path(self) -> &'static str {
+        match self {
+            Endpoint::Mcp => "/mcp",
+            Endpoint::Stream => "/sse",
+            Endpoint::Messages => "/messages",
         }
+    }
+}
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub endpoint: Endpoint,
+    /// The server behind it, where there are several: `/mcp/<server>`.
+    pub server: Option<String>,
+}
+
+impl Place {
+    /// Names of servers are checked where they are looked for.
+    fn of(path: &str, several: bool) -> Option<Place> {
+        Endpoint::ALL.into_iter().find_map(|endpoint| {
+            let rest = path.strip_prefix(endpoint.path())?;
+            match rest.strip_prefix('/') {
+                None if rest.is_empty() => Some(Place { endpoint, server: None }),
+                Some(server) if several && !server.is_empty() => Some(Place { endpoint, server: Some(server.to_owned()) }),
+                _ => None,
+            }
+        })
     }
 }
 
@@ -64,20 +88,27 @@ pub(crate) struct Door {
     /// The port that a URL of our scheme need not name.
     default_port: u16,
     names: Vec<String>,
+    /// Whether paths name servers.
+    several: bool,
 }
 
 impl Door {
     /// A door at `address` that is also known under `names` (host names without port). `scheme` is `http` or `https`.
     pub fn new(address: SocketAddr, scheme: &str, names: &[String]) -> Door {
         let default_port = if scheme == "https" { 443 } else { 80 };
-        Door { address, default_port, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
+        Door { address, default_port, names: names.iter().map(|name| name.to_ascii_lowercase()).collect(), several: false }
+    }
+
+    /// The same, before several servers.
+    pub fn of_several(self) -> Door {
+        Door { several: true, ..self }
     }
 
     /// Checks everything but the body.
-    pub fn check<B>(&self, request: &Request<B>) -> Result<Endpoint, TurnedAway> {
+    pub fn check<B>(&self, request: &Request<B>) -> Result<Place, TurnedAway> {
         // RFC 9112 §3.2.2: an absolute target would name another host than the header.
-        let endpoint = Endpoint::of(request.uri().path()).filter(|_| request.uri().authority().is_none());
-        let Some(endpoint) = endpoint else {
+        let place = Place::of(request.uri().path(), self.several).filter(|_| request.uri().authority().is_none());
+        let Some(place) = place else {
             return Err(away(
                 StatusCode::NOT_FOUND,
                 "there is nothing here; the endpoint is /mcp, for clients of 2024-11-05 /sse",
@@ -107,7 +138,7 @@ impl Door {
         for name in ["mcp-protocol-version", "mcp-method", "mcp-name"] {
             only(headers, name).map_err(|away| TurnedAway { code: mcp::reply::HEADER_MISMATCH, ..away })?;
         }
-        match (endpoint, request.method()) {
+        match (place.endpoint, request.method()) {
             (Endpoint::Mcp | Endpoint::Messages, &Method::POST) => check_type(headers)?,
             // The stateless era has neither: nothing is resumed, and no session ends.
             (Endpoint::Mcp, &Method::GET | &Method::DELETE)
@@ -121,7 +152,7 @@ impl Door {
             (Endpoint::Stream, _) => return Err(not_allowed("GET", "only GET is served at /sse")),
             (Endpoint::Messages, _) => return Err(not_allowed("POST", "only POST is served at /messages")),
         }
-        Ok(endpoint)
+        Ok(place)
     }
 
     /// Whether `host`, perhaps with a port, is a name of ours.

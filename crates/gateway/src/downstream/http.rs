@@ -1,17 +1,14 @@
 //! The HTTP listener before one upstream.
 
 use crate::conversation::Command;
-use crate::downstream::crossing::Crossing;
 use crate::downstream::door::{Door, Endpoint, TurnedAway, read_body};
 use crate::downstream::listener::Listener;
-use crate::downstream::proxy::Proxy;
-use crate::downstream::sessions::Sessions;
+use crate::downstream::server::Server;
 use crate::downstream::stdio::MAX_REQUEST_BYTES;
 use crate::enforcer::{Caller, Enforcer};
 use crate::refusal::unreadable;
 use crate::sink::Down;
 use crate::upstream::Upstream;
-use crate::upstream::sse::may_be_old;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -19,8 +16,10 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use mcp::{Era, Malformed, sse};
+use hyper_util::server::graceful::GracefulShutdown;
+use mcp::{Malformed, sse};
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -33,15 +32,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long what remains then gets to be told so.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-struct Server {
+struct Sole {
     door: Door,
-    enforcer: Arc<Enforcer>,
-    sessions: Arc<Sessions>,
-    /// Where the server speaks streamable HTTP itself: its sessions are its own.
-    proxy: Option<Arc<Proxy>>,
+    server: Server,
     stop: CancellationToken,
-    /// Where it may not speak the client's era: which way a request goes.
-    crossing: Option<Crossing>,
 }
 
 /// Serves `upstream` at `/mcp` until `stop` is cancelled, then drains for at most five seconds.
@@ -62,101 +56,70 @@ pub async fn serve(
     let door = Door::new(listener.address()?, listener.scheme(), names);
     // Each stream of a client's may be one to the server.
     let descriptors = if upstream.is_http() { 2 } else { 1 };
-    let endpoint = upstream.endpoint();
-    let proxy = endpoint.map(|(target, _)| Proxy::new(enforcer.clone(), target.clone(), reloaded.clone()));
-    let crossing = endpoint.and_then(|(target, eras)| Some(Crossing::new(target, eras?)));
-    // What is under way when we are told to stop goes on until it is drained: the lines do not hear of `stop`.
-    let sessions = Sessions::new(enforcer.clone(), upstream, reloaded, CancellationToken::new());
-    let server = Arc::new(Server { door, enforcer, sessions, proxy, crossing, stop: stop.clone() });
-    let answering = server.clone();
+    let server = Server::new(enforcer, upstream, Endpoint::Messages.path(), reloaded);
+    let sole = Arc::new(Sole { door, server, stop: stop.clone() });
+    let answering = sole.clone();
     let handle = move |request| {
-        let server = answering.clone();
-        async move { server.handle(request).await }
+        let sole = answering.clone();
+        async move { sole.handle(request).await }
     };
-    // The listener is gone after this: whoever comes now is refused.
     let graceful = listener.accept(handle, descriptors, &stop).await;
-    let mut drained = std::pin::pin!(graceful.shutdown());
-    let is_drained = tokio::time::timeout(DRAIN, &mut drained).await.is_ok();
-    server.sessions.shut_down().await;
-    if let Some(proxy) = &server.proxy {
-        proxy.shut_down().await;
-    }
-    if !is_drained {
-        let _ = tokio::time::timeout(LAST_WORDS, drained).await;
-    }
-    server.enforcer.settled().await;
+    drain(graceful, sole.server.shut_down()).await;
     Ok(())
 }
 
-impl Server {
+/// Lets what is open end by itself for a while, then ends it by `shut_down`.
+pub(crate) async fn drain(graceful: GracefulShutdown, shut_down: impl Future<Output = ()>) {
+    // The listener is gone: whoever comes now is refused.
+    let mut drained = std::pin::pin!(graceful.shutdown());
+    let is_drained = tokio::time::timeout(DRAIN, &mut drained).await.is_ok();
+    shut_down.await;
+    if !is_drained {
+        let _ = tokio::time::timeout(LAST_WORDS, drained).await;
+    }
+}
+
+impl Sole {
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
-        // The one caller there is; who it is will be read off the request, here and nowhere else.
+        // The one caller there is.
         let caller = Caller::local(None);
-        let endpoint = match self.door.check(&request) {
-            Ok(endpoint) => endpoint,
-            Err(away) => return self.turn_away(&away, &caller).await,
+        let admitted = match self.door.check(&request) {
+            Ok(place) => read_request(request).await.map(|request| (place.endpoint, request)),
+            Err(away) => Err(away),
         };
-        let request = if request.method() == Method::POST {
-            let (head, body) = request.into_parts();
-            match read_body(body, MAX_REQUEST_BYTES).await {
-                Ok(body) => Request::from_parts(head, body),
-                Err(away) => return self.turn_away(&away, &caller).await,
+        match admitted {
+            Ok((endpoint, request)) => {
+                let listens = endpoint == Endpoint::Mcp && only_listens(&request);
+                let response = self.server.handle(endpoint, request, &caller).await;
+                if listens { until(response, self.stop.clone()) } else { response }
             }
-        } else {
-            request.map(|_| Bytes::new())
-        };
-        let listens = endpoint == Endpoint::Mcp && only_listens(&request);
-        let response = match (endpoint, &self.proxy) {
-            (Endpoint::Mcp, Some(_)) if self.crosses(&request).await => self.sessions.handle(request, &caller).await,
-            (Endpoint::Mcp, Some(proxy)) => self.fork(request, proxy, &caller).await,
-            (Endpoint::Mcp, None) => self.sessions.handle(request, &caller).await,
-            (Endpoint::Stream, _) => self.sessions.open_stream(&caller).await,
-            (Endpoint::Messages, _) => {
-                let (head, body) = request.into_parts();
-                self.sessions.post_to_stream(&head.uri, body, &caller).await
-            }
-        };
-        if listens { until(response, self.stop.clone()) } else { response }
+            Err(away) => turn_away(away, &self.server.enforcer, &caller).await,
+        }
     }
+}
 
-    /// Whether the server speaks another era than the client that sends this.
-    async fn crosses(&self, request: &Request<Bytes>) -> bool {
-        match &self.crossing {
-            Some(crossing) => crossing.is_needed(request, &self.sessions).await,
-            None => false,
-        }
+/// Reads the body of a request whose head has passed the door; only a POST has one.
+pub(crate) async fn read_request(request: Request<Incoming>) -> Result<Request<Bytes>, TurnedAway> {
+    if request.method() != Method::POST {
+        return Ok(request.map(|_| Bytes::new()));
     }
+    let (head, body) = request.into_parts();
+    Ok(Request::from_parts(head, read_body(body, MAX_REQUEST_BYTES).await?))
+}
 
-    /// Before an HTTP server: passes exchanges on as they are, but is the server of the HTTP binding where the server knows no
-    /// more than HTTP+SSE.
-    async fn fork(&self, request: Request<Bytes>, proxy: &Arc<Proxy>, caller: &Caller) -> Response<Body> {
-        // A client of the stateless era tells the server's era by what it answers to the post, whatever transport it speaks.
-        if mcp::headers::declared(request.headers()).is_ok_and(|revision| revision.era() == Era::Modern) {
-            return proxy.clone().handle(request, caller).await;
-        }
-        let may_begin = request.method() == Method::POST && !request.headers().contains_key(mcp::headers::SESSION_ID);
-        if proxy.target().is_old() || (may_begin && proxy.target().turns_out_old(false).await) {
-            return self.sessions.handle(request, caller).await;
-        }
-        let begins = may_begin && names_initialize(request.body());
-        let again = begins.then(|| request.clone());
-        let response = proxy.clone().handle(request, caller).await;
-        match again {
-            Some(again) if may_be_old(response.status()) && proxy.target().turns_out_old(true).await => {
-                self.sessions.handle(again, caller).await
-            }
-            _ => response,
-        }
-    }
+/// Records that a request was turned away, and answers it.
+pub(crate) async fn turn_away(away: TurnedAway, enforcer: &Enforcer, caller: &Caller) -> Response<Body> {
+    let malformed = enforcer.refuse(Malformed { code: away.code, ..unreadable(away.why) }, caller).await;
+    turned_away(&away, malformed.error())
+}
 
-    async fn turn_away(&self, away: &TurnedAway, caller: &Caller) -> Response<Body> {
-        let malformed = self.enforcer.refuse(Malformed { code: away.code, ..unreadable(away.why) }, caller).await;
-        let mut response = json(away.status, malformed.error());
-        if let Some(allow) = away.allow {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        response
+/// The answer to a request that is turned away.
+pub(crate) fn turned_away(away: &TurnedAway, body: Bytes) -> Response<Body> {
+    let mut response = json(away.status, body);
+    if let Some(allow) = away.allow {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     }
+    response
 }
 
 /// Whether a body may be an `initialize`: what it is, whoever takes it finds out.
@@ -166,14 +129,14 @@ pub(crate) fn names_initialize(body: &Bytes) -> bool {
 }
 
 /// Whether nothing is under way on the stream that answers a request: when we stop, it need not be waited for.
-fn only_listens(request: &Request<Bytes>) -> bool {
+pub(crate) fn only_listens(request: &Request<Bytes>) -> bool {
     // The header has been held against the body where it decides anything.
     let method = request.headers().get("mcp-method");
     request.method() == Method::GET || method.is_some_and(|method| method == "subscriptions/listen")
 }
 
 /// Ends the body of a response when `stop` is cancelled.
-fn until(response: Response<Body>, stop: CancellationToken) -> Response<Body> {
+pub(crate) fn until(response: Response<Body>, stop: CancellationToken) -> Response<Body> {
     use futures_util::StreamExt;
     response.map(|body| BodyExt::boxed(StreamBody::new(BodyStream::new(body).take_until(stop.cancelled_owned()))))
 }

@@ -7,6 +7,8 @@ pub(crate) mod door;
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod proxy;
+pub(crate) mod server;
 pub(crate) mod sessions;
+pub(crate) mod several;
 pub(crate) mod stdio;
 mod stream;

@@ -110,6 +110,8 @@ pub(crate) struct Sessions {
     open: Mutex<HashMap<String, Session>>,
     /// Of the stateless era: one conversation for all clients of a grant.
     shared: Mutex<HashMap<Owner, Arc<Slot>>>,
+    /// Where clients of 2024-11-05 post.
+    pub(super) messages: String,
     reloaded: watch::Receiver<u64>,
     stop: CancellationToken,
     running: TaskTracker,
@@ -120,6 +122,7 @@ impl Sessions {
     pub fn new(
         enforcer: Arc<Enforcer>,
         upstream: Upstream,
+        messages: &str,
         reloaded: watch::Receiver<u64>,
         stop: CancellationToken,
     ) -> Arc<Sessions> {
@@ -129,6 +132,7 @@ impl Sessions {
             tools: Arc::default(),
             open: Mutex::default(),
             shared: Mutex::default(),
+            messages: messages.to_owned(),
             reloaded,
             stop,
             running: TaskTracker::new(),

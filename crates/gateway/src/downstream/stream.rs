@@ -42,7 +42,7 @@ impl Sessions {
             Ok(begun) => begun,
             Err(response) => return *response,
         };
-        let endpoint = format!("/messages?session={token}");
+        let endpoint = format!("{}?session={token}", self.messages);
         let end = End { sessions: self.clone(), token, stop: session.stop };
         let first = stream::once(async move { sse::encode(endpoint.as_bytes(), None, Some("endpoint")) });
         let messages = stream::unfold((given, end), |(mut given, end)| async {

@@ -14,6 +14,7 @@ use mcp::framing::Lines;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 /// How a child is started.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ChildCommand {
     words: Vec<String>,
     /// The whole environment of the child; `None`: ours.
@@ -32,6 +33,13 @@ pub struct ChildCommand {
     /// One for each child that may live at a time; `None`: there is no bound.
     places: Option<Arc<Semaphore>>,
     patience: Option<Duration>,
+}
+
+impl fmt::Debug for ChildCommand {
+    /// Its environment may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChildCommand({})", self.words.first().map_or("", String::as_str))
+    }
 }
 
 impl ChildCommand {
@@ -46,6 +54,13 @@ impl ChildCommand {
             |name: &OsString| HARMLESS.iter().any(|known| name == known) || names.iter().any(|known| name == known.as_str());
         let environment = std::env::vars_os().filter(|(name, _)| given(name)).collect();
         ChildCommand { words: words.to_vec(), environment: Some(environment), places: None, patience: None }
+    }
+
+    /// The same, with these variables too.
+    pub fn with(mut self, variables: impl Iterator<Item = (String, String)>) -> ChildCommand {
+        let environment = self.environment.get_or_insert_with(|| std::env::vars_os().collect());
+        environment.extend(variables.map(|(name, value)| (name.into(), value.into())));
+        self
     }
 
     /// The same; a request that it leaves unanswered for longer than `patience` is given up.

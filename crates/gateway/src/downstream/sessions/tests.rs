@@ -8,7 +8,7 @@ fn sessions(children: usize) -> Arc<Sessions> {
     // It reads and says nothing: nobody here speaks to it.
     let server = ChildCommand::inheriting(&["cat".into()]).at_most(children);
     let (_, reloaded) = watch::channel(0);
-    Sessions::new(enforcer(), Upstream::Child(server), reloaded, CancellationToken::new())
+    Sessions::new(enforcer(), Upstream::Child(server), "/messages", reloaded, CancellationToken::new())
 }
 
 async fn shared(sessions: &Sessions, who: &Caller) -> Session {

@@ -1,0 +1,61 @@
+//! `serve -c`: the gateway of a configuration file.
+
+use crate::commands::block_on_all_cores;
+use crate::failure::{Failure, OK};
+use crate::terminal::tell;
+use crate::{configurations, logs, signals};
+use gateway::config::Config;
+use gateway::{Gateway, Listener, ListenerTls};
+use std::path::Path;
+use std::time::Duration;
+use store::{Instance, Options, StateUrl, Store};
+
+pub fn serve(path: &Path) -> Result<u8, Failure> {
+    let config = configurations::read(path)?;
+    logs::start_at(config.telemetry.log);
+    let tls = config.tls.clone().map(ListenerTls::read).transpose()?;
+    gateway::raise_descriptor_limit();
+    block_on_all_cores(async {
+        let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
+        let listening = |error: std::io::Error| Failure::because(&format!("cannot listen on {}", config.listen), &error);
+        let listener = Listener::bind(config.listen, tls).await.map_err(listening)?;
+        let (address, scheme) = (listener.address().map_err(listening)?, listener.scheme());
+        let store = open_store(&config)?;
+        let gateway = Gateway::new(&config, store.clone())?;
+        tell!("callgate listening on {scheme}://{address}/mcp");
+        let ended = gateway::serve_gateway(listener, gateway, &config.hosts, stop).await;
+        // A store that cannot be written does not hold us up.
+        if tokio::time::timeout(CLOSING, store.close()).await.is_err() {
+            tracing::warn!("the state could not be closed in time; its last record is not signed as the end");
+        }
+        ended.map(|()| OK).map_err(|error| Failure::because("the listener has failed", &error))
+    })
+}
+
+/// State that cannot be used yet is no reason to stop: calls are denied until it can.
+fn open_store(config: &Config) -> Result<Store, Failure> {
+    let names: Vec<&str> = config.servers.iter().map(|server| server.name.as_str()).collect();
+    let instance = Instance {
+        server: names.join(", "),
+        mode: "serve".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        policy: None,
+    };
+    let options = Options {
+        durability: config.audit.durability,
+        retention: config.audit.retention,
+        instance: Some(instance),
+        ..Options::default()
+    };
+    let url = match &config.state {
+        Some(url) => url.clone(),
+        None => StateUrl::default_place()?,
+    };
+    Ok(match Store::open(url.clone(), options.clone()) {
+        Ok(store) => store,
+        // The store says why in the log, and goes on trying.
+        Err(_) => Store::open_lazy(url, options)?,
+    })
+}
+
+const CLOSING: Duration = Duration::from_secs(3);

@@ -1,0 +1,261 @@
+//! `grants`: who may use what, and by which credential it is known.
+
+use super::reading::{Reading, code};
+use super::servers::ServerConfig;
+use crate::secret::Secret;
+use policy::{Fields, Node, Policy, Source};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One grant of the file.
+#[derive(Clone, Debug)]
+pub struct GrantConfig {
+    /// Its name, in counters and records.
+    pub name: String,
+    /// The person, agent or service that it was given to.
+    pub principal: String,
+    /// What its holder shows; `None`: nothing of its own, it is reached through an identity.
+    pub token: Option<TokenConfig>,
+    /// The names of the servers it is for.
+    pub servers: Vec<String>,
+    /// The policies that hold besides the server's, all of which must allow.
+    pub policies: Vec<Arc<Policy>>,
+    /// Its tools and limits, as a policy: a further restriction, and nothing that could allow.
+    pub bounds: Option<Arc<Policy>>,
+    /// When it ends, in milliseconds since the Unix epoch.
+    pub expires: Option<i64>,
+    /// For people, and for finding it again.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its client may be asked for approvals.
+    pub approve_in_client: bool,
+}
+
+/// What is known of a token.
+#[derive(Clone, Debug)]
+pub enum TokenConfig {
+    /// The token.
+    Plain(Secret),
+    /// Its SHA-256.
+    Sha256([u8; 32]),
+}
+
+/// The keys of a grant.
+pub(crate) const KEYS: &[&str] =
+    &["name", "principal", "token", "servers", "tools", "policy", "limits", "expires", "labels", "approve_in_client"];
+
+pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[ServerConfig]) -> Vec<GrantConfig> {
+    let Some(node) = fields.get("grants") else { return Vec::new() };
+    let nodes = reading.list(node, "`grants`");
+    let mut named = Vec::new();
+    let mut grants = Vec::new();
+    for node in nodes {
+        let Some(fields) = reading.fields(node, "a grant", KEYS) else { continue };
+        if let Some(node) = fields.get("name")
+            && let Some(name) = node.as_str()
+        {
+            named.push((name, node));
+        }
+        grants.extend(grant(reading, &fields, servers));
+    }
+    super::each_once(reading, named.into_iter(), "the grant");
+    each_token_once(reading, &grants, node);
+    grants
+}
+
+fn grant(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[ServerConfig]) -> Option<GrantConfig> {
+    let name = reading.required(fields, "name", "a grant").and_then(|node| name(reading, node));
+    let what = name.map_or_else(|| "a grant".to_owned(), |name| format!("the grant `{name}`"));
+    let principal = reading.required(fields, "principal", &what).and_then(|node| reading.string(node, "`principal`"));
+    let token = reading.required(fields, "token", &what).map(|node| token(reading, node));
+    let for_servers =
+        reading.required(fields, "servers", &what).map(|node| of_servers(reading, node, servers)).unwrap_or_default();
+    let policies = fields.get("policy").map(|node| policies(reading, node)).unwrap_or_default();
+    let expires = fields.get("expires").and_then(|node| expiry(reading, node));
+    let labels = fields.get("labels").map(|node| labels(reading, node)).unwrap_or_default();
+    let approve_in_client = fields.get("approve_in_client").and_then(|node| reading.boolean(node, "`approve_in_client`"));
+    let bounds = bounds(reading, fields);
+    if policies.is_empty() && fields.get("policy").is_none() {
+        let bare: Vec<&str> = servers
+            .iter()
+            .filter(|server| server.policy.is_none() && for_servers.contains(&server.name))
+            .map(|server| server.name.as_str())
+            .collect();
+        if !bare.is_empty() {
+            let message = format!("{what} allows nothing at `{}`: neither of the two has a policy", bare.join("`, `"));
+            let at = fields.member("servers").map_or(fields.node.at.clone(), |member| member.key_at.clone());
+            reading.warn(code::WITHOUT_POLICY, &at, message).help = Some("add a `policy` to the server or to the grant".into());
+        }
+    }
+    Some(GrantConfig {
+        name: name?.to_owned(),
+        principal: principal?.to_owned(),
+        token: token?,
+        servers: for_servers,
+        policies,
+        bounds: bounds?,
+        expires,
+        labels,
+        approve_in_client: approve_in_client.unwrap_or(false),
+    })
+}
+
+fn name<'n>(reading: &mut Reading<'_>, node: &'n Node) -> Option<&'n str> {
+    let name = reading.string(node, "`name`")?;
+    if let Err(why) = check_name(name) {
+        reading.error(code::VALUE, &node.at, format!("`{}` is no name for a grant", policy::shown(name))).help = Some(why.into());
+        return None;
+    }
+    Some(name)
+}
+
+/// Whether a grant may be called so.
+///
+/// # Errors
+/// What to write instead.
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte));
+    if name == "local" {
+        return Err("`local` is the grant of `run` and `serve -p`; take another name");
+    }
+    if !plain || !name.starts_with(|first: char| first.is_ascii_alphanumeric()) || name.len() > 64 {
+        return Err("use letters, digits and `.`, `_`, `@`, `-`, at most 64, a letter or digit first");
+    }
+    Ok(())
+}
+
+fn token(reading: &mut Reading<'_>, node: &Node) -> Option<TokenConfig> {
+    let what = "the token of a grant";
+    if let Some(hex) = node.as_str().and_then(|text| text.strip_prefix("sha256:")) {
+        let digest = unhex(hex);
+        if digest.is_none() {
+            reading.error(code::VALUE, &node.at, format!("{what} is no SHA-256")).help =
+                Some("write `sha256:` and 64 hexadecimal digits, as `printf %s \"$TOKEN\" | sha256sum` prints them".into());
+        }
+        return digest.map(TokenConfig::Sha256);
+    }
+    let secret = reading.secret(node, what)?;
+    if secret.expose().chars().any(|c| c.is_whitespace() || c.is_control()) {
+        reading.error(code::VALUE, &node.at, format!("{what} contains white space")).help =
+            Some("a token is one word: it travels in a header".into());
+        return None;
+    }
+    Some(TokenConfig::Plain(secret))
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+fn of_servers(reading: &mut Reading<'_>, node: &Node, servers: &[ServerConfig]) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, node) in reading.strings(node, "`servers`", "the name of a server") {
+        if !servers.iter().any(|server| server.name == name) {
+            let known: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
+            reading.error(code::UNKNOWN, &node.at, format!("there is no server `{}`", policy::shown(name))).help =
+                Some(format!("the servers are: {}", known.join(", ")));
+        }
+        names.push(name.to_owned());
+    }
+    names
+}
+
+fn policies(reading: &mut Reading<'_>, node: &Node) -> Vec<Arc<Policy>> {
+    match node.as_str() {
+        Some(_) => reading.policy(node, "`policy`").into_iter().collect(),
+        None => reading.list(node, "`policy`").iter().filter_map(|node| reading.policy(node, "`policy`")).collect(),
+    }
+}
+
+/// `tools` and `limits`, made into a policy, so that they are judged, counted and recorded as any other.
+fn bounds(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<Option<Arc<Policy>>> {
+    let tools = fields.get("tools").map(|node| reading.names(node, "`tools`", "the name or pattern of a tool"));
+    let limits = fields.get("limits").map(|node| reading.names(node, "`limits`", "a limit such as `100/hour`"));
+    let text = bounds_text(tools.as_deref(), limits.as_deref());
+    let Some(text) = text else { return Some(None) };
+    match policy::load(&Source::new("the grant", text)) {
+        policy::Loaded { policy: Some(policy), .. } => Some(Some(Arc::new(policy))),
+        loaded => {
+            let at = fields.any(&["tools", "limits"]).map_or(fields.node.at.clone(), |member| member.key_at.clone());
+            let why = loaded.problems.into_iter().find(|problem| problem.severity == policy::Severity::Error);
+            let why = why.map(|problem| problem.message).unwrap_or_default();
+            reading.error(code::VALUE, &at, format!("`tools` or `limits` of a grant: {why}")).help =
+                Some("write `tools: [read_*]`, `limits: [100/hour]`".into());
+            None
+        }
+    }
+}
+
+/// The policy, as JSON, that `tools` and `limits` of a grant amount to.
+pub(crate) fn bounds_text(tools: Option<&[String]>, limits: Option<&[String]>) -> Option<String> {
+    if tools.is_none() && limits.is_none() {
+        return None;
+    }
+    let posture = if tools.is_some() { "deny" } else { "allow" };
+    let everything = tools.is_some_and(|tools| tools.iter().any(|tool| tool == "*"));
+    let posture = if everything { "allow" } else { posture };
+    let named = tools.unwrap_or_default().iter().filter(|tool| *tool != "*");
+    let mut entries: Vec<String> = named.map(|tool| format!("{}:{{}}", json::quote(tool))).collect();
+    let limits: Vec<String> = limits
+        .unwrap_or_default()
+        .iter()
+        .map(|limit| {
+            format!(r#"{{"name":{},"rate_limit":{}}}"#, json::quote(&format!("limit of the grant: {limit}")), json::quote(limit))
+        })
+        .collect();
+    if !limits.is_empty() {
+        entries.push(format!(r#""*":{{"rules":[{}]}}"#, limits.join(",")));
+    }
+    Some(format!(r#"{{"version":"1","default":"{posture}","tools":{{{}}}}}"#, entries.join(",")))
+}
+
+fn expiry(reading: &mut Reading<'_>, node: &Node) -> Option<i64> {
+    let at = node.as_str().and_then(parse_time);
+    if at.is_none() {
+        reading.expected(&node.at, "`expires`", "a time such as `\"2027-01-01T00:00:00Z\"`, or a day");
+    }
+    at
+}
+
+/// A time, or the beginning of a day in UTC.
+pub(crate) fn parse_time(text: &str) -> Option<i64> {
+    let time: Option<jiff::Timestamp> = text.parse().ok();
+    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|day| day.timestamp());
+    time.or_else(day).map(|time| time.as_millisecond())
+}
+
+fn labels(reading: &mut Reading<'_>, node: &Node) -> BTreeMap<String, String> {
+    let policy::Kind::Object(members) = &node.kind else {
+        reading.expected(&node.at, "`labels`", "a mapping of names to texts");
+        return BTreeMap::new();
+    };
+    members.iter().filter_map(|member| Some((member.key.clone(), reading.string(&member.value, "a label")?.to_owned()))).collect()
+}
+
+/// A token tells two grants apart, or neither.
+fn each_token_once(reading: &mut Reading<'_>, grants: &[GrantConfig], node: &Node) {
+    let mut seen: BTreeMap<[u8; 32], &str> = BTreeMap::new();
+    for grant in grants {
+        let Some(token) = &grant.token else { continue };
+        if let Some(other) = seen.insert(token.digest(), &grant.name) {
+            let message = format!("the grants `{other}` and `{}` have the same token", grant.name);
+            reading.error(code::TWICE, &node.at, message).help = Some("give each a token of its own".into());
+        }
+    }
+}
+
+impl TokenConfig {
+    /// The SHA-256 of the token.
+    pub fn digest(&self) -> [u8; 32] {
+        match self {
+            TokenConfig::Plain(token) => crate::grants::sha256(token.expose()),
+            TokenConfig::Sha256(digest) => *digest,
+        }
+    }
+}

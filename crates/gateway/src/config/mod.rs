@@ -1,0 +1,173 @@
+//! The configuration file of `serve -c`: every section of it, checked as a whole.
+//!
+//! It is read by the reader that policies are read by, so that every mistake is reported with its place and how to mend it.
+//! Secrets come by reference (`env:NAME`, `file:PATH`), never from the file; but one may stand where nobody expects it, so no
+//! diagnostic shows a line of this file. Each section has a file of its own here.
+//!
+//! This module reads files and the environment. It starts nothing.
+
+mod admin;
+mod audit;
+mod grants;
+mod reading;
+mod servers;
+mod telemetry;
+
+pub use admin::AdminConfig;
+pub use audit::AuditConfig;
+pub use grants::{GrantConfig, TokenConfig};
+pub use servers::{Isolation, ServerConfig, Start, Target};
+pub use telemetry::{LogLevel, TelemetryConfig};
+
+use crate::tls::CertificateFiles;
+use policy::{Fields, Node, Problem, Severity, Source};
+use reading::{Reading, code};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use store::StateUrl;
+
+/// What a configuration file says, with every reference resolved.
+#[derive(Debug)]
+pub struct Config {
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Names under which we may be called besides the address itself.
+    pub hosts: Vec<String>,
+    /// The certificate that the listener shows; without one it speaks plain HTTP.
+    pub tls: Option<CertificateFiles>,
+    /// Where state is kept; `None`: in the user's data directory.
+    pub state: Option<StateUrl>,
+    /// The upstreams, in the order of the file; each name once.
+    pub servers: Vec<ServerConfig>,
+    /// The grants of the file, in its order; each name and each token once.
+    pub grants: Vec<GrantConfig>,
+    /// The administration's own listener, if there is one.
+    pub admin: Option<AdminConfig>,
+    /// What is recorded, and how.
+    pub audit: AuditConfig,
+    /// What is told to the outside.
+    pub telemetry: TelemetryConfig,
+}
+
+/// A configuration file that was read, whatever is wrong with it.
+#[derive(Debug)]
+pub struct ConfigFile {
+    config: Option<Config>,
+    reports: Vec<Report>,
+    fingerprint: [u8; 32],
+}
+
+/// A problem, and the text that it is about: the configuration's, or that of a policy it names.
+#[derive(Debug)]
+pub struct Report {
+    /// What is wrong.
+    pub problem: Problem,
+    source: std::sync::Arc<Source>,
+}
+
+impl Report {
+    /// The problem as text for a terminal; see [`Problem::render`].
+    pub fn render(&self, colour: bool) -> String {
+        self.problem.render(&self.source, colour)
+    }
+}
+
+impl ConfigFile {
+    /// Reads the file at `path`, the policies and the secrets that it names. `environment` gives the value of a variable.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or when anybody on this machine may write to it. All else is in
+    /// [`ConfigFile::reports`].
+    pub fn read(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> std::io::Result<ConfigFile> {
+        let text = reading::read_guarded(path)?;
+        let source = Source::new(path.display().to_string(), text);
+        let base = path.parent().unwrap_or(Path::new(""));
+        let mut reading = Reading::new(&source, base, environment);
+        let root = reading.root();
+        let config = root.as_ref().and_then(|root| whole(&mut reading, root));
+        let (problems, policies, fingerprint) = reading.finish();
+        let own = std::sync::Arc::new(source.clone());
+        let mut reports: Vec<Report> = problems.into_iter().map(|problem| Report { problem, source: own.clone() }).collect();
+        reports.extend(policies);
+        let is_valid = reports.iter().all(|report| report.problem.severity != Severity::Error);
+        Ok(ConfigFile { config: config.filter(|_| is_valid), reports, fingerprint })
+    }
+
+    /// What it says; `None` when there are errors.
+    pub fn config(&self) -> Option<&Config> {
+        self.config.as_ref()
+    }
+
+    /// The same, taken out.
+    pub fn into_config(self) -> Option<Config> {
+        self.config
+    }
+
+    /// Errors and warnings, those of the file itself first, in its order.
+    pub fn reports(&self) -> &[Report] {
+        &self.reports
+    }
+
+    /// A digest of everything that was read: the file, its policies, the values of its secrets. Two equal ones mean the same.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+}
+
+/// The sections of the file.
+pub(crate) const KEYS: &[&str] = &["listen", "hosts", "tls", "state", "servers", "grants", "admin", "audit", "telemetry"];
+
+fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
+    let fields = reading.fields(root, "the configuration", KEYS)?;
+    let listen = fields.get("listen").and_then(|node| reading.address(node, "`listen`"));
+    let hosts = fields.get("hosts").map(|node| reading.names(node, "`hosts`", "a host name")).unwrap_or_default();
+    let tls = fields.get("tls").and_then(|node| listener_tls(reading, node));
+    let state = fields.get("state").and_then(|node| reading.state(node, "`state`"));
+    let servers = servers::read(reading, &fields);
+    let grants = grants::read(reading, &fields, &servers);
+    let admin = fields.get("admin").and_then(|node| admin::read(reading, node));
+    let audit = fields.get("audit").map(|node| audit::read(reading, node)).unwrap_or_default();
+    let telemetry = fields.get("telemetry").map(|node| telemetry::read(reading, node)).unwrap_or_default();
+    let listen = listen.unwrap_or_else(default_address);
+    check_reachable(reading, &fields, listen, &grants);
+    Some(Config { listen, hosts, tls, state, servers, grants, admin, audit, telemetry })
+}
+
+fn default_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7420))
+}
+
+/// Whoever can be reached from other machines must be able to tell callers apart.
+fn check_reachable(reading: &mut Reading<'_>, fields: &Fields<'_>, listen: SocketAddr, grants: &[GrantConfig]) {
+    let Some(node) = fields.get("listen").filter(|_| !listen.ip().is_loopback()) else { return };
+    // An empty list says that they are in the store.
+    if grants.is_empty() && fields.get("grants").is_none() {
+        let help =
+            "add `grants`, or listen on 127.0.0.1; where all grants are made by `callgate grants create`, write `grants: []`";
+        let problem =
+            reading.error(code::REACHABLE, &node.at, "other machines can reach this address, and there are no credentials");
+        problem.help = Some(help.into());
+    }
+}
+
+fn listener_tls(reading: &mut Reading<'_>, node: &Node) -> Option<CertificateFiles> {
+    let fields = reading.fields(node, "`tls`", &["certificate", "key"])?;
+    let certificate = reading.required(&fields, "certificate", "`tls`").and_then(|node| reading.file(node, "`certificate`"));
+    let key = reading.required(&fields, "key", "`tls`").and_then(|node| reading.file(node, "`key`"));
+    Some(CertificateFiles { certificate: certificate?, key: key? })
+}
+
+/// Reports names that stand twice.
+fn each_once<'n>(reading: &mut Reading<'_>, names: impl Iterator<Item = (&'n str, &'n Node)>, what: &str) {
+    let mut seen = HashSet::new();
+    for (name, node) in names {
+        if !seen.insert(name) {
+            reading.error(code::TWICE, &node.at, format!("{what} `{}` stands twice", policy::shown(name))).help =
+                Some("give each a name of its own".into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

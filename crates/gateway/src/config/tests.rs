@@ -1,0 +1,125 @@
+use super::*;
+use std::path::PathBuf;
+
+/// A directory that is gone at the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        let place = std::env::temp_dir().join(format!("callgate-config-{}", store::fresh_id().unwrap()));
+        std::fs::create_dir_all(place.join("policies")).unwrap();
+        let place = Place(place);
+        place.write("policies/files.yaml", "version: \"1\"\ntools: {read_file: {}}\ndefault: deny\n");
+        place.write("secret", "hunter2-of-the-file\n");
+        place
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).unwrap();
+    }
+
+    fn read(&self, text: &str) -> ConfigFile {
+        self.write("callgate.yaml", text);
+        let environment = |name: &str| match name {
+            "TOKEN" => Some("hunter2-of-the-environment".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        ConfigFile::read(&self.0.join("callgate.yaml"), &environment).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const SERVERS: &str = "servers:\n  files:\n    command: [cat]\n    policy: policies/files.yaml\n";
+
+#[track_caller]
+fn check(text: &str, code: &str, line: u32, says: &str) {
+    let file = Place::new().read(text);
+    let found = file.reports().iter().find(|report| report.problem.code == code && report.problem.line == line);
+    let all: Vec<_> = file.reports().iter().map(|report| report.render(false)).collect();
+    let found = found.unwrap_or_else(|| panic!("{code} in line {line}: {all:?}"));
+    assert!(found.render(false).contains(says), "{}", found.render(false));
+    for shown in all {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn a_whole_configuration_is_read() {
+    let text = format!(
+        "listen: localhost:0\nhosts: [mcp.example.org]\nstate: sqlite:a.db\n{SERVERS}  web:\n    url: https://example.org/mcp\n    \
+         headers: {{Authorization: env:TOKEN, X-Set: plain}}\n    request_headers: [X-Request-Id]\n    timeout: 30s\n\
+         grants:\n  - {{name: ada, principal: 'person:ada', token: 'file:secret', servers: [files], policy: policies/files.yaml, \
+         tools: ['read_*'], limits: [3/day], expires: 2030-01-01, labels: {{team: a}}}}\n\
+         admin: {{token: 'env:TOKEN'}}\naudit: {{arguments: full, keep_for: 90d}}\ntelemetry: {{log: info}}\n"
+    );
+    let file = Place::new().read(&text);
+    let said: Vec<_> = file.reports().iter().map(|report| report.render(false)).collect();
+    let config = file.config().unwrap_or_else(|| panic!("{said:?}"));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:0");
+    assert_eq!((config.servers.len(), config.grants.len()), (2, 1));
+    assert_eq!(config.servers[1].request_headers, ["x-request-id"]);
+    let grant = &config.grants[0];
+    assert!(matches!(&grant.token, Some(TokenConfig::Plain(token)) if token.expose() == "hunter2-of-the-file"));
+    assert_eq!(grant.expires, Some(1_893_456_000_000));
+    let bounds = grant.bounds.as_ref().unwrap();
+    assert!(bounds.lists("read_file") && !bounds.lists("write_file"));
+    assert!(!format!("{config:?}").contains("hunter2"), "secrets are not shown");
+}
+
+#[test]
+fn every_mistake_has_its_place() {
+    check("sevrers: {}\n", "P010", 1, "write `servers`");
+    check("servers:\n  Files: {command: [cat]}\n", "C002", 2, "lower-case letters");
+    check("servers:\n  files: {comand: [cat]}\n", "P010", 2, "write `command`");
+    check("servers:\n  files: {url: 'https://h/mcp', command: [cat]}\n", "C008", 2, "both `url` and `command`");
+    check("servers:\n  files: {command: [cat], policy: nowhere.yaml}\n", "C004", 2, "nowhere.yaml");
+    check(&format!("{SERVERS}grants:\n  - {{name: a, principal: p, token: 'env:NOPE', servers: [files]}}\n"), "C004", 6, "NOPE");
+    check(
+        &format!("{SERVERS}grants:\n  - {{name: a, principal: p, token: 'env:EMPTY', servers: [files]}}\n"),
+        "C005",
+        6,
+        "is empty",
+    );
+    check(
+        &format!("{SERVERS}grants:\n  - {{name: a, principal: p, token: 'env:TOKEN', servers: [flies]}}\n"),
+        "C007",
+        6,
+        "`flies`",
+    );
+    let twice = "  - {name: a, principal: p, token: 'env:TOKEN', servers: [files]}\n";
+    check(&format!("{SERVERS}grants:\n{twice}{twice}"), "C006", 7, "stands twice");
+    check(&format!("listen: 0.0.0.0:0\n{SERVERS}"), "C009", 1, "no credentials");
+    check(&format!("{SERVERS}admin: {{listen: '0.0.0.0:1', token: 'env:TOKEN'}}\n"), "C009", 5, "administration");
+}
+
+#[test]
+fn a_literal_in_the_place_of_a_secret_is_refused_and_not_shown() {
+    check(&format!("{SERVERS}grants:\n  - {{name: a, principal: p, token: hunter2, servers: [files]}}\n"), "C003", 6, "env:NAME");
+    check(&format!("{SERVERS}grants:\n  - name: a\n    tokne: hunter2\n"), "P010", 7, "write `token`");
+    check(&format!("{SERVERS}admin: {{token: [hunter2]}}\n"), "C003", 5, "env:NAME");
+    check("servers:\n  a: {url: 'https://h/mcp', headers: {Authorization: Bearer hunter2}}\n", "C003", 2, "env:NAME");
+    check("servers:\n  a: {url: 'https://u:hunter2@h/mcp'}\n", "C003", 2, "env:NAME");
+    check("servers:\n  a: {command: [cat], env: {API_KEY: hunter2}}\n", "C003", 2, "env:NAME");
+    check(&format!("state: postgres://u:hunter2@h/d\n{SERVERS}"), "C003", 1, "env:NAME");
+    // A broken text has no tree to ask what is secret.
+    check(&format!("{SERVERS}admin: {{token: \"hunter2\n"), "P002", 5, "");
+}
+
+#[test]
+fn what_was_read_is_one_fingerprint() {
+    let place = Place::new();
+    let text = format!("{SERVERS}grants:\n  - {{name: a, principal: p, token: 'file:secret', servers: [files]}}\n");
+    let before = place.read(&text).fingerprint();
+    assert_eq!(place.read(&text).fingerprint(), before);
+    place.write("secret", "another");
+    let rotated = place.read(&text).fingerprint();
+    place.write("policies/files.yaml", "version: \"1\"\ndefault: deny\n");
+    let all = [before, rotated, place.read(&text).fingerprint()];
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), 3);
+}

@@ -1,0 +1,92 @@
+//! One server, as it is served to HTTP clients.
+
+use crate::downstream::crossing::Crossing;
+use crate::downstream::door::Endpoint;
+use crate::downstream::http::{Body, names_initialize};
+use crate::downstream::proxy::Proxy;
+use crate::downstream::sessions::Sessions;
+use crate::enforcer::{Caller, Enforcer};
+use crate::upstream::Upstream;
+use crate::upstream::sse::may_be_old;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use mcp::Era;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// An upstream with everything that stands before it.
+pub(crate) struct Server {
+    pub enforcer: Arc<Enforcer>,
+    sessions: Arc<Sessions>,
+    /// Where the server speaks streamable HTTP itself: its sessions are its own.
+    proxy: Option<Arc<Proxy>>,
+    /// Where it may not speak the client's era: which way a request goes.
+    crossing: Option<Crossing>,
+}
+
+impl Server {
+    /// Stands before `upstream`. `messages` is the path at which clients of 2024-11-05 post; `reloaded` is told when another
+    /// policy is in force.
+    pub fn new(enforcer: Arc<Enforcer>, upstream: Upstream, messages: &str, reloaded: watch::Receiver<u64>) -> Server {
+        let endpoint = upstream.endpoint();
+        let proxy = endpoint.map(|(target, _)| Proxy::new(enforcer.clone(), target.clone(), reloaded.clone()));
+        let crossing = endpoint.and_then(|(target, eras)| Some(Crossing::new(target, eras?)));
+        // What is under way when we are told to stop goes on until it is drained: the lines do not hear of it.
+        let sessions = Sessions::new(enforcer.clone(), upstream, messages, reloaded, CancellationToken::new());
+        Server { enforcer, sessions, proxy, crossing }
+    }
+
+    /// Answers one request, whose head has passed the door.
+    pub async fn handle(&self, endpoint: Endpoint, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
+        match (endpoint, &self.proxy) {
+            (Endpoint::Mcp, Some(_)) if self.crosses(&request).await => self.sessions.handle(request, caller).await,
+            (Endpoint::Mcp, Some(proxy)) => self.fork(request, proxy, caller).await,
+            (Endpoint::Mcp, None) => self.sessions.handle(request, caller).await,
+            (Endpoint::Stream, _) => self.sessions.open_stream(caller).await,
+            (Endpoint::Messages, _) => {
+                let (head, body) = request.into_parts();
+                self.sessions.post_to_stream(&head.uri, body, caller).await
+            }
+        }
+    }
+
+    /// Whether the server speaks another era than the client that sends this.
+    async fn crosses(&self, request: &Request<Bytes>) -> bool {
+        match &self.crossing {
+            Some(crossing) => crossing.is_needed(request, &self.sessions).await,
+            None => false,
+        }
+    }
+
+    /// Before an HTTP server: passes exchanges on as they are, but is the server of the HTTP binding where the server knows no
+    /// more than HTTP+SSE.
+    async fn fork(&self, request: Request<Bytes>, proxy: &Arc<Proxy>, caller: &Caller) -> Response<Body> {
+        // A client of the stateless era tells the server's era by what it answers to the post, whatever transport it speaks.
+        if mcp::headers::declared(request.headers()).is_ok_and(|revision| revision.era() == Era::Modern) {
+            return proxy.clone().handle(request, caller).await;
+        }
+        let may_begin = request.method() == Method::POST && !request.headers().contains_key(mcp::headers::SESSION_ID);
+        if proxy.target().is_old() || (may_begin && proxy.target().turns_out_old(false).await) {
+            return self.sessions.handle(request, caller).await;
+        }
+        let begins = may_begin && names_initialize(request.body());
+        let again = begins.then(|| request.clone());
+        let response = proxy.clone().handle(request, caller).await;
+        match again {
+            Some(again) if may_be_old(response.status()) && proxy.target().turns_out_old(true).await => {
+                self.sessions.handle(again, caller).await
+            }
+            _ => response,
+        }
+    }
+
+    /// Ends all lines and streams, and waits until how their calls ended is on record.
+    pub async fn shut_down(&self) {
+        self.sessions.shut_down().await;
+        if let Some(proxy) = &self.proxy {
+            proxy.shut_down().await;
+        }
+        self.enforcer.settled().await;
+    }
+}

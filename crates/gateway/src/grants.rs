@@ -1,0 +1,96 @@
+//! Grants: who may use what, found by the token that a request carries.
+//!
+//! A token is 256 random bits with a prefix by which people and scanners of secrets know it. It is shown once; what is kept is
+//! a digest, and a caller is found by the digest of what it shows, so that no comparison can tell how near a guess has come.
+//!
+//! This module knows no files and no sockets.
+
+use crate::config::GrantConfig;
+use ring::digest::{SHA256, digest};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// A grant that is in force.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Its name, in counters and records.
+    pub name: String,
+    /// The person, agent or service that it was given to.
+    pub principal: String,
+    /// The names of the servers it is for.
+    pub servers: Vec<String>,
+    /// When it ends, in milliseconds since the Unix epoch.
+    pub expires: Option<i64>,
+    /// Whether its client may be asked for approvals.
+    pub approve_in_client: bool,
+    /// Cancelled when it is revoked or has expired: whatever goes on in its name ends then.
+    pub(crate) ended: CancellationToken,
+}
+
+impl Grant {
+    fn of(config: &GrantConfig) -> Grant {
+        Grant {
+            name: config.name.clone(),
+            principal: config.principal.clone(),
+            servers: config.servers.clone(),
+            expires: config.expires,
+            approve_in_client: config.approve_in_client,
+            ended: CancellationToken::new(),
+        }
+    }
+
+    /// Whether it is for this server.
+    pub fn is_for(&self, server: &str) -> bool {
+        self.servers.iter().any(|name| name == server)
+    }
+
+    /// Whether it has not ended at `now`, in milliseconds since the Unix epoch.
+    pub fn is_valid(&self, now: i64) -> bool {
+        !self.ended.is_cancelled() && self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+/// All grants, by name and by token.
+#[derive(Debug, Default)]
+pub struct Grants {
+    by_name: HashMap<String, Arc<Grant>>,
+    by_digest: HashMap<[u8; 32], Arc<Grant>>,
+}
+
+impl Grants {
+    /// The grants of a configuration.
+    pub fn of_file(configs: &[GrantConfig]) -> Grants {
+        let mut grants = Grants::default();
+        for config in configs {
+            let grant = Arc::new(Grant::of(config));
+            if let Some(token) = &config.token {
+                grants.by_digest.insert(token.digest(), grant.clone());
+            }
+            grants.by_name.insert(grant.name.clone(), grant);
+        }
+        grants
+    }
+
+    /// The grant of this name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Grant>> {
+        self.by_name.get(name)
+    }
+
+    /// The grant whose token this is.
+    pub fn of_token(&self, token: &str) -> Option<&Arc<Grant>> {
+        self.by_digest.get(&sha256(token))
+    }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Grant>> {
+        self.by_name.values()
+    }
+}
+
+/// The SHA-256 of a text.
+pub(crate) fn sha256(text: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    out
+}
