@@ -21,6 +21,7 @@ use futures_util::{FutureExt, StreamExt};
 use json::Value;
 use mcp::{Id, Incoming, Kind, Malformed, Message, Revision, Side};
 use std::collections::{HashMap, VecDeque};
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Reply;
@@ -434,18 +435,20 @@ impl Conversation {
         self.await_judgement(Box::pin(async move { Admitted { judged: judgement.await, sink, exchange, request } }));
     }
 
-    /// Forwards what a judgement gives: at once where it is over at once and nothing waits before it.
+    /// Forwards what a judgement gives: at once where it is over at once and nothing waits before it. It is begun in any case,
+    /// so that those that were read together share a commit.
     fn await_judgement(&mut self, mut judgement: BoxFuture<'static, Admitted>) {
-        match self.admissions.is_empty().then(|| judgement.as_mut().now_or_never()).flatten() {
-            Some(admitted) => self.forward(admitted),
+        match judgement.as_mut().now_or_never() {
+            Some(admitted) if self.admissions.is_empty() => self.forward(admitted),
+            Some(admitted) => self.admissions.push_back(Box::pin(ready(admitted))),
             None => self.admissions.push_back(judgement),
         }
     }
 
-    /// Lets a client be told something: at once where that goes, and nothing waits before it.
+    /// Lets a client be told something: at once where that goes. It is begun in any case, as judgements are.
     fn let_go(&mut self, outgoing: impl Future<Output = ()> + Send + 'static) {
         let mut outgoing: Outgoing = Box::pin(outgoing);
-        if !self.outgoing.is_empty() || outgoing.as_mut().now_or_never().is_none() {
+        if outgoing.as_mut().now_or_never().is_none() {
             self.outgoing.push_back(outgoing);
         }
     }

@@ -9,6 +9,7 @@ use crate::ownership::{Owner, Ownership, Purpose};
 use crate::snapshot::{Current, Rules, Snapshot};
 use crate::tools::Schemas;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use mcp::{Id, Malformed, Message, Side, ToolCall};
 pub(crate) use passing::{Noted, unissued};
 use policy::{Call, Decision, Outcome, Plan, Policies, Reason, Schema};
@@ -260,7 +261,13 @@ impl Enforcer {
     }
 
     /// Records what is refused before it was a call, and gives it back for the answer.
-    pub(crate) async fn refuse(&self, malformed: Malformed, caller: &Caller) -> Malformed {
+    ///
+    /// On the heap, because it is rare: else every future that may come to a refusal had room for one.
+    pub(crate) fn refuse<'a>(&'a self, malformed: Malformed, caller: &'a Caller) -> BoxFuture<'a, Malformed> {
+        Box::pin(self.record_refused(malformed, caller))
+    }
+
+    async fn record_refused(&self, malformed: Malformed, caller: &Caller) -> Malformed {
         let draft = Draft {
             outcome: Some(Outcome::Deny),
             reason: Some(refusal_reason(malformed.code)),

@@ -137,7 +137,7 @@ impl Gate {
                 }
             };
         }
-        self.judge_other(message, route, modern).await
+        Box::pin(self.judge_other(message, route, modern)).await
     }
 
     /// Why a request must not set what the server logs: the stateless era does so in any request.

@@ -142,9 +142,10 @@ impl Proxy {
             let malformed = self.enforcer.refuse(unreadable("this session is unknown or over"), caller).await;
             return json_response(StatusCode::NOT_FOUND, malformed.error());
         }
+        // What is rare is apart, here and below: a future is as large as the largest thing it may wait for, and is moved.
         match head.method {
             Method::POST => self.post(&head.headers, body, caller).await,
-            method => self.without_body(method, &head.headers, caller).await,
+            method => Box::pin(self.without_body(method, &head.headers, caller)).await,
         }
     }
 
@@ -231,7 +232,7 @@ impl Proxy {
 
     async fn post(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            return self.post_batch(headers, body, caller).await;
+            return Box::pin(self.post_batch(headers, body, caller)).await;
         }
         let checked = match Message::parse(body, Side::Client) {
             Ok(message) => self.check_headers(headers, &message).await.map(|revision| (message, revision)),
@@ -243,7 +244,7 @@ impl Proxy {
         };
         let exchange = self.exchange(headers, revision.era() == Era::Modern, caller);
         let (id, modern, stop) = (message.id().cloned(), exchange.modern, self.stop.clone());
-        let carried = async move { stop.run_until_cancelled_owned(exchange.carry(message)).await };
+        let carried = stop.run_until_cancelled_owned(Box::pin(exchange.carry(message)));
         let response = if modern {
             // Closing the stream is the cancellation: this future is dropped then, and all it holds.
             carried.await
@@ -321,7 +322,7 @@ impl Exchange {
         let is_request = message.kind() == Kind::Request;
         let id = message.id().filter(|_| is_request).cloned();
         let expected = is_request.then(|| Expected::of(&message));
-        let permit = match self.gate.clone().judge(message).await {
+        let permit = match Box::pin(self.gate.clone().judge(message)).await {
             Judged::Pass(permit) => *permit,
             Judged::Answer(answer) => {
                 return json_response(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK), answer.body);

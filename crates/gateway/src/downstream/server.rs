@@ -40,13 +40,14 @@ impl Server {
     /// Answers one request, whose head has passed the door.
     pub async fn handle(&self, endpoint: Endpoint, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
         match (endpoint, &self.proxy) {
-            (Endpoint::Mcp, Some(_)) if self.crosses(&request).await => self.sessions.handle(request, caller).await,
-            (Endpoint::Mcp, Some(proxy)) => self.fork(request, proxy, caller).await,
-            (Endpoint::Mcp, None) => self.sessions.handle(request, caller).await,
-            (Endpoint::Stream, _) => self.sessions.open_stream(caller).await,
+            // Each on the heap: together they would make this future as large as all of them are deep, and it is moved.
+            (Endpoint::Mcp, Some(_)) if self.crosses(&request).await => Box::pin(self.sessions.handle(request, caller)).await,
+            (Endpoint::Mcp, Some(proxy)) => Box::pin(self.fork(request, proxy, caller)).await,
+            (Endpoint::Mcp, None) => Box::pin(self.sessions.handle(request, caller)).await,
+            (Endpoint::Stream, _) => Box::pin(self.sessions.open_stream(caller)).await,
             (Endpoint::Messages, _) => {
                 let (head, body) = request.into_parts();
-                self.sessions.post_to_stream(&head.uri, body, caller).await
+                Box::pin(self.sessions.post_to_stream(&head.uri, body, caller)).await
             }
         }
     }
@@ -54,7 +55,7 @@ impl Server {
     /// Whether the server speaks another era than the client that sends this.
     async fn crosses(&self, request: &Request<Bytes>) -> bool {
         match &self.crossing {
-            Some(crossing) => crossing.is_needed(request, &self.sessions).await,
+            Some(crossing) => Box::pin(crossing.is_needed(request, &self.sessions)).await,
             None => false,
         }
     }
@@ -67,15 +68,15 @@ impl Server {
             return proxy.clone().handle(request, caller).await;
         }
         let may_begin = request.method() == Method::POST && !request.headers().contains_key(mcp::headers::SESSION_ID);
-        if proxy.target().is_old() || (may_begin && proxy.target().turns_out_old(false).await) {
-            return self.sessions.handle(request, caller).await;
+        if proxy.target().is_old() || (may_begin && Box::pin(proxy.target().turns_out_old(false)).await) {
+            return Box::pin(self.sessions.handle(request, caller)).await;
         }
         let begins = may_begin && names_initialize(request.body());
         let again = begins.then(|| request.clone());
         let response = proxy.clone().handle(request, caller).await;
         match again {
-            Some(again) if may_be_old(response.status()) && proxy.target().turns_out_old(true).await => {
-                self.sessions.handle(again, caller).await
+            Some(again) if may_be_old(response.status()) && Box::pin(proxy.target().turns_out_old(true)).await => {
+                Box::pin(self.sessions.handle(again, caller)).await
             }
             _ => response,
         }
