@@ -16,7 +16,12 @@ mod terminal;
 
 use arguments::Arguments;
 use clap::Parser;
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
+
+/// A call makes some hundred small allocations; this one makes them in a third of the system's instructions.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

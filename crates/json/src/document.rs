@@ -35,6 +35,21 @@ pub(crate) struct Node {
     pub next: u32,
 }
 
+impl Node {
+    /// Whether it is this string. Most are not even as long, and hold no escapes.
+    #[inline]
+    fn says(&self, text: &[u8], said: &str) -> bool {
+        if self.kind != Kind::String {
+            return false;
+        }
+        if self.escaped {
+            return Document::decode(text, self) == said;
+        }
+        (self.end - self.start) as usize == said.len() + 2
+            && text[self.start as usize + 1..self.end as usize - 1] == *said.as_bytes()
+    }
+}
+
 /// A text that has been parsed, with the index of its values.
 #[derive(Clone)]
 pub struct Document {
@@ -138,25 +153,31 @@ impl<'d> Value<'d> {
 
     /// The member of an object with exactly this key (after decoding escapes); the first, where a reply has several.
     pub fn get(self, key: &str) -> Option<Value<'d>> {
-        if self.kind() != Kind::Object {
+        let nodes = &self.document.nodes;
+        let object = self.node();
+        if object.kind != Kind::Object {
             return None;
         }
-        let mut children = self.children();
-        while let (Some(name), Some(value)) = (children.next(), children.next()) {
-            if name.says(key) {
-                return Some(value);
+        // A key's value is the node after it; the next key, the one after all that the value contains.
+        let (mut at, end) = (self.node + 1, object.next);
+        while at < end {
+            if nodes[at as usize].says(&self.document.text, key) {
+                return Some(Value { document: self.document, node: at + 1 });
             }
+            at = nodes[at as usize + 1].next;
         }
         None
     }
 
+    /// The keys of an object, in the order of the text, as the strings that they are; of anything else, none.
+    pub fn keys(self) -> impl Iterator<Item = Value<'d>> {
+        let end = if self.kind() == Kind::Object { self.node().next } else { 0 };
+        Children { document: self.document, at: self.node + 1, end }.step_by(2)
+    }
+
     /// Whether the value is this string.
     pub fn says(self, text: &str) -> bool {
-        let node = self.node();
-        if node.escaped || node.kind != Kind::String {
-            return self.as_str().is_some_and(|said| said == text);
-        }
-        self.document.text[node.start as usize + 1..node.end as usize - 1] == *text.as_bytes()
+        self.node().says(&self.document.text, text)
     }
 
     fn children(self) -> Children<'d> {
@@ -178,7 +199,7 @@ impl<'d> Value<'d> {
                 Some(number) => out.push_str(&number.to_string()),
                 None => out.push_str(self.raw()),
             },
-            Kind::String => out.push_str(&quote(&self.as_str().unwrap_or_default())),
+            Kind::String => quote_into(&self.as_str().unwrap_or_default(), out),
             Kind::Array => {
                 out.push('[');
                 for (i, element) in self.elements().into_iter().flatten().enumerate() {
@@ -197,7 +218,7 @@ impl<'d> Value<'d> {
                     if i > 0 {
                         out.push(',');
                     }
-                    out.push_str(&quote(&member.key));
+                    quote_into(&member.key, out);
                     out.push(':');
                     member.value.write_canonical(out);
                 }
@@ -279,8 +300,22 @@ impl<'d> Iterator for Elements<'d> {
 /// Besides what JSON demands, it escapes U+007F, U+0085, U+2028 and U+2029: some readers end a line there.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
+    quote_into(text, &mut out);
+    out
+}
+
+/// Appends to `out` what [`quote`] gives.
+pub fn quote_into(text: &str, out: &mut String) {
     out.push('"');
-    for c in text.chars() {
+    // Most texts are plain: they are taken over as they are.
+    let is_plain = |byte: u8| matches!(byte, 0x20..=0x7e) & (byte != b'"') & (byte != b'\\');
+    // All of them are looked at, whatever the first are: that goes many at a time.
+    let plain = match text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        true => text.len(),
+        false => text.bytes().take_while(|byte| is_plain(*byte)).count(),
+    };
+    out.push_str(&text[..plain]);
+    for c in text[plain..].chars() {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
@@ -292,7 +327,6 @@ pub fn quote(text: &str) -> String {
         }
     }
     out.push('"');
-    out
 }
 
 /// Decodes the inside of a string token that the parser has accepted.

@@ -16,6 +16,6 @@ mod fold;
 mod parse;
 
 pub use decimal::Decimal;
-pub use document::{Document, Elements, Kind, Member, Members, Value, quote};
+pub use document::{Document, Elements, Kind, Member, Members, Value, quote, quote_into};
 pub use fold::{could_be_taken_for, fold, is_unprintable, same_folded};
 pub use parse::{Error, Problem, Strictness};

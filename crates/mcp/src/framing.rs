@@ -5,6 +5,7 @@
 //! think (what is *sent* as a line goes through [`crate::Message::for_line`]).
 
 use bytes::{Bytes, BytesMut};
+use memchr::memchr;
 use std::fmt;
 
 /// Splits a stream of bytes into lines.
@@ -49,7 +50,7 @@ impl Lines {
     /// A line that is too long gives one error as soon as that is known.
     pub fn next_line(&mut self) -> Option<Result<Bytes, TooLong>> {
         loop {
-            let Some(end) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n').map(|at| at + self.scanned) else {
+            let Some(end) = memchr(b'\n', &self.buffer[self.scanned..]).map(|at| at + self.scanned) else {
                 self.scanned = self.buffer.len();
                 // One more than the limit may be a CR that belongs to the line end.
                 if self.discarding || self.buffer.len() > self.max_bytes + 1 {

@@ -14,19 +14,19 @@ use std::sync::Arc;
 ///
 /// Cheap to copy.
 #[derive(Clone)]
-pub struct Id(Arc<Token>);
-
-struct Token {
+pub struct Id {
     /// The token as it came, with a string's quotes.
-    text: Box<str>,
-    meaning: Meaning,
+    text: Arc<str>,
+    kind: IdKind,
+    /// What it means, where that is not what stands there: an escaped string, minus zero.
+    decoded: Option<Arc<str>>,
 }
 
-#[derive(PartialEq, Eq, Hash)]
-enum Meaning {
-    /// An integer's digits, as JSON spells them; they fit no fixed width.
-    Integer(Box<str>),
-    String(Box<str>),
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum IdKind {
+    /// Digits, as JSON spells them; they fit no fixed width.
+    Integer,
+    String,
 }
 
 const MAX_BYTES: usize = 256;
@@ -42,40 +42,54 @@ impl Id {
         if text.len() > MAX_BYTES {
             return Err("`id` is longer than 256 bytes");
         }
-        let meaning = match value.kind() {
-            Kind::String => Meaning::String(value.as_str().unwrap_or_default().into()),
+        let (kind, decoded) = match value.kind() {
+            Kind::String => {
+                let decoded = value.as_str().unwrap_or_default();
+                (IdKind::String, (decoded.len() + 2 != text.len()).then(|| Arc::from(&*decoded)))
+            }
             Kind::Number if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') => {
-                Meaning::Integer(if text == "-0" { "0" } else { text }.into())
+                (IdKind::Integer, (text == "-0").then(|| Arc::from("0")))
             }
             Kind::Null => return Err("`id` is null; give a string or an integer"),
             Kind::Number | Kind::Bool | Kind::Array | Kind::Object => return Err("`id` must be a string or an integer"),
         };
-        Ok(Id(Arc::new(Token { text: text.into(), meaning })))
+        Ok(Id { text: text.into(), kind, decoded })
     }
 
     /// The JSON token exactly as it came, a string with its quotes.
     pub fn text(&self) -> &str {
-        &self.0.text
+        &self.text
+    }
+
+    /// What equal ids have in common.
+    fn meaning(&self) -> (IdKind, &str) {
+        let meaning = match (&self.decoded, self.kind) {
+            (Some(decoded), _) => decoded,
+            (None, IdKind::Integer) => &*self.text,
+            (None, IdKind::String) => &self.text[1..self.text.len() - 1],
+        };
+        (self.kind, meaning)
     }
 }
 
 impl From<u64> for Id {
     fn from(number: u64) -> Id {
-        let text: Box<str> = number.to_string().into();
-        Id(Arc::new(Token { text: text.clone(), meaning: Meaning::Integer(text) }))
+        Id { text: number.to_string().into(), kind: IdKind::Integer, decoded: None }
     }
 }
 
 impl From<&str> for Id {
     /// Gives a string id. For ids that we mint: the 256 byte limit is not checked here.
     fn from(string: &str) -> Id {
-        Id(Arc::new(Token { text: quote(string).into(), meaning: Meaning::String(string.into()) }))
+        let text = quote(string);
+        let decoded = (text.len() != string.len() + 2).then(|| string.into());
+        Id { text: text.into(), kind: IdKind::String, decoded }
     }
 }
 
 impl PartialEq for Id {
     fn eq(&self, other: &Id) -> bool {
-        self.0.meaning == other.0.meaning
+        self.meaning() == other.meaning()
     }
 }
 
@@ -83,7 +97,7 @@ impl Eq for Id {}
 
 impl Hash for Id {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.meaning.hash(state);
+        self.meaning().hash(state);
     }
 }
 

@@ -79,8 +79,8 @@ impl std::fmt::Display for Clash {
 /// Whether one of `known` stands twice among the members of `object`; other members may. Anything but an object passes.
 pub(crate) fn check_twice(object: Option<Value<'_>>, known: &[&'static str]) -> Result<(), Clash> {
     let mut seen = 0u64;
-    for member in object.and_then(Value::members).into_iter().flatten() {
-        if let Some(index) = known.iter().position(|key| *key == member.key) {
+    for member in object.into_iter().flat_map(Value::keys) {
+        if let Some(index) = known.iter().position(|key| member.says(key)) {
             if seen & (1 << index) != 0 {
                 return Err(Clash::Twice(known[index]));
             }
@@ -92,9 +92,11 @@ pub(crate) fn check_twice(object: Option<Value<'_>>, known: &[&'static str]) -> 
 
 /// Whether a member of `object` is not one of `known`, but could be taken for one. Anything but an object passes.
 pub(crate) fn check_look_alikes(object: Option<Value<'_>>, known: &[&'static str]) -> Result<(), Clash> {
-    for member in object.and_then(Value::members).into_iter().flatten() {
-        if let Some(key) = could_be_taken_for(&member.key, known) {
-            return Err(Clash::LooksLike(key, member.key.into_owned()));
+    // Most members are what they look like.
+    let strangers = object.into_iter().flat_map(Value::keys).filter(|member| !known.iter().any(|key| member.says(key)));
+    for member in strangers.filter_map(Value::as_str) {
+        if let Some(key) = could_be_taken_for(&member, known) {
+            return Err(Clash::LooksLike(key, member.into_owned()));
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::reply;
 use crate::revision::Revision;
 use crate::splice::Edit;
 use bytes::{Bytes, BytesMut};
+use memchr::{memchr, memchr3};
 use json::{Document, Kind as JsonKind, Strictness, Value};
 use std::borrow::Cow;
 use std::fmt;
@@ -216,7 +217,8 @@ impl Message {
     ///
     /// `text` must be valid JSON, as the text of a [`Message`] is.
     pub fn for_line(text: &Bytes) -> Bytes {
-        let Some(first) = text.iter().position(|b| matches!(b, b'\r' | b'\n' | 0xC2 | 0xE2)) else { return text.clone() };
+        let found = [memchr3(b'\r', b'\n', 0xC2, text), memchr(0xE2, text)];
+        let Some(first) = found.into_iter().flatten().min() else { return text.clone() };
         let mut out = BytesMut::with_capacity(text.len() + 16);
         let (mut in_string, mut at, mut kept) = (text[..first].iter().filter(|b| **b == b'"').count() % 2 == 1, first, 0);
         // An escaped quote before `first` would upset the parity: then begin at the beginning.
