@@ -146,5 +146,11 @@ pub(crate) struct Taken {
 
 /// Joins parts so that no part can pass for another: each with its length before it (`4:omic`).
 pub(crate) fn joined(parts: &[&str]) -> String {
-    parts.iter().map(|part| format!("{}:{part}", part.len())).collect()
+    let mut text = String::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
+    for part in parts {
+        text.push_str(itoa::Buffer::new().format(part.len()));
+        text.push(':');
+        text.push_str(part);
+    }
+    text
 }

@@ -68,7 +68,7 @@ pub fn render(mode: ArgumentsMode, arguments: Value<'_>, key: &DigestKey) -> Opt
 
 /// What stands in place of arguments: their length in bytes and the keyed digest of a text that says the same.
 pub(crate) fn note(bytes: usize, text: &str, key: &DigestKey) -> String {
-    format!(r#"{{"bytes":{bytes},"hmac":"{}"}}"#, key.digest(text.as_bytes()))
+    [r#"{"bytes":"#, itoa::Buffer::new().format(bytes), r#","hmac":""#, &key.digest(text.as_bytes()), r#""}"#].concat()
 }
 
 /// Writes a value on one line, its numbers and the order of its members as they came.

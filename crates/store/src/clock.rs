@@ -52,9 +52,31 @@ impl Clock {
 /// Years before 0 and after 9999 are written as the nearest that can be.
 pub fn rfc3339(millis: i64) -> String {
     let millis = millis.clamp(-62_167_219_200_000, 253_402_207_200_000);
-    let at = jiff::Timestamp::from_millisecond(millis).expect("the years 0 to 9999 are timestamps");
-    format!("{at:.3}")
+    let (days, of_day) = (millis.div_euclid(DAY_MS), millis.rem_euclid(DAY_MS));
+    // The proleptic Gregorian calendar in eras of 400 years that begin with March, so that a leap day comes last.
+    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+    let days = days + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
+    let fields = [(year, 3), (month, 6), (day, 9), (hour, 12), (minute, 15), (second, 18), (of_day % 1_000, 22)];
+    for (mut number, last) in fields {
+        let mut at = last;
+        while number > 0 {
+            text[at] = b'0' + u8::try_from(number % 10).expect("a digit");
+            (number, at) = (number / 10, at.saturating_sub(1));
+        }
+    }
+    String::from_utf8(text.to_vec()).expect("digits are ASCII")
 }
+
+const DAY_MS: i64 = 86_400_000;
 
 #[cfg(test)]
 mod tests {
@@ -66,6 +88,18 @@ mod tests {
         assert_eq!(rfc3339(1_768_473_000_007), "2026-01-15T10:30:00.007Z");
         assert_eq!(rfc3339(i64::MIN).len(), "0000-01-01T00:00:00.000Z".len());
         assert_eq!(rfc3339(i64::MAX).len(), "9999-12-30T22:00:00.000Z".len());
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        // Every day of the years 0 to 9999, at a time that moves.
+        for day in -719_528..2_932_896 {
+            let millis = day * DAY_MS + (day * 7_919_333).rem_euclid(DAY_MS);
+            if day % 29 == 0 || (day + 719_528) % 1461 < 3 {
+                let at = jiff::Timestamp::from_millisecond(millis).unwrap();
+                assert_eq!(rfc3339(millis), format!("{at:.3}"));
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! that people and tools read is the body with its hash appended; taking the last member off gives the hashed bytes back.
 
 use crate::clock::rfc3339;
-use json::{Document, Strictness, quote};
+use json::{Document, Strictness, quote, quote_into};
 use policy::{Outcome, Reason, Shadow};
 
 /// Which event a record tells of.
@@ -126,7 +126,7 @@ impl Draft {
     /// Gives the body: one line of JSON. The members of the listing come first and are always there.
     pub(crate) fn body(&self, stamp: &Stamp<'_>) -> String {
         let mut line = Line::new();
-        line.raw("seq", &stamp.seq.to_string());
+        line.number("seq", stamp.seq);
         line.text("id", Some(&self.id));
         line.text("at", Some(&rfc3339(stamp.at)));
         line.text("phase", Some(self.phase.as_str()));
@@ -143,22 +143,22 @@ impl Draft {
         line.present("session", self.session.as_deref());
         line.present("message", self.message.as_deref());
         if let Some(millis) = self.retry_after_ms {
-            line.raw("retryAfterMs", &millis.to_string());
+            line.number("retryAfterMs", millis);
         }
         line.present("approval", self.approval.as_deref());
         if let Some(shadow) = &self.shadow {
             line.raw("shadow", &shadow_object(shadow));
         }
         if let Some(millis) = self.duration_ms {
-            line.raw("durationMs", &millis.to_string());
+            line.number("durationMs", millis);
         }
         if let Some(arguments) = &self.arguments {
-            line.raw("arguments", &one_line(arguments));
+            line.json("arguments", arguments);
         }
         line.present("detail", self.detail.as_deref());
         if let Some((instance, millis)) = stamp.instance {
             line.text("instance", Some(instance));
-            line.raw("uptimeMs", &millis.to_string());
+            line.number("uptimeMs", u64::try_from(millis).unwrap_or(u64::MAX));
         }
         line.text("prev", Some(stamp.prev));
         line.end()
@@ -174,18 +174,20 @@ fn shadow_object(shadow: &Shadow) -> String {
     line.end()
 }
 
-/// JSON that stays as it is when it is valid and on one line; anything else becomes a string.
-fn one_line(raw: &str) -> String {
-    let breaks = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
-    if !raw.contains(breaks) && Document::parse(raw.to_owned(), Strictness::Reply).is_ok() {
-        return raw.to_owned();
-    }
-    quote(&clipped(raw))
+/// Whether all of it is printable ASCII that JSON writes as it is. Every byte is looked at, whatever the first are: that goes
+/// many at a time.
+fn is_plain(text: &str) -> bool {
+    text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\'))
 }
 
-/// Printable ASCII that JSON writes as it is.
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+/// Whether it is JSON on one line.
+fn is_one_line(raw: &str) -> bool {
+    let may_break = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let breaks = match raw.is_ascii() {
+        true => memchr::memchr2(b'\n', b'\r', raw.as_bytes()).is_some(),
+        false => raw.contains(may_break),
+    };
+    !breaks && Document::parse(raw.to_owned(), Strictness::Reply).is_ok()
 }
 
 fn clipped(text: &str) -> std::borrow::Cow<'_, str> {
@@ -214,16 +216,21 @@ impl Line {
         self.0.push_str(value);
     }
 
+    fn number(&mut self, key: &str, number: impl itoa::Integer) {
+        self.key(key);
+        self.0.push_str(itoa::Buffer::new().format(number));
+    }
+
     fn text(&mut self, key: &str, value: Option<&str>) {
         self.key(key);
         match value {
             // Most texts are plain, and their quoted form is themselves.
-            Some(text) if text.len() <= LONGEST_TEXT && text.bytes().all(is_plain) => {
+            Some(text) if text.len() <= LONGEST_TEXT && is_plain(text) => {
                 self.0.push('"');
                 self.0.push_str(text);
                 self.0.push('"');
             }
-            Some(text) => self.0.push_str(&quote(&clipped(text))),
+            Some(text) => quote_into(&clipped(text), &mut self.0),
             None => self.0.push_str("null"),
         }
     }
@@ -231,6 +238,15 @@ impl Line {
     fn present(&mut self, key: &str, value: Option<&str>) {
         if value.is_some() {
             self.text(key, value);
+        }
+    }
+
+    /// JSON that stays as it is when it is valid and on one line; anything else becomes a string.
+    fn json(&mut self, key: &str, raw: &str) {
+        self.key(key);
+        match is_one_line(raw) {
+            true => self.0.push_str(raw),
+            false => quote_into(&clipped(raw), &mut self.0),
         }
     }
 

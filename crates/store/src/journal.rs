@@ -24,7 +24,7 @@ use crate::error::Fault;
 use crate::key::{Seal, random_id, sha256};
 use crate::place::{Patience, beside, private_file};
 use std::fs::{File, TryLockError};
-use std::io::{BufRead, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -290,10 +290,15 @@ pub(crate) fn write_record(text: &mut String, body: &str, hash: &str) {
 
 /// The line of an amount that is taken or given back.
 pub(crate) fn write_change(text: &mut String, change: &Change) {
-    use std::fmt::Write;
     let Change { key, bucket, frees_at, micros } = change;
-    // Writing to a string does not fail.
-    let _ = write!(text, "{micros:+} {bucket} {frees_at} ");
+    if *micros >= 0 {
+        text.push('+');
+    }
+    let mut digits = itoa::Buffer::new();
+    for number in [micros, bucket, frees_at] {
+        text.push_str(digits.format(*number));
+        text.push(' ');
+    }
     match key.contains(['\\', '\n']) {
         true => text.push_str(&key.replace('\\', r"\\").replace('\n', r"\n")),
         false => text.push_str(key),
@@ -340,11 +345,8 @@ fn groups(bytes: &[u8], place: u64, journal: &str, seal: Option<&Seal>) -> (Vec<
 }
 
 /// How long the first line is without its end, if it has one.
-fn line_length(mut bytes: &[u8]) -> Option<usize> {
-    let all = bytes;
-    // Faster than to look at each byte, and reading a slice does not fail.
-    let length = bytes.skip_until(b'\n').unwrap_or(0);
-    length.checked_sub(1).filter(|last| all[*last] == b'\n')
+fn line_length(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr(b'\n', bytes)
 }
 
 fn is_sound(row: &Row) -> bool {

@@ -6,6 +6,7 @@
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use ring::{digest, hmac};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// What is signed: that the record `seq` has this hash, at a time.
@@ -137,22 +138,34 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 /// Makes an id that cannot be guessed: so many random characters of an alphabet without look-alikes, five bits each.
 pub(crate) fn random_id(characters: usize) -> Result<String, String> {
-    let mut bytes = vec![0; characters];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random numbers: {error}"))?;
-    Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
+    CHANCE.with_borrow_mut(|chance| {
+        if chance.len() < characters {
+            chance.resize(characters.max(1024), 0);
+            if let Err(error) = getrandom::fill(chance) {
+                chance.clear();
+                return Err(format!("the system gives no random numbers: {error}"));
+            }
+        }
+        let bytes = chance.drain(chance.len() - characters..);
+        Ok(bytes.map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
+    })
+}
+
+thread_local! {
+    /// Random bytes that nobody has used yet: asking the system for each id costs more than making it.
+    static CHANCE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Crockford's base 32, in lower case.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
+    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+    let mut text = vec![0; bytes.len() * 2];
+    for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
-    text
+    String::from_utf8(text).expect("digits are ASCII")
 }
 
 /// Strict, so that a text has one spelling: lower case, two digits a byte.
