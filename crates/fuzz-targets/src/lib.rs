@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use json::{Document, Kind, Strictness, Value};
 use mcp::bridge::{Client, Step, ToLegacy, ToModern};
+use mcp::federation::{self, Claims, Cursor, ListKind, Part, Target};
 use mcp::framing::Lines;
 use mcp::headers::{self, Mirrored};
 use mcp::{Id, Message, Revision, Side, ToolCall, sse};
@@ -330,3 +331,42 @@ static POLICIES: LazyLock<Vec<policy::Policy>> = LazyLock::new(|| {
         })
         .collect()
 });
+
+/// Many servers as one: of a request only the prefix of its name is taken off; what is listed leads back to who has listed it,
+/// and to nobody where two have.
+pub fn federation(data: &[u8]) {
+    if let Ok(message) = Message::parse(data.to_vec(), Side::Client)
+        && let Target::Name(name) = Target::of(&message)
+        && let Some((server, own)) = federation::split(&name)
+    {
+        let text = federation::own_name(&message, server).finish();
+        let inner = Message::parse(text, Side::Client).expect("a request under a server's own name is one");
+        assert_eq!(Target::of(&inner), Target::Name(own.into()));
+        let says = |message: &Message, key: &str| {
+            message.params().and_then(|params| params.get(key)).map(|value| value.raw().to_owned())
+        };
+        for key in ["arguments", "argument", "_meta", "requestState", "inputResponses", "task"] {
+            assert_eq!(says(&inner, key), says(&message, key), "{key} has changed");
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        for kind in ListKind::ALL {
+            assert!(Cursor::open(kind, text, |text| [u8::try_from(text.len() % 256).expect("it is a remainder"); 16]).is_none());
+        }
+    }
+    let Ok(reply) = Message::parse(data.to_vec(), Side::Server) else { return };
+    for kind in ListKind::ALL {
+        let parts = ["a", "b"].map(|server| Part { server: server.into(), reply: reply.clone(), first: true });
+        let merged = federation::merge(kind, &parts, &mut Claims::default(), true, true);
+        let page = Document::parse(format!("{{{}}}", merged.members), Strictness::Reply).expect("a merged page is JSON");
+        let list = page.root().members().and_then(|mut members| members.next()).and_then(|list| list.value.elements());
+        let mut names = std::collections::HashSet::new();
+        for element in list.expect("a page is a list") {
+            // Both have listed it.
+            assert!(matches!(kind, ListKind::Tools | ListKind::Prompts), "two servers have one resource");
+            let name = element.get("name").and_then(Value::as_str).expect("what is listed has a name");
+            assert!(federation::split(&name).is_some_and(|(server, _)| matches!(server, "a" | "b")));
+            assert!(names.insert(name), "one name stands twice");
+        }
+    }
+}
