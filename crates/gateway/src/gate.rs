@@ -131,9 +131,7 @@ impl Gate {
                         let body = refusal_of(&decision, &decision_id, mcp::reply::INVALID_PARAMS, &id);
                         return Judged::Answer(Answer { body, status: 200 });
                     }
-                    let message = decision.message.as_deref().unwrap_or("This call is not allowed.");
-                    let body = mcp::reply::denied(&id, message, &decision_meta(&decision, &decision_id), modern);
-                    Judged::Answer(Answer { body, status: 200 })
+                    Judged::Answer(Answer { body: denial(&decision, &decision_id, &id, modern), status: 200 })
                 }
             };
         }
@@ -264,6 +262,12 @@ pub(crate) fn ending(reply: &Message, method: &str) -> Reply {
         (_, Some(true)) => Reply::ToolError,
         _ => Reply::Completed,
     }
+}
+
+/// A decision against a call as the result that its client gets.
+pub(crate) fn denial(decision: &policy::Decision, decision_id: &str, id: &Id, modern: bool) -> Bytes {
+    let message = decision.message.as_deref().unwrap_or("This call is not allowed.");
+    mcp::reply::denied(id, message, &decision_meta(decision, decision_id), modern)
 }
 
 /// A decision against a request as a JSON-RPC error.

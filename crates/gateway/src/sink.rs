@@ -34,6 +34,20 @@ pub(crate) enum Sink {
     Stream(mpsc::Sender<Bytes>),
     /// One item of a batch.
     Batch(Arc<Batch>),
+    /// Another sink, whose owner looks at what goes there.
+    Relay(Arc<dyn Relay>),
+}
+
+/// Looks at what is said to a sink, on its way.
+pub(crate) trait Relay: Send + Sync {
+    /// The sink behind it.
+    fn sink(&self) -> &Sink;
+
+    /// What of a message before the answer goes on.
+    fn event(&self, message: Bytes) -> Option<Bytes>;
+
+    /// The exchange is over; `body` is the answer, where there is one.
+    fn over(&self, body: Option<&Bytes>);
 }
 
 impl Sink {
@@ -44,6 +58,11 @@ impl Sink {
             Sink::Exchange(exchange) => give(exchange, Down::Event(message)),
             Sink::Stream(stream) => event(stream, message).await,
             Sink::Batch(batch) => Box::pin(batch.whole.event(message)).await,
+            Sink::Relay(relay) => {
+                if let Some(message) = relay.event(message) {
+                    Box::pin(relay.sink().event(message)).await;
+                }
+            }
         }
     }
 
@@ -54,6 +73,10 @@ impl Sink {
             Sink::Exchange(exchange) => give(exchange, Down::Last { body, status }),
             Sink::Stream(stream) => event(stream, body).await,
             Sink::Batch(batch) => Box::pin(batch.answer(Some(body))).await,
+            Sink::Relay(relay) => {
+                relay.over(Some(&body));
+                Box::pin(relay.sink().last(body, status)).await;
+            }
         }
     }
 
@@ -63,12 +86,16 @@ impl Sink {
             Sink::Lines(_) | Sink::Stream(_) => {}
             Sink::Exchange(exchange) => give(exchange, Down::Accepted),
             Sink::Batch(batch) => Box::pin(batch.answer(None)).await,
+            Sink::Relay(relay) => {
+                relay.over(None);
+                Box::pin(relay.sink().accepted()).await;
+            }
         }
     }
 
     /// Says why a message was refused: over HTTP always, elsewhere only if somebody waits for an answer.
     pub async fn refused(&self, malformed: &Malformed) {
-        let reply = if let Sink::Exchange(_) = self { Some(malformed.error()) } else { malformed.reply() };
+        let reply = if self.is_exchange() { Some(malformed.error()) } else { malformed.reply() };
         match reply {
             Some(reply) => self.last(reply, status_of(malformed)).await,
             None => self.accepted().await,
@@ -82,6 +109,15 @@ impl Sink {
             Sink::Exchange(exchange) => exchange.is_closed(),
             Sink::Stream(stream) => stream.is_closed(),
             Sink::Batch(batch) => batch.whole.is_closed(),
+            Sink::Relay(relay) => relay.sink().is_closed(),
+        }
+    }
+
+    fn is_exchange(&self) -> bool {
+        match self {
+            Sink::Exchange(_) => true,
+            Sink::Relay(relay) => relay.sink().is_exchange(),
+            Sink::Lines(_) | Sink::Stream(_) | Sink::Batch(_) => false,
         }
     }
 }

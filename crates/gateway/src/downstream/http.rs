@@ -176,6 +176,13 @@ pub(crate) struct Abandonment {
     pub exchange: u64,
 }
 
+impl Abandonment {
+    /// Of an exchange that is not given up by closing, and whose conversation need not know.
+    pub fn by_nobody() -> Abandonment {
+        Abandonment { commands: mpsc::channel(1).0, exchange: 0 }
+    }
+}
+
 impl Drop for Abandonment {
     fn drop(&mut self) {
         if self.exchange != 0 {

@@ -4,6 +4,7 @@
 mod callers;
 pub(crate) mod crossing;
 pub(crate) mod door;
+pub(crate) mod federated;
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod proxy;

@@ -81,6 +81,11 @@ impl Session {
         self.stream.as_ref()?.upgrade().map(Sink::Stream)
     }
 
+    /// Somebody uses it.
+    pub fn touch(&self) {
+        self.state().used = Instant::now();
+    }
+
     fn is_idle(&self, longest: Duration) -> bool {
         self.stream.is_none() && self.state().used.elapsed() > longest
     }
@@ -187,13 +192,13 @@ impl Sessions {
             Ok(message) => message,
             Err(malformed) => return self.refuse(malformed, caller).await,
         };
-        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(caller) };
+        let schemas = self.schemas(caller);
         let revision = match schemas.check_headers(headers, &message).await {
             Ok(revision) => revision,
             Err(malformed) => return self.refuse(malformed, caller).await,
         };
         if revision.era() == Era::Modern {
-            let exchange = self.next_exchange.fetch_add(1, Ordering::Relaxed);
+            let exchange = self.next_exchange();
             return match self.shared(caller).await {
                 Ok(session) => Self::exchange(&session, |sink| Command::Message { message, sink, exchange }, exchange).await,
                 Err(response) => *response,
@@ -255,7 +260,7 @@ impl Sessions {
     }
 
     /// The conversation that all clients of the stateless era share who call with one grant; begun when there is none.
-    async fn shared(&self, caller: &Caller) -> Result<Session, Box<Response<Body>>> {
+    pub(super) async fn shared(&self, caller: &Caller) -> Result<Session, Box<Response<Body>>> {
         let slot = self.slot(caller)?;
         let mut shared = slot.lock().await;
         match &*shared {
@@ -281,6 +286,16 @@ impl Sessions {
         Ok(shared.entry(caller.owner()).or_default().clone())
     }
 
+    /// A number for an exchange, that no other has.
+    pub(super) fn next_exchange(&self) -> u64 {
+        self.next_exchange.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The server's tools, and a way to ask for them in the stateless era.
+    pub(super) fn schemas(self: &Arc<Self>, caller: &Caller) -> Schemas {
+        Schemas { tools: self.tools.clone(), ask: self.asker(caller) }
+    }
+
     /// A way to ask the server that all clients of the stateless era share.
     fn asker(self: &Arc<Self>, caller: &Caller) -> Ask {
         let (sessions, caller) = (self.clone(), caller.clone());
@@ -298,14 +313,7 @@ impl Sessions {
         caller: &Caller,
         stream: Option<mpsc::Sender<Bytes>>,
     ) -> Result<(String, Session), Box<Response<Body>>> {
-        if self.lock().len() >= MAX_SESSIONS {
-            self.sweep();
-            // Whoever has left without a word makes room first.
-            self.close_one();
-        }
-        if self.lock().len() >= MAX_SESSIONS {
-            return Err(full());
-        }
+        self.make_room()?;
         let ids = chance::token().zip(chance::token());
         let Some((id, token)) = ids else { return Err(Box::new(unavailable("no session can be made"))) };
         // The token of a stream stands in URLs: it is not what records name the session by.
@@ -313,6 +321,28 @@ impl Sessions {
         let session = self.start(caller.in_session(&id), Clients::One, stream).await?;
         self.lock().insert(secret.clone(), session.clone());
         Ok((secret, session))
+    }
+
+    /// Begins a session here for one that has sessions at many servers, and gives the secret by which it is forgotten.
+    /// `caller` is in that one.
+    pub(super) async fn begin_seat(&self, caller: &Caller) -> Result<(String, Session), Box<Response<Body>>> {
+        self.make_room()?;
+        let Some(secret) = chance::token() else { return Err(Box::new(unavailable("no session can be made"))) };
+        let session = self.start(caller.clone(), Clients::One, None).await?;
+        let mut state = session.state();
+        (state.answered, state.established) = (true, true);
+        drop(state);
+        self.lock().insert(secret.clone(), session.clone());
+        Ok((secret, session))
+    }
+
+    fn make_room(&self) -> Result<(), Box<Response<Body>>> {
+        if self.lock().len() >= MAX_SESSIONS {
+            self.sweep();
+            // Whoever has left without a word makes room first.
+            self.close_one();
+        }
+        if self.lock().len() >= MAX_SESSIONS { Err(full()) } else { Ok(()) }
     }
 
     async fn start(

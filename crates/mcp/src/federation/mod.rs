@@ -96,6 +96,15 @@ impl Target<'_> {
     }
 }
 
+/// The envelope of a request of the stateless era as a member of `params` for another: `"_meta":{…}`. `None` where it has
+/// none.
+pub fn envelope(like: &Message) -> Option<String> {
+    let members = like.params()?.get("_meta")?.members()?;
+    let own = members.filter(|member| member.key.starts_with("io.modelcontextprotocol/"));
+    let own: Vec<_> = own.map(|member| format!("{}:{}", quote(&member.key), member.value.raw())).collect();
+    (!own.is_empty()).then(|| format!(r#""_meta":{{{}}}"#, own.join(",")))
+}
+
 /// The value that names a tool or a prompt in a request.
 fn named(message: &Message) -> Option<Value<'_>> {
     match message.method()? {

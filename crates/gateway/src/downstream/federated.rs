@@ -1,0 +1,374 @@
+//! `/mcp` before many servers: everything that a grant may use, as if it were one server.
+//!
+//! This stands above the conversations of the single servers, and is a client of theirs. It takes the server's name off what
+//! a client calls and puts it on what a client is shown; between the two, each server's own conversation judges, records and
+//! filters, as it does for clients of `/mcp/<server>`. Nothing leaves here for a server in any other way.
+//!
+//! A legacy session has a seat at each server ([`Session`]); in the stateless era a request goes to the conversation that all
+//! clients of a grant share at a server ([`stateless`]). No server keeps the others waiting: a list is given without those
+//! that do not answer in time, and clients are told when they come.
+
+mod gather;
+mod listening;
+mod member;
+mod relay;
+mod seat;
+mod session;
+mod stateless;
+
+use crate::chance;
+use crate::downstream::http::{Abandonment, Body, empty, json, listen, respond};
+use crate::downstream::sessions::{Sessions, refusal};
+use crate::enforcer::{Caller, Denied, Enforcer};
+use crate::ownership::Owner;
+use crate::refusal::{malformed, unreadable};
+use crate::sink::{Batch, MAX_WAITING, Sink};
+use crate::tools::Schemas;
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use mcp::{Era, Incoming, Message, Revision, Side};
+use member::Member;
+use ring::hmac;
+use session::Session;
+use stateless::Stateless;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use member::MemberState;
+
+/// More sessions at many servers at once than this are refused.
+const MAX_SESSIONS: usize = 10_000;
+/// A session that nobody has used for so long is closed.
+const IDLE: Duration = Duration::from_secs(60 * 60);
+/// How often that is looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+const SESSION_HEADER: &str = "mcp-session-id";
+
+/// Says whether a caller may use the server of this name.
+pub(crate) type MayUse = Arc<dyn Fn(&Caller, &str) -> bool + Send + Sync>;
+
+/// How long servers are waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For the answer to `initialize` and `server/discover`, before the client is answered without them.
+    pub greeting: Duration,
+    /// The same for lists.
+    pub list: Duration,
+    /// For a server that has let the last list go without it.
+    pub slow: Duration,
+    /// For the first attempt to reach a server again; each further one waits twice as long.
+    pub again: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        // Clients give up after 10 s (rmcp) to 60 s; servers take 0.2 s to 30 s to start.
+        let (greeting, list) = (Duration::from_secs(4), Duration::from_secs(8));
+        Patience { greeting, list, slow: Duration::from_millis(250), again: Duration::from_secs(1) }
+    }
+}
+
+/// Everything that grants may use, at one endpoint.
+pub(crate) struct Federation {
+    /// Records what is refused before it is known for whom it was, and denies what no server has.
+    enforcer: Arc<Enforcer>,
+    may_use: MayUse,
+    patience: Patience,
+    members: RwLock<Members>,
+    open: Mutex<HashMap<String, Arc<Session>>>,
+    stateless: Mutex<HashMap<Owner, Arc<Stateless>>>,
+    /// Of cursors.
+    seal: hmac::Key,
+    stop: CancellationToken,
+    running: TaskTracker,
+}
+
+type Members = Arc<BTreeMap<Arc<str>, Arc<Member>>>;
+
+impl Federation {
+    /// A federation of `servers`, by their names. `enforcer` must allow nothing: it answers for what no server has.
+    pub fn new(
+        enforcer: Arc<Enforcer>,
+        servers: impl IntoIterator<Item = (String, Arc<Sessions>)>,
+        may_use: MayUse,
+        patience: Patience,
+    ) -> Arc<Federation> {
+        let mut secret = [0u8; 32];
+        // Without chance no session can be made either, and nobody gets a cursor.
+        let _ = getrandom::fill(&mut secret);
+        let federation = Arc::new(Federation {
+            enforcer,
+            may_use,
+            patience,
+            members: RwLock::new(members_of(servers, &BTreeMap::new())),
+            open: Mutex::default(),
+            stateless: Mutex::default(),
+            seal: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            stop: CancellationToken::new(),
+            running: TaskTracker::new(),
+        });
+        let sweeping = Arc::downgrade(&federation);
+        tokio::spawn(async move {
+            while let Some(federation) = sweeping.upgrade() {
+                federation.sweep();
+                drop(federation);
+                tokio::time::sleep(SWEEP).await;
+            }
+        });
+        federation
+    }
+
+    /// Puts other servers in the place of these. One whose sessions are the same object stays as it is; whoever has a session
+    /// is told that the lists have changed.
+    pub fn replace(self: &Arc<Self>, servers: impl IntoIterator<Item = (String, Arc<Sessions>)>) {
+        let members = members_of(servers, &self.members());
+        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+        let open: Vec<_> = self.lock().values().cloned().collect();
+        for session in open {
+            session.reseat();
+        }
+        for member in self.members().values() {
+            member.has_come();
+        }
+    }
+
+    /// How each server stands, by name.
+    pub fn states(&self) -> Vec<(String, MemberState)> {
+        self.members().iter().map(|(name, member)| (name.to_string(), member.state())).collect()
+    }
+
+    /// Ends all sessions.
+    pub async fn shut_down(&self) {
+        self.stop.cancel();
+        self.running.close();
+        self.running.wait().await;
+    }
+
+    /// Serves `/mcp`.
+    pub async fn handle(self: &Arc<Self>, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        match head.method {
+            Method::POST => self.post(&head.headers, body, caller).await,
+            Method::GET => self.get(&head.headers, caller),
+            _ => self.delete(&head.headers, caller),
+        }
+    }
+
+    async fn post(self: &Arc<Self>, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
+        let named = headers.get(SESSION_HEADER);
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            let Some(named) = named else { return self.refuse(unreadable("a batch needs a session"), caller).await };
+            return match self.find(named, caller) {
+                Some(session) => self.post_batch(&session, body).await,
+                None => self.unknown_session(caller).await,
+            };
+        }
+        let message = match Message::parse(body, Side::Client) {
+            Ok(message) => message,
+            Err(malformed) => return self.refuse(malformed, caller).await,
+        };
+        let revision = match mcp::headers::check_request(headers, &message, None) {
+            Ok(revision) => revision,
+            Err(mismatch) => {
+                let refused = malformed(&message, mismatch.code, &mismatch.message);
+                return self.refuse(mcp::Malformed { data: mismatch.data, ..refused }, caller).await;
+            }
+        };
+        if revision.era() == Era::Modern {
+            return self.stateless(caller).handle(headers, message).await;
+        }
+        match named {
+            Some(named) => match self.find(named, caller) {
+                Some(session) => Self::exchange(&session, message).await,
+                None => self.unknown_session(caller).await,
+            },
+            None if message.method() == Some("initialize") => self.begin(message, caller).await,
+            None => {
+                let why = "no session: begin with `initialize`";
+                self.refuse(malformed(&message, mcp::reply::INVALID_REQUEST, why), caller).await
+            }
+        }
+    }
+
+    async fn exchange(session: &Arc<Session>, message: Message) -> Response<Body> {
+        let (sink, given) = mpsc::channel(MAX_WAITING);
+        session.hear(message, Sink::Exchange(sink)).await;
+        respond(given, Abandonment::by_nobody()).await
+    }
+
+    /// A batch of 2025-03-26: its items take their ways alone.
+    async fn post_batch(&self, session: &Arc<Session>, body: Bytes) -> Response<Body> {
+        let items = match Incoming::parse(body, Side::Client, session.revision()) {
+            Ok(Incoming::Batch(items)) => items,
+            Ok(Incoming::One(_)) => return self.refuse(unreadable("not a batch"), session.caller()).await,
+            Err(malformed) => return self.refuse(malformed, session.caller()).await,
+        };
+        let (whole, given) = mpsc::channel(MAX_WAITING);
+        let sink = Batch::of(Sink::Exchange(whole), items.len());
+        for item in items {
+            match item {
+                Ok(message) => {
+                    let (session, sink) = (session.clone(), sink.clone());
+                    self.running.spawn(async move { session.hear(message, sink).await });
+                }
+                Err(malformed) => sink.refused(&self.enforcer.refuse(malformed, session.caller()).await).await,
+            }
+        }
+        drop(sink);
+        respond(given, Abandonment::by_nobody()).await
+    }
+
+    /// Begins a session at every server that the caller may use.
+    async fn begin(self: &Arc<Self>, initialize: Message, caller: &Caller) -> Response<Body> {
+        self.make_room();
+        let (Some(id), true) = (chance::token(), self.lock().len() < MAX_SESSIONS) else {
+            let why = "there are too many sessions; close one, or try again later";
+            return json(StatusCode::SERVICE_UNAVAILABLE, mcp::reply::error(None, mcp::reply::INTERNAL_ERROR, why, None));
+        };
+        let session = Session::begin(self, caller.in_session(&id), initialize);
+        self.lock().insert(id.clone(), session.clone());
+        let answer = session.greet().await;
+        let mut response = json(StatusCode::OK, answer);
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(SESSION_HEADER, id);
+        }
+        response
+    }
+
+    fn get(&self, headers: &HeaderMap, caller: &Caller) -> Response<Body> {
+        let Some(named) = headers.get(SESSION_HEADER) else { return not_allowed() };
+        let Some(session) = self.find(named, caller) else { return empty(StatusCode::NOT_FOUND) };
+        let (sink, given) = mpsc::channel(MAX_WAITING);
+        session.attach(Sink::Exchange(sink));
+        listen(given)
+    }
+
+    fn delete(&self, headers: &HeaderMap, caller: &Caller) -> Response<Body> {
+        let Some(named) = headers.get(SESSION_HEADER) else { return not_allowed() };
+        match self.find(named, caller) {
+            Some(session) => {
+                session.close();
+                self.lock().remove(named.to_str().unwrap_or_default());
+                empty(StatusCode::OK)
+            }
+            None => empty(StatusCode::NOT_FOUND),
+        }
+    }
+
+    fn find(&self, named: &HeaderValue, caller: &Caller) -> Option<Arc<Session>> {
+        let session = self.lock().get(named.to_str().ok()?).filter(|session| session.caller().is_same(caller)).cloned()?;
+        session.touch();
+        Some(session)
+    }
+
+    /// What is kept for a caller of the stateless era.
+    fn stateless(self: &Arc<Self>, caller: &Caller) -> Arc<Stateless> {
+        let mut stateless = self.stateless.lock().unwrap_or_else(PoisonError::into_inner);
+        if stateless.len() >= MAX_SESSIONS && !stateless.contains_key(&caller.owner()) {
+            // Whoever comes back learns anew what belongs to whom.
+            stateless.retain(|_, kept| Arc::strong_count(kept) > 1);
+        }
+        stateless.entry(caller.owner()).or_insert_with(|| Stateless::new(self, caller)).clone()
+    }
+
+    fn members(&self) -> Members {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The servers that a caller may use now.
+    fn members_for(&self, caller: &Caller) -> Vec<Arc<Member>> {
+        self.members().values().filter(|member| (self.may_use)(caller, &member.name)).cloned().collect()
+    }
+
+    /// The server of this name, if the caller may use it now.
+    fn member_for(&self, caller: &Caller, name: &str) -> Option<Arc<Member>> {
+        self.members().get(name).filter(|_| (self.may_use)(caller, name)).cloned()
+    }
+
+    /// The seal of a cursor that `caller` holds.
+    fn seal(&self, caller: &Caller, text: &[u8]) -> [u8; mcp::federation::SEAL_BYTES] {
+        let mut context = hmac::Context::with_key(&self.seal);
+        for part in [&caller.principal, &caller.grant, caller.session.as_deref().unwrap_or_default()] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        context.update(text);
+        let mut seal = [0u8; mcp::federation::SEAL_BYTES];
+        seal.copy_from_slice(&context.sign().as_ref()[..mcp::federation::SEAL_BYTES]);
+        seal
+    }
+
+    /// Denies a call of a tool that no server has, in the words that a hidden one gets.
+    async fn deny_unknown(&self, message: Message, caller: &Caller, sink: &Sink, modern: bool) {
+        let nobody = Schemas { tools: Arc::default(), ask: Arc::new(|_| Box::pin(async { None })) };
+        let id = message.id().cloned();
+        match self.enforcer.clone().admit(message, caller.clone(), nobody).await {
+            Err(Denied::Malformed(malformed)) => sink.refused(&malformed).await,
+            Err(Denied::ByPolicy { decision, id: decision_id }) => {
+                let id = id.unwrap_or_else(|| mcp::Id::from(""));
+                sink.last(crate::gate::denial(&decision, &decision_id, &id, modern), 200).await;
+            }
+            // The permit is dropped, and the record says that nothing was sent.
+            Ok(_) => sink.last(mcp::reply::error(id.as_ref(), mcp::reply::INVALID_PARAMS, "no such tool", None), 200).await,
+        }
+    }
+
+    async fn refuse(&self, malformed: mcp::Malformed, caller: &Caller) -> Response<Body> {
+        refusal(&self.enforcer.refuse(malformed, caller).await)
+    }
+
+    async fn unknown_session(&self, caller: &Caller) -> Response<Body> {
+        let malformed = self.enforcer.refuse(unreadable("this session is unknown or over"), caller).await;
+        json(StatusCode::NOT_FOUND, malformed.error())
+    }
+
+    fn make_room(&self) {
+        if self.lock().len() >= MAX_SESSIONS {
+            self.sweep();
+        }
+    }
+
+    fn sweep(&self) {
+        self.lock().retain(|_, session| {
+            let idle = session.is_idle(IDLE);
+            if idle {
+                session.close();
+            }
+            !idle
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn members_of(servers: impl IntoIterator<Item = (String, Arc<Sessions>)>, known: &BTreeMap<Arc<str>, Arc<Member>>) -> Members {
+    let member = |(name, sessions): (String, Arc<Sessions>)| {
+        let same = known.get(name.as_str()).filter(|member| Arc::ptr_eq(&member.sessions, &sessions)).cloned();
+        let member = same.unwrap_or_else(|| Member::new(&name, sessions));
+        (member.name.clone(), member)
+    };
+    Arc::new(servers.into_iter().map(member).collect())
+}
+
+fn not_allowed() -> Response<Body> {
+    let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+/// What the gateway calls itself towards clients.
+fn server_info() -> String {
+    format!(r#"{{"name":"callgate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))
+}
+
+/// The revision that is agreed on with a client that asks for this one.
+fn agreed(asked: Option<&str>) -> Revision {
+    asked.and_then(Revision::parse).filter(|revision| revision.era() == Era::Legacy).unwrap_or(Revision::V2025_11_25)
+}
