@@ -49,4 +49,4 @@ pub use simulate::{SimulatedCall, Simulation};
 pub use snapshot::{Current, Rules, Snapshot};
 pub use store::Reply;
 pub use tls::{CertificateFiles, ListenerTls, TlsError, UpstreamTls};
-pub use upstream::{ChildCommand, Eras, HttpTarget, Shared, TargetError, Upstream, kill_children};
+pub use upstream::{ChildCommand, Condition, Eras, HttpTarget, Shared, TargetError, Upstream, Vitals, kill_children};

@@ -19,6 +19,19 @@ pub(crate) struct Outbox {
     budget: Arc<Semaphore>,
 }
 
+/// An outbox that does not keep its stream open.
+pub(crate) struct WeakOutbox {
+    queue: mpsc::WeakUnboundedSender<Bytes>,
+    budget: Arc<Semaphore>,
+}
+
+impl WeakOutbox {
+    /// The outbox, while somebody else has it.
+    pub fn upgrade(&self) -> Option<Outbox> {
+        Some(Outbox { queue: self.queue.upgrade()?, budget: self.budget.clone() })
+    }
+}
+
 /// Why something could not be queued.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum OutboxError {
@@ -35,6 +48,11 @@ const TOGETHER: usize = 256;
 const CHUNK_BYTES: usize = 64 * 1024;
 
 impl Outbox {
+    /// For whoever must not keep the stream open.
+    pub fn downgrade(&self) -> WeakOutbox {
+        WeakOutbox { queue: self.queue.downgrade(), budget: self.budget.clone() }
+    }
+
     /// Starts a writer of `stream`; its handle ends when the outbox is dropped and all is written, or writing fails.
     pub fn start(mut stream: impl AsyncWrite + Unpin + Send + 'static) -> (Outbox, JoinHandle<()>) {
         let (queue, mut waiting) = mpsc::unbounded_channel::<Bytes>();

@@ -404,6 +404,8 @@ impl Sessions {
                         return Err(full());
                     }
                 }
+                // It is not tried again just yet: why was said when it was.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Box::new(unavailable(&error.to_string()))),
                 Err(error) => {
                     warn!(%error, "the server cannot be started");
                     return Err(Box::new(unavailable("the server cannot be started")));

@@ -6,7 +6,9 @@
 //! Which groups live is known to the whole process, for the one way out on which nothing is dropped: [`kill_children`].
 
 use crate::descriptors;
+use crate::enforcer::Permit;
 use crate::outbox::{Outbox, OutboxError};
+use crate::upstream::vitals::{Life, Vitals};
 use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
 use mcp::Message;
@@ -33,6 +35,7 @@ pub struct ChildCommand {
     /// One for each child that may live at a time; `None`: there is no bound.
     places: Option<Arc<Semaphore>>,
     patience: Option<Duration>,
+    vitals: Option<Arc<Vitals>>,
 }
 
 impl fmt::Debug for ChildCommand {
@@ -45,7 +48,7 @@ impl fmt::Debug for ChildCommand {
 impl ChildCommand {
     /// A program and its arguments, in our own environment: what a client that starts us means it to have.
     pub fn inheriting(words: &[String]) -> ChildCommand {
-        ChildCommand { words: words.to_vec(), environment: None, places: None, patience: None }
+        ChildCommand { words: words.to_vec(), environment: None, places: None, patience: None, vitals: None }
     }
 
     /// A program and its arguments; of our environment it gets `PATH`, `HOME`, `LANG`, `TMPDIR` and the variables of `names`.
@@ -53,7 +56,7 @@ impl ChildCommand {
         let given =
             |name: &OsString| HARMLESS.iter().any(|known| name == known) || names.iter().any(|known| name == known.as_str());
         let environment = std::env::vars_os().filter(|(name, _)| given(name)).collect();
-        ChildCommand { words: words.to_vec(), environment: Some(environment), places: None, patience: None }
+        ChildCommand { words: words.to_vec(), environment: Some(environment), places: None, patience: None, vitals: None }
     }
 
     /// The same, with these variables too.
@@ -78,6 +81,11 @@ impl ChildCommand {
         self.patience
     }
 
+    /// The same; its children are watched, and what they say on standard error is kept in `vitals`.
+    pub fn watched(self, vitals: &Arc<Vitals>) -> ChildCommand {
+        ChildCommand { vitals: Some(vitals.clone()), ..self }
+    }
+
     fn place(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
         let taken = self.places.clone().map(Semaphore::try_acquire_owned).transpose();
         taken.map_err(|_| io::Error::new(io::ErrorKind::QuotaExceeded, "there are as many children as there may be"))
@@ -100,6 +108,7 @@ pub(crate) struct ChildLink {
     group: Group,
     process: Child,
     patience: Option<Duration>,
+    life: Option<Arc<Life>>,
     /// Given back last.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -110,20 +119,30 @@ impl ChildLink {
         let Some((program, arguments)) = command.words.split_first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no command to run"));
         };
+        if let Some(vitals) = &command.vitals {
+            vitals.may_start().map_err(|why| io::Error::new(io::ErrorKind::WouldBlock, why))?;
+        }
         let place = command.place()?;
         let mut builder = Command::new(program);
-        builder.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let stderr = if command.vitals.is_some() { Stdio::piped() } else { Stdio::inherit() };
+        builder.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         builder.process_group(0).kill_on_drop(true);
         if let Some(environment) = &command.environment {
             builder.env_clear().envs(environment);
         }
-        let (mut process, group) = Group::start(&mut builder)?;
+        let started = Group::start(&mut builder);
+        if let (Err(_), Some(vitals)) = (&started, &command.vitals) {
+            vitals.has_not_started();
+        }
+        let (mut process, group) = started?;
         let missing = || io::Error::other("the child has no standard streams");
         let stdin = process.stdin.take().ok_or_else(missing)?;
         let stdout = process.stdout.take().ok_or_else(missing)?;
         let (outbox, _writer) = Outbox::start(stdin);
-        tokio::spawn(read(stdout, inbound));
-        Ok(ChildLink { outbox: Some(outbox), process, group, patience: command.patience, _place: place })
+        let watched = command.vitals.as_ref().zip(process.stderr.take());
+        let life = watched.map(|(vitals, stderr)| vitals.has_started(&outbox, stderr));
+        tokio::spawn(read(stdout, inbound, life.clone()));
+        Ok(ChildLink { outbox: Some(outbox), process, group, patience: command.patience, life, _place: place })
     }
 
     /// How long it may leave a request unanswered.
@@ -132,9 +151,12 @@ impl ChildLink {
     }
 
     /// Queues one message, as one line.
-    pub fn send(&self, message: &Bytes) -> Result<(), Failure> {
+    pub fn send(&self, permit: &Permit) -> Result<(), Failure> {
+        if let Some(life) = &self.life {
+            life.send(permit);
+        }
         let outbox = self.outbox.as_ref().ok_or_else(|| Failure::unsent("the server has ended"))?;
-        outbox.try_push(Message::for_line(message)).map_err(|error| match error {
+        outbox.try_push(Message::for_line(permit.text())).map_err(|error| match error {
             OutboxError::Closed => Failure::unsent("the server has closed its input"),
             OutboxError::Full => Failure::unsent("the server does not read its input"),
         })
@@ -142,6 +164,9 @@ impl ChildLink {
 
     /// Ends the child and its group: closes its input, waits, asks with SIGTERM, kills. At most about four seconds.
     pub async fn shut_down(mut self, patience: Duration) -> io::Result<ExitStatus> {
+        if let Some(life) = &self.life {
+            life.tell();
+        }
         self.outbox = None;
         let status = match tokio::time::timeout(patience, self.process.wait()).await {
             Ok(status) => status,
@@ -216,14 +241,19 @@ fn groups() -> MutexGuard<'static, Groups> {
     GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn read(mut stdout: tokio::process::ChildStdout, inbound: mpsc::Sender<Inbound>) {
+async fn read(mut stdout: tokio::process::ChildStdout, inbound: mpsc::Sender<Inbound>, life: Option<Arc<Life>>) {
+    let sick = life.as_ref().map(|life| life.sick.clone()).unwrap_or_default();
     let mut lines = Lines::new(MAX_REPLY_BYTES);
     let mut buffer = vec![0u8; 64 * 1024];
     loop {
-        let length = match stdout.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(length) => length,
+        let length = tokio::select! {
+            length = stdout.read(&mut buffer) => length.unwrap_or(0),
+            // The conversation ends with its output, and the process with the conversation.
+            () = sick.cancelled() => 0,
         };
+        if length == 0 {
+            break;
+        }
         lines.push(&buffer[..length]);
         while let Some(line) = lines.next_line() {
             let arrived = match line {
@@ -236,11 +266,20 @@ async fn read(mut stdout: tokio::process::ChildStdout, inbound: mpsc::Sender<Inb
                     continue;
                 }
             };
+            if let Some(life) = &life {
+                let message = if let Inbound::Message(message) = &arrived { Some(message) } else { None };
+                if life.hear(message) {
+                    continue;
+                }
+            }
             if inbound.send(arrived).await.is_err() {
                 return;
             }
         }
     }
     debug!("the server has closed its output");
+    if let Some(life) = &life {
+        life.end();
+    }
     let _ = inbound.send(Inbound::Closed).await;
 }

@@ -8,6 +8,7 @@ pub(crate) mod eras;
 pub(crate) mod http;
 mod shared;
 pub(crate) mod sse;
+mod vitals;
 
 use crate::enforcer::{Permit, Ticket};
 use crate::tools::Schemas;
@@ -25,6 +26,8 @@ pub use child::{ChildCommand, kill_children};
 pub use eras::Eras;
 pub use http::{HttpTarget, TargetError};
 pub use shared::Shared;
+pub(crate) use vitals::jittered;
+pub use vitals::{Condition, Vitals};
 
 /// Which server stands behind the gateway.
 #[derive(Clone, Debug)]
@@ -71,7 +74,8 @@ impl Upstream {
     /// Opens a line of its own to the server. `schemas` says which arguments headers must repeat, where there are headers.
     ///
     /// # Errors
-    /// When a child cannot be started; [`io::ErrorKind::QuotaExceeded`] when there are as many as there may be. A server that cannot be reached over HTTP is found out by the first request.
+    /// When a child cannot be started; [`io::ErrorKind::QuotaExceeded`] when there are as many as there may be, [`io::ErrorKind::WouldBlock`] while none may be
+    /// started. A server that cannot be reached over HTTP is found out by the first request.
     pub(crate) fn connect(&self, schemas: &Schemas) -> io::Result<Connection> {
         let (to_us, inbound) = mpsc::channel(32);
         let link = match self {
@@ -210,7 +214,7 @@ impl Link {
         }
         let outcome = match self {
             Link::Shared(shared) => return shared.send(permit),
-            Link::Child(child) => child.send(permit.text()),
+            Link::Child(child) => child.send(&permit),
             Link::Http(http) => {
                 http.send(&permit);
                 Ok(())

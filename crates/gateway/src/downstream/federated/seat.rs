@@ -11,6 +11,7 @@ use crate::downstream::http::Body;
 use crate::downstream::sessions;
 use crate::sink::{Down, MAX_WAITING, Sink};
 use crate::tools::own_id;
+use crate::upstream::jittered;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt;
@@ -240,10 +241,7 @@ impl Pause {
     pub fn next(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(LONGEST_PAUSE);
-        let mut chance = [128u8];
-        // Without chance all come back at once: no reason not to come back.
-        let _ = getrandom::fill(&mut chance);
-        pause.mul_f64(0.75 + f64::from(chance[0]) / 512.0)
+        jittered(pause)
     }
 
     pub fn reset(&mut self) {
