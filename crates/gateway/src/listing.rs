@@ -51,7 +51,7 @@ const MAX_PAGES: usize = 1_000;
 pub async fn list_tools(upstream: &Upstream, timeout: Duration) -> Result<Listing, ListingError> {
     // Nothing is known yet that headers would have to repeat.
     let schemas = Schemas { tools: Arc::default(), ask: Arc::new(|_| Box::pin(async { None })) };
-    let Connection { mut link, mut inbound } = upstream.connect(&schemas)?;
+    let Connection { mut link, mut inbound } = upstream.connect(&schemas, "")?;
     let listed = tokio::time::timeout(timeout, list(&mut link, &mut inbound)).await;
     let _ = link.shut_down(Duration::from_secs(1)).await;
     listed.unwrap_or(Err(ListingError::Timeout(timeout)))

@@ -354,7 +354,7 @@ impl Sessions {
         let (commands, heard) = mpsc::channel(256);
         let (ask, asked) = questions();
         let schemas = Schemas { tools: self.tools.clone(), ask: ask.clone() };
-        let Connection { link, inbound } = self.connect(&schemas, clients).await?;
+        let Connection { link, inbound } = self.connect(&schemas, clients, &caller.principal).await?;
         // A client with one stream sends no headers that would have to agree with anything.
         let over_http = stream.is_none() || self.upstream.is_http();
         let gate = Gate {
@@ -391,12 +391,12 @@ impl Sessions {
     }
 
     /// Opens a line; where there are as many children as there may be, in the place of a session that nobody uses.
-    async fn connect(&self, schemas: &Schemas, clients: Clients) -> Result<Connection, Box<Response<Body>>> {
+    async fn connect(&self, schemas: &Schemas, clients: Clients, principal: &str) -> Result<Connection, Box<Response<Body>>> {
         let deadline = tokio::time::Instant::now() + ENDING;
         loop {
             // What the stateless era shares is shared by the conversation itself.
             let upstream = if clients == Clients::Many { self.upstream.alone() } else { &self.upstream };
-            match upstream.connect(schemas) {
+            match upstream.connect(schemas, principal) {
                 Ok(connection) => return Ok(connection),
                 Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
                     let Some(closed) = self.close_one() else { return Err(full()) };

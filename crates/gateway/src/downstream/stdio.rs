@@ -39,7 +39,7 @@ pub async fn run(
     let (commands, heard) = mpsc::channel(256);
     let (ask, asked) = questions();
     let schemas = Schemas { tools: Arc::default(), ask };
-    let Connection { link, inbound } = upstream.connect(&schemas)?;
+    let Connection { link, inbound } = upstream.connect(&schemas, "local")?;
     let (outbox, writer) = Outbox::start(output);
     let session = format!("stdio-{}", std::process::id());
     let caller = Caller::local(Some(session));

@@ -50,7 +50,12 @@ impl Upstream {
 
     /// The same server, with one line for all sessions of the legacy era instead of one for each.
     pub fn shared(self) -> Upstream {
-        Upstream::Shared(Arc::new(Shared::new(self)))
+        Upstream::Shared(Arc::new(Shared::new(self, false)))
+    }
+
+    /// The same server, with one line for all sessions of a principal.
+    pub fn shared_by_principal(self) -> Upstream {
+        Upstream::Shared(Arc::new(Shared::new(self, true)))
     }
 
     /// The server without sharing: one line that is nobody else's.
@@ -71,15 +76,16 @@ impl Upstream {
         }
     }
 
-    /// Opens a line of its own to the server. `schemas` says which arguments headers must repeat, where there are headers.
+    /// Opens a line of its own to the server, for a session of `principal`. `schemas` says which arguments headers must repeat,
+    /// where there are headers.
     ///
     /// # Errors
     /// When a child cannot be started; [`io::ErrorKind::QuotaExceeded`] when there are as many as there may be, [`io::ErrorKind::WouldBlock`] while none may be
     /// started. A server that cannot be reached over HTTP is found out by the first request.
-    pub(crate) fn connect(&self, schemas: &Schemas) -> io::Result<Connection> {
+    pub(crate) fn connect(&self, schemas: &Schemas, principal: &str) -> io::Result<Connection> {
         let (to_us, inbound) = mpsc::channel(32);
         let link = match self {
-            Upstream::Shared(shared) => return Ok(shared.connect(schemas)),
+            Upstream::Shared(shared) => return Ok(shared.connect(schemas, principal)),
             Upstream::OfEitherEra(server, eras) => {
                 let link = server.open(schemas, to_us.clone())?;
                 Link::Bridged(Box::new(bridged::Bridged::new(link, server, eras, schemas, to_us)))

@@ -39,12 +39,17 @@ const FOR_ALL: [&str; 3] =
 /// An upstream whose lines are shared by sessions.
 pub struct Shared {
     upstream: Upstream,
-    lines: Mutex<HashMap<Revision, Arc<Line>>>,
+    /// Whether only the sessions of one principal share a line.
+    by_principal: bool,
+    lines: Mutex<HashMap<Sharers, Arc<Line>>>,
 }
 
+/// Whose sessions share a line: those of one principal, or all, which speak one revision.
+type Sharers = (Option<Box<str>>, Revision);
+
 impl Shared {
-    pub(crate) fn new(upstream: Upstream) -> Shared {
-        Shared { upstream, lines: Mutex::default() }
+    pub(crate) fn new(upstream: Upstream, by_principal: bool) -> Shared {
+        Shared { upstream, by_principal, lines: Mutex::default() }
     }
 
     /// The upstream itself.
@@ -52,11 +57,13 @@ impl Shared {
         &self.upstream
     }
 
-    /// Gives a session its link. The line behind it is opened when somebody first says `initialize`.
-    pub(crate) fn connect(self: &Arc<Shared>, schemas: &Schemas) -> Connection {
+    /// Gives a session of `principal` its link. The line behind it is opened when somebody first says `initialize`.
+    pub(crate) fn connect(self: &Arc<Shared>, schemas: &Schemas, principal: &str) -> Connection {
         let (to_client, inbound) = mpsc::channel(MAX_WAITING);
         let back = to_client.downgrade();
-        let link = SharedLink { shared: self.clone(), schemas: schemas.clone(), to_client: Some(to_client), back, joined: None };
+        let (shared, schemas) = (self.clone(), schemas.clone());
+        let principal = self.by_principal.then(|| principal.into());
+        let link = SharedLink { shared, principal, schemas, to_client: Some(to_client), back, joined: None };
         Connection { link: Link::Shared(link), inbound }
     }
 
@@ -67,24 +74,25 @@ impl Shared {
         futures_util::future::join_all(ends).await;
     }
 
-    /// The line of a revision, opened where there is none.
-    fn line(self: &Arc<Shared>, revision: Revision, schemas: &Schemas) -> Result<Arc<Line>, Failure> {
+    /// The line of those who share it, opened where there is none.
+    fn line(self: &Arc<Shared>, sharers: Sharers, schemas: &Schemas) -> Result<Arc<Line>, Failure> {
         let mut lines = self.lock();
-        if let Some(line) = lines.get(&revision) {
+        if let Some(line) = lines.get(&sharers) {
             return Ok(line.clone());
         }
-        let connection = self.upstream.connect(schemas).map_err(|error| {
+        let revision = sharers.1;
+        let connection = self.upstream.connect(schemas, "").map_err(|error| {
             warn!(%error, "the server cannot be started");
             Failure::unsent("the server cannot be started")
         })?;
         let line = Line::open(connection.link, revision)?;
-        lines.insert(revision, line.clone());
-        tokio::spawn(self.clone().read(line.clone(), revision, connection.inbound));
+        lines.insert(sharers.clone(), line.clone());
+        tokio::spawn(self.clone().read(line.clone(), sharers, connection.inbound));
         Ok(line)
     }
 
     /// Takes what comes over a line to whom it is for, until the line ends.
-    async fn read(self: Arc<Shared>, line: Arc<Line>, revision: Revision, mut inbound: mpsc::Receiver<Inbound>) {
+    async fn read(self: Arc<Shared>, line: Arc<Line>, sharers: Sharers, mut inbound: mpsc::Receiver<Inbound>) {
         let mut tick = tokio::time::interval(TICK);
         while line.lock().pump() {
             tokio::select! {
@@ -97,8 +105,8 @@ impl Shared {
         }
         {
             let mut lines = self.lock();
-            if lines.get(&revision).is_some_and(|known| Arc::ptr_eq(known, &line)) {
-                lines.remove(&revision);
+            if lines.get(&sharers).is_some_and(|known| Arc::ptr_eq(known, &line)) {
+                lines.remove(&sharers);
             }
         }
         let link = {
@@ -112,7 +120,7 @@ impl Shared {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Revision, Arc<Line>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Sharers, Arc<Line>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,6 +134,8 @@ impl fmt::Debug for Shared {
 /// One session's end of a shared line.
 pub(crate) struct SharedLink {
     shared: Arc<Shared>,
+    /// Who it is for, where that matters.
+    principal: Option<Box<str>>,
     schemas: Schemas,
     /// Handed over to the line: when that drops it, this session's conversation ends.
     to_client: Option<mpsc::Sender<Inbound>>,
@@ -174,7 +184,8 @@ impl SharedLink {
         let message = permit.message();
         let asked = message.params().and_then(|params| params.get("protocolVersion")?.as_str());
         let revision = asked.and_then(|name| Revision::parse(&name)).filter(|revision| revision.era() == Era::Legacy);
-        let line = self.shared.line(revision.unwrap_or(Revision::V2025_11_25), &self.schemas)?;
+        let sharers = (self.principal.clone(), revision.unwrap_or(Revision::V2025_11_25));
+        let line = self.shared.line(sharers, &self.schemas)?;
         let id = permit.wire_id().cloned().ok_or_else(|| Failure::unsent("`initialize` without an id"))?;
         let mut state = line.lock();
         if state.link.is_none() {
