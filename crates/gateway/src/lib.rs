@@ -34,6 +34,7 @@ mod upstream;
 
 pub use book::{BookFailure, BookRun, run_book};
 pub use descriptors::raise_descriptor_limit;
+pub use downstream::federated::{ServerStanding, Standing};
 pub use downstream::http::serve;
 pub use downstream::listener::Listener;
 pub use downstream::several::serve_gateway;

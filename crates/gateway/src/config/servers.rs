@@ -3,7 +3,7 @@
 use super::reading::{Reading, code};
 use crate::secret::Secret;
 use crate::tls::{CertificateFiles, UpstreamTls};
-use crate::upstream::{ChildCommand, HttpTarget, TargetError, Upstream};
+use crate::upstream::{ChildCommand, HttpTarget, TargetError, Upstream, Vitals};
 use http::HeaderName;
 use policy::{Fields, Kind, Member, Policy};
 use std::str::FromStr;
@@ -89,11 +89,16 @@ impl ServerConfig {
             }
             Target::Command { words, env, max_children } => {
                 let env = env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
-                Upstream::Child(ChildCommand::secluded(words, &[]).with(env).within(self.timeout).at_most(*max_children))
+                let command = ChildCommand::secluded(words, &[]).with(env).within(self.timeout).at_most(*max_children);
+                Upstream::Child(command.watched(&Vitals::new(&self.name, SILENCE)))
             }
         };
         let upstream = if self.bridge_eras { upstream.across_eras() } else { upstream };
-        Ok(if self.isolation == Isolation::Shared { upstream.shared() } else { upstream })
+        Ok(match self.isolation {
+            Isolation::Shared => upstream.shared(),
+            Isolation::Session => upstream,
+            Isolation::Principal => upstream.shared_by_principal(),
+        })
     }
 }
 
@@ -118,6 +123,8 @@ pub(crate) const KEYS: &[&str] = &[
 /// A server may be silent so long over one request, unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const MAX_CHILDREN: usize = 64;
+/// A child that nobody waits for is asked for a sign of life after so long.
+const SILENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Vec<ServerConfig> {
     let Some(node) = reading.required(fields, "servers", "the configuration") else { return Vec::new() };

@@ -24,6 +24,7 @@ use crate::ownership::Owner;
 use crate::refusal::{malformed, unreadable};
 use crate::sink::{Batch, MAX_WAITING, Sink};
 use crate::tools::Schemas;
+use crate::upstream::Condition;
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -34,12 +35,23 @@ use session::Session;
 use stateless::Stateless;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use member::MemberState;
+pub use member::Standing;
+
+/// How one server stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStanding {
+    /// Its name.
+    pub name: String,
+    /// Whether it has answered the last time, as far as all servers were asked at once.
+    pub standing: Standing,
+    /// Its processes, where it is one.
+    pub processes: Option<Condition>,
+}
 
 /// More sessions at many servers at once than this are refused.
 const MAX_SESSIONS: usize = 10_000;
@@ -137,9 +149,19 @@ impl Federation {
         }
     }
 
+    /// Records what is refused here, for all servers.
+    pub fn enforcer(&self) -> &Enforcer {
+        &self.enforcer
+    }
+
     /// How each server stands, by name.
-    pub fn states(&self) -> Vec<(String, MemberState)> {
-        self.members().iter().map(|(name, member)| (name.to_string(), member.state())).collect()
+    pub fn standings(&self) -> Vec<ServerStanding> {
+        let standing = |member: &Arc<Member>| ServerStanding {
+            name: member.name.to_string(),
+            standing: member.standing(),
+            processes: member.sessions.condition(),
+        };
+        self.members().values().map(standing).collect()
     }
 
     /// Ends all sessions.

@@ -37,6 +37,11 @@ impl Server {
         Server { enforcer, sessions, proxy, crossing }
     }
 
+    /// The sessions at it, over whatever line it has.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
     /// Answers one request, whose head has passed the door.
     pub async fn handle(&self, endpoint: Endpoint, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
         match (endpoint, &self.proxy) {

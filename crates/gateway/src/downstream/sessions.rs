@@ -19,7 +19,7 @@ use crate::ownership::Owner;
 use crate::refusal::{malformed, status_of, unreadable};
 use crate::sink::{MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
-use crate::upstream::{Connection, Upstream};
+use crate::upstream::{Condition, Connection, Upstream};
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -152,6 +152,11 @@ impl Sessions {
             }
         });
         sessions
+    }
+
+    /// How the server's processes are, where it has any that are watched.
+    pub fn condition(&self) -> Option<Condition> {
+        self.upstream.condition()
     }
 
     /// Ends all lines; at most about five seconds.

@@ -1,9 +1,9 @@
 //! The HTTP listener before many servers: who is calling, and which server is meant.
 //!
-//! `/mcp/<server>` is one server as it is. Whoever has no grant is answered 401 and nothing is recorded: strangers must not be
+//! `/mcp/<server>` is one server as it is, `/mcp` all that the grant is for. Whoever has no grant is answered 401 and nothing is recorded: strangers must not be
 //! able to fill the audit log. A server outside of the grant is 403; to whom nothing is granted there, it looks as any other.
 
-use crate::downstream::door::{Door, Place, TurnedAway};
+use crate::downstream::door::{Door, Endpoint, Place, TurnedAway};
 use crate::downstream::http::{Body, drain, json, only_listens, read_request, turn_away, turned_away, until};
 use crate::downstream::listener::Listener;
 use crate::downstream::server::Server;
@@ -18,6 +18,9 @@ use mcp::Malformed;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+
+/// Which server a request is for; `None`: all that the grant is for.
+type Meant = Option<Arc<Server>>;
 
 struct Front {
     door: Door,
@@ -64,15 +67,21 @@ impl Front {
         match read_request(request).await {
             Ok(request) => {
                 let listens = only_listens(&request);
-                let response = server.handle(place.endpoint, request, &caller).await;
+                let response = match &server {
+                    Some(server) => server.handle(place.endpoint, request, &caller).await,
+                    None => self.gateway.federation().handle(request, &caller).await,
+                };
                 if listens { until(response, self.stop.clone()) } else { response }
             }
-            Err(away) => turn_away(away, &server.enforcer, &caller).await,
+            Err(away) => match &server {
+                Some(server) => turn_away(away, &server.enforcer, &caller).await,
+                None => turn_away(away, self.gateway.federation().enforcer(), &caller).await,
+            },
         }
     }
 
     /// Who is calling, and which server is meant; or what is answered.
-    fn identify(&self, place: &Place, headers: &HeaderMap) -> Result<(Caller, Arc<Server>), Box<Response<Body>>> {
+    fn identify(&self, place: &Place, headers: &HeaderMap) -> Result<(Caller, Meant), Box<Response<Body>>> {
         let snapshot = self.gateway.snapshot();
         let now = self.gateway.store().clock().now();
         let grant = bearer(headers).and_then(|token| snapshot.grants().of_token(token)).filter(|grant| grant.is_valid(now));
@@ -80,13 +89,16 @@ impl Front {
             debug!("a request without a grant is answered 401");
             return Err(Box::new(self.challenge(place, headers)));
         };
+        let caller = Caller { principal: grant.principal.clone(), grant: grant.name.clone(), session: None };
+        if *place == (Place { endpoint: Endpoint::Mcp, server: None }) {
+            return Ok((caller, None));
+        }
         let server = place.server.as_ref().and_then(|name| self.gateway.servers().get(name).cloned());
         let Some(server) = server else { return Err(Box::new(refused(StatusCode::NOT_FOUND, "there is no such server here"))) };
         if !grant.is_for(server.enforcer.server()) {
             return Err(Box::new(refused(StatusCode::FORBIDDEN, "this grant is not for this server")));
         }
-        let caller = Caller { principal: grant.principal.clone(), grant: grant.name.clone(), session: None };
-        Ok((caller, server))
+        Ok((caller, Some(server)))
     }
 
     /// 401, with the place where a client learns how to be let in (RFC 9728 §5.1).

@@ -10,7 +10,6 @@ use crate::enforcer::Permit;
 use crate::outbox::{Outbox, OutboxError};
 use crate::upstream::vitals::{Life, Vitals};
 use crate::upstream::{Failure, Inbound};
-use bytes::Bytes;
 use mcp::Message;
 use mcp::framing::Lines;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -79,6 +78,11 @@ impl ChildCommand {
     /// How long it may leave a request unanswered.
     pub(crate) fn patience(&self) -> Option<Duration> {
         self.patience
+    }
+
+    /// How its children are, where they are watched.
+    pub(crate) fn vitals(&self) -> Option<&Arc<Vitals>> {
+        self.vitals.as_ref()
     }
 
     /// The same; its children are watched, and what they say on standard error is kept in `vitals`.

@@ -95,6 +95,16 @@ impl Upstream {
         Ok(Connection { link, inbound })
     }
 
+    /// How its processes are, where it has any that are watched.
+    pub(crate) fn condition(&self) -> Option<Condition> {
+        match self {
+            Upstream::Child(command) => command.vitals().map(|vitals| vitals.condition()),
+            Upstream::Http(_) => None,
+            Upstream::OfEitherEra(server, _) => server.condition(),
+            Upstream::Shared(shared) => shared.alone().condition(),
+        }
+    }
+
     /// Ends what outlives its lines. Their own ends come first.
     pub(crate) async fn shut_down(&self) {
         if let Upstream::Shared(shared) = self {

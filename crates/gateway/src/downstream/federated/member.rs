@@ -13,7 +13,7 @@ const MAX_TOLD: usize = 1_000;
 
 /// How a server stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum MemberState {
+pub enum Standing {
     /// Nobody has asked it anything yet.
     Unknown,
     /// It has answered the last time.
@@ -35,7 +35,7 @@ pub(super) struct Member {
 }
 
 struct State {
-    known: MemberState,
+    known: Standing,
     /// What it has last answered to `initialize` or `server/discover`, whoever has asked.
     greeting: Option<Greeting>,
     /// What has been said of what is left out.
@@ -44,16 +44,16 @@ struct State {
 
 impl Member {
     pub fn new(name: &str, sessions: Arc<Sessions>) -> Arc<Member> {
-        let state = Mutex::new(State { known: MemberState::Unknown, greeting: None, told: HashSet::new() });
+        let state = Mutex::new(State { known: Standing::Unknown, greeting: None, told: HashSet::new() });
         Arc::new(Member { name: name.into(), sessions, state, missed: AtomicBool::new(false), comings: watch::Sender::new(0) })
     }
 
-    pub fn state(&self) -> MemberState {
+    pub fn standing(&self) -> Standing {
         self.lock().known.clone()
     }
 
     pub fn is_slow(&self) -> bool {
-        self.lock().known == MemberState::Slow
+        self.lock().known == Standing::Slow
     }
 
     /// What it has last said of itself.
@@ -72,8 +72,8 @@ impl Member {
 
     /// It has answered.
     pub fn is_well(&self) {
-        let before = std::mem::replace(&mut self.lock().known, MemberState::Well);
-        if matches!(before, MemberState::Slow | MemberState::Away(_)) {
+        let before = std::mem::replace(&mut self.lock().known, Standing::Well);
+        if matches!(before, Standing::Slow | Standing::Away(_)) {
             info!(server = %self.name, "the server answers again");
         }
         if self.missed.swap(false, Ordering::Relaxed) {
@@ -84,9 +84,9 @@ impl Member {
     /// It was waited for in vain.
     pub fn let_wait(&self) {
         let mut state = self.lock();
-        if matches!(state.known, MemberState::Unknown | MemberState::Well) {
+        if matches!(state.known, Standing::Unknown | Standing::Well) {
             warn!(server = %self.name, "the server does not answer in time: lists are given without it");
-            state.known = MemberState::Slow;
+            state.known = Standing::Slow;
         }
         self.missed.store(true, Ordering::Relaxed);
     }
@@ -94,10 +94,10 @@ impl Member {
     /// It cannot be reached.
     pub fn is_away(&self, why: &str) {
         let mut state = self.lock();
-        if !matches!(state.known, MemberState::Away(_)) {
+        if !matches!(state.known, Standing::Away(_)) {
             warn!(server = %self.name, why, "the server cannot be reached: lists are given without it");
         }
-        state.known = MemberState::Away(why.to_owned());
+        state.known = Standing::Away(why.to_owned());
         self.missed.store(true, Ordering::Relaxed);
     }
 
