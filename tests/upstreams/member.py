@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""One of several servers for tests, each of which has what its options say. It speaks stdio, both eras.
+
+    member.py NAME [--log FILE] [--unless FILE | --mute FILE] [--uri URI]… [--pages]
+
+It offers the tools `echo` (says `NAME says …`), `end` (ends the process), `ask` (asks the client for an elicitation and says what
+came back), `progress`, `sleep` (until it is cancelled), `link` (links to a resource it does not list) and `later` (a task);
+the prompt `hello`, the resources `NAME://1` and each URI, the template `NAME://item/{id}`. `--unless` ends at once while FILE
+is there, `--mute` answers nothing while it is. `--pages` gives one tool a page. Each message that arrives is a line of the log.
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+
+META = "io.modelcontextprotocol/"
+LOCK = threading.Lock()
+
+
+def options():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--log")
+    parser.add_argument("--unless")
+    parser.add_argument("--mute")
+    parser.add_argument("--uri", action="append", default=[])
+    parser.add_argument("--pages", action="store_true")
+    return parser.parse_args()
+
+
+OPTIONS = options()
+NAME = OPTIONS.name
+TOOLS = ["echo", "end", "ask", "progress", "sleep", "link", "later"]
+WAITING = {}
+ANSWERS = {}
+LISTENERS = []
+
+
+def say(message):
+    with LOCK:
+        sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        sys.stdout.flush()
+
+
+def text(said):
+    return {"content": [{"type": "text", "text": said}]}
+
+
+def listed(params):
+    tools = [{"name": tool, "inputSchema": {"type": "object"}} for tool in TOOLS]
+    if not OPTIONS.pages:
+        return {"tools": tools}
+    at = int(params.get("cursor", "0"))
+    return {"tools": tools[at:at + 1]} | ({"nextCursor": str(at + 1)} if at + 1 < len(tools) else {})
+
+
+def call(message, params):
+    tool, arguments = params["name"], params.get("arguments", {})
+    identifier = message["id"]
+    if tool == "end":
+        os._exit(3)
+    if tool == "ask":
+        WAITING["q"] = identifier
+        say({"id": "q", "method": "elicitation/create", "params": {"message": f"{NAME}?", "requestedSchema": {"type": "object", "properties": {}}}})
+        return None
+    if tool == "progress":
+        token = params.get("_meta", {}).get("progressToken")
+        for step in (1, 2):
+            say({"method": "notifications/progress", "params": {"progressToken": token, "progress": step}})
+        say({"method": "notifications/progress", "params": {"progressToken": "another's", "progress": 9}})
+    if tool == "sleep":
+        return None
+    if tool == "link":
+        return {"content": [{"type": "resource_link", "name": "hidden", "uri": f"{NAME}-hidden://x"}]}
+    if tool == "later":
+        return {"task": {"taskId": f"task of {NAME}", "status": "working"}}
+    return text(f"{NAME} says {json.dumps(arguments)}")
+
+
+def answer(message):
+    method, params = message.get("method"), message.get("params") or {}
+    if method == "initialize":
+        return {"protocolVersion": params["protocolVersion"], "serverInfo": {"name": NAME, "version": "1"}, "instructions": f"Ask {NAME}.",
+                "capabilities": {"tools": {"listChanged": True}, "prompts": {}, "resources": {"subscribe": True}, "logging": {}, "completions": {}, "tasks": {"list": {}}}}
+    if method == "server/discover":
+        return {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {"listChanged": True}, "prompts": {}, "resources": {}, "completions": {}}}
+    if method == "tools/list":
+        return listed(params)
+    if method == "tools/call":
+        return call(message, params)
+    if method == "prompts/list":
+        return {"prompts": [{"name": "hello"}]}
+    if method == "prompts/get":
+        return {"messages": [{"role": "user", "content": {"type": "text", "text": f"{NAME} greets {params['name']}"}}]}
+    if method == "resources/list":
+        return {"resources": [{"uri": uri, "name": "r"} for uri in [f"{NAME}://1", *OPTIONS.uri]]}
+    if method == "resources/templates/list":
+        return {"resourceTemplates": [{"uriTemplate": f"{NAME}://item/{{id}}", "name": "item"}]}
+    if method == "resources/read":
+        return {"contents": [{"uri": params["uri"], "text": f"{NAME} has {params['uri']}"}]}
+    if method == "completion/complete":
+        return {"completion": {"values": [NAME, params["ref"].get("name") or params["ref"].get("uri")]}}
+    if method == "tasks/get":
+        return {"taskId": params["taskId"], "status": "completed", "pollInterval": 1}
+    if method == "tasks/list":
+        return {"tasks": [{"taskId": f"task of {NAME}", "status": "working"}]}
+    return {}
+
+
+def modern(message):
+    return META + "protocolVersion" in (message.get("params") or {}).get("_meta", {})
+
+
+def hear(message):
+    if "method" not in message:
+        identifier = WAITING.pop(message["id"], None)
+        if identifier is not None:
+            say({"id": identifier, "result": text(f"{NAME} was told {json.dumps(message.get('result'))}")})
+        return
+    if message["method"] == "subscriptions/listen":
+        wanted = message["params"]["notifications"]
+        tag = {"_meta": {META + "subscriptionId": message["id"]}}
+        say({"method": "notifications/subscriptions/acknowledged", "params": tag | {"notifications": wanted}})
+        return
+    if "id" not in message:
+        return
+    if OPTIONS.mute and os.path.exists(OPTIONS.mute):
+        return
+    result = answer(message)
+    if result is not None:
+        say({"id": message["id"], "result": result | ({"resultType": "complete"} if modern(message) else {})})
+
+
+def main():
+    if OPTIONS.unless and os.path.exists(OPTIONS.unless):
+        print(f"{NAME} will not start", file=sys.stderr)
+        sys.exit(4)
+    for line in sys.stdin:
+        if OPTIONS.log:
+            with open(OPTIONS.log, "a") as log:
+                log.write(line)
+        hear(json.loads(line))
+
+
+main()
