@@ -9,6 +9,7 @@
 mod bench;
 mod conformance;
 mod generate;
+mod grade;
 mod imports;
 mod layers;
 mod methods;
@@ -29,6 +30,8 @@ cargo xtask COMMAND
                        the conformance suite, directly and through callgate: nothing may change on the way
   layers               which crate may know which, and no import cycles inside a crate
   methods FILE         the official schemas in FILE (dist/index.js of @modelcontextprotocol/conformance) against our list
+  grade [--write|--wrong|--all|--peer]
+                       how well tools are graded, against labels that people gave; --write puts it into docs/grading.md
   bench [WORD…]        what callgate costs, in tables; `bench --help` tells what and how
   generate [--check]   write what is generated from the code; with --check, say what is out of date
 ";
@@ -52,6 +55,13 @@ fn main() -> ExitCode {
             }
         },
         ["bench", words @ ..] => Workspace::find().and_then(|workspace| bench::run(&workspace, words)),
+        ["grade", rest @ ..] if rest.len() < 2 => match grade_wanted(rest.first().copied()) {
+            Some(wanted) => Workspace::find().and_then(|workspace| grade::run(&workspace, wanted)).map(|said| println!("{said}")),
+            None => {
+                eprintln!("error: grade does not take `{}`\n\n{HELP}", rest.join(" "));
+                return ExitCode::from(2);
+            }
+        },
         ["layers"] => Workspace::find().and_then(|workspace| layers::check(&workspace)).map(|said| println!("{said}")),
         ["methods", bundle] => {
             Workspace::find().and_then(|workspace| methods::check(&workspace, bundle)).map(|said| println!("{said}"))
@@ -75,6 +85,17 @@ fn main() -> ExitCode {
             eprintln!("error: {problem}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn grade_wanted(word: Option<&str>) -> Option<grade::Wanted> {
+    match word {
+        None => Some(grade::Wanted::Tables),
+        Some("--write") => Some(grade::Wanted::Write),
+        Some("--wrong") => Some(grade::Wanted::Wrong),
+        Some("--all") => Some(grade::Wanted::All),
+        Some("--peer") => Some(grade::Wanted::Peer),
+        Some(_) => None,
     }
 }
 

@@ -9,6 +9,7 @@
 mod class;
 mod definition;
 mod difference;
+mod grade;
 mod hidden;
 mod lock;
 mod names;
@@ -17,6 +18,7 @@ mod wording;
 pub use class::{Level, RiskClass};
 pub use definition::{HiddenIn, digest, digest_of, hidden_in, shown_token};
 pub use difference::{Change, prompt_changes, text_changes, tool_changes};
+pub use grade::{Evidence, Signal, ToolRisk, grade};
 pub use hidden::{Hidden, HiddenKind, first_hidden, visible};
 pub use lock::{Lock, Pinned};
 pub use names::{Names, look_alike, unreadable_name};

@@ -1,0 +1,251 @@
+//! The grade of one tool, from its definition.
+//!
+//! What a call may do at worst is read in four places: the name, the sentence that says what the tool does, the schema
+//! (operations, flags, free forms), and the sentences that warn. Each gives findings, every one with the words that it
+//! rests on; the class is the most severe of them, after those are dropped that something clearer contradicts. In doubt it
+//! is never Read. The rules and their numbers are those of `docs/grading.md`; nothing is learnt, nothing is random.
+
+mod clauses;
+mod free_form;
+mod further;
+mod reading;
+mod routers;
+mod senses;
+mod signals;
+mod verbs;
+mod words;
+
+use crate::class::{Level, RiskClass};
+use clauses::Clause;
+use reading::Reading;
+use senses::{Context, Meaning};
+use verbs::Sense;
+
+pub use signals::Signal;
+
+/// What a call of a tool may do, and what says so.
+#[derive(Clone, Debug)]
+pub struct ToolRisk {
+    /// The worst that an argument can reach.
+    pub class: RiskClass,
+    /// How much attention the tool deserves.
+    pub level: Level,
+    /// 3: the definition says it; 2: inferred, or a hint contradicts; 1: a second careful reader may well differ.
+    pub confidence: u8,
+    /// What the class rests on, the most telling first, and what each signal rests on.
+    pub evidence: Vec<Evidence>,
+    /// Sorted, none twice.
+    pub signals: Vec<Signal>,
+}
+
+/// One thing that speaks for a class or a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Where it stands: `name`, `description`, `annotations.…` or a path such as `inputSchema.properties.action`.
+    pub at: String,
+    /// The words there.
+    pub quote: String,
+    /// The rule of the taxonomy, such as `R6`; `signal` for what a signal rests on.
+    pub rule: &'static str,
+    /// What it means, in a few words.
+    pub why: &'static str,
+    /// The class it speaks for; `None` for a signal.
+    pub class: Option<RiskClass>,
+}
+
+/// Something that speaks for a class.
+#[derive(Clone, Debug)]
+struct Finding {
+    class: RiskClass,
+    confidence: u8,
+    is_weak: bool,
+    evidence: Evidence,
+}
+
+impl Finding {
+    fn new(meaning: Meaning, at: &str, quote: String) -> Finding {
+        let evidence = Evidence { at: at.to_owned(), quote, rule: meaning.rule, why: meaning.why, class: Some(meaning.class) };
+        Finding { class: meaning.class, confidence: if meaning.is_weak { 2 } else { 3 }, is_weak: meaning.is_weak, evidence }
+    }
+
+    fn said(class: RiskClass, confidence: u8, rule: &'static str, why: &'static str, at: &str, quote: String) -> Finding {
+        let evidence = Evidence { at: at.to_owned(), quote, rule, why, class: Some(class) };
+        Finding { class, confidence, is_weak: false, evidence }
+    }
+}
+
+/// Grades one tool of a server: `definition` is an element of its list of tools, `server` its name, as far as it is known.
+pub fn grade(definition: json::Value<'_>, server: &str) -> ToolRisk {
+    let reading = Reading::of(definition, server);
+    let context = Context { is_about_money: further::is_about_money(&reading) };
+    let names = clauses::of_name(&reading.name, &reading.server);
+    let told = told(&reading);
+    let main = main_sense(&names, &told);
+    let mut findings = class_findings(&reading, context, &names, &told);
+    let worst = worst(&findings);
+    findings.sort_by_key(|finding| (std::cmp::Reverse(finding.class), finding.is_weak, std::cmp::Reverse(finding.confidence)));
+    let (class, confidence) = worst.unwrap_or((RiskClass::Execute, 1));
+    let confidence = contradicted(&reading, class, confidence, &mut findings);
+    let name_words = words::of_name(&reading.name);
+    let signals = signals::all(&reading, main, class != RiskClass::Read, &name_words);
+    let level = level(class, &signals);
+    let mut evidence: Vec<Evidence> =
+        findings.into_iter().filter(|finding| finding.class == class).map(|finding| finding.evidence).collect();
+    evidence.dedup();
+    evidence.truncate(MOST_EVIDENCE);
+    if evidence.is_empty() {
+        let quote = clauses::quote(reading.sentences.first().map_or(&reading.name, |sentence| &sentence.text));
+        let at = if reading.sentences.is_empty() { "name" } else { "description" };
+        evidence.push(Evidence {
+            at: at.into(),
+            quote,
+            rule: "R22",
+            why: "nothing says what it does: in doubt, not a read",
+            class: Some(class),
+        });
+    }
+    let (signals, its): (Vec<Signal>, Vec<Evidence>) = signals.into_iter().unzip();
+    evidence.extend(its);
+    ToolRisk { class, level, confidence, evidence, signals }
+}
+
+/// The clauses of the first sentence that says what the tool does.
+fn told(reading: &Reading) -> Vec<Clause> {
+    let mut vague = Vec::new();
+    for sentence in reading.sentences.iter().take(8).filter(|sentence| !further::is_notice(sentence)) {
+        let clauses = clauses::of_sentence(sentence);
+        if clauses.iter().any(|clause| !clauses::is_vague(clause)) {
+            return clauses;
+        }
+        if vague.is_empty() {
+            vague = clauses;
+        }
+    }
+    if vague.is_empty() && !reading.title.is_empty() {
+        return clauses::of_name(&reading.title, &reading.server);
+    }
+    vague
+}
+
+/// What the tool does in the main.
+fn main_sense(names: &[Clause], told: &[Clause]) -> Option<Sense> {
+    let clear = |clause: &&Clause| !clauses::is_vague(clause) && !clause.verb.is_noun_too;
+    let all = || names.iter().take(1).chain(told);
+    all().find(clear).or_else(|| all().next()).map(|clause| clause.verb.sense)
+}
+
+fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &[Clause]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let router = routers::find(reading, context);
+    if let Some(form) = free_form::find(reading, names, told) {
+        // R4 before all else that the clauses say: `run`, `execute` and `query` are about the language.
+        findings.push(form);
+        findings.extend(operations(router));
+        return findings;
+    }
+    let vague = |clause: &&Clause| clauses::is_vague(clause);
+    let of = |clause: &Clause, at: &str| Some(Finding::new(senses::of_clause(clause, context)?, at, clause.quote.clone()));
+    let has_router = router.is_some();
+    let only_vague = names.iter().all(|clause| vague(&clause)) && told.iter().all(|clause| vague(&clause));
+    let mut read: Vec<Finding> = names.iter().filter(|clause| !vague(clause)).filter_map(|clause| of(clause, "name")).collect();
+    read.extend(told.iter().filter(|clause| !vague(clause)).filter_map(|clause| of(clause, "description")));
+    if only_vague {
+        read.extend(
+            names
+                .iter()
+                .chain(told)
+                .filter(|clause| clause.verb.sense != Sense::Manage)
+                .filter_map(|clause| of(clause, "description"))
+                .map(|finding| Finding { is_weak: true, ..finding }),
+        );
+    }
+    let manages = names.iter().chain(told).any(|clause| clause.verb.sense == Sense::Manage);
+    if has_router && (manages || only_vague) {
+        read.clear();
+    } else if manages {
+        read.extend(
+            routers::gerunds(reading, context)
+                .into_iter()
+                .map(|(meaning, quote)| Finding { confidence: 2, ..Finding::new(meaning, "description", quote) }),
+        );
+    }
+    settle(&mut read);
+    findings.extend(read);
+    findings.extend(operations(router));
+    if let Some(quote) = routers::hides(reading) {
+        findings.push(Finding::said(RiskClass::Execute, 2, "R3", "its operations are not listed here", "description", quote));
+    }
+    let so_far = worst(&findings).map(|(class, _)| class);
+    findings.extend(further::findings(reading, names, told, so_far, context));
+    if let Some(quote) = further::way_back(reading) {
+        findings.retain(|finding| !(finding.class == RiskClass::Destructive && finding.evidence.rule == "R6"));
+        findings.push(Finding::said(RiskClass::Write, 2, "R6", "the definition names the way back", "description", quote));
+    }
+    if findings.is_empty() {
+        findings.extend(further::undecided(reading));
+    }
+    findings
+}
+
+/// One finding for each operation of a router.
+fn operations(router: Option<routers::Router>) -> Vec<Finding> {
+    let Some(router) = router else { return Vec::new() };
+    let complete = router.is_complete;
+    let finding = |operation: routers::Operation| {
+        let finding = Finding::new(operation.meaning, &operation.at, operation.name);
+        let confidence = if complete { finding.confidence } else { finding.confidence.min(2) };
+        Finding { confidence, is_weak: false, ..finding }
+    };
+    router.operations.into_iter().map(finding).collect()
+}
+
+/// Drops what is said weakly where something else is said clearly.
+fn settle(findings: &mut Vec<Finding>) {
+    let clear = findings.iter().any(|finding| !finding.is_weak);
+    if clear {
+        findings.retain(|finding| !finding.is_weak);
+    }
+    // Name and description at odds: the worse counts, and is less sure.
+    let classes = || findings.iter().map(|finding| finding.class);
+    let at_odds = classes().min() != classes().max();
+    if at_odds && classes().min() == Some(RiskClass::Read) {
+        for finding in findings.iter_mut() {
+            finding.confidence = finding.confidence.min(2);
+        }
+    }
+}
+
+/// The most severe class that something speaks for, and how surely.
+fn worst(findings: &[Finding]) -> Option<(RiskClass, u8)> {
+    let class = findings.iter().map(|finding| finding.class).max()?;
+    let confidence = findings.iter().filter(|finding| finding.class == class).map(|finding| finding.confidence).max()?;
+    Some((class, confidence))
+}
+
+/// R21: what the annotations say against the class makes it less sure, and never milder.
+fn contradicted(reading: &Reading, class: RiskClass, confidence: u8, findings: &mut Vec<Finding>) -> u8 {
+    let hint = match (class, reading.hints.read_only, reading.hints.destructive) {
+        (RiskClass::Read, Some(false), _) => Some(("annotations.readOnlyHint", "false")),
+        (RiskClass::Read | RiskClass::Write, _, Some(true)) => Some(("annotations.destructiveHint", "true")),
+        (RiskClass::Write | RiskClass::Execute | RiskClass::Destructive | RiskClass::Financial, Some(true), _) => {
+            Some(("annotations.readOnlyHint", "true"))
+        }
+        _ => None,
+    };
+    let Some((at, quote)) = hint else { return confidence };
+    findings.push(Finding::said(class, 2, "R21", "the hint says otherwise, which makes it less sure", at, quote.to_owned()));
+    confidence.min(2)
+}
+
+fn level(class: RiskClass, signals: &[(Signal, Evidence)]) -> Level {
+    let has = |wanted: &[Signal]| signals.iter().any(|(signal, _)| wanted.contains(signal));
+    let lifts = match class {
+        RiskClass::Read => has(&[Signal::ReturnsSecrets, Signal::Url]),
+        RiskClass::Write => has(&[Signal::ChangesAccess, Signal::SendsDataOut]),
+        RiskClass::Execute => has(&[Signal::Shell, Signal::Code]),
+        RiskClass::Destructive | RiskClass::Financial => false,
+    };
+    if lifts { class.base_level().lifted() } else { class.base_level() }
+}
+
+const MOST_EVIDENCE: usize = 12;

@@ -1,0 +1,543 @@
+//! What is done to what: clauses, read from names and from sentences.
+//!
+//! A clause is a verb and the things it is done to. A name has one (`delete_branch`, `worker_delete`) or, joined by `and`
+//! or `or`, several; a description says in its first sentence what the tool does, usually with the verb in front. Verbs
+//! anywhere else in a text are about other tools, other times or the reader, and are left to narrower rules.
+
+use super::verbs::{self, Form, Sense, Verb};
+use super::words::{self, Sentence};
+
+/// A verb, and what it is done to.
+#[derive(Clone, Debug)]
+pub(super) struct Clause {
+    pub verb: Verb,
+    /// What the verb is done to: the words of the noun phrase after it, in the singular.
+    pub object: Vec<String>,
+    /// All that comes after the verb, up to the end of the sentence.
+    pub rest: Vec<String>,
+    /// The words that say so, as they stand in the text.
+    pub quote: String,
+}
+
+impl Clause {
+    /// What the object is: the last noun of its phrase.
+    pub(super) fn head(&self) -> &str {
+        self.object.last().map_or("", String::as_str)
+    }
+
+    /// Whether the object is one of these, or is named by one of these words at the end of its phrase.
+    pub(super) fn is_about(&self, nouns: &[&str]) -> bool {
+        nouns.contains(&self.head())
+    }
+
+    /// Whether one of these words is anywhere in the object.
+    pub(super) fn mentions(&self, nouns: &[&str]) -> bool {
+        self.object.iter().any(|word| nouns.contains(&word.as_str()))
+    }
+
+    /// Whether one of these words comes anywhere after the verb.
+    pub(super) fn goes_on_with(&self, words: &[&str]) -> bool {
+        self.rest.iter().any(|word| words.contains(&word.as_str()) || words.contains(&words::singular(word).as_str()))
+    }
+}
+
+/// The clauses of a tool's name, the main one first. `server` are the words of the server's name, which often stand in
+/// front.
+pub(super) fn of_name(name: &str, server: &[String]) -> Vec<Clause> {
+    let mut tokens = words::of_name(name);
+    while tokens.len() > 1 && server.contains(&tokens[0]) && is_prefix(&tokens[0]) {
+        tokens.remove(0);
+    }
+    if tokens.last().is_some_and(|last| last == "tool") && tokens.len() > 1 {
+        tokens.pop();
+    }
+    let found: Vec<(usize, Verb)> = tokens.iter().enumerate().filter_map(|(i, token)| Some((i, name_verb(token)?))).collect();
+    let Some((at, verb)) = main_verb(&tokens, &found) else { return Vec::new() };
+    let mut clauses = vec![name_clause(&tokens, at, verb, name)];
+    for (i, verb) in found {
+        let joined = i > 0 && matches!(tokens[i - 1].as_str(), "and" | "or" | "then");
+        if joined && i > at && tokens.get(i.wrapping_sub(2)).is_some() {
+            clauses.push(name_clause(&tokens, i, verb, name));
+        }
+    }
+    clauses
+}
+
+/// A server's name that is a verb as well is kept: `search_x` of a server `search` searches.
+fn is_prefix(token: &str) -> bool {
+    name_verb(token).is_none_or(|verb| verb.is_noun_too)
+}
+
+fn name_verb(token: &str) -> Option<Verb> {
+    verbs::base(token).or_else(|| {
+        verbs::find(token)
+            .filter(|(_, form)| *form == Form::Third && !token.ends_with("ss"))
+            .map(|(verb, _)| verb)
+            .filter(|verb| !verb.is_noun_too)
+    })
+}
+
+/// Which of the verbs in a name is the one that says what is done.
+fn main_verb(tokens: &[String], found: &[(usize, Verb)]) -> Option<(usize, Verb)> {
+    let last = tokens.len().checked_sub(1)?;
+    let (first_at, first) = *found.first()?;
+    if !first.is_noun_too {
+        return Some((first_at, first));
+    }
+    // `monitor_delete`, `query_execution_start`: the noun comes first, and what is done to it last.
+    let ending =
+        found.iter().rev().find(|(i, verb)| *i == last && *i != first_at && (!verb.is_noun_too || first_at > 0 || is_tail(verb)));
+    if let Some(ending) = ending {
+        return Some(*ending);
+    }
+    let plain = found.iter().find(|(_, verb)| !verb.is_noun_too);
+    match plain {
+        Some(plain) if first_at > 0 => Some(*plain),
+        _ => Some((first_at, first)),
+    }
+}
+
+/// Verbs that end a name as an operation, though they could be nouns: `monitor_run`, `cache_touch`.
+fn is_tail(verb: &Verb) -> bool {
+    matches!(
+        verb.word,
+        "run" | "set" | "list" | "read" | "touch" | "stop" | "update" | "search" | "status" | "close" | "reset" | "flush"
+    )
+}
+
+fn name_clause(tokens: &[String], at: usize, verb: Verb, name: &str) -> Clause {
+    let after: Vec<String> = tokens[at + 1..].to_vec();
+    let mut object = if after.is_empty() { tokens[..at].to_vec() } else { noun_phrase(&after) };
+    if object.is_empty() && after.len() > 2 {
+        // `create_or_update_file`: the object is that of the next verb.
+        object = noun_phrase(&after[2..]);
+    }
+    let object = object.iter().map(|word| words::singular(word)).collect();
+    Clause { verb, object, rest: after, quote: name.to_owned() }
+}
+
+/// The words before the first preposition or joint.
+fn noun_phrase(words: &[String]) -> Vec<String> {
+    let ends = |word: &String| ENDS_PHRASE.contains(&word.as_str());
+    let skipped = words.iter().skip_while(|word| SKIPPED.contains(&word.as_str()));
+    skipped.take_while(|word| !ends(word)).filter(|word| !SKIPPED.contains(&word.as_str())).cloned().collect()
+}
+
+/// The clauses of a sentence that says what a tool does; none where it does not begin like one.
+pub(super) fn of_sentence(sentence: &Sentence) -> Vec<Clause> {
+    let words = &sentence.words;
+    let Some((at, verb, form)) = leading_verb(words) else { return Vec::new() };
+    let mut places = vec![(at, verb)];
+    for i in at + 1..words.len() {
+        let joint = matches!(words[i - 1].as_str(), "and" | "or" | "," | "then" | "/" | "and/or")
+            || (i > at + 1 && is_adverb(&words[i - 1]) && matches!(words[i - 2].as_str(), "and" | "or" | "," | "then"));
+        let Some((verb, its)) = verbs::find(&words[i]) else { continue };
+        if joint
+            && its == form
+            && (!verb.is_noun_too
+                || form == Form::Third && words.get(i + 1).is_some_and(|next| STARTS_PHRASE.contains(&next.as_str())))
+        {
+            places.push((i, verb));
+        }
+    }
+    places.iter().map(|(i, verb)| sentence_clause(sentence, *i, *verb, &places)).collect()
+}
+
+fn sentence_clause(sentence: &Sentence, at: usize, verb: Verb, places: &[(usize, Verb)]) -> Clause {
+    let after = &sentence.words[at + 1..];
+    let mut object = noun_phrase(after);
+    if object.is_empty() {
+        // `Create or update a file`: the object is that of the next verb.
+        if let Some((next, _)) = places.iter().find(|(i, _)| *i > at) {
+            object = noun_phrase(&sentence.words[next + 1..]);
+        }
+    }
+    let object = object.iter().map(|word| words::singular(word)).collect();
+    Clause { verb, object, rest: after.to_vec(), quote: quote(&sentence.text) }
+}
+
+/// The verb with which a sentence says what the tool does.
+fn leading_verb(words: &[String]) -> Option<(usize, Verb, Form)> {
+    let mut at = 0;
+    // `Notion | Update a block`
+    if let Some(bar) = words.iter().take(4).position(|word| word == "|") {
+        at = bar + 1;
+    }
+    // `Compute operations - Commands for managing …`, `Input: …`
+    at += subject(&words[at..]);
+    while words.get(at).is_some_and(|word| is_adverb(word)) {
+        at += 1;
+    }
+    let (verb, form) = verbs::find(words.get(at)?)?;
+    let noun = verb.is_noun_too
+        && form == Form::Base
+        && words
+            .get(at + 1)
+            .is_some_and(|next| matches!(next.as_str(), "is" | "are" | "was" | "has" | "can" | "of" | ":" | "name" | "id"));
+    (form != Form::Past && !noun).then_some((at, verb, form))
+}
+
+/// How many words lead up to the verb: `this tool will`, `use this tool to`, `a tool that`, `allows you to`.
+fn subject(words: &[String]) -> usize {
+    let starts =
+        |phrase: &&&str| phrase.split(' ').enumerate().all(|(i, wanted)| words.get(i).is_some_and(|word| word == wanted));
+    let longest = SUBJECTS.iter().filter(starts).map(|phrase| phrase.split(' ').count()).max().unwrap_or(0);
+    if longest > 0 {
+        return longest + subject(&words[longest..]);
+    }
+    // `MCP tool to query …`, `Primary entry point for finding …`, `Commands for managing …`
+    let opens = words.iter().take(9).position(|word| matches!(word.as_str(), "to" | "for" | "that" | "which"));
+    match opens {
+        Some(opens) if opens > 0 && words.get(opens - 1).is_some_and(|before| CARRIERS.contains(&before.as_str())) => opens + 1,
+        _ => 0,
+    }
+}
+
+pub(super) fn is_adverb(word: &str) -> bool {
+    (word.ends_with("ly") && word.len() > 4 && word != "apply" && word != "reply") || ADVERBS.contains(&word)
+}
+
+/// The first words of a text, cut at a word.
+pub(super) fn quote(text: &str) -> String {
+    let text = text.trim();
+    let mut end = text.len().min(LONGEST_QUOTE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    if end == text.len() {
+        return text.to_owned();
+    }
+    let cut = text[..end].rfind(' ').unwrap_or(end);
+    format!("{}…", &text[..cut])
+}
+
+/// Whether a verb of this sense tells nothing until one knows of what.
+pub(super) fn is_vague(clause: &Clause) -> bool {
+    matches!(clause.verb.sense, Sense::Manage)
+        || matches!(
+            clause.verb.word,
+            "perform" | "handle" | "provide" | "access" | "has" | "is" | "include" | "help" | "use" | "demonstrate" | "surface"
+        )
+        || clause.verb.word == "execute"
+            && (clause.is_about(&["operation", "action", "tool", "method", "endpoint", "request", "api"])
+                || clause.object.is_empty())
+}
+
+const LONGEST_QUOTE: usize = 120;
+
+const SUBJECTS: &[&str] = &[
+    "this tool",
+    "this",
+    "the tool",
+    "tool",
+    "it",
+    "this operation",
+    "the operation",
+    "this function",
+    "this method",
+    "this command",
+    "this api",
+    "this endpoint",
+    "this action",
+    "use this tool to",
+    "use this to",
+    "use to",
+    "use it to",
+    "use this tool when you need to",
+    "use this when you need to",
+    "will",
+    "can",
+    "can be used to",
+    "is used to",
+    "is used for",
+    "used to",
+    "used for",
+    "allows you to",
+    "allows users to",
+    "allows to",
+    "lets you",
+    "enables you to",
+    "enables users to",
+    "allows",
+    "enables",
+    "helps you",
+    "helps users",
+    "helps",
+    "helps to",
+    "provides the ability to",
+    "provides tools to",
+    "provides a way to",
+    "a tool to",
+    "a tool for",
+    "tool to",
+    "tool for",
+    "tool that",
+    "a tool that",
+    "designed to",
+    "and",
+    "new",
+    "mcp tool to",
+    "ability to",
+    "is",
+    "call this tool to",
+    "call this to",
+    "utility to",
+    "useful for",
+    "function to",
+    "api to",
+    "attempts to",
+    "tries to",
+    "quickly",
+    "one-shot",
+    "bulk",
+    "batch",
+    "async",
+    "asynchronously",
+    "please",
+    "simply",
+    "just",
+    "also",
+    "then",
+    "i",
+    "we",
+    "users can",
+    "you can",
+    "helper to",
+    "lets the user",
+    "lets users",
+    "in order to",
+    "intended to",
+    "able to",
+    "make it possible to",
+    "api-",
+    "beta",
+    "experimental",
+    "( beta )",
+    "( experimental )",
+    "read-only :",
+    "read-only",
+    "optional",
+    "step 1 :",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "6",
+    "7",
+    "8",
+    "9",
+];
+
+/// Nouns after which `to`, `for` or `that` brings in what a tool does.
+const CARRIERS: &[&str] = &[
+    "tool",
+    "tools",
+    "point",
+    "command",
+    "commands",
+    "function",
+    "way",
+    "utility",
+    "operations",
+    "operation",
+    "endpoint",
+    "interface",
+    "action",
+    "actions",
+    "router",
+    "helper",
+    "wrapper",
+    "method",
+    "api",
+    "ability",
+    "step",
+    "capability",
+    "capabilities",
+    "workflow",
+    "client",
+    "suite",
+    "agent",
+];
+
+const ADVERBS: &[&str] = &[
+    "one-shot",
+    "bulk",
+    "batch",
+    "async",
+    "now",
+    "also",
+    "first",
+    "then",
+    "again",
+    "either",
+    "soft",
+    "hard",
+    "force",
+    "mass",
+    "multi",
+    "auto",
+    "optionally",
+    "re",
+    "just",
+    "cleanly",
+];
+
+/// Words that stand in front of a noun and are none.
+const SKIPPED: &[&str] = &[
+    "a",
+    "an",
+    "the",
+    "one",
+    "or",
+    "more",
+    "new",
+    "existing",
+    "specific",
+    "specified",
+    "given",
+    "single",
+    "multiple",
+    "all",
+    "any",
+    "some",
+    "your",
+    "its",
+    "their",
+    "this",
+    "that",
+    "these",
+    "another",
+    "every",
+    "each",
+    "multi",
+    "current",
+    "currently",
+    "active",
+    "custom",
+    "additional",
+    "individual",
+    "several",
+    "many",
+    "entire",
+    "whole",
+    "complete",
+    "full",
+    "following",
+    "provided",
+    "user",
+    "list",
+    "batch",
+    "bulk",
+    "up",
+];
+
+/// Words with which a noun phrase is over.
+const ENDS_PHRASE: &[&str] = &[
+    "to",
+    "from",
+    "in",
+    "into",
+    "on",
+    "onto",
+    "for",
+    "with",
+    "by",
+    "of",
+    "at",
+    "as",
+    "and",
+    "or",
+    "if",
+    "when",
+    "using",
+    "via",
+    "within",
+    "between",
+    "across",
+    "that",
+    "which",
+    "so",
+    "then",
+    "but",
+    ",",
+    ":",
+    "(",
+    ")",
+    "|",
+    "/",
+    "through",
+    "without",
+    "under",
+    "over",
+    "against",
+    "about",
+    "after",
+    "before",
+    "while",
+    "where",
+    "based",
+    "matching",
+    "per",
+    "inside",
+    "out",
+    "off",
+    "up",
+    "is",
+    "are",
+    "has",
+    "have",
+    "was",
+    "who",
+    "whose",
+    "including",
+    "available",
+    "during",
+    "not",
+    "only",
+    "per",
+];
+
+const STARTS_PHRASE: &[&str] =
+    &["a", "an", "the", "it", "its", "all", "any", "them", "this", "new", "your", "their", "one", "each"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(clauses: &[Clause]) -> Vec<String> {
+        clauses.iter().map(|clause| format!("{} {}", clause.verb.word, clause.object.join(" "))).collect()
+    }
+
+    fn name(name: &str) -> Vec<String> {
+        shown(&of_name(name, &["acme".into()]))
+    }
+
+    fn sentence(text: &str) -> Vec<String> {
+        shown(&of_sentence(&words::sentences(text)[0]))
+    }
+
+    #[test]
+    fn a_name_says_what_is_done_to_what() {
+        assert_eq!(name("acme_delete_branch"), ["delete branch"]);
+        assert_eq!(name("worker_delete"), ["delete worker"]);
+        assert_eq!(name("CreateAHORunGroup"), ["create aho run group"]);
+        assert_eq!(name("monitor_run"), ["run monitor"]);
+        assert_eq!(name("create_or_update_file"), ["create file", "update file"]);
+    }
+
+    #[test]
+    fn a_sentence_says_it_too() {
+        assert_eq!(
+            sentence("This tool permanently deletes a monitor and stops its schedule."),
+            ["delete monitor", "stop schedule"]
+        );
+        assert_eq!(sentence("MCP tool to query Amazon Q Business"), ["query amazon q business"]);
+        assert_eq!(sentence("Notion | Update a block"), ["update block"]);
+        assert_eq!(
+            sentence("Create a new file or completely overwrite an existing file with new content."),
+            ["create file", "overwrite file"]
+        );
+        assert_eq!(sentence("Facts about the scene"), [""; 0]);
+    }
+}

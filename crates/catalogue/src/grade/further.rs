@@ -1,0 +1,585 @@
+//! What else bears on the class: warnings in the text, flags, paths to write to, people who are told.
+
+use super::clauses::{self, Clause};
+use super::reading::{Parameter, Reading};
+use super::senses::Context;
+use super::verbs::{self, Form, Sense};
+use super::words::Sentence;
+use super::{Finding, routers};
+use crate::class::RiskClass::{self, Destructive, Execute, Financial, Read, Write};
+
+/// Everything that the name and the leading sentence do not say. `so_far` is the class by what is known already.
+pub(super) fn findings(
+    reading: &Reading,
+    names: &[Clause],
+    told: &[Clause],
+    so_far: Option<RiskClass>,
+    context: Context,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let changes = so_far.is_some_and(|class| class > Read);
+    let senses = || names.iter().take(1).chain(told).map(|clause| clause.verb.sense);
+    if changes || so_far.is_none() {
+        found.extend(warnings(reading));
+    }
+    let puts = senses().any(|sense| {
+        matches!(sense, Sense::Put | Sense::Replace | Sense::Change | Sense::Make | Sense::Move | Sense::Import | Sense::Export)
+    });
+    if puts {
+        found.extend(overwrites(reading));
+    }
+    found.extend(flags(reading, so_far));
+    found.extend(outputs(reading, so_far));
+    let advises = senses().next() == Some(Sense::Advise);
+    if !changes && !advises {
+        found.extend(saves(reading));
+    }
+    if so_far == Some(Write) {
+        found.extend(recipients(reading, names, told));
+    }
+    if changes || so_far.is_none() {
+        found.extend(requests(reading));
+    }
+    if let Some(parameter) = reading.parameters.iter().find(|parameter| accepts_a_price(parameter)) {
+        found.push(Finding::said(Financial, 1, "R11", "accepts a price", &parameter.path, parameter.name.clone()));
+    }
+    if context.is_about_money && so_far == Some(Write) {
+        found.extend(money_in_text(reading));
+    }
+    if so_far == Some(Write) && reading.hints.destructive == Some(true) && senses().any(|sense| matches!(sense, Sense::Replace)) {
+        found.push(Finding::said(
+            Destructive,
+            2,
+            "R21",
+            "the hint confirms what the words suggest",
+            "annotations.destructiveHint",
+            "true".into(),
+        ));
+    }
+    found
+}
+
+/// Sentences other than the leading one which say that something is removed for good.
+fn warnings(reading: &Reading) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for sentence in reading.sentences.iter().take(40) {
+        if is_conditional(&sentence.words) {
+            continue;
+        }
+        let quote = || clauses::quote(&sentence.text);
+        let final_ = [
+            "cannot be undone",
+            "can't be undone",
+            "irreversible",
+            "is permanent",
+            "cannot be reversed",
+            "cannot be recovered",
+            "irreversibly",
+        ];
+        let clauses = clauses::of_sentence(sentence);
+        let third = sentence.words.iter().any(|word| matches!(verbs::find(word), Some((_, Form::Third))));
+        let deletes =
+            clauses.iter().any(|clause| matches!(clause.verb.sense, Sense::Delete) && !clause.is_about(&["tag", "label"]));
+        if deletes && third && (sentence.words.first().is_some_and(|word| matches!(word.as_str(), "this" | "it" | "deletes" | "permanently" | "the"))) {
+            found.push(Finding::said(Destructive, 2, "R6", "the text says that it deletes", "description", quote()));
+        } else if final_.iter().any(|phrase| sentence.has(phrase)) && sentence.words.iter().any(|word| matches!(verbs::find(word), Some((verb, _)) if matches!(verb.sense, Sense::Delete | Sense::Remove | Sense::Replace))) {
+            found.push(Finding::said(Destructive, 2, "R6", "the text says that there is no way back", "description", quote()));
+        }
+    }
+    found
+}
+
+/// R7: the text says that something is replaced as a whole.
+fn overwrites(reading: &Reading) -> Option<Finding> {
+    let keeps = [
+        "not overwrite",
+        "without overwriting",
+        "never overwrites",
+        "won't overwrite",
+        "doesn't overwrite",
+        "no overwrite",
+        "not replace",
+        "to avoid overwriting",
+        "version history",
+        "merge",
+        "preserve",
+        "preserved",
+        "preserves",
+        "fails if",
+        "instead of overwriting",
+        "partial",
+    ];
+    let whole = [
+        "completely overwrite",
+        "overwrites existing",
+        "overwrite existing files",
+        "overwrites the",
+        "overwrites any",
+        "will overwrite",
+        "overwriting any",
+        "overwriting the",
+        "overwriting existing",
+        "overwrites all",
+        "replaces the entire",
+        "replace the entire",
+        "replaces all",
+        "replace all",
+        "replaces the whole",
+        "replace the whole",
+        "will be removed",
+        "are removed",
+        "will be deleted",
+        "replaces existing",
+        "replaces any existing",
+        "replaces the existing",
+        "replacing the entire",
+        "replacing all",
+        "replacing any existing",
+        "replaces its",
+        "overwrites it",
+        "overwritten",
+        "replaces the full",
+        "full replacement",
+        "replaces the current",
+        "replaces content",
+        "replacing existing",
+        "replacing its entire",
+        "allow deleting content",
+        "existing content is replaced",
+    ];
+    let sentence = reading.sentences.iter().take(40).find(|sentence| {
+        whole.iter().any(|phrase| sentence.has(phrase))
+            && !keeps.iter().any(|phrase| sentence.has(phrase))
+            && !is_negated(&sentence.words)
+    })?;
+    Some(Finding::said(Destructive, 2, "R7", "replaces as a whole", "description", clauses::quote(&sentence.text)))
+}
+
+/// R1, R2: a flag that deletes or overwrites is a named way to do so.
+fn flags(reading: &Reading, so_far: Option<RiskClass>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for parameter in reading.parameters.iter().filter(|parameter| parameter.kind == "boolean") {
+        let Some(first) = parameter.words.first() else { continue };
+        let harmless = [
+            "include", "show", "is", "has", "with", "only", "hide", "exclude", "skip", "no", "keep", "prevent", "confirm",
+            "ignore", "dont", "soft", "return", "list", "protect", "disable", "enable", "dry", "deletion", "require", "fail",
+            "was", "preserve", "filter",
+        ];
+        if harmless.contains(&first.as_str()) {
+            continue;
+        }
+        let deletes = parameter.words.iter().any(|word| {
+            matches!(verbs::find(word), Some((verb, Form::Base | Form::Gerund)) if verb.sense == Sense::Delete && !matches!(verb.word, "empty" | "flush" | "drop" | "forget")) || matches!(word.as_str(), "overwrite" | "purge")
+        });
+        let own = |word: &str| parameter.words.len() <= 3 && parameter.mentions(&[word]);
+        if deletes && !parameter.mentions(&["protection", "marker", "markers", "policy", "event", "events", "trigger"]) {
+            found.push(Finding::said(
+                Destructive,
+                2,
+                "R1",
+                "a flag that removes or overwrites",
+                &parameter.path,
+                parameter.name.clone(),
+            ));
+        } else if so_far == Some(Write)
+            && ["start", "run", "execute", "launch", "deploy", "activate", "trigger"].contains(&first.as_str())
+            && (parameter.words.len() == 1 || own("immediately") || own("now") || own("workflow") || own("job"))
+        {
+            found.push(Finding::said(Execute, 2, "R1", "a flag that starts something", &parameter.path, parameter.name.clone()));
+        } else if so_far == Some(Read)
+            && matches!(
+                first.as_str(),
+                "initiate"
+                    | "create"
+                    | "write"
+                    | "save"
+                    | "update"
+                    | "mark"
+                    | "store"
+                    | "start"
+                    | "trigger"
+                    | "apply"
+                    | "persist"
+            )
+        {
+            found.push(Finding::said(Write, 2, "R1", "a flag that changes something", &parameter.path, parameter.name.clone()));
+        }
+    }
+    found
+}
+
+/// R16: a result that is written where the caller says.
+fn outputs(reading: &Reading, so_far: Option<RiskClass>) -> Option<Finding> {
+    if so_far.is_some_and(|class| class > Read) {
+        return None;
+    }
+    let parameter =
+        reading.parameters.iter().find(|parameter| parameter.depth <= 1 && parameter.is_text() && is_output(parameter))?;
+    Some(Finding::said(
+        Write,
+        2,
+        "R16",
+        "the result is written to a path that the caller names",
+        &parameter.path,
+        parameter.name.clone(),
+    ))
+}
+
+fn is_output(parameter: &Parameter) -> bool {
+    let saves = parameter
+        .said
+        .iter()
+        .any(|word| matches!(word.as_str(), "save" | "saved" | "saves" | "write" | "written" | "saving" | "store" | "output"));
+    let remote = parameter.said.iter().any(|word| matches!(word.as_str(), "jsonpath"))
+        || parameter.mentions(&["format", "type", "url", "mode", "schema", "id", "name", "language", "style"])
+            && !parameter.is_one_of(&["file name", "output file name"]);
+    let named = parameter.mentions(&["output", "save", "download", "dest", "destination", "target", "local", "export", "out"])
+        && parameter.ends_in(&["path", "file", "dir", "directory", "filepath", "folder", "filename", "to"]);
+    let file =
+        parameter.ends_in(&["path", "filepath", "file", "directory", "dir", "filename"]) || parameter.is_one_of(&["save to"]);
+    !remote
+        && (named
+            || file
+                && saves
+                && !parameter.said.iter().any(|word| matches!(word.as_str(), "read" | "load" | "analyze" | "upload")))
+}
+
+/// R16: the text says that something is saved to disk.
+fn saves(reading: &Reading) -> Option<Finding> {
+    let phrases = [
+        "to disk",
+        "to a local file",
+        "to the local",
+        "saved to a",
+        "saves to",
+        "saves the result",
+        "saved in the",
+        "writes to",
+        "saves it to",
+        "and saves",
+        "and save it",
+        "and save the",
+        "saved to the",
+        "will be saved",
+        "saves the",
+        "writes the",
+        "save to file",
+        "saves it",
+        "written to a file",
+        "written to the",
+        "writes a",
+        "writes files",
+        "creates a file",
+        "to your local",
+    ];
+    let sentence = reading.sentences.iter().take(30).find(|sentence| {
+        phrases.iter().any(|phrase| sentence.has(phrase))
+            && !is_negated(&sentence.words)
+            && !sentence
+                .words
+                .iter()
+                .any(|word| matches!(word.as_str(), "temporary" | "temp" | "previously" | "if" | "user" | "reference"))
+    })?;
+    Some(Finding::said(Write, 2, "R16", "writes to disk", "description", clauses::quote(&sentence.text)))
+}
+
+/// R13: an entry that tells people whom the caller names.
+fn recipients(reading: &Reading, names: &[Clause], told: &[Clause]) -> Option<Finding> {
+    let drafts = names.iter().chain(told).any(|clause| clause.mentions(&["draft"]) || clause.verb.word == "draft");
+    let creates = names
+        .iter()
+        .chain(told)
+        .any(|clause| matches!(clause.verb.sense, Sense::Make | Sense::Change | Sense::Post | Sense::Manage | Sense::Submit));
+    if drafts || !creates {
+        return None;
+    }
+    let tells = |parameter: &&Parameter| {
+        parameter.depth == 0
+            && (parameter.is_one_of(&[
+                "attendees",
+                "recipients",
+                "cc",
+                "bcc",
+                "invitees",
+                "cc email addresses",
+                "cc emails",
+                "send notifications",
+                "notify users",
+                "send email",
+                "send invitations",
+                "send updates",
+                "send notification",
+                "notify",
+                "recipient",
+                "to email",
+                "notification emails",
+                "guests",
+            ]))
+            && !parameter.is_named("notify") | (parameter.kind == "boolean")
+    };
+    let parameter = reading.parameters.iter().find(tells)?;
+    Some(Finding::said(Execute, 2, "R13", "people whom the caller names are told", &parameter.path, parameter.name.clone()))
+}
+
+/// A request of any method to a URL of the caller's.
+fn requests(reading: &Reading) -> Option<Finding> {
+    let method = reading.parameters.iter().find(|parameter| {
+        parameter.depth == 0
+            && parameter.is_one_of(&["method", "http method"])
+            && routers::is_http(&parameter.values)
+            && parameter.values.len() > 1
+    })?;
+    Some(Finding::said(Execute, 2, "R2", "a request in which anything can be said", &method.path, method.values.join(", ")))
+}
+
+fn accepts_a_price(parameter: &Parameter) -> bool {
+    parameter.mentions(&["confirm", "accept", "accepted", "agreed"])
+        && parameter.mentions(&["cost", "price", "quote", "charge", "fee", "purchase", "payment"])
+}
+
+/// R11: a sentence which says that money moves.
+fn money_in_text(reading: &Reading) -> Option<Finding> {
+    let phrases = [
+        "places an order",
+        "charges the",
+        "transfers funds",
+        "will be charged",
+        "moves money",
+        "executes a trade",
+        "places a trade",
+        "by placing a",
+        "initiates a payment",
+        "sends money",
+        "spends",
+    ];
+    let sentence = reading.says_any(&phrases).filter(|sentence| !is_conditional(&sentence.words))?;
+    Some(Finding::said(Financial, 2, "R11", "the text says that money moves", "description", clauses::quote(&sentence.text)))
+}
+
+/// R5, R6: the sentence that names the way back.
+pub(super) fn way_back(reading: &Reading) -> Option<String> {
+    let phrases = [
+        "to trash",
+        "to the trash",
+        "moves to trash",
+        "can be restored",
+        "can be recovered",
+        "soft delete",
+        "soft-delete",
+        "soft deletes",
+        "can be undone",
+        "move to trash",
+        "recycle bin",
+        "can be reactivated",
+        "can be unarchived",
+        "moved to trash",
+        "in the trash",
+        "restore it later",
+        "to restore",
+    ];
+    let permanent = reading.says_any(&[
+        "permanently",
+        "permanent",
+        "cannot be undone",
+        "irreversible",
+        "bypass trash",
+        "skip trash",
+        "hard delete",
+        "hard_delete",
+    ]);
+    let sentence = reading.says_any(&phrases).filter(|sentence| !is_negated(&sentence.words) && permanent.is_none())?;
+    let flags =
+        reading.parameters.iter().any(|parameter| parameter.mentions(&["permanent", "permanently", "force", "purge", "hard"]));
+    (!flags).then(|| clauses::quote(&sentence.text))
+}
+
+/// What is left where no verb was found: a noun that is information, or a hint that it only reads.
+pub(super) fn undecided(reading: &Reading) -> Option<Finding> {
+    let first = reading.sentences.iter().find(|sentence| !is_notice(sentence));
+    let nouns = |sentence: &Sentence| {
+        sentence
+            .words
+            .iter()
+            .take(8)
+            .any(|word| INFORMATION.contains(&super::words::singular(word).as_str()) || INFORMATION.contains(&word.as_str()))
+    };
+    if let Some(sentence) = first.filter(|sentence| nouns(sentence)) {
+        return Some(Finding::said(Read, 2, "R16", "the text names information", "description", clauses::quote(&sentence.text)));
+    }
+    (reading.hints.read_only == Some(true) && first.is_some())
+        .then(|| Finding::said(Read, 1, "R21", "nothing but the hint says so", "annotations.readOnlyHint", "true".into()))
+}
+
+/// Whether a sentence is about something else than what the tool does.
+pub(super) fn is_notice(sentence: &Sentence) -> bool {
+    let first = sentence.words.first().map_or("", String::as_str);
+    let starts =
+        |phrase: &str| phrase.split(' ').enumerate().all(|(i, wanted)| sentence.words.get(i).is_some_and(|word| word == wanted));
+    matches!(
+        first,
+        "deprecated"
+            | "deprecation"
+            | "note"
+            | "important"
+            | "warning"
+            | "mandatory"
+            | "requires"
+            | "requirements"
+            | "cost"
+            | "permissions"
+            | "example"
+            | "examples"
+            | "usage"
+            | "args"
+            | "returns:"
+            | "prerequisites"
+            | "required"
+            | "caution"
+            | "we"
+            | "make"
+            | "prerequisite"
+            | "when"
+            | "do"
+            | "never"
+            | "always"
+            | "if"
+            | "before"
+            | "after"
+    ) || starts("this server is")
+        || starts("use this when")
+        || starts("use this tool when")
+        || starts("use when")
+        || starts("must be called")
+        || sentence.words.last().is_some_and(|last| last == ":") && sentence.words.len() < 4
+}
+
+/// Whether the tool's world is money: payments, prices, trading.
+pub(super) fn is_about_money(reading: &Reading) -> bool {
+    let count = |words: &[String]| words.iter().filter(|word| MONEY.contains(&super::words::singular(word).as_str())).count();
+    let text: usize = reading.sentences.iter().take(20).map(|sentence| count(&sentence.words)).sum();
+    let parameters: usize = reading.parameters.iter().map(|parameter| count(&parameter.words)).sum();
+    let server = reading.server.iter().any(|word| MONEY_SERVERS.contains(&word.as_str()));
+    server || count(&super::words::of_name(&reading.name)) > 0 && text + parameters > 0 || text + parameters > 1
+}
+
+const MONEY: &[&str] = &[
+    "payment",
+    "currency",
+    "invoice",
+    "billing",
+    "bank",
+    "refund",
+    "usd",
+    "eur",
+    "wallet",
+    "balance",
+    "broker",
+    "brokerage",
+    "stock",
+    "crypto",
+    "trading",
+    "trade",
+    "portfolio",
+    "checkout",
+    "card",
+    "paid",
+    "payable",
+    "payout",
+    "charge",
+    "shares",
+    "share price",
+    "buy",
+    "sell",
+    "transaction fee",
+    "limit_price",
+    "notional",
+    "token amount",
+    "eth",
+    "btc",
+    "solana",
+    "customer",
+    "merchant",
+    "ledger",
+    "accounting",
+    "payee",
+    "payer",
+];
+const MONEY_SERVERS: &[&str] = &[
+    "stripe",
+    "paypal",
+    "square",
+    "xero",
+    "quickbooks",
+    "alpaca",
+    "coinbase",
+    "binance",
+    "kraken",
+    "plaid",
+    "wise",
+    "razorpay",
+    "adyen",
+    "braintree",
+    "chargebee",
+    "mollie",
+    "klarna",
+    "shopify",
+    "robinhood",
+    "ibkr",
+    "payments",
+    "billing",
+    "trading",
+    "wallet",
+    "bank",
+    "banking",
+    "finance",
+];
+
+const INFORMATION: &[&str] = &[
+    "list",
+    "information",
+    "info",
+    "detail",
+    "details",
+    "fact",
+    "status",
+    "statistic",
+    "statistics",
+    "data",
+    "result",
+    "content",
+    "overview",
+    "summary",
+    "history",
+    "documentation",
+    "guide",
+    "schema",
+    "forecast",
+    "weather",
+    "price",
+    "report",
+    "metadata",
+    "number",
+    "count",
+    "definition",
+    "help",
+    "lookup",
+    "search",
+    "answer",
+    "instruction",
+    "reference",
+];
+
+fn is_negated(words: &[String]) -> bool {
+    words.iter().any(|word| {
+        matches!(word.as_str(), "not" | "never" | "cannot" | "don't" | "doesn't" | "won't" | "no" | "without" | "avoid" | "isn't")
+    })
+}
+
+/// Whether a sentence speaks of other cases than a plain call.
+fn is_conditional(words: &[String]) -> bool {
+    let first = words.first().map_or("", String::as_str);
+    matches!(first, "if" | "when" | "before" | "after" | "use" | "never" | "do" | "don't" | "to" | "for" | "example")
+        || words
+            .iter()
+            .any(|word| matches!(word.as_str(), "not" | "doesn't" | "instead" | "never" | "don't" | "unlike" | "won't"))
+}

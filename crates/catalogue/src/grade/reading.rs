@@ -1,0 +1,210 @@
+//! A definition as the rules look at it.
+//!
+//! The input schema is walked as it stands, through properties, items, alternatives and definitions, and every parameter
+//! comes out with its path; what a `$ref` leads to is found where it is defined. Depth and number are bounded, since the
+//! text is a server's.
+
+use super::words::{self, Sentence};
+use json::{Kind, Value};
+
+/// One tool's definition, cut into words.
+pub(super) struct Reading {
+    pub name: String,
+    /// The words of the server's name.
+    pub server: Vec<String>,
+    pub title: String,
+    pub description: String,
+    pub sentences: Vec<Sentence>,
+    pub parameters: Vec<Parameter>,
+    /// How many properties the input schema has at its top.
+    pub top_level: usize,
+    pub hints: Hints,
+}
+
+/// What the annotations say; nothing where they do not.
+#[derive(Default)]
+pub(super) struct Hints {
+    pub read_only: Option<bool>,
+    pub destructive: Option<bool>,
+}
+
+/// One parameter, at any depth.
+pub(super) struct Parameter {
+    /// Where it is in the definition: `inputSchema.properties.filter.properties.path`.
+    pub path: String,
+    pub name: String,
+    pub words: Vec<String>,
+    pub description: String,
+    /// The words of its description.
+    pub said: Vec<String>,
+    /// The strings that it may be, where they are listed.
+    pub values: Vec<String>,
+    /// Its type, as far as it is one.
+    pub kind: &'static str,
+    /// What the items of a list are.
+    pub items: &'static str,
+    /// 0 at the top of the schema.
+    pub depth: usize,
+    pub is_required: bool,
+    /// Its `default`, as JSON text.
+    pub default: String,
+}
+
+impl Parameter {
+    /// Whether its name consists of exactly these words.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.words.iter().map(String::as_str).eq(name.split(' '))
+    }
+
+    /// Whether its name is one of these.
+    pub(super) fn is_one_of(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.is_named(name))
+    }
+
+    /// Whether its name ends in one of these words.
+    pub(super) fn ends_in(&self, nouns: &[&str]) -> bool {
+        self.words.last().is_some_and(|last| nouns.contains(&last.as_str()) || nouns.contains(&words::singular(last).as_str()))
+    }
+
+    /// Whether its name has one of these words.
+    pub(super) fn mentions(&self, nouns: &[&str]) -> bool {
+        self.words.iter().any(|word| nouns.contains(&word.as_str()))
+    }
+
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.kind, "string" | "")
+    }
+}
+
+impl Reading {
+    /// Reads one element of a list of tools.
+    pub(super) fn of(definition: Value<'_>, server: &str) -> Reading {
+        let text = |value: Option<Value<'_>>| value.and_then(Value::as_str).map(|text| text.into_owned()).unwrap_or_default();
+        let annotations = definition.get("annotations");
+        let hint = |name: &str| annotations.and_then(|all| all.get(name)?.as_bool());
+        let description = text(definition.get("description"));
+        let title = text(definition.get("title").or_else(|| annotations?.get("title")));
+        let schema = definition.get("inputSchema");
+        let mut parameters = Vec::new();
+        if let Some(schema) = schema {
+            walk(schema, "inputSchema", 0, &mut parameters);
+        }
+        Reading {
+            name: text(definition.get("name")),
+            server: words::of_name(server),
+            sentences: words::sentences(&description),
+            description,
+            title,
+            parameters,
+            top_level: schema.and_then(|schema| schema.get("properties")?.members()).map_or(0, Iterator::count),
+            hints: Hints { read_only: hint("readOnlyHint"), destructive: hint("destructiveHint") },
+        }
+    }
+
+    /// Whether these words stand next to each other anywhere in the description.
+    pub(super) fn says(&self, phrase: &str) -> Option<&Sentence> {
+        self.sentences.iter().find(|sentence| sentence.has(phrase))
+    }
+
+    /// The first sentence with one of these phrases.
+    pub(super) fn says_any(&self, phrases: &[&str]) -> Option<&Sentence> {
+        self.sentences.iter().find(|sentence| phrases.iter().any(|phrase| sentence.has(phrase)))
+    }
+}
+
+fn walk(schema: Value<'_>, path: &str, depth: usize, out: &mut Vec<Parameter>) {
+    if path.split('.').count() > DEEPEST || out.len() >= MOST_PARAMETERS {
+        return;
+    }
+    let required: Vec<String> = schema
+        .get("required")
+        .and_then(Value::elements)
+        .into_iter()
+        .flatten()
+        .filter_map(|name| Some(name.as_str()?.into_owned()))
+        .collect();
+    for member in schema.get("properties").and_then(Value::members).into_iter().flatten() {
+        if out.len() >= MOST_PARAMETERS {
+            return;
+        }
+        let path = format!("{path}.properties.{}", member.key);
+        out.push(parameter(&member.key, member.value, &path, depth, required.iter().any(|name| *name == member.key)));
+        walk(member.value, &path, depth + 1, out);
+    }
+    if let Some(items) = schema.get("items") {
+        walk(items, &format!("{path}.items"), depth, out);
+    }
+    for key in ["anyOf", "oneOf", "allOf"] {
+        for (i, alternative) in schema.get(key).and_then(Value::elements).into_iter().flatten().enumerate() {
+            walk(alternative, &format!("{path}.{key}[{i}]"), depth, out);
+        }
+    }
+    for key in ["$defs", "definitions"] {
+        for member in schema.get(key).and_then(Value::members).into_iter().flatten() {
+            walk(member.value, &format!("{path}.{key}.{}", member.key), depth + 1, out);
+        }
+    }
+}
+
+fn parameter(name: &str, schema: Value<'_>, path: &str, depth: usize, is_required: bool) -> Parameter {
+    let description = schema.get("description").and_then(Value::as_str).map(|text| text.into_owned()).unwrap_or_default();
+    let mut values = Vec::new();
+    strings(schema, 0, &mut values);
+    Parameter {
+        path: path.to_owned(),
+        name: name.to_owned(),
+        words: words::of_name(name),
+        said: words::of_text(&description),
+        description,
+        values,
+        kind: kind(schema),
+        items: schema.get("items").map_or("", kind),
+        depth,
+        is_required,
+        default: schema.get("default").map_or(String::new(), |value| value.raw().chars().take(200).collect()),
+    }
+}
+
+/// The strings that a schema lists: `enum`, `const`, and those of its alternatives and items.
+fn strings(schema: Value<'_>, depth: usize, out: &mut Vec<String>) {
+    if depth > 3 {
+        return;
+    }
+    let mut add = |value: Value<'_>| {
+        if let Some(text) = value.as_str()
+            && out.len() < MOST_VALUES
+            && !out.contains(&text.as_ref().to_owned())
+        {
+            out.push(text.into_owned());
+        }
+    };
+    schema.get("enum").and_then(Value::elements).into_iter().flatten().for_each(&mut add);
+    schema.get("const").into_iter().for_each(&mut add);
+    for key in ["anyOf", "oneOf"] {
+        for alternative in schema.get(key).and_then(Value::elements).into_iter().flatten() {
+            strings(alternative, depth + 1, out);
+        }
+    }
+    if let Some(items) = schema.get("items").filter(|items| items.get("properties").is_none()) {
+        strings(items, depth + 1, out);
+    }
+}
+
+fn kind(schema: Value<'_>) -> &'static str {
+    let named = |value: Value<'_>| KINDS.iter().copied().find(|kind| value.says(kind));
+    let own = match schema.get("type") {
+        Some(kind) if kind.kind() == Kind::Array => kind.elements().into_iter().flatten().find_map(named),
+        Some(kind) => named(kind),
+        None => None,
+    };
+    let of_alternatives = || {
+        let all = ["anyOf", "oneOf"].iter().filter_map(|key| schema.get(key)?.elements()).flatten();
+        all.filter_map(|schema| schema.get("type")).find_map(named)
+    };
+    own.or_else(of_alternatives).unwrap_or("")
+}
+
+const KINDS: [&str; 6] = ["string", "boolean", "array", "object", "integer", "number"];
+const DEEPEST: usize = 40;
+const MOST_PARAMETERS: usize = 400;
+const MOST_VALUES: usize = 300;
