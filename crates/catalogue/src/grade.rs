@@ -77,9 +77,13 @@ impl Finding {
 /// Grades one tool of a server: `definition` is an element of its list of tools, `server` its name, as far as it is known.
 pub fn grade(definition: json::Value<'_>, server: &str) -> ToolRisk {
     let reading = Reading::of(definition, server);
-    let context = Context { is_about_money: further::is_about_money(&reading) };
-    let names = clauses::of_name(&reading.name, &reading.server);
+    let context = Context {
+        is_about_money: further::is_about_money(&reading),
+        is_in_browser: further::is_in_browser(&reading),
+        language: free_form::language(&reading),
+    };
     let told = told(&reading);
+    let names = clauses::of_name_as_told(&reading.name, &reading.server, &told);
     let main = main_sense(&names, &told);
     let mut findings = class_findings(&reading, context, &names, &told);
     let worst = worst(&findings);
@@ -112,8 +116,15 @@ pub fn grade(definition: json::Value<'_>, server: &str) -> ToolRisk {
 /// The clauses of the first sentence that says what the tool does.
 fn told(reading: &Reading) -> Vec<Clause> {
     let mut vague = Vec::new();
+    let mut leading = true;
     for sentence in reading.sentences.iter().take(8).filter(|sentence| !further::is_notice(sentence)) {
         let clauses = clauses::of_sentence(sentence);
+        // After the first sentence an imperative speaks to the reader, not of the tool.
+        let speaks_of_tool = leading || clauses.first().is_some_and(|clause| clause.is_third || clauses::has_subject(sentence));
+        leading = false;
+        if !speaks_of_tool || sentence.listed && !vague.is_empty() {
+            continue;
+        }
         if clauses.iter().any(|clause| !clauses::is_vague(clause)) {
             return clauses;
         }
@@ -147,8 +158,8 @@ fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &
     let of = |clause: &Clause, at: &str| Some(Finding::new(senses::of_clause(clause, context)?, at, clause.quote.clone()));
     let has_router = router.is_some();
     let only_vague = names.iter().all(|clause| vague(&clause)) && told.iter().all(|clause| vague(&clause));
-    let mut read: Vec<Finding> = names.iter().filter(|clause| !vague(clause)).filter_map(|clause| of(clause, "name")).collect();
-    read.extend(told.iter().filter(|clause| !vague(clause)).filter_map(|clause| of(clause, "description")));
+    let mut read = read_in(names, told, "name", context);
+    read.extend(read_in(told, names, "description", context));
     if only_vague {
         read.extend(
             names
@@ -177,14 +188,29 @@ fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &
     }
     let so_far = worst(&findings).map(|(class, _)| class);
     findings.extend(further::findings(reading, names, told, so_far, context));
-    if let Some(quote) = further::way_back(reading) {
-        findings.retain(|finding| !(finding.class == RiskClass::Destructive && finding.evidence.rule == "R6"));
+    let deletes = |finding: &Finding| finding.class == RiskClass::Destructive && finding.evidence.rule == "R6";
+    if findings.iter().any(deletes)
+        && let Some(quote) = further::way_back(reading)
+    {
+        findings.retain(|finding| !deletes(finding));
         findings.push(Finding::said(RiskClass::Write, 2, "R6", "the definition names the way back", "description", quote));
     }
     if findings.is_empty() {
-        findings.extend(further::undecided(reading));
+        findings.extend(if manages { None } else { further::undecided(reading) });
     }
     findings
+}
+
+/// The findings of clauses that say something by themselves.
+fn read_in(clauses: &[Clause], other: &[Clause], at: &str, context: Context) -> Vec<Finding> {
+    // `git_branch`, "List branches": what could be a noun gives way to what is a verb and says something else.
+    let clear = other.first().filter(|other| !clauses::is_vague(other) && other.is_clear);
+    let finding = |clause: &Clause| {
+        let meaning = senses::of_clause(clause, context)?;
+        let by_noun = !clause.is_clear && clear.is_some_and(|clear| clear.verb.sense != clause.verb.sense);
+        Some(Finding::new(Meaning { is_weak: meaning.is_weak || by_noun, ..meaning }, at, clause.quote.clone()))
+    };
+    clauses.iter().filter(|clause| !clauses::is_vague(clause)).filter_map(finding).collect()
 }
 
 /// One finding for each operation of a router.

@@ -11,6 +11,10 @@ use super::words::{self, Sentence};
 #[derive(Clone, Debug)]
 pub(super) struct Clause {
     pub verb: Verb,
+    /// Whether it is a verb without doubt: it is no noun as well, or its form tells.
+    pub is_clear: bool,
+    /// Whether it is in the third person, as in `deletes`.
+    pub is_third: bool,
     /// What the verb is done to: the words of the noun phrase after it, in the singular.
     pub object: Vec<String>,
     /// All that comes after the verb, up to the end of the sentence.
@@ -26,24 +30,29 @@ impl Clause {
     }
 
     /// Whether the object is one of these, or is named by one of these words at the end of its phrase.
-    pub(super) fn is_about(&self, nouns: &[&str]) -> bool {
-        nouns.contains(&self.head())
+    pub(super) fn is_about(&self, nouns: &str) -> bool {
+        words::is_one(self.head(), nouns)
     }
 
     /// Whether one of these words is anywhere in the object.
-    pub(super) fn mentions(&self, nouns: &[&str]) -> bool {
-        self.object.iter().any(|word| nouns.contains(&word.as_str()))
+    pub(super) fn mentions(&self, nouns: &str) -> bool {
+        self.object.iter().any(|word| words::is_one(word, nouns))
     }
 
     /// Whether one of these words comes anywhere after the verb.
-    pub(super) fn goes_on_with(&self, words: &[&str]) -> bool {
-        self.rest.iter().any(|word| words.contains(&word.as_str()) || words.contains(&words::singular(word).as_str()))
+    pub(super) fn goes_on_with(&self, list: &str) -> bool {
+        self.rest.iter().any(|word| words::is_one(word, list) || words::is_one(&words::singular(word), list))
     }
 }
 
 /// The clauses of a tool's name, the main one first. `server` are the words of the server's name, which often stand in
 /// front.
 pub(super) fn of_name(name: &str, server: &[String]) -> Vec<Clause> {
+    of_name_as_told(name, server, &[])
+}
+
+/// The same, where the description has been read: of several verbs in a name, the one that it begins with is meant.
+pub(super) fn of_name_as_told(name: &str, server: &[String], told: &[Clause]) -> Vec<Clause> {
     let mut tokens = words::of_name(name);
     while tokens.len() > 1 && server.contains(&tokens[0]) && is_prefix(&tokens[0]) {
         tokens.remove(0);
@@ -52,7 +61,8 @@ pub(super) fn of_name(name: &str, server: &[String]) -> Vec<Clause> {
         tokens.pop();
     }
     let found: Vec<(usize, Verb)> = tokens.iter().enumerate().filter_map(|(i, token)| Some((i, name_verb(token)?))).collect();
-    let Some((at, verb)) = main_verb(&tokens, &found) else { return Vec::new() };
+    let told = told.first().and_then(|told| found.iter().find(|(_, verb)| verb.word == told.verb.word).copied());
+    let Some((at, verb)) = told.or_else(|| main_verb(&tokens, &found)) else { return Vec::new() };
     let mut clauses = vec![name_clause(&tokens, at, verb, name)];
     for (i, verb) in found {
         let joined = i > 0 && matches!(tokens[i - 1].as_str(), "and" | "or" | "then");
@@ -69,12 +79,7 @@ fn is_prefix(token: &str) -> bool {
 }
 
 fn name_verb(token: &str) -> Option<Verb> {
-    verbs::base(token).or_else(|| {
-        verbs::find(token)
-            .filter(|(_, form)| *form == Form::Third && !token.ends_with("ss"))
-            .map(|(verb, _)| verb)
-            .filter(|verb| !verb.is_noun_too)
-    })
+    verbs::base(token)
 }
 
 /// Which of the verbs in a name is the one that says what is done.
@@ -108,19 +113,19 @@ fn is_tail(verb: &Verb) -> bool {
 fn name_clause(tokens: &[String], at: usize, verb: Verb, name: &str) -> Clause {
     let after: Vec<String> = tokens[at + 1..].to_vec();
     let mut object = if after.is_empty() { tokens[..at].to_vec() } else { noun_phrase(&after) };
-    if object.is_empty() && after.len() > 2 {
+    if after.first().is_some_and(|first| words::is_one(first, "and or then")) {
         // `create_or_update_file`: the object is that of the next verb.
-        object = noun_phrase(&after[2..]);
+        object = noun_phrase(after.get(2..).unwrap_or_default());
     }
     let object = object.iter().map(|word| words::singular(word)).collect();
-    Clause { verb, object, rest: after, quote: name.to_owned() }
+    Clause { verb, is_clear: !verb.is_noun_too, is_third: false, object, rest: after, quote: name.to_owned() }
 }
 
 /// The words before the first preposition or joint.
 fn noun_phrase(words: &[String]) -> Vec<String> {
-    let ends = |word: &String| ENDS_PHRASE.contains(&word.as_str());
-    let skipped = words.iter().skip_while(|word| SKIPPED.contains(&word.as_str()));
-    skipped.take_while(|word| !ends(word)).filter(|word| !SKIPPED.contains(&word.as_str())).cloned().collect()
+    let ends = |word: &String| words::is_one(word, ENDS_PHRASE);
+    let skipped = words.iter().skip_while(|word| words::is_one(word, SKIPPED));
+    skipped.take_while(|word| !ends(word)).filter(|word| !words::is_one(word, SKIPPED)).cloned().collect()
 }
 
 /// The clauses of a sentence that says what a tool does; none where it does not begin like one.
@@ -129,18 +134,23 @@ pub(super) fn of_sentence(sentence: &Sentence) -> Vec<Clause> {
     let Some((at, verb, form)) = leading_verb(words) else { return Vec::new() };
     let mut places = vec![(at, verb)];
     for i in at + 1..words.len() {
-        let joint = matches!(words[i - 1].as_str(), "and" | "or" | "," | "then" | "/" | "and/or")
+        let joint = words::is_one(&words[i - 1], "and or , then / and/or")
             || (i > at + 1 && is_adverb(&words[i - 1]) && matches!(words[i - 2].as_str(), "and" | "or" | "," | "then"));
         let Some((verb, its)) = verbs::find(&words[i]) else { continue };
         if joint
             && its == form
             && (!verb.is_noun_too
-                || form == Form::Third && words.get(i + 1).is_some_and(|next| STARTS_PHRASE.contains(&next.as_str())))
+                || matches!(form, Form::Third | Form::Base)
+                    && words.get(i + 1).is_some_and(|next| words::is_one(next, STARTS_PHRASE)))
         {
             places.push((i, verb));
         }
     }
-    places.iter().map(|(i, verb)| sentence_clause(sentence, *i, *verb, &places)).collect()
+    let clause = |(i, verb): &(usize, Verb)| {
+        let clause = sentence_clause(sentence, *i, *verb, &places);
+        Clause { is_clear: true, is_third: form == Form::Third, ..clause }
+    };
+    places.iter().map(clause).collect()
 }
 
 fn sentence_clause(sentence: &Sentence, at: usize, verb: Verb, places: &[(usize, Verb)]) -> Clause {
@@ -153,7 +163,7 @@ fn sentence_clause(sentence: &Sentence, at: usize, verb: Verb, places: &[(usize,
         }
     }
     let object = object.iter().map(|word| words::singular(word)).collect();
-    Clause { verb, object, rest: after.to_vec(), quote: quote(&sentence.text) }
+    Clause { verb, is_clear: !verb.is_noun_too, is_third: false, object, rest: after.to_vec(), quote: quote(&sentence.text) }
 }
 
 /// The verb with which a sentence says what the tool does.
@@ -168,33 +178,46 @@ fn leading_verb(words: &[String]) -> Option<(usize, Verb, Form)> {
     while words.get(at).is_some_and(|word| is_adverb(word)) {
         at += 1;
     }
+    if verbs::find(words.get(at)?).is_none_or(|(verb, form)| verb.is_noun_too && form == Form::Base) {
+        at = after_noun(words, at).unwrap_or(at);
+    }
     let (verb, form) = verbs::find(words.get(at)?)?;
     let noun = verb.is_noun_too
         && form == Form::Base
-        && words
-            .get(at + 1)
-            .is_some_and(|next| matches!(next.as_str(), "is" | "are" | "was" | "has" | "can" | "of" | ":" | "name" | "id"));
+        && words.get(at + 1).is_some_and(|next| words::is_one(next, "is are was has can of : name id"));
     (form != Form::Past && !noun).then_some((at, verb, form))
+}
+
+/// The verb after a noun: `The local search API returns …`.
+fn after_noun(words: &[String], at: usize) -> Option<usize> {
+    let clause = words[at..].iter().take(7).take_while(|word| !words::is_one(word, ", : ( ) and or for to"));
+    let third = |word: &String| matches!(verbs::find(word), Some((verb, Form::Third)) if !verb.is_noun_too || words::is_one(verb.word, "return provide list take"));
+    clause.enumerate().skip(1).find(|(_, word)| third(word)).map(|(i, _)| at + i)
+}
+
+/// Whether a sentence begins by naming the tool: `this tool`, `it`.
+pub(super) fn has_subject(sentence: &Sentence) -> bool {
+    let first = sentence.words.first().map_or("", String::as_str);
+    matches!(first, "this" | "it" | "tool") || sentence.has("this tool")
 }
 
 /// How many words lead up to the verb: `this tool will`, `use this tool to`, `a tool that`, `allows you to`.
 fn subject(words: &[String]) -> usize {
-    let starts =
-        |phrase: &&&str| phrase.split(' ').enumerate().all(|(i, wanted)| words.get(i).is_some_and(|word| word == wanted));
-    let longest = SUBJECTS.iter().filter(starts).map(|phrase| phrase.split(' ').count()).max().unwrap_or(0);
+    let starts = |phrase: &&str| phrase.split(' ').enumerate().all(|(i, wanted)| words.get(i).is_some_and(|word| word == wanted));
+    let longest = words::phrases(SUBJECTS).filter(starts).map(|phrase| phrase.split(' ').count()).max().unwrap_or(0);
     if longest > 0 {
         return longest + subject(&words[longest..]);
     }
     // `MCP tool to query …`, `Primary entry point for finding …`, `Commands for managing …`
     let opens = words.iter().take(9).position(|word| matches!(word.as_str(), "to" | "for" | "that" | "which"));
     match opens {
-        Some(opens) if opens > 0 && words.get(opens - 1).is_some_and(|before| CARRIERS.contains(&before.as_str())) => opens + 1,
+        Some(opens) if opens > 0 && words.get(opens - 1).is_some_and(|before| words::is_one(before, CARRIERS)) => opens + 1,
         _ => 0,
     }
 }
 
 pub(super) fn is_adverb(word: &str) -> bool {
-    (word.ends_with("ly") && word.len() > 4 && word != "apply" && word != "reply") || ADVERBS.contains(&word)
+    (word.ends_with("ly") && word.len() > 4 && word != "apply" && word != "reply") || words::is_one(word, ADVERBS)
 }
 
 /// The first words of a text, cut at a word.
@@ -219,287 +242,41 @@ pub(super) fn is_vague(clause: &Clause) -> bool {
             "perform" | "handle" | "provide" | "access" | "has" | "is" | "include" | "help" | "use" | "demonstrate" | "surface"
         )
         || clause.verb.word == "execute"
-            && (clause.is_about(&["operation", "action", "tool", "method", "endpoint", "request", "api"])
-                || clause.object.is_empty())
+            && (clause.is_about("operation action tool method endpoint request api") || clause.object.is_empty())
 }
 
 const LONGEST_QUOTE: usize = 120;
 
-const SUBJECTS: &[&str] = &[
-    "this tool",
-    "this",
-    "the tool",
-    "tool",
-    "it",
-    "this operation",
-    "the operation",
-    "this function",
-    "this method",
-    "this command",
-    "this api",
-    "this endpoint",
-    "this action",
-    "use this tool to",
-    "use this to",
-    "use to",
-    "use it to",
-    "use this tool when you need to",
-    "use this when you need to",
-    "will",
-    "can",
-    "can be used to",
-    "is used to",
-    "is used for",
-    "used to",
-    "used for",
-    "allows you to",
-    "allows users to",
-    "allows to",
-    "lets you",
-    "enables you to",
-    "enables users to",
-    "allows",
-    "enables",
-    "helps you",
-    "helps users",
-    "helps",
-    "helps to",
-    "provides the ability to",
-    "provides tools to",
-    "provides a way to",
-    "a tool to",
-    "a tool for",
-    "tool to",
-    "tool for",
-    "tool that",
-    "a tool that",
-    "designed to",
-    "and",
-    "new",
-    "mcp tool to",
-    "ability to",
-    "is",
-    "call this tool to",
-    "call this to",
-    "utility to",
-    "useful for",
-    "function to",
-    "api to",
-    "attempts to",
-    "tries to",
-    "quickly",
-    "one-shot",
-    "bulk",
-    "batch",
-    "async",
-    "asynchronously",
-    "please",
-    "simply",
-    "just",
-    "also",
-    "then",
-    "i",
-    "we",
-    "users can",
-    "you can",
-    "helper to",
-    "lets the user",
-    "lets users",
-    "in order to",
-    "intended to",
-    "able to",
-    "make it possible to",
-    "api-",
-    "beta",
-    "experimental",
-    "( beta )",
-    "( experimental )",
-    "read-only :",
-    "read-only",
-    "optional",
-    "step 1 :",
-    "1",
-    "2",
-    "3",
-    "4",
-    "5",
-    "6",
-    "7",
-    "8",
-    "9",
-];
+const SUBJECTS: &str = "this tool, this, the tool, tool, it, this operation, the operation, this function, this method, \
+    this command, this api, this endpoint, this action, use this tool to, use this to, use to, use it to, \
+    use this tool when you need to, use this when you need to, will, can, can be used to, is used to, \
+    is used for, used to, used for, allows you to, allows users to, allows to, lets you, enables you to, \
+    enables users to, allows, enables, helps you, helps users, helps, helps to, provides the ability to, \
+    provides tools to, provides a way to, a tool to, a tool for, tool to, tool for, tool that, a tool that, \
+    designed to, and, new, mcp tool to, ability to, is, call this tool to, call this to, utility to, \
+    useful for, function to, api to, attempts to, tries to, quickly, one-shot, bulk, batch, async, \
+    asynchronously, please, simply, just, also, then, i, we, users can, you can, helper to, lets the user, \
+    lets users, in order to, intended to, able to, make it possible to, api-, beta, experimental, ( beta ), \
+    ( experimental ), read-only :, read-only, optional, step 1 :, 1, 2, 3, 4, 5, 6, 7, 8, 9";
 
 /// Nouns after which `to`, `for` or `that` brings in what a tool does.
-const CARRIERS: &[&str] = &[
-    "tool",
-    "tools",
-    "point",
-    "command",
-    "commands",
-    "function",
-    "way",
-    "utility",
-    "operations",
-    "operation",
-    "endpoint",
-    "interface",
-    "action",
-    "actions",
-    "router",
-    "helper",
-    "wrapper",
-    "method",
-    "api",
-    "ability",
-    "step",
-    "capability",
-    "capabilities",
-    "workflow",
-    "client",
-    "suite",
-    "agent",
-];
+const CARRIERS: &str = "tool tools point command commands function way utility operations operation endpoint interface action \
+    actions router helper wrapper method api ability step capability capabilities workflow client suite agent";
 
-const ADVERBS: &[&str] = &[
-    "one-shot",
-    "bulk",
-    "batch",
-    "async",
-    "now",
-    "also",
-    "first",
-    "then",
-    "again",
-    "either",
-    "soft",
-    "hard",
-    "force",
-    "mass",
-    "multi",
-    "auto",
-    "optionally",
-    "re",
-    "just",
-    "cleanly",
-];
+const ADVERBS: &str = "one-shot bulk batch async now also first then again either soft hard force mass multi auto optionally re \
+    just cleanly";
 
 /// Words that stand in front of a noun and are none.
-const SKIPPED: &[&str] = &[
-    "a",
-    "an",
-    "the",
-    "one",
-    "or",
-    "more",
-    "new",
-    "existing",
-    "specific",
-    "specified",
-    "given",
-    "single",
-    "multiple",
-    "all",
-    "any",
-    "some",
-    "your",
-    "its",
-    "their",
-    "this",
-    "that",
-    "these",
-    "another",
-    "every",
-    "each",
-    "multi",
-    "current",
-    "currently",
-    "active",
-    "custom",
-    "additional",
-    "individual",
-    "several",
-    "many",
-    "entire",
-    "whole",
-    "complete",
-    "full",
-    "following",
-    "provided",
-    "user",
-    "list",
-    "batch",
-    "bulk",
-    "up",
-];
+const SKIPPED: &str = "a an the one or more new existing specific specified given single multiple all any some your its their this \
+    that these another every each multi current currently active custom additional individual several many \
+    entire whole complete full following provided list batch bulk up";
 
 /// Words with which a noun phrase is over.
-const ENDS_PHRASE: &[&str] = &[
-    "to",
-    "from",
-    "in",
-    "into",
-    "on",
-    "onto",
-    "for",
-    "with",
-    "by",
-    "of",
-    "at",
-    "as",
-    "and",
-    "or",
-    "if",
-    "when",
-    "using",
-    "via",
-    "within",
-    "between",
-    "across",
-    "that",
-    "which",
-    "so",
-    "then",
-    "but",
-    ",",
-    ":",
-    "(",
-    ")",
-    "|",
-    "/",
-    "through",
-    "without",
-    "under",
-    "over",
-    "against",
-    "about",
-    "after",
-    "before",
-    "while",
-    "where",
-    "based",
-    "matching",
-    "per",
-    "inside",
-    "out",
-    "off",
-    "up",
-    "is",
-    "are",
-    "has",
-    "have",
-    "was",
-    "who",
-    "whose",
-    "including",
-    "available",
-    "during",
-    "not",
-    "only",
-    "per",
-];
+const ENDS_PHRASE: &str = "to from in into on onto for with by of at as and or if when using via within between across that which so \
+    then but , : ( ) | / through without under over against about after before while where based matching per \
+    inside out off up is are has have was who whose including available during not only per";
 
-const STARTS_PHRASE: &[&str] =
-    &["a", "an", "the", "it", "its", "all", "any", "them", "this", "new", "your", "their", "one", "each"];
+const STARTS_PHRASE: &str = "a an the it its all any them this new your their one each";
 
 #[cfg(test)]
 mod tests {

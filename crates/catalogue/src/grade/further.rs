@@ -4,7 +4,7 @@ use super::clauses::{self, Clause};
 use super::reading::{Parameter, Reading};
 use super::senses::Context;
 use super::verbs::{self, Form, Sense};
-use super::words::Sentence;
+use super::words::{self, Sentence};
 use super::{Finding, routers};
 use crate::class::RiskClass::{self, Destructive, Execute, Financial, Read, Write};
 
@@ -23,7 +23,17 @@ pub(super) fn findings(
         found.extend(warnings(reading));
     }
     let puts = senses().any(|sense| {
-        matches!(sense, Sense::Put | Sense::Replace | Sense::Change | Sense::Make | Sense::Move | Sense::Import | Sense::Export)
+        matches!(
+            sense,
+            Sense::Put
+                | Sense::Replace
+                | Sense::Change
+                | Sense::Make
+                | Sense::Move
+                | Sense::Import
+                | Sense::Export
+                | Sense::Generate
+        )
     });
     if puts {
         found.extend(overwrites(reading));
@@ -31,9 +41,16 @@ pub(super) fn findings(
     found.extend(flags(reading, so_far));
     found.extend(outputs(reading, so_far));
     let advises = senses().next() == Some(Sense::Advise);
-    if !changes && !advises {
-        found.extend(saves(reading));
+    if !changes {
+        found.extend(if advises { None } else { saves(reading) }.or_else(|| saves_by_argument(reading)));
     }
+    if changes {
+        found.extend(supports_deleting(reading));
+    }
+    if senses().any(|sense| matches!(sense, Sense::Make | Sense::Change | Sense::Put | Sense::Replace)) {
+        found.extend(puts_into_effect(reading));
+    }
+    found.extend(to_media(reading));
     if so_far == Some(Write) {
         found.extend(recipients(reading, names, told));
     }
@@ -67,22 +84,14 @@ fn warnings(reading: &Reading) -> Vec<Finding> {
             continue;
         }
         let quote = || clauses::quote(&sentence.text);
-        let final_ = [
-            "cannot be undone",
-            "can't be undone",
-            "irreversible",
-            "is permanent",
-            "cannot be reversed",
-            "cannot be recovered",
-            "irreversibly",
-        ];
+        let final_ = "cannot be undone, can't be undone, irreversible, is permanent, cannot be reversed, \
+        cannot be recovered, irreversibly";
         let clauses = clauses::of_sentence(sentence);
         let third = sentence.words.iter().any(|word| matches!(verbs::find(word), Some((_, Form::Third))));
-        let deletes =
-            clauses.iter().any(|clause| matches!(clause.verb.sense, Sense::Delete) && !clause.is_about(&["tag", "label"]));
-        if deletes && third && (sentence.words.first().is_some_and(|word| matches!(word.as_str(), "this" | "it" | "deletes" | "permanently" | "the"))) {
+        let deletes = clauses.iter().any(|clause| matches!(clause.verb.sense, Sense::Delete) && !clause.is_about("tag label"));
+        if deletes && third && (sentence.words.first().is_some_and(|word| words::is_one(word, "this it deletes permanently the"))) {
             found.push(Finding::said(Destructive, 2, "R6", "the text says that it deletes", "description", quote()));
-        } else if final_.iter().any(|phrase| sentence.has(phrase)) && sentence.words.iter().any(|word| matches!(verbs::find(word), Some((verb, _)) if matches!(verb.sense, Sense::Delete | Sense::Remove | Sense::Replace))) {
+        } else if words::phrases(final_).any(|phrase| sentence.has(phrase)) && sentence.words.iter().any(|word| matches!(verbs::find(word), Some((verb, _)) if matches!(verb.sense, Sense::Delete | Sense::Remove | Sense::Replace))) {
             found.push(Finding::said(Destructive, 2, "R6", "the text says that there is no way back", "description", quote()));
         }
     }
@@ -91,65 +100,20 @@ fn warnings(reading: &Reading) -> Vec<Finding> {
 
 /// R7: the text says that something is replaced as a whole.
 fn overwrites(reading: &Reading) -> Option<Finding> {
-    let keeps = [
-        "not overwrite",
-        "without overwriting",
-        "never overwrites",
-        "won't overwrite",
-        "doesn't overwrite",
-        "no overwrite",
-        "not replace",
-        "to avoid overwriting",
-        "version history",
-        "merge",
-        "preserve",
-        "preserved",
-        "preserves",
-        "fails if",
-        "instead of overwriting",
-        "partial",
-    ];
-    let whole = [
-        "completely overwrite",
-        "overwrites existing",
-        "overwrite existing files",
-        "overwrites the",
-        "overwrites any",
-        "will overwrite",
-        "overwriting any",
-        "overwriting the",
-        "overwriting existing",
-        "overwrites all",
-        "replaces the entire",
-        "replace the entire",
-        "replaces all",
-        "replace all",
-        "replaces the whole",
-        "replace the whole",
-        "will be removed",
-        "are removed",
-        "will be deleted",
-        "replaces existing",
-        "replaces any existing",
-        "replaces the existing",
-        "replacing the entire",
-        "replacing all",
-        "replacing any existing",
-        "replaces its",
-        "overwrites it",
-        "overwritten",
-        "replaces the full",
-        "full replacement",
-        "replaces the current",
-        "replaces content",
-        "replacing existing",
-        "replacing its entire",
-        "allow deleting content",
-        "existing content is replaced",
-    ];
+    let keeps = "not overwrite, without overwriting, never overwrites, won't overwrite, doesn't overwrite, \
+        no overwrite, not replace, to avoid overwriting, version history, merge, preserve, preserved, \
+        preserves, fails if, instead of overwriting, partial";
+    let whole = "completely overwrite, overwrites existing, overwrite existing files, overwrites the, overwrites any, \
+        will overwrite, overwriting any, overwriting the, overwriting existing, overwrites all, \
+        replaces the entire, replace the entire, replaces all, replace all, replaces the whole, \
+        replace the whole, will be removed, are removed, will be deleted, replaces existing, \
+        replaces any existing, replaces the existing, replacing the entire, replacing all, \
+        replacing any existing, replaces its, overwrites it, overwritten, replaces the full, \
+        full replacement, replaces the current, replaces content, replaces the existing, replacing existing, replacing its entire, \
+        allow deleting content, existing content is replaced";
     let sentence = reading.sentences.iter().take(40).find(|sentence| {
-        whole.iter().any(|phrase| sentence.has(phrase))
-            && !keeps.iter().any(|phrase| sentence.has(phrase))
+        words::phrases(whole).any(|phrase| sentence.has(phrase))
+            && !words::phrases(keeps).any(|phrase| sentence.has(phrase))
             && !is_negated(&sentence.words)
     })?;
     Some(Finding::said(Destructive, 2, "R7", "replaces as a whole", "description", clauses::quote(&sentence.text)))
@@ -160,19 +124,16 @@ fn flags(reading: &Reading, so_far: Option<RiskClass>) -> Vec<Finding> {
     let mut found = Vec::new();
     for parameter in reading.parameters.iter().filter(|parameter| parameter.kind == "boolean") {
         let Some(first) = parameter.words.first() else { continue };
-        let harmless = [
-            "include", "show", "is", "has", "with", "only", "hide", "exclude", "skip", "no", "keep", "prevent", "confirm",
-            "ignore", "dont", "soft", "return", "list", "protect", "disable", "enable", "dry", "deletion", "require", "fail",
-            "was", "preserve", "filter",
-        ];
-        if harmless.contains(&first.as_str()) {
+        let harmless = "include show is has with only hide exclude skip no keep prevent confirm ignore dont soft return list \
+        protect use disable enable dry deletion require fail was preserve filter";
+        if words::is_one(first, harmless) {
             continue;
         }
         let deletes = parameter.words.iter().any(|word| {
             matches!(verbs::find(word), Some((verb, Form::Base | Form::Gerund)) if verb.sense == Sense::Delete && !matches!(verb.word, "empty" | "flush" | "drop" | "forget")) || matches!(word.as_str(), "overwrite" | "purge")
         });
-        let own = |word: &str| parameter.words.len() <= 3 && parameter.mentions(&[word]);
-        if deletes && !parameter.mentions(&["protection", "marker", "markers", "policy", "event", "events", "trigger"]) {
+        let own = |word: &str| parameter.words.len() <= 3 && parameter.mentions(word);
+        if deletes && !parameter.mentions("protection marker markers policy event events trigger") {
             found.push(Finding::said(
                 Destructive,
                 2,
@@ -187,20 +148,9 @@ fn flags(reading: &Reading, so_far: Option<RiskClass>) -> Vec<Finding> {
         {
             found.push(Finding::said(Execute, 2, "R1", "a flag that starts something", &parameter.path, parameter.name.clone()));
         } else if so_far == Some(Read)
-            && matches!(
-                first.as_str(),
-                "initiate"
-                    | "create"
-                    | "write"
-                    | "save"
-                    | "update"
-                    | "mark"
-                    | "store"
-                    | "start"
-                    | "trigger"
-                    | "apply"
-                    | "persist"
-            )
+            && (first != "start" || parameter.words.len() == 1)
+            && !parameter.mentions("cache context memory history session")
+            && words::is_one(first, "initiate create write save mark start trigger apply persist")
         {
             found.push(Finding::said(Write, 2, "R1", "a flag that changes something", &parameter.path, parameter.name.clone()));
         }
@@ -226,17 +176,13 @@ fn outputs(reading: &Reading, so_far: Option<RiskClass>) -> Option<Finding> {
 }
 
 fn is_output(parameter: &Parameter) -> bool {
-    let saves = parameter
-        .said
-        .iter()
-        .any(|word| matches!(word.as_str(), "save" | "saved" | "saves" | "write" | "written" | "saving" | "store" | "output"));
+    let saves = parameter.said.iter().any(|word| words::is_one(word, "save saved saves write written saving store output"));
     let remote = parameter.said.iter().any(|word| matches!(word.as_str(), "jsonpath"))
-        || parameter.mentions(&["format", "type", "url", "mode", "schema", "id", "name", "language", "style"])
-            && !parameter.is_one_of(&["file name", "output file name"]);
-    let named = parameter.mentions(&["output", "save", "download", "dest", "destination", "target", "local", "export", "out"])
-        && parameter.ends_in(&["path", "file", "dir", "directory", "filepath", "folder", "filename", "to"]);
-    let file =
-        parameter.ends_in(&["path", "filepath", "file", "directory", "dir", "filename"]) || parameter.is_one_of(&["save to"]);
+        || parameter.mentions("format type url mode schema id name language style")
+            && !parameter.is_one_of("file name, output file name");
+    let named = parameter.mentions("output save download dest destination target local export out")
+        && parameter.ends_in("path file dir directory filepath folder filename to");
+    let file = parameter.ends_in("path filepath file directory dir filename") || parameter.is_one_of("save to");
     !remote
         && (named
             || file
@@ -246,46 +192,66 @@ fn is_output(parameter: &Parameter) -> bool {
 
 /// R16: the text says that something is saved to disk.
 fn saves(reading: &Reading) -> Option<Finding> {
-    let phrases = [
-        "to disk",
-        "to a local file",
-        "to the local",
-        "saved to a",
-        "saves to",
-        "saves the result",
-        "saved in the",
-        "writes to",
-        "saves it to",
-        "and saves",
-        "and save it",
-        "and save the",
-        "saved to the",
-        "will be saved",
-        "saves the",
-        "writes the",
-        "save to file",
-        "saves it",
-        "written to a file",
-        "written to the",
-        "writes a",
-        "writes files",
-        "creates a file",
-        "to your local",
-    ];
+    let phrases = "to disk, to a local file, to the local, saved to a, saves to, saves the result, saved in the, \
+        writes to, saves it to, and saves, and save it, and save the, saved to the, will be saved, saves the, \
+        writes the, save to file, saves it, written to a file, written to the, writes a, writes files, \
+        creates a file, to your local";
     let sentence = reading.sentences.iter().take(30).find(|sentence| {
-        phrases.iter().any(|phrase| sentence.has(phrase))
+        words::phrases(phrases).any(|phrase| sentence.has(phrase))
             && !is_negated(&sentence.words)
-            && !sentence
-                .words
-                .iter()
-                .any(|word| matches!(word.as_str(), "temporary" | "temp" | "previously" | "if" | "user" | "reference"))
+            && !sentence.words.iter().any(|word| words::is_one(word, "temporary temp previously if user reference"))
     })?;
     Some(Finding::said(Write, 2, "R16", "writes to disk", "description", clauses::quote(&sentence.text)))
 }
 
+/// R16: an argument's text says that something is written.
+fn saves_by_argument(reading: &Reading) -> Option<Finding> {
+    let phrases = "will be appended, will be generated in, will be saved, will be written, saves the, is written to, are saved, are written";
+    let says = |parameter: &&Parameter| {
+        parameter.depth == 0 && words::phrases(phrases).any(|phrase| words::has_phrase(&parameter.said, phrase))
+    };
+    if let Some(parameter) = reading.parameters.iter().find(says) {
+        return Some(Finding::said(Write, 2, "R16", "writes to disk", &parameter.path, clauses::quote(&parameter.description)));
+    }
+    let sentence = reading.says_any("will be appended, output location, destination path, path to the generated file, path of the generated file, path to the saved")?;
+    Some(Finding::said(Write, 2, "R16", "writes to disk", "description", clauses::quote(&sentence.text)))
+}
+
+/// R3: the text lists deleting among what a tool that changes things supports.
+fn supports_deleting(reading: &Reading) -> Option<Finding> {
+    let lists = |sentence: &&Sentence| {
+        let has = |list: &str| sentence.words.iter().any(|word| words::is_one(word, list));
+        has("supports support including includes operations")
+            && has("deleting deletion removal delete")
+            && !is_conditional(&sentence.words)
+    };
+    let sentence = reading.sentences.iter().take(12).find(lists)?;
+    Some(Finding::said(Destructive, 2, "R3", "deleting is among what it does", "description", clauses::quote(&sentence.text)))
+}
+
+/// R9: text that a platform puts into effect, or runs on events.
+fn puts_into_effect(reading: &Reading) -> Option<Finding> {
+    let effective = |parameter: &&Parameter| {
+        let manifest = parameter.is_one_of("manifest, manifests, yaml content, template body, resource yaml, manifest yaml");
+        let handler = parameter.is_text() && parameter.mentions("handlers handler resolver") && parameter.mentions("code");
+        parameter.depth == 0 && (manifest || handler || parameter.is_named("code handlers"))
+    };
+    let parameter = reading.parameters.iter().find(effective)?;
+    Some(Finding::said(Execute, 2, "R9", "text that is put into effect", &parameter.path, parameter.name.clone()))
+}
+
+/// R12: `text_to_speech`, `image_to_video`.
+fn to_media(reading: &Reading) -> Option<Finding> {
+    let names = words::of_name(&reading.name);
+    let makes = names
+        .windows(2)
+        .any(|pair| pair[0] == "to" && words::is_one(&pair[1], "speech audio image video sound voice music 3d song animation"));
+    makes.then(|| Finding::said(Execute, 2, "R12", "a model or a renderer makes something", "name", reading.name.clone()))
+}
+
 /// R13: an entry that tells people whom the caller names.
 fn recipients(reading: &Reading, names: &[Clause], told: &[Clause]) -> Option<Finding> {
-    let drafts = names.iter().chain(told).any(|clause| clause.mentions(&["draft"]) || clause.verb.word == "draft");
+    let drafts = names.iter().chain(told).any(|clause| clause.mentions("draft") || clause.verb.word == "draft");
     let creates = names
         .iter()
         .chain(told)
@@ -295,26 +261,7 @@ fn recipients(reading: &Reading, names: &[Clause], told: &[Clause]) -> Option<Fi
     }
     let tells = |parameter: &&Parameter| {
         parameter.depth == 0
-            && (parameter.is_one_of(&[
-                "attendees",
-                "recipients",
-                "cc",
-                "bcc",
-                "invitees",
-                "cc email addresses",
-                "cc emails",
-                "send notifications",
-                "notify users",
-                "send email",
-                "send invitations",
-                "send updates",
-                "send notification",
-                "notify",
-                "recipient",
-                "to email",
-                "notification emails",
-                "guests",
-            ]))
+            && (parameter.is_one_of("attendees, recipients, cc, bcc, invitees, cc email addresses, cc emails, send notifications, notify users, send email, send invitations, send updates, send notification, notify, recipient, to email, notification emails, guests"))
             && !parameter.is_named("notify") | (parameter.kind == "boolean")
     };
     let parameter = reading.parameters.iter().find(tells)?;
@@ -325,7 +272,7 @@ fn recipients(reading: &Reading, names: &[Clause], told: &[Clause]) -> Option<Fi
 fn requests(reading: &Reading) -> Option<Finding> {
     let method = reading.parameters.iter().find(|parameter| {
         parameter.depth == 0
-            && parameter.is_one_of(&["method", "http method"])
+            && parameter.is_one_of("method, http method")
             && routers::is_http(&parameter.values)
             && parameter.values.len() > 1
     })?;
@@ -333,63 +280,26 @@ fn requests(reading: &Reading) -> Option<Finding> {
 }
 
 fn accepts_a_price(parameter: &Parameter) -> bool {
-    parameter.mentions(&["confirm", "accept", "accepted", "agreed"])
-        && parameter.mentions(&["cost", "price", "quote", "charge", "fee", "purchase", "payment"])
+    parameter.mentions("confirm accept accepted agreed") && parameter.mentions("cost price quote charge fee purchase payment")
 }
 
 /// R11: a sentence which says that money moves.
 fn money_in_text(reading: &Reading) -> Option<Finding> {
-    let phrases = [
-        "places an order",
-        "charges the",
-        "transfers funds",
-        "will be charged",
-        "moves money",
-        "executes a trade",
-        "places a trade",
-        "by placing a",
-        "initiates a payment",
-        "sends money",
-        "spends",
-    ];
-    let sentence = reading.says_any(&phrases).filter(|sentence| !is_conditional(&sentence.words))?;
+    let phrases = "places an order, charges the, transfers funds, will be charged, moves money, executes a trade, \
+        places a trade, by placing a, initiates a payment, sends money, spends";
+    let sentence = reading.says_any(phrases).filter(|sentence| !is_conditional(&sentence.words))?;
     Some(Finding::said(Financial, 2, "R11", "the text says that money moves", "description", clauses::quote(&sentence.text)))
 }
 
 /// R5, R6: the sentence that names the way back.
 pub(super) fn way_back(reading: &Reading) -> Option<String> {
-    let phrases = [
-        "to trash",
-        "to the trash",
-        "moves to trash",
-        "can be restored",
-        "can be recovered",
-        "soft delete",
-        "soft-delete",
-        "soft deletes",
-        "can be undone",
-        "move to trash",
-        "recycle bin",
-        "can be reactivated",
-        "can be unarchived",
-        "moved to trash",
-        "in the trash",
-        "restore it later",
-        "to restore",
-    ];
-    let permanent = reading.says_any(&[
-        "permanently",
-        "permanent",
-        "cannot be undone",
-        "irreversible",
-        "bypass trash",
-        "skip trash",
-        "hard delete",
-        "hard_delete",
-    ]);
-    let sentence = reading.says_any(&phrases).filter(|sentence| !is_negated(&sentence.words) && permanent.is_none())?;
-    let flags =
-        reading.parameters.iter().any(|parameter| parameter.mentions(&["permanent", "permanently", "force", "purge", "hard"]));
+    let phrases = "to trash, to the trash, moves to trash, can be restored, can be recovered, soft delete, soft-delete, \
+        soft deletes, can be undone, move to trash, recycle bin, can be reactivated, can be unarchived, \
+        moved to trash, in the trash, restore it later, to restore";
+    let permanent = reading
+        .says_any("permanently, permanent, cannot be undone, irreversible, bypass trash, skip trash, hard delete, hard_delete");
+    let sentence = reading.says_any(phrases).filter(|sentence| !is_negated(&sentence.words) && permanent.is_none())?;
+    let flags = reading.parameters.iter().any(|parameter| parameter.mentions("permanent permanently force purge hard"));
     (!flags).then(|| clauses::quote(&sentence.text))
 }
 
@@ -401,7 +311,7 @@ pub(super) fn undecided(reading: &Reading) -> Option<Finding> {
             .words
             .iter()
             .take(8)
-            .any(|word| INFORMATION.contains(&super::words::singular(word).as_str()) || INFORMATION.contains(&word.as_str()))
+            .any(|word| words::is_one(&words::singular(word), INFORMATION) || words::is_one(word, INFORMATION))
     };
     if let Some(sentence) = first.filter(|sentence| nouns(sentence)) {
         return Some(Finding::said(Read, 2, "R16", "the text names information", "description", clauses::quote(&sentence.text)));
@@ -415,36 +325,9 @@ pub(super) fn is_notice(sentence: &Sentence) -> bool {
     let first = sentence.words.first().map_or("", String::as_str);
     let starts =
         |phrase: &str| phrase.split(' ').enumerate().all(|(i, wanted)| sentence.words.get(i).is_some_and(|word| word == wanted));
-    matches!(
+    words::is_one(
         first,
-        "deprecated"
-            | "deprecation"
-            | "note"
-            | "important"
-            | "warning"
-            | "mandatory"
-            | "requires"
-            | "requirements"
-            | "cost"
-            | "permissions"
-            | "example"
-            | "examples"
-            | "usage"
-            | "args"
-            | "returns:"
-            | "prerequisites"
-            | "required"
-            | "caution"
-            | "we"
-            | "make"
-            | "prerequisite"
-            | "when"
-            | "do"
-            | "never"
-            | "always"
-            | "if"
-            | "before"
-            | "after"
+        "deprecated deprecation note important warning mandatory requires requirements cost permissions example examples usage args returns: prerequisites required caution we make prerequisite when do never always if before after",
     ) || starts("this server is")
         || starts("use this when")
         || starts("use this tool when")
@@ -453,133 +336,50 @@ pub(super) fn is_notice(sentence: &Sentence) -> bool {
         || sentence.words.last().is_some_and(|last| last == ":") && sentence.words.len() < 4
 }
 
-/// Whether the tool's world is money: payments, prices, trading.
-pub(super) fn is_about_money(reading: &Reading) -> bool {
-    let count = |words: &[String]| words.iter().filter(|word| MONEY.contains(&super::words::singular(word).as_str())).count();
-    let text: usize = reading.sentences.iter().take(20).map(|sentence| count(&sentence.words)).sum();
-    let parameters: usize = reading.parameters.iter().map(|parameter| count(&parameter.words)).sum();
-    let server = reading.server.iter().any(|word| MONEY_SERVERS.contains(&word.as_str()));
-    server || count(&super::words::of_name(&reading.name)) > 0 && text + parameters > 0 || text + parameters > 1
+/// Whether the tool acts in a browser.
+pub(super) fn is_in_browser(reading: &Reading) -> bool {
+    let browser = "browser page webpage playwright puppeteer chrome devtools element dialog dropdown";
+    let names = words::of_name(&reading.name);
+    let server = reading
+        .server
+        .iter()
+        .any(|word| words::is_one(word, "playwright puppeteer browser devtools selenium browserbase chrome webdriver"));
+    let named = names.iter().any(|word| words::is_one(word, browser));
+    let text = reading
+        .sentences
+        .iter()
+        .take(2)
+        .any(|sentence| sentence.words.iter().any(|word| words::is_one(word, "browser webpage dropdown element tab")));
+    let notes = reading.server.iter().any(|word| matches!(word.as_str(), "confluence" | "notion" | "wiki" | "atlassian"));
+    !notes && (server || named && text)
 }
 
-const MONEY: &[&str] = &[
-    "payment",
-    "currency",
-    "invoice",
-    "billing",
-    "bank",
-    "refund",
-    "usd",
-    "eur",
-    "wallet",
-    "balance",
-    "broker",
-    "brokerage",
-    "stock",
-    "crypto",
-    "trading",
-    "trade",
-    "portfolio",
-    "checkout",
-    "card",
-    "paid",
-    "payable",
-    "payout",
-    "charge",
-    "shares",
-    "share price",
-    "buy",
-    "sell",
-    "transaction fee",
-    "limit_price",
-    "notional",
-    "token amount",
-    "eth",
-    "btc",
-    "solana",
-    "customer",
-    "merchant",
-    "ledger",
-    "accounting",
-    "payee",
-    "payer",
-];
-const MONEY_SERVERS: &[&str] = &[
-    "stripe",
-    "paypal",
-    "square",
-    "xero",
-    "quickbooks",
-    "alpaca",
-    "coinbase",
-    "binance",
-    "kraken",
-    "plaid",
-    "wise",
-    "razorpay",
-    "adyen",
-    "braintree",
-    "chargebee",
-    "mollie",
-    "klarna",
-    "shopify",
-    "robinhood",
-    "ibkr",
-    "payments",
-    "billing",
-    "trading",
-    "wallet",
-    "bank",
-    "banking",
-    "finance",
-];
+/// Whether the tool's world is money: payments, prices, trading.
+pub(super) fn is_about_money(reading: &Reading) -> bool {
+    let count = |words: &[String]| words.iter().filter(|word| words::is_one(&words::singular(word), MONEY)).count();
+    let text: usize = reading.sentences.iter().take(20).map(|sentence| count(&sentence.words)).sum();
+    let parameters: usize = reading.parameters.iter().map(|parameter| count(&parameter.words)).sum();
+    let server = reading.server.iter().any(|word| words::is_one(word, MONEY_SERVERS));
+    server || count(&words::of_name(&reading.name)) > 0 && text + parameters > 0 || text + parameters > 1
+}
 
-const INFORMATION: &[&str] = &[
-    "list",
-    "information",
-    "info",
-    "detail",
-    "details",
-    "fact",
-    "status",
-    "statistic",
-    "statistics",
-    "data",
-    "result",
-    "content",
-    "overview",
-    "summary",
-    "history",
-    "documentation",
-    "guide",
-    "schema",
-    "forecast",
-    "weather",
-    "price",
-    "report",
-    "metadata",
-    "number",
-    "count",
-    "definition",
-    "help",
-    "lookup",
-    "search",
-    "answer",
-    "instruction",
-    "reference",
-];
+const MONEY: &str = "payment currency invoice billing bank refund usd eur wallet balance broker brokerage stock crypto trading \
+    trade portfolio checkout card paid payable payout charge shares buy sell limit_price notional eth btc \
+    solana customer merchant ledger accounting payee payer";
+const MONEY_SERVERS: &str = "stripe paypal square xero quickbooks alpaca coinbase binance kraken plaid wise razorpay adyen braintree \
+    chargebee mollie klarna shopify robinhood ibkr payments billing trading wallet bank banking finance";
+
+const INFORMATION: &str = "list information info detail details fact status statistic statistics data result content overview summary \
+    history documentation guide schema forecast weather price report metadata number count definition help \
+    lookup search answer instruction reference";
 
 fn is_negated(words: &[String]) -> bool {
-    words.iter().any(|word| {
-        matches!(word.as_str(), "not" | "never" | "cannot" | "don't" | "doesn't" | "won't" | "no" | "without" | "avoid" | "isn't")
-    })
+    words.iter().any(|word| words::is_one(word, "not never cannot don't doesn't won't no without avoid isn't"))
 }
 
 /// Whether a sentence speaks of other cases than a plain call.
 fn is_conditional(words: &[String]) -> bool {
     let first = words.first().map_or("", String::as_str);
-    matches!(first, "if" | "when" | "before" | "after" | "use" | "never" | "do" | "don't" | "to" | "for" | "example")
-        || words
-            .iter()
-            .any(|word| matches!(word.as_str(), "not" | "doesn't" | "instead" | "never" | "don't" | "unlike" | "won't"))
+    words::is_one(first, "if when before after use never do don't to for example")
+        || words.iter().any(|word| words::is_one(word, "not doesn't instead never don't unlike won't"))
 }

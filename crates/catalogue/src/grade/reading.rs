@@ -13,7 +13,6 @@ pub(super) struct Reading {
     /// The words of the server's name.
     pub server: Vec<String>,
     pub title: String,
-    pub description: String,
     pub sentences: Vec<Sentence>,
     pub parameters: Vec<Parameter>,
     /// How many properties the input schema has at its top.
@@ -45,9 +44,6 @@ pub(super) struct Parameter {
     pub items: &'static str,
     /// 0 at the top of the schema.
     pub depth: usize,
-    pub is_required: bool,
-    /// Its `default`, as JSON text.
-    pub default: String,
 }
 
 impl Parameter {
@@ -57,18 +53,18 @@ impl Parameter {
     }
 
     /// Whether its name is one of these.
-    pub(super) fn is_one_of(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.is_named(name))
+    pub(super) fn is_one_of(&self, names: &str) -> bool {
+        words::phrases(names).any(|name| self.is_named(name))
     }
 
     /// Whether its name ends in one of these words.
-    pub(super) fn ends_in(&self, nouns: &[&str]) -> bool {
-        self.words.last().is_some_and(|last| nouns.contains(&last.as_str()) || nouns.contains(&words::singular(last).as_str()))
+    pub(super) fn ends_in(&self, nouns: &str) -> bool {
+        self.words.last().is_some_and(|last| words::is_one(last, nouns) || words::is_one(&words::singular(last), nouns))
     }
 
     /// Whether its name has one of these words.
-    pub(super) fn mentions(&self, nouns: &[&str]) -> bool {
-        self.words.iter().any(|word| nouns.contains(&word.as_str()))
+    pub(super) fn mentions(&self, nouns: &str) -> bool {
+        self.words.iter().any(|word| words::is_one(word, nouns))
     }
 
     pub(super) fn is_text(&self) -> bool {
@@ -93,7 +89,6 @@ impl Reading {
             name: text(definition.get("name")),
             server: words::of_name(server),
             sentences: words::sentences(&description),
-            description,
             title,
             parameters,
             top_level: schema.and_then(|schema| schema.get("properties")?.members()).map_or(0, Iterator::count),
@@ -101,14 +96,9 @@ impl Reading {
         }
     }
 
-    /// Whether these words stand next to each other anywhere in the description.
-    pub(super) fn says(&self, phrase: &str) -> Option<&Sentence> {
-        self.sentences.iter().find(|sentence| sentence.has(phrase))
-    }
-
     /// The first sentence with one of these phrases.
-    pub(super) fn says_any(&self, phrases: &[&str]) -> Option<&Sentence> {
-        self.sentences.iter().find(|sentence| phrases.iter().any(|phrase| sentence.has(phrase)))
+    pub(super) fn says_any(&self, phrases: &str) -> Option<&Sentence> {
+        self.sentences.iter().find(|sentence| words::phrases(phrases).any(|phrase| sentence.has(phrase)))
     }
 }
 
@@ -116,19 +106,12 @@ fn walk(schema: Value<'_>, path: &str, depth: usize, out: &mut Vec<Parameter>) {
     if path.split('.').count() > DEEPEST || out.len() >= MOST_PARAMETERS {
         return;
     }
-    let required: Vec<String> = schema
-        .get("required")
-        .and_then(Value::elements)
-        .into_iter()
-        .flatten()
-        .filter_map(|name| Some(name.as_str()?.into_owned()))
-        .collect();
     for member in schema.get("properties").and_then(Value::members).into_iter().flatten() {
         if out.len() >= MOST_PARAMETERS {
             return;
         }
         let path = format!("{path}.properties.{}", member.key);
-        out.push(parameter(&member.key, member.value, &path, depth, required.iter().any(|name| *name == member.key)));
+        out.push(parameter(&member.key, member.value, &path, depth));
         walk(member.value, &path, depth + 1, out);
     }
     if let Some(items) = schema.get("items") {
@@ -146,7 +129,7 @@ fn walk(schema: Value<'_>, path: &str, depth: usize, out: &mut Vec<Parameter>) {
     }
 }
 
-fn parameter(name: &str, schema: Value<'_>, path: &str, depth: usize, is_required: bool) -> Parameter {
+fn parameter(name: &str, schema: Value<'_>, path: &str, depth: usize) -> Parameter {
     let description = schema.get("description").and_then(Value::as_str).map(|text| text.into_owned()).unwrap_or_default();
     let mut values = Vec::new();
     strings(schema, 0, &mut values);
@@ -160,8 +143,6 @@ fn parameter(name: &str, schema: Value<'_>, path: &str, depth: usize, is_require
         kind: kind(schema),
         items: schema.get("items").map_or("", kind),
         depth,
-        is_required,
-        default: schema.get("default").map_or(String::new(), |value| value.raw().chars().take(200).collect()),
     }
 }
 

@@ -7,7 +7,7 @@ use super::clauses::{self, Clause};
 use super::reading::{Parameter, Reading};
 use super::senses::{self, Context, Meaning};
 use super::verbs::{self, Form, Sense};
-use super::words;
+use super::words::{self, Sentence};
 
 /// One operation of a router.
 pub(super) struct Operation {
@@ -20,8 +20,6 @@ pub(super) struct Operation {
 
 /// What a router can do, as far as it says so.
 pub(super) struct Router {
-    /// The path of the argument that decides.
-    pub argument: String,
     pub operations: Vec<Operation>,
     /// Whether the schema lists all of them.
     pub is_complete: bool,
@@ -30,49 +28,74 @@ pub(super) struct Router {
 /// The router that a tool is, if it is one.
 pub(super) fn find(reading: &Reading, context: Context) -> Option<Router> {
     let object = clauses::of_name(&reading.name, &reading.server).first().map(|clause| clause.object.clone()).unwrap_or_default();
-    let listed = reading.parameters.iter().filter(|parameter| parameter.values.len() > 1).find_map(|parameter| {
-        let decides = parameter.is_one_of(DECIDES);
-        if !decides && !parameter.is_one_of(MAY_DECIDE) || is_http(&parameter.values) {
-            return None;
-        }
-        let operations = graded(&parameter.values, &parameter.path, &object, context);
-        let enough = if decides {
-            operations.len() * 2 >= parameter.values.len()
-        } else {
-            operations.len() * 3 >= parameter.values.len() * 2
-        };
-        (enough && !operations.is_empty()).then(|| Router { argument: parameter.path.clone(), operations, is_complete: true })
-    });
+    let listed =
+        reading.parameters.iter().filter(|parameter| parameter.values.len() > 1 && parameter.depth <= 1).find_map(|parameter| {
+            let decides = parameter.is_one_of(DECIDES);
+            if !decides && !parameter.is_one_of(MAY_DECIDE) || is_http(&parameter.values) {
+                return None;
+            }
+            let operations = graded(&parameter.values, &parameter.path, &object, context);
+            let (count, all) = (operations.len(), parameter.values.len());
+            let enough = if decides { count * 2 >= all } else { count * 3 >= all * 2 };
+            (enough && count > 0).then_some(Router { operations, is_complete: true })
+        });
     listed.or_else(|| in_text(reading, &object, context))
 }
 
 /// Operations that only the text lists.
 fn in_text(reading: &Reading, object: &[String], context: Context) -> Option<Router> {
-    let decides = |parameter: &&Parameter| {
-        parameter.depth == 0 && parameter.is_one_of(DECIDES) && parameter.values.is_empty() && parameter.kind != "boolean"
+    let parameter = reading.parameters.iter().find(|parameter| decides_unlisted(parameter))?;
+    let is_argument = |name: &String| reading.parameters.iter().any(|parameter| parameter.name == *name);
+    let listed = |mut names: Vec<String>| {
+        names.retain(|name| !is_argument(name));
+        let operations = graded(&names, "description", object, context);
+        (operations.len() > 1).then_some(Router { operations, is_complete: false })
     };
-    let parameter = reading.parameters.iter().find(decides)?;
-    let mut names = quoted(&parameter.description);
-    names.extend(listed_in_line(&parameter.description));
+    // What the argument itself lists and what stands under a line about operations, else any list.
+    let mut own = quoted(&parameter.description);
+    own.extend(listed_in_line(&parameter.description));
+    own.extend(parameter.description.lines().filter_map(|line| item(line.trim())));
+    let of_argument = |sentence: &&Sentence| sentence.words.first().is_some_and(|first| *first == parameter.name.to_lowercase());
+    for sentence in reading.sentences.iter().filter(of_argument) {
+        own.extend(quoted(&sentence.text));
+        own.extend(listed_in_line(&sentence.text));
+    }
+    let mut under = Vec::new();
+    let mut announced = false;
     for sentence in &reading.sentences {
         if sentence.listed {
-            names.extend(item(&sentence.text));
-        }
-        names.extend(listed_in_line(&sentence.text));
-        let of_argument = sentence.words.first().is_some_and(|first| *first == parameter.name.to_lowercase());
-        if of_argument {
-            names.extend(quoted(&sentence.text));
+            under.extend(item(&sentence.text).filter(|_| announced));
+        } else {
+            announced =
+                sentence.words.iter().any(|word| words::is_one(word, "operations operation actions commands subcommands"));
+            under.extend(listed_in_line(&sentence.text));
         }
     }
-    names.sort();
-    names.dedup();
-    let operations = graded(&names, "description", object, context);
-    (operations.len() > 1).then(|| Router { argument: parameter.path.clone(), operations, is_complete: false })
+    let any =
+        || reading.sentences.iter().filter(|sentence| sentence.listed).filter_map(|sentence| item(&sentence.text)).collect();
+    own.extend(under);
+    listed(own).or_else(|| listed(any()))
+}
+
+/// Whether an argument says what is done, and its schema does not list the values.
+fn decides_unlisted(parameter: &Parameter) -> bool {
+    let changes =
+        parameter.kind == "array" && parameter.is_one_of("requests, operations, actions, updates, changes, commands, edits");
+    parameter.depth <= 1
+        && parameter.values.is_empty()
+        && parameter.kind != "boolean"
+        && (parameter.is_one_of(DECIDES) || changes)
 }
 
 fn graded(names: &[String], at: &str, object: &[String], context: Context) -> Vec<Operation> {
     let operation = |name: &String| {
         let clauses = clauses::of_name(name, &[]);
+        let is_verb =
+            clauses.first().is_some_and(|clause| !clause.verb.is_noun_too || words::is_one(clause.verb.word, CLEAR_AS_VALUES));
+        let shouted = name.contains('_') && name.chars().all(|c| !c.is_lowercase());
+        if !is_verb || shouted {
+            return None;
+        }
         let meanings = clauses.into_iter().filter_map(|mut clause| {
             if clause.object.is_empty() {
                 clause.object = object.to_vec();
@@ -102,12 +125,10 @@ fn meaning(clause: &Clause, context: Context) -> Option<Meaning> {
 pub(super) fn gerunds(reading: &Reading, context: Context) -> Vec<(Meaning, String)> {
     let mut found = Vec::new();
     for sentence in reading.sentences.iter().take(6).filter(|sentence| !is_negated(&sentence.words)) {
-        let lists = sentence.words.iter().any(|word| {
-            matches!(
-                word.as_str(),
-                "including" | "for" | "operations" | "with" | "crud" | "supports" | "supporting" | "allows" | "to"
-            )
-        });
+        let lists = sentence
+            .words
+            .iter()
+            .any(|word| words::is_one(word, "including for operations with crud supports supporting allows to"));
         if !lists {
             continue;
         }
@@ -128,7 +149,7 @@ pub(super) fn gerunds(reading: &Reading, context: Context) -> Vec<(Meaning, Stri
                 .take(3)
                 .map(|word| words::singular(word))
                 .collect();
-            let clause = Clause { verb, object, rest, quote: clauses::quote(&sentence.text) };
+            let clause = Clause { verb, is_clear: true, is_third: false, object, rest, quote: clauses::quote(&sentence.text) };
             if let Some(meaning) = senses::of_clause(&clause, context) {
                 found.push((meaning, clause.quote));
             }
@@ -142,20 +163,20 @@ pub(super) fn hides(reading: &Reading) -> Option<String> {
     let has = |name: &str| reading.parameters.iter().any(|parameter| parameter.depth == 0 && parameter.is_named(name));
     let learns = has("learn") && has("command");
     let sentence = reading
-        .says_any(&["sub commands", "sub-commands", "command router", "subcommands are routed"])
+        .says_any("sub commands, sub-commands, command router, subcommands are routed")
         .or_else(|| if learns { reading.sentences.first() } else { None })?;
     (has("command") || has("subcommand") || has("action") || has("operation")).then(|| clauses::quote(&sentence.text))
 }
 
 /// Whether these are the methods of HTTP, which say nothing of what happens.
 pub(super) fn is_http(values: &[String]) -> bool {
-    let methods = ["get", "post", "put", "patch", "delete", "head", "options"];
-    values.iter().all(|value| methods.contains(&value.to_lowercase().as_str()))
+    let methods = "get post put patch delete head options";
+    values.iter().all(|value| words::is_one(&value.to_lowercase(), methods))
         && values.iter().any(|value| value.eq_ignore_ascii_case("get") || value.eq_ignore_ascii_case("post"))
 }
 
 fn is_negated(words: &[String]) -> bool {
-    words.iter().any(|word| matches!(word.as_str(), "not" | "never" | "cannot" | "don't" | "doesn't" | "without"))
+    words.iter().any(|word| words::is_one(word, "not never cannot don't doesn't without"))
 }
 
 /// What stands in quotes or back quotes, if it could be an operation.
@@ -181,7 +202,7 @@ fn item(text: &str) -> Option<String> {
 /// What a line lists after a word such as `Actions:`.
 fn listed_in_line(text: &str) -> Vec<String> {
     let lowered = text.to_lowercase();
-    let Some(start) = LIST_WORDS.iter().filter_map(|word| Some(lowered.find(word)? + word.len())).min() else {
+    let Some(start) = words::phrases(LIST_WORDS).filter_map(|word| Some(lowered.find(word)? + word.len())).min() else {
         return Vec::new();
     };
     let Some(rest) = text.get(start..) else { return Vec::new() };
@@ -200,46 +221,19 @@ fn is_identifier(text: &str) -> bool {
         && text.chars().any(char::is_alphabetic)
 }
 
+/// Verbs that could be nouns, and are operations where they are listed as values.
+const CLEAR_AS_VALUES: &str = "list search view update set run stop start reset copy rename move close open test export import query load \
+    restore pause resume retry undo archive trash tag label pin upload download share publish post reply comment clear drop remove \
+    status history read access touch flush drain rollback scale sync refresh lock switch push pull save store replace convert write \
+    transfer refund charge order book swap trade empty trim clean destroy purge terminate kill trigger merge rebase fork clone install mark toggle enable flag assign link schedule manage count describe info help";
+
 /// Arguments that say what is done.
-const DECIDES: &[&str] = &[
-    "operation",
-    "action",
-    "op",
-    "command",
-    "subcommand",
-    "sub command",
-    "api operation",
-    "operation name",
-    "action type",
-    "operation type",
-    "command name",
-    "verb",
-    "task",
-    "method",
-    "tool",
-    "query type",
-    "request type",
-    "event",
-];
+const DECIDES: &str = "operation, action, op, command, subcommand, sub command, api operation, operation name, action type, \
+    operation type, command name, verb, task, method, tool, query type, request type, event";
 
 /// Arguments that may do so, where most of their values are verbs.
-const MAY_DECIDE: &[&str] = &["type", "mode", "kind", "state event", "mutation", "workflow action", "step"];
+const MAY_DECIDE: &str = "type, mode, kind, mutation, workflow action, step";
 
-const LIST_WORDS: &[&str] = &[
-    "actions:",
-    "operations:",
-    "commands:",
-    "types:",
-    "one of:",
-    "one of ",
-    "methods:",
-    "action can be",
-    "must be one of",
-    "supported:",
-    "available:",
-    "subcommands:",
-    "options:",
-    "choices:",
-    "either ",
-];
+const LIST_WORDS: &str = "actions:, operations:, commands:, types:, one of:, one of , methods:, action can be, must be one of, \
+    supported:, available:, subcommands:, options:, choices:, either ";
 const MOST_OPERATIONS: usize = 300;

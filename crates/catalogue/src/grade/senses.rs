@@ -5,6 +5,7 @@
 
 use super::clauses::Clause;
 use super::verbs::Sense;
+use super::words;
 use crate::class::RiskClass::{self, Destructive, Execute, Financial, Read, Write};
 
 /// What a clause amounts to.
@@ -32,6 +33,22 @@ const fn weak(class: RiskClass, rule: &'static str, why: &'static str) -> Meanin
 pub(super) struct Context {
     /// The tool is about payments, prices or trading.
     pub is_about_money: bool,
+    /// The tool acts in a browser.
+    pub is_in_browser: bool,
+    /// The language that the tool speaks of.
+    pub language: Language,
+}
+
+/// A language in which a tool is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Language {
+    /// None is named.
+    #[default]
+    None,
+    /// One that can change what it asks about, such as SQL.
+    Writes,
+    /// One that cannot, such as PromQL.
+    Reads,
 }
 
 /// What doing this to that amounts to. `None` where the verb says nothing by itself.
@@ -39,10 +56,13 @@ pub(super) fn of_clause(clause: &Clause, context: Context) -> Option<Meaning> {
     if let Some(meaning) = money(clause, context) {
         return Some(meaning);
     }
+    if let Some(meaning) = in_browser(clause, context) {
+        return Some(meaning);
+    }
     Some(match clause.verb.sense {
         Sense::Look => look(clause),
         Sense::Advise => advise(clause),
-        Sense::Query => weak(Read, "R4", "asks a question"),
+        Sense::Query => question(context),
         Sense::Make => make(clause),
         Sense::Change => change(clause),
         Sense::Put => put(clause),
@@ -50,9 +70,9 @@ pub(super) fn of_clause(clause: &Clause, context: Context) -> Option<Meaning> {
         Sense::Label => plain(Write, "R6", "a label or a link goes on or off"),
         Sense::Move => plain(Write, "R5", "can be moved or renamed back"),
         Sense::Access => plain(Write, "R14", "changes who may do what"),
-        Sense::Context => plain(Write, "R17", "later calls work with what it chooses"),
+        Sense::Context => choose(clause),
         Sense::Undoable => plain(Write, "R5", "the product has a way back"),
-        Sense::Run => run(clause),
+        Sense::Run => run(clause, context),
         Sense::Cancel => cancel(clause),
         Sense::Send => send(clause),
         Sense::Post => post(clause),
@@ -80,7 +100,7 @@ fn money(clause: &Clause, context: Context) -> Option<Meaning> {
     use Sense::{Cancel, Change, Close, Make, Pay, Post, Replace, Run, Send, Submit};
     let acts = matches!(clause.verb.sense, Make | Change | Replace | Cancel | Close | Run | Send | Submit | Post | Pay)
         || matches!(clause.verb.word, "delete" | "remove" | "void" | "capture");
-    if !acts || clause.mentions(&["draft", "template", "estimate"]) || clause.goes_on_with(&["draft", "paper-only"]) {
+    if !acts || clause.mentions("draft template estimate") || clause.goes_on_with("draft paper-only") {
         return None;
     }
     if clause.is_about(MOVES_MONEY) {
@@ -94,77 +114,38 @@ fn money(clause: &Clause, context: Context) -> Option<Meaning> {
         clause.verb.word,
         "finalize" | "finalise" | "send" | "pay" | "approve" | "submit" | "accept" | "confirm" | "void"
     );
-    (finalizes && clause.is_about(&["invoice", "quote", "bill", "estimate", "offer", "proposal"]) && context.is_about_money)
-        .then_some(plain(Financial, "R11", "makes it payable"))
+    (finalizes && clause.is_about("invoice quote bill estimate offer proposal") && context.is_about_money).then_some(plain(
+        Financial,
+        "R11",
+        "makes it payable",
+    ))
 }
 
-const MOVES_MONEY: &[&str] = &[
-    "payment",
-    "refund",
-    "payout",
-    "charge",
-    "withdrawal",
-    "paymentlink",
-    "purchase",
-    "checkout",
-    "payroll",
-    "remittance",
-    "reimbursement",
-    "disbursement",
-    "chargeback",
-    "dividend",
-];
+const MOVES_MONEY: &str = "payment refund payout charge withdrawal paymentlink purchase checkout payroll remittance reimbursement \
+    disbursement chargeback dividend";
 
-const MOVES_MONEY_HERE: &[&str] = &[
-    "order",
-    "trade",
-    "position",
-    "transfer",
-    "transaction",
-    "invoice",
-    "bill",
-    "subscription",
-    "deposit",
-    "swap",
-    "payment link",
-    "link",
-    "locate",
-    "note",
-    "plan",
-    "reservation",
-    "commitment",
-    "exercise",
-    "paymentintent",
-    "intent",
-    "bid",
-    "loan",
-    "allocation",
-    "buyorder",
-    "sellorder",
-    "expense",
-    "journal",
-];
+const MOVES_MONEY_HERE: &str = "order trade position transfer transaction invoice bill subscription deposit swap link locate note plan \
+    reservation commitment exercise paymentintent intent bid loan allocation buyorder sellorder expense \
+    journal";
 
 fn look(clause: &Clause) -> Meaning {
     match clause.verb.word {
+        "report" if clause.mentions("bug issue abuse feedback incident spam problem scorecard error") => {
+            plain(Write, "R13", "an entry in a shared record")
+        }
+        "read" if clause.goes_on_with("consumer") => plain(Write, "R18", "what is read is marked as delivered"),
         "follow" | "subscribe" | "unsubscribe" => plain(Write, "R6", "an entry in a list changes"),
-        "track" | "log"
-            if clause.is_about(&["time", "work", "event", "worklog", "activity", "metric", "expense", "food", "meal"]) =>
-        {
+        "track" | "log" if clause.is_about("time work event worklog activity metric expense food meal") => {
             plain(Write, "R10", "stores a record")
         }
-        "load" if clause.mentions(&["data", "dataset", "model", "extension", "table", "plugin"]) => {
-            plain(Execute, "R8", "loads data or a program")
-        }
-        "pull" if clause.mentions(&["image", "request", "model", "change", "branch"]) => {
-            plain(Write, "R10", "copies an artefact")
-        }
+        "load" if clause.mentions("data dataset model extension table plugin") => plain(Execute, "R8", "loads data or a program"),
+        "pull" if clause.mentions("image request model change branch") => plain(Write, "R10", "copies an artefact"),
         "poll" | "wait" | "watch" => plain(Read, "R16", "waits and tells"),
-        "dump" | "snapshot" if clause.mentions(&["volume", "database", "cluster", "disk", "instance", "vm"]) => {
+        "dump" | "snapshot" if clause.mentions("volume database cluster disk instance vm") => {
             plain(Write, "R10", "creates a copy that stays")
         }
-        "take" if clause.mentions(&["ownership", "control", "action"]) => weak(Execute, "R22", "takes over"),
-        "chat" | "ask" if clause.mentions(&["agent", "assistant"]) || clause.goes_on_with(&["agent"]) => {
+        "take" if clause.mentions("ownership control action") => weak(Execute, "R22", "takes over"),
+        "chat" | "ask" if clause.mentions("agent assistant") || clause.goes_on_with("agent") => {
             weak(Execute, "R12", "speaks to an assistant that may act")
         }
         "perform" | "provide" | "has" | "is" | "access" | "help" | "include" | "demonstrate" | "expose" | "surface" => {
@@ -176,123 +157,106 @@ fn look(clause: &Clause) -> Meaning {
 
 fn advise(clause: &Clause) -> Meaning {
     match clause.verb.word {
-        "evaluate"
-            if clause.mentions(&["javascript", "script", "code", "js", "expression"])
-                || clause.goes_on_with(&["javascript", "script", "js"]) =>
-        {
+        "evaluate" if clause.mentions("javascript script code js expression") || clause.goes_on_with("javascript script js") => {
             plain(Execute, "R4", "runs code")
         }
-        "debug" if clause.mentions(&["session", "process"]) => plain(Execute, "R8", "steers a process"),
-        "resolve"
-            if clause.is_about(&[
-                "thread",
-                "comment",
-                "issue",
-                "conversation",
-                "alert",
-                "incident",
-                "discussion",
-                "finding",
-                "ticket",
-            ]) =>
-        {
+        "debug" if clause.mentions("session process") => plain(Execute, "R8", "steers a process"),
+        "resolve" if clause.is_about("thread comment issue conversation alert incident discussion finding ticket") => {
             plain(Write, "R5", "changes a status")
         }
-        "embed" if clause.mentions(&["document", "record"]) => weak(Write, "R22", "may store what it embeds"),
+        "embed" if clause.mentions("document record") => weak(Write, "R22", "may store what it embeds"),
         _ => plain(Read, "R19", "gives back advice"),
     }
 }
 
 fn make(clause: &Clause) -> Meaning {
-    if clause.mentions(&["draft"]) {
+    if clause.mentions("draft") || clause.verb.word == "draft" {
         return plain(Write, "R13", "a draft goes nowhere yet");
     }
     if clause.is_about(MESSAGES) {
         return plain(Execute, "R13", "delivers a message");
     }
     if clause.is_about(WORK)
-        || clause.is_about(&["session"])
-            && clause.mentions(&["browser", "interpreter", "shell", "sandbox", "terminal", "debug", "console", "kernel"])
+        || clause.is_about("session") && clause.mentions("browser interpreter shell sandbox terminal debug console kernel")
     {
         return plain(Execute, "R10", "what it creates is itself work");
     }
     if clause.is_about(FIRES) {
         return plain(Execute, "R9", "it will act by itself");
     }
-    if clause.is_about(PROGRAMS) && !clause.mentions(&["version"]) {
+    if clause.is_about(PROGRAMS) && !clause.mentions("version") {
         return plain(Execute, "R9", "puts a program into effect");
     }
     plain(Write, "R10", "creates something")
 }
 
-const MESSAGES: &[&str] = &[
-    "message",
-    "email",
-    "mail",
-    "sms",
-    "notification",
-    "invitation",
-    "invite",
-    "dm",
-    "tweet",
-    "announcement",
-    "reminder",
-    "call",
-    "broadcast",
-    "campaign",
-];
-const WORK: &[&str] = &[
-    "job",
-    "run",
-    "build",
-    "execution",
-    "deployment",
-    "scan",
-    "crawl",
-    "backup job",
-    "simulation",
-    "render",
-    "batch",
-    "invocation",
-    "transcription",
-    "finetune",
-    "training",
-    "pod",
-    "process",
-    "container",
-    "sandbox",
-];
-const FIRES: &[&str] = &["schedule", "trigger", "cron", "cronjob", "automation"];
-const PROGRAMS: &[&str] = &["stack", "resolver", "handler", "worker", "canary"];
+const MESSAGES: &str = "message email mail sms notification invitation invite dm tweet announcement reminder call broadcast \
+    campaign";
+const WORK: &str = "job run build execution deployment scan crawl simulation render batch invocation transcription finetune \
+    training pod process container sandbox";
+const FIRES: &str = "schedule trigger cron cronjob automation";
+const PROGRAMS: &str = "stack resolver handler worker canary";
+
+/// R15: what a verb means that elsewhere would mean something else.
+fn in_browser(clause: &Clause, context: Context) -> Option<Meaning> {
+    let acts = match clause.verb.word {
+        "select" | "drop" => !clause.is_about("page tab window frame context browser") || clause.verb.word == "drop",
+        "upload" | "handle" | "dismiss" | "accept" | "open" | "new" | "refresh" | "reload" | "mouse" | "move" | "manage" => {
+            clause.mentions("dialog file page tab mouse url cursor pointer browser")
+        }
+        _ => false,
+    };
+    (context.is_in_browser && acts).then_some(plain(Execute, "R15", "acts on a page; the page decides what it means"))
+}
+
+fn question(context: Context) -> Meaning {
+    match context.language {
+        Language::Writes => weak(Execute, "R4", "a language in which anything can be said"),
+        Language::Reads => plain(Read, "R4", "a language that cannot write"),
+        Language::None => weak(Read, "R4", "asks a question"),
+    }
+}
+
+fn choose(clause: &Clause) -> Meaning {
+    if clause.verb.word == "select" {
+        return weak(Write, "R17", "chooses what later calls work with");
+    }
+    if clause.verb.word == "use" {
+        return weak(Write, "R22", "works with something");
+    }
+    plain(Write, "R17", "later calls work with what it chooses")
+}
 
 fn change(clause: &Clause) -> Meaning {
-    let expires = matches!(clause.verb.word, "expire" | "touch") && !clause.mentions(&["file", "screen"]);
+    let expires = matches!(clause.verb.word, "expire" | "touch") && !clause.mentions("file screen");
     if expires
-        || clause.is_about(&["expiration", "expiry", "ttl", "retention", "lifecycle", "expire"])
-        || clause.mentions(&["expiration", "retention", "lifecycle", "ttl"])
+        || clause.is_about("expiration expiry ttl retention lifecycle expire")
+        || clause.mentions("expiration retention lifecycle ttl")
     {
         return weak(Destructive, "R6", "a setting whose purpose is deletion");
     }
     match clause.verb.word {
-        "rotate" if clause.is_about(&["secret", "key", "password", "credential", "token"]) => {
+        "rotate" if clause.is_about("secret key password credential token") => {
             return plain(Destructive, "R14", "the old secret dies");
         }
-        "upgrade" | "patch" if clause.mentions(&["software", "version", "firmware", "engine"]) => {
+        "upgrade" | "patch"
+            if clause.mentions("software version firmware engine chart helm package plugin app extension dependency") =>
+        {
             return plain(Execute, "R8", "puts another program into effect");
         }
         "persist" => return weak(Write, "R5", "keeps what would expire"),
-        "release" if clause.mentions(&["address", "ip", "number"]) => {
+        "release" if clause.mentions("address ip number") => {
             return plain(Destructive, "R6", "gives up what may not come back");
         }
-        "confirm" | "approve" | "accept" if clause.mentions(&["deployment", "run", "job", "execution", "action", "command"]) => {
+        "confirm" | "approve" | "accept" if clause.mentions("deployment run job execution action command") => {
             return plain(Execute, "R8", "lets a process go on");
         }
-        "translate" | "format" | "highlight" | "merge" if clause.mentions(&["code", "text", "json", "sql"]) => {
+        "translate" | "format" | "highlight" | "merge" if clause.mentions("code text json sql") => {
             return plain(Read, "R19", "gives back text");
         }
         _ => {}
     }
-    if clause.is_about(PROGRAMS) || clause.is_about(&["code"]) && !clause.mentions(&["qr"]) {
+    if clause.is_about(PROGRAMS) || clause.is_about("code") && !clause.mentions("qr") {
         return plain(Execute, "R9", "puts another program into effect");
     }
     if clause.is_about(FIRES) {
@@ -302,7 +266,7 @@ fn change(clause: &Clause) -> Meaning {
 }
 
 fn put(clause: &Clause) -> Meaning {
-    if clause.verb.word == "write" && clause.is_about(&["query", "cypher", "statement", "sql"]) {
+    if clause.verb.word == "write" && clause.is_about("query cypher statement sql") {
         return plain(Execute, "R4", "a statement that changes data");
     }
     plain(Write, "R7", "puts down content")
@@ -312,52 +276,43 @@ fn replace(clause: &Clause) -> Meaning {
     match clause.verb.word {
         "overwrite" | "clobber" => plain(Destructive, "R7", "overwrites"),
         "replace" | "rewrite"
-            if clause.rest.iter().take(5).any(|word| {
-                matches!(
-                    word.as_str(),
-                    "all" | "entire" | "entirely" | "whole" | "full" | "complete" | "contents" | "content" | "existing"
-                )
-            }) =>
+            if clause
+                .rest
+                .iter()
+                .take(5)
+                .any(|word| words::is_one(word, "all entire entirely whole full complete contents content existing")) =>
         {
             plain(Destructive, "R7", "replaces as a whole")
         }
-        "replace" | "rewrite" => weak(Write, "R7", "replaces a part"),
-        "restore" if clause.mentions(&["database", "backup", "snapshot", "cluster", "instance", "table"]) => {
+        "replace" | "rewrite" => plain(Write, "R7", "replaces a part"),
+        "restore" if clause.mentions("database backup snapshot cluster instance table") => {
             plain(Execute, "R8", "starts a restore")
         }
         _ => plain(Write, "R5", "sets back what a further call can set again"),
     }
 }
 
-fn run(clause: &Clause) -> Meaning {
+fn run(clause: &Clause, context: Context) -> Meaning {
     match clause.verb.word {
+        "start" | "begin" | "initiate" if clause.mentions("auth authentication login oauth authorization") => {
+            plain(Write, "R17", "later calls work with what it chooses")
+        }
+        "build" if clause.mentions(TEXTS) && !clause.mentions("image container app package project") => {
+            plain(Read, "R19", "gives back text")
+        }
+        "promote" if clause.is_about("milestone label draft issue epic") => plain(Write, "R10", "changes something"),
         "run" | "execute" | "exec" | "perform" | "process" | "call" | "invoke"
-            if clause.is_about(QUESTIONS) || clause.mentions(&["search", "read-only", "readonly"]) =>
+            if clause.is_about(QUESTIONS) || clause.mentions("search read-only readonly") =>
         {
-            weak(Read, "R4", "puts a question")
+            question(context)
         }
         "run" | "execute" | "perform" | "process" if clause.is_about(CHECKS) => weak(Read, "R19", "runs a check and tells"),
-        "execute" | "run" | "invoke" | "call"
-            if clause.object.is_empty() || clause.is_about(&["operation", "action", "method"]) =>
-        {
+        "execute" | "run" | "invoke" | "call" if clause.object.is_empty() || clause.is_about("operation action method") => {
             weak(Execute, "R8", "runs something")
         }
         "apply"
-            if clause.is_about(&[
-                "label",
-                "tag",
-                "patch",
-                "edit",
-                "filter",
-                "style",
-                "formatting",
-                "format",
-                "material",
-                "texture",
-                "theme",
-                "permission",
-                "change",
-            ]) =>
+            if clause
+                .is_about("label tag patch edit filter style formatting format material texture theme permission change") =>
         {
             plain(Write, "R5", "changes something")
         }
@@ -365,59 +320,41 @@ fn run(clause: &Clause) -> Meaning {
         "sync" | "refresh" | "process" | "turn" | "command" | "control" | "play" | "skip" | "begin" => {
             weak(Execute, "R8", "sets something going")
         }
-        "activate" if clause.is_about(&["project", "tab", "window", "page", "account", "user", "layer"]) => {
+        "activate" if clause.is_about("project tab window page account user layer") => {
             plain(Write, "R17", "chooses what is worked with")
         }
-        "deactivate" if clause.is_about(&["user", "account", "member", "product", "price"]) => {
-            plain(Write, "R14", "can be activated again")
-        }
-        "promote" if clause.mentions(&["user", "member"]) => plain(Write, "R14", "changes who may do what"),
+        "deactivate" if clause.is_about("user account member product price") => plain(Write, "R14", "can be activated again"),
+        "promote" if clause.mentions("user member") => plain(Write, "R14", "changes who may do what"),
         "mount" | "unmount" => plain(Write, "R17", "attaches"),
         _ => plain(Execute, "R8", "sets something going"),
     }
 }
 
 /// What may be asked without anything happening.
-const QUESTIONS: &[&str] = &["query", "search", "question", "lookup", "aggregation", "find", "select", "pipeline"];
-const CHECKS: &[&str] = &[
-    "check",
-    "analysis",
-    "audit",
-    "diagnostic",
-    "validation",
-    "lint",
-    "assessment",
-    "linter",
-    "comparison",
-    "review",
-    "calculation",
-    "estimate",
-    "inspection",
-];
+const QUESTIONS: &str = "query search question lookup aggregation find select";
+const CHECKS: &str = "check analysis audit diagnostic validation lint assessment linter comparison review calculation estimate \
+    inspection";
 
 fn cancel(clause: &Clause) -> Meaning {
-    let waits =
-        ["downtime", "schedule", "reminder", "invitation", "appointment", "event", "meeting", "request", "booking", "invite"];
+    let waits = "downtime schedule reminder invitation appointment event meeting request booking invite";
     match clause.verb.word {
-        "terminate"
-            if clause.mentions(&["query", "session", "process", "job", "execution", "connection", "backend", "request"]) =>
-        {
+        "terminate" if clause.mentions("query session process job execution connection backend request") => {
             plain(Execute, "R8", "stops something that runs")
         }
         "terminate" => plain(Destructive, "R8", "ends something together with its data"),
-        _ if clause.is_about(&waits) => plain(Write, "R8", "cancels what has not begun"),
+        _ if clause.is_about(waits) => plain(Write, "R8", "cancels what has not begun"),
         _ => plain(Execute, "R8", "stops something that runs"),
     }
 }
 
 fn send(clause: &Clause) -> Meaning {
     match clause.verb.word {
-        _ if clause.is_about(&["feedback", "telemetry"]) => plain(Write, "R13", "tells the vendor"),
+        _ if clause.is_about("feedback telemetry") => plain(Write, "R13", "tells the vendor"),
         "contact" | "mail" | "email" | "message" | "text" | "alert" if clause.object.is_empty() => {
             weak(Execute, "R13", "may deliver a message")
         }
         "speak" | "say" => weak(Execute, "R12", "speaks"),
-        "send" | "forward" if clause.is_about(&["request", "query", "prompt"]) && !clause.mentions(&["friend", "connection"]) => {
+        "send" | "forward" if clause.is_about("request query prompt") && !clause.mentions("friend connection") => {
             weak(Execute, "R13", "sends something off")
         }
         _ => plain(Execute, "R13", "delivers a message"),
@@ -425,52 +362,24 @@ fn send(clause: &Clause) -> Meaning {
 }
 
 fn post(clause: &Clause) -> Meaning {
-    let record = [
-        "comment",
-        "note",
-        "review",
-        "issue",
-        "ticket",
-        "discussion",
-        "draft",
-        "annotation",
-        "page",
-        "worklog",
-        "version",
-        "notes",
-        "merge",
-    ];
-    let shared = clause.mentions(&record)
-        || clause.goes_on_with(&[
-            "issue",
-            "comment",
-            "ticket",
-            "discussion",
-            "page",
-            "file",
-            "document",
-            "pr",
-            "review",
-            "notes",
-        ]);
-    if clause.verb.word == "comment" || (shared && !clause.mentions(&["channel", "message"])) {
+    let record = "comment note review issue ticket discussion draft annotation page worklog version notes merge";
+    let shared =
+        clause.mentions(record) || clause.goes_on_with("issue comment ticket discussion page file document pr review notes");
+    if clause.verb.word == "comment" || (shared && !clause.mentions("channel message")) {
         return plain(Write, "R13", "an entry that can be edited, in a shared record");
     }
     match clause.verb.word {
         "post" | "respond" | "reply" if clause.object.is_empty() => weak(Execute, "R13", "may deliver a message"),
-        "post" if clause.is_about(&["search", "query"]) => weak(Read, "R16", "asks"),
+        "post" if clause.is_about("search query") => weak(Read, "R16", "asks"),
         _ => plain(Execute, "R13", "delivers a message"),
     }
 }
 
 fn page(clause: &Clause) -> Meaning {
-    let records = ["field", "cell", "status", "label", "value", "row"];
+    let records = "field cell status label value row";
     match clause.verb.word {
         "choose" | "focus" | "act" | "mouse" | "keyboard" => weak(Execute, "R15", "acts on a page"),
-        "fill"
-            if clause.mentions(&["color", "colour", "shape", "layer", "gap"])
-                || clause.is_about(&records) && clause.mentions(&["cell"]) =>
-        {
+        "fill" if clause.mentions("color colour shape layer gap") || clause.is_about(records) && clause.mentions("cell") => {
             plain(Write, "R10", "changes something")
         }
         _ => plain(Execute, "R15", "acts on a page; the page decides what it means"),
@@ -478,12 +387,10 @@ fn page(clause: &Clause) -> Meaning {
 }
 
 fn generate(clause: &Clause) -> Meaning {
-    if clause.mentions(MEDIA)
-        || clause.goes_on_with(&["audio", "speech", "video"]) && !clause.goes_on_with(&["transcript", "text"])
-    {
+    if clause.mentions(MEDIA) || clause.goes_on_with("audio speech video") && !clause.goes_on_with("transcript text") {
         return plain(Execute, "R12", "a model or a renderer makes something");
     }
-    if clause.is_about(&["token", "key", "secret", "credential", "password"]) {
+    if clause.is_about("token key secret credential password") {
         return plain(Write, "R14", "makes a key");
     }
     if clause.mentions(TEXTS) || clause.is_about(TEXTS) || clause.goes_on_with(TEXTS) {
@@ -495,107 +402,34 @@ fn generate(clause: &Clause) -> Meaning {
     }
 }
 
-const MEDIA: &[&str] = &[
-    "image",
-    "video",
-    "audio",
-    "speech",
-    "voice",
-    "music",
-    "sound",
-    "song",
-    "3d",
-    "avatar",
-    "animation",
-    "podcast",
-    "illustration",
-    "picture",
-    "logo",
-    "photo",
-    "texture",
-    "clip",
-    "wallpaper",
-    "hyper3d",
-    "mesh",
-    "melody",
-    "portrait",
-    "icon",
-    "artwork",
-];
+const MEDIA: &str = "image video audio speech voice music sound song 3d avatar animation podcast illustration picture logo photo \
+    texture clip wallpaper hyper3d mesh melody portrait icon artwork";
 
-const TEXTS: &[&str] = &[
-    "code",
-    "text",
-    "plan",
-    "sql",
-    "query",
-    "diagram",
-    "config",
-    "configuration",
-    "template",
-    "summary",
-    "documentation",
-    "guide",
-    "prompt",
-    "instruction",
-    "url",
-    "link",
-    "report",
-    "list",
-    "type",
-    "test",
-    "example",
-    "uuid",
-    "id",
-    "statement",
-    "command",
-    "chart",
-    "schema",
-    "locator",
-    "description",
-    "insight",
-    "recommendation",
-    "name",
-    "timeline",
-    "layer",
-    "structure",
-    "resource",
-    "manifest",
-    "file",
-    "package",
-    "hash",
-    "data",
-    "embedding",
-    "docs",
-    "script",
-    "suggestion",
-    "analysis",
-    "question",
-    "answer",
-    "response",
-    "map",
-];
+const TEXTS: &str = "code text plan sql query diagram config configuration template summary documentation guide prompt \
+    instruction url link report list type test example uuid id statement command chart schema locator \
+    description insight recommendation name timeline layer structure resource manifest file package hash data \
+    embedding docs script suggestion analysis question answer response map";
 
 fn convert(clause: &Clause) -> Meaning {
-    if clause.goes_on_with(&["speech", "voice", "video"]) && matches!(clause.verb.word, "convert" | "transform") {
+    if clause.goes_on_with("speech voice video") && matches!(clause.verb.word, "convert" | "transform") {
         return plain(Execute, "R12", "a model makes something");
     }
     match clause.verb.word {
         "package" | "bundle" | "zip" | "compress" | "gzip" => weak(Read, "R19", "packs what it is given"),
-        "transform" if clause.mentions(&["object", "layer", "node"]) => plain(Write, "R10", "changes something"),
+        "transform" if clause.mentions("object layer node") => plain(Write, "R10", "changes something"),
         _ => plain(Read, "R19", "gives back another form"),
     }
 }
 
 fn export(clause: &Clause) -> Meaning {
-    if clause.mentions(&["job", "task"]) {
+    if clause.mentions("job task") {
         return plain(Execute, "R16", "starts an export job");
     }
     weak(Read, "R16", "brings data out")
 }
 
 fn import(clause: &Clause) -> Meaning {
-    if clause.mentions(&["job", "task", "model", "database", "snapshot"]) && clause.mentions(&["job", "task"]) {
+    if clause.mentions("job task model database snapshot") && clause.mentions("job task") {
         return plain(Execute, "R8", "starts an import job");
     }
     plain(Write, "R10", "stores what it brings in")
@@ -606,86 +440,37 @@ fn remove(clause: &Clause) -> Meaning {
         return plain(Write, "R6", "only a label or an entry in a list goes");
     }
     let from = clause.rest.iter().position(|word| word == "from").map(|at| &clause.rest[at..]);
-    let from_list = from.is_some_and(|rest| rest.iter().any(|word| LISTS.contains(&word.as_str())));
+    let from_list = from.is_some_and(|rest| rest.iter().any(|word| words::is_one(word, LISTS)));
     if clause.verb.word == "remove" && from_list {
         return plain(Write, "R6", "only an entry in a list goes");
     }
     match clause.verb.word {
         "clear" | "clean" | "strip" | "discard"
-            if clause.mentions(&[
-                "filter",
-                "selection",
-                "highlight",
-                "search",
-                "input",
-                "formatting",
-                "emulation",
-                "override",
-                "screen",
-                "focus",
-            ]) =>
+            if clause.mentions("filter selection highlight search input formatting emulation override screen focus") =>
         {
             plain(Write, "R5", "a setting goes")
         }
-        "remove" if clause.is_about(&["member", "user", "collaborator", "permission", "access", "policy", "participant"]) => {
+        "remove" if clause.is_about("member user collaborator permission access policy participant") => {
             plain(Write, "R14", "takes away rights")
         }
-        "remove" if clause.mentions(&["background", "noise", "duplicate", "vocal"]) => {
-            weak(Read, "R19", "gives back a changed copy")
-        }
+        "remove" if clause.mentions("background noise duplicate vocal") => weak(Read, "R19", "gives back a changed copy"),
         "uninstall" => plain(Destructive, "R6", "removes a program and what belongs to it"),
         _ => plain(Destructive, "R6", "removes something"),
     }
 }
 
-const LABELS: &[&str] = &[
-    "tag",
-    "label",
-    "reaction",
-    "star",
-    "favorite",
-    "favourite",
-    "bookmark",
-    "like",
-    "vote",
-    "assignee",
-    "reviewer",
-    "watcher",
-    "follower",
-    "assignment",
-    "flag",
-    "pin",
-    "emoji",
-    "milestone",
-    "category",
-    "upvote",
-    "attendee",
-];
-const LISTS: &[&str] = &[
-    "watchlist",
-    "list",
-    "favorites",
-    "favourites",
-    "playlist",
-    "queue",
-    "collection",
-    "group",
-    "board",
-    "sprint",
-    "milestone",
-    "section",
-    "watch",
-    "cart",
-    "wishlist",
-    "category",
-];
+const LABELS: &str = "approval protection dependency upvote tag label reaction star favorite favourite bookmark like vote \
+    assignee reviewer watcher follower assignment flag pin emoji milestone category upvote attendee";
+const LISTS: &str = "task project team folder album channel library module cycle epic portfolio segment audience watching \
+    watchlist list favorites favourites playlist queue collection group board sprint milestone section watch \
+    cart wishlist category";
 
 fn delete(clause: &Clause) -> Meaning {
-    if clause.is_about(&["reaction", "star", "favorite", "bookmark", "like", "vote", "upvote"]) {
+    if clause.is_about("reaction star favorite bookmark like vote upvote") {
         return plain(Write, "R6", "only a label goes");
     }
     match clause.verb.word {
-        "drop" if clause.mentions(&["file", "element", "item", "pin"]) => weak(Execute, "R15", "acts on a page"),
+        "drop" if clause.mentions("file element item pin") => weak(Execute, "R15", "acts on a page"),
         "forget" | "empty" | "flush" | "wipe" | "destroy" => plain(Destructive, "R6", "what is removed does not come back"),
         _ => plain(Destructive, "R6", "deletes"),
     }
@@ -699,25 +484,14 @@ fn consume(clause: &Clause) -> Meaning {
 }
 
 fn pay(clause: &Clause, context: Context) -> Meaning {
-    let clear = [
-        "pay",
-        "refund",
-        "withdraw",
-        "payout",
-        "buy",
-        "sell",
-        "purchase",
-        "reimburse",
-        "repay",
-        "remit",
-        "liquidate",
-        "donate",
-        "unstake",
-    ];
-    if clear.contains(&clause.verb.word) {
+    let clear = "pay refund withdraw payout buy sell purchase reimburse repay remit liquidate donate unstake";
+    if words::is_one(clause.verb.word, clear) {
         return plain(Financial, "R11", "moves money");
     }
-    if context.is_about_money {
+    let of_funds = clause.object.is_empty()
+        || clause
+            .mentions("fund funds money token balance crypto cash coin asset payment amount usdc eth sol currency stock share");
+    if context.is_about_money && (clause.verb.word != "transfer" || of_funds) {
         return plain(Financial, "R11", "moves money, or binds somebody to pay");
     }
     match clause.verb.word {
@@ -729,7 +503,7 @@ fn pay(clause: &Clause, context: Context) -> Meaning {
 }
 
 fn submit(clause: &Clause) -> Meaning {
-    if clause.is_about(&["feedback", "review", "comment", "issue", "bug", "report", "rating", "score", "request", "ticket"]) {
+    if clause.is_about("feedback review comment issue bug report rating score request ticket") {
         return plain(Write, "R13", "an entry in a shared record");
     }
     match clause.verb.word {
@@ -739,36 +513,20 @@ fn submit(clause: &Clause) -> Meaning {
 }
 
 fn open(clause: &Clause) -> Meaning {
-    if clause.mentions(&["node", "record", "document", "entity", "note", "section"]) {
+    if clause.mentions("node record document entity note section") {
         return plain(Read, "R16", "gives information");
     }
-    if clause.mentions(&["pull", "issue", "ticket", "merge", "pr", "case"]) {
+    if clause.mentions("pull issue ticket merge pr case") {
         return plain(Write, "R13", "an entry in a shared record");
     }
     weak(Execute, "R15", "opens something that runs")
 }
 
 fn close(clause: &Clause) -> Meaning {
-    if clause.mentions(&[
-        "issue",
-        "ticket",
-        "pull",
-        "merge",
-        "pr",
-        "case",
-        "task",
-        "incident",
-        "milestone",
-        "alert",
-        "sprint",
-        "epic",
-        "conversation",
-        "poll",
-        "deal",
-    ]) {
+    if clause.mentions("issue ticket pull merge pr case task incident milestone alert sprint epic conversation poll deal") {
         return plain(Write, "R5", "can be opened again");
     }
-    if clause.mentions(&["connection", "file", "dialog"]) {
+    if clause.mentions("connection file dialog") {
         return weak(Write, "R17", "later calls work without it");
     }
     plain(Execute, "R8", "ends something that runs")
@@ -777,22 +535,8 @@ fn close(clause: &Clause) -> Meaning {
 fn reset(clause: &Clause) -> Meaning {
     match clause.verb.word {
         "undo" | "redo" => plain(Write, "R5", "can be done again"),
-        _ if clause.mentions(&["password", "credential", "key", "secret", "token"]) => {
-            plain(Destructive, "R14", "the old secret dies")
-        }
-        _ if clause.mentions(&[
-            "database",
-            "branch",
-            "data",
-            "table",
-            "environment",
-            "cluster",
-            "memory",
-            "statistic",
-            "index",
-            "account",
-        ]) =>
-        {
+        _ if clause.mentions("password credential key secret token") => plain(Destructive, "R14", "the old secret dies"),
+        _ if clause.mentions("database branch data table environment cluster memory statistic index account") => {
             plain(Destructive, "R6", "what was there is gone")
         }
         _ => weak(Write, "R5", "sets something back"),
@@ -800,14 +544,14 @@ fn reset(clause: &Clause) -> Meaning {
 }
 
 fn test(clause: &Clause) -> Meaning {
-    if clause.mentions(&["connection", "connectivity", "credential", "access", "regex", "auth", "authentication"]) {
+    if clause.mentions("connection connectivity credential access regex auth authentication") {
         return plain(Read, "R19", "tries and tells");
     }
     weak(Execute, "R8", "runs a test")
 }
 
 fn schedule(clause: &Clause) -> Meaning {
-    if clause.mentions(&["meeting", "event", "downtime", "appointment"]) {
+    if clause.mentions("meeting event downtime appointment") {
         return plain(Write, "R10", "an entry in a calendar");
     }
     plain(Execute, "R9", "it will act by itself")

@@ -139,103 +139,115 @@ static BY_WORD: LazyLock<HashMap<&'static str, Verb>> = LazyLock::new(|| {
 const TABLE: &[(Sense, &str)] = &[
     (
         Sense::Look,
-        "get list~ read fetch retrieve search~ find describe show view~ lookup look~ inspect check~ count~ browse discover \
-         explore monitor~ watch~ wait~ poll~ detect display~ print~ observe see peek~ tail~ head~ grep cat~ stat~ ls dir~ \
-         whoami ping~ scan~ sample~ enumerate return~ lists~ access~ obtain load~ locate trace~ crawl~ scrape \
-         ask~ answer~ chat~ status~ info~ history~ help~ learn download~ snapshot~ screenshot~ capture~ take~ glob~ filter~ \
-         subscribe~ unsubscribe follow~ receive~ collect~ gather aggregate~ group~ summarize summarise identify recall \
-         provide~ hgetall hget lrange smembers zrange xrange mget exists~ contains~ select~ sleep~ fetches demonstrate has~ \
-         is~ stats~ details~ echo~ report~ introspect visit~ examine pull~ lookups tree~ blame~ log~ diff~ match~ dump~ think~ \
+        "paginate get list~ read fetch retrieve search~ find describe show view~ lookup look~ inspect check~ \
+         count~ browse discover explore monitor~ watch~ wait~ poll~ detect display~ print~ observe see peek~ \
+         tail~ head~ grep cat~ stat~ ls dir~ whoami ping~ scan~ sample~ enumerate return~ lists~ access~ \
+         obtain load~ locate trace~ crawl~ scrape ask~ answer~ chat~ status~ info~ history~ help~ learn \
+         download~ snapshot~ screenshot~ capture~ take~ glob~ filter~ subscribe~ unsubscribe follow~ receive~ \
+         collect~ gather aggregate~ group~ summarize summarise identify recall provide~ hgetall hget lrange \
+         smembers zrange xrange mget exists~ contains~ sleep~ fetches demonstrate has~ is~ stats~ details~ \
+         echo~ report~ introspect visit~ examine pull~ lookups tree~ blame~ log~ diff~ match~ dump~ think~ \
          track~ walk~ traverse drill~ surface~ expose~ include~ perform~ extract~ hydrate",
     ),
     (
         Sense::Advise,
-        "validate verify lint analyze analyse assess evaluate~ estimate~ calculate compute~ compare preview~ suggest recommend \
-         explain plan~ review~ diagnose troubleshoot audit~ optimize optimise predict forecast~ rank~ rerank score~ classify \
-         geocode simulate measure~ parse~ guide~ advise solve reason~ debug~ benchmark~ profile~ prettify help~ resolve~ \
-         determine research~ investigate correlate infer brainstorm outline~ visualize visualise plot~ graph~ chart~ bootstrap~ \
-         tokenize hash~ embed sum~ dedupe deduplicate sort~ interpret",
+        "decompile disassemble design~ map~ inform deobfuscate validate verify lint analyze analyse assess \
+         evaluate~ estimate~ calculate compute~ compare preview~ suggest recommend explain plan~ review~ \
+         diagnose troubleshoot audit~ optimize optimise predict forecast~ rank~ rerank score~ classify \
+         geocode simulate measure~ parse~ guide~ advise solve reason~ debug~ benchmark~ profile~ prettify \
+         resolve~ determine research~ investigate correlate infer brainstorm outline~ visualize visualise \
+         plot~ graph~ chart~ bootstrap~ tokenize hash~ embed sum~ dedupe deduplicate sort~ interpret",
     ),
     (Sense::Query, "query~ sql~ cypher~ gremlin~ graphql~ promql~"),
     (
         Sense::Make,
-        "create add insert append make~ register define~ provision new~ init initialize initialise setup~ fork~ branch~ stage~ \
-         commit~ establish mint~ allocate upsert prepend introduce draft~ compose~ \
-         scaffold hset sadd zadd lpush rpush xadd record~ seed~ instantiate bookmark~ remember note~ reserve~ book~",
+        "create add insert append make~ register define~ provision new~ init initialize initialise setup~ \
+         fork~ branch~ stage~ commit~ establish mint~ allocate upsert prepend introduce draft~ compose~ \
+         scaffold hset sadd zadd lpush rpush xadd record~ seed~ instantiate bookmark~ remember note~ reserve~ \
+         book~",
     ),
     (
         Sense::Change,
-        "update~ set~ edit~ modify change~ patch~ configure alter adjust enable disable toggle~ switch~ mark~ increment \
-         decrement incr decr resize rotate~ extend transition~ merge~ rebase~ squash adapt enrich annotate correct~ fix~ \
-         mute unmute lock~ unlock hide unhide prioritize sign~ accept approve reject dismiss \
-         acknowledge ack xack snooze reopen complete~ finish finalize finalise uncomplete customize tune reorder \
-         unstage upgrade~ downgrade expire~ touch~ persist confirm emulate \
-         override~ format~ refactor manipulate claim~ release~ draw~ place~ position~ highlight~ maximize minimize \
-         unresolve recolor paint~ align distribute",
+        "update~ set~ edit~ modify change~ patch~ configure alter adjust enable disable toggle~ switch~ mark~ \
+         increment decrement incr decr resize rotate~ extend transition~ merge~ rebase~ squash adapt enrich \
+         annotate correct~ fix~ mute unmute lock~ unlock hide unhide prioritize sign~ accept approve reject \
+         dismiss acknowledge ack xack snooze reopen complete~ finish finalize finalise uncomplete customize \
+         tune reorder unstage upgrade~ downgrade expire~ touch~ persist confirm emulate override~ refactor \
+         manipulate claim~ release~ draw~ place~ position~ highlight~ maximize minimize unresolve recolor \
+         paint~ align distribute",
     ),
     (Sense::Put, "write save~ store~ put upload~ push~ ingest index~ backup~"),
     (Sense::Replace, "overwrite replace restore~ rewrite clobber revert~"),
     (
         Sense::Label,
-        "tag~ untag label~ unlabel star~ unstar pin~ unpin assign unassign react~ favorite~ unfavorite like~ unlike vote~ \
-         watchlist~ link~ unlink associate disassociate flag~ unflag upvote downvote categorize ",
+        "tag~ untag label~ unlabel star~ unstar pin~ unpin assign unassign react~ favorite~ unfavorite like~ \
+         unlike vote~ watchlist~ link~ unlink associate disassociate flag~ unflag upvote downvote categorize",
     ),
     (Sense::Move, "move~ rename copy~ clone~ duplicate~ relocate"),
     (
         Sense::Access,
-        "grant~ revoke attach detach share~ unshare permit~ allow~ block~ unblock authorize demote ban~ unban assume",
+        "grant~ revoke attach detach share~ unshare permit~ allow~ block~ unblock authorize demote ban~ unban \
+         assume",
     ),
-    (Sense::Context, "connect~ disconnect login~ logout authenticate use~ join~ leave~ signin reconnect"),
+    (Sense::Context, "select connect~ disconnect login~ logout authenticate use~ join~ leave~ signin reconnect"),
     (Sense::Undoable, "archive~ unarchive trash~ untrash undelete unpublish deprecate undeprecate recover reinstate"),
     (
         Sense::Run,
-        "run~ execute exec start stop~ restart reboot pause~ resume~ retry~ rerun replay~ trigger~ invoke call~ deploy redeploy \
-         rollback~ scale~ failover~ apply launch~ spawn kill~ sync~ synchronize refresh~ reload reindex rebuild activate deactivate \
-         migrate install train~ orchestrate drain~ cordon uncordon suspend promote rollout~ initiate begin boot~ halt shutdown~ \
-         eval process~ automate dispatch~ enqueue command~ control~ operate steer play~ skip~ turn~ mount~ unmount \
-         compile~ transact~ bash~ shell~ console~ delegate handoff wake~ hibernate warm~ reprocess requeue redrive recrawl fire~ \
-         fuzz attack exploit",
+        "build run~ execute exec start stop~ restart reboot pause~ resume~ retry~ rerun replay~ trigger~ \
+         invoke call~ deploy redeploy rollback~ scale~ failover~ apply launch~ spawn kill~ sync~ synchronize \
+         refresh~ reload reindex rebuild activate deactivate migrate install train~ orchestrate drain~ cordon \
+         uncordon suspend promote rollout~ initiate begin boot~ halt shutdown~ eval process~ automate \
+         dispatch~ enqueue command~ control~ operate steer play~ skip~ turn~ mount~ unmount compile~ \
+         transact~ bash~ shell~ console~ delegate handoff wake~ hibernate warm~ reprocess requeue redrive \
+         recrawl fire~ fuzz attack exploit",
     ),
     (Sense::Cancel, "cancel abort terminate end~ interrupt~"),
     (
         Sense::Send,
-        "send notify email~ mail~ message~ dm broadcast~ invite~ forward~ text~ dial sms~ whatsapp~ tweet~ retweet remind escalate \
-         contact~ alert~ nudge speak say~",
+        "send notify email~ mail~ message~ dm broadcast~ invite~ forward~ text~ dial sms~ whatsapp~ tweet~ \
+         retweet remind escalate contact~ alert~ nudge speak say~",
     ),
-    (Sense::Post, "post~ publish reply~ comment~ respond announce~ "),
+    (Sense::Post, "post~ publish reply~ comment~ respond announce~"),
     (
         Sense::Page,
         "click~ hover type~ press~ drag~ navigate scroll~ tap~ swipe~ fill~ keypress mouse~ goto act~ \
          interact keyboard~ dblclick choose~ focus~",
     ),
-    (Sense::Generate, "generate render~ synthesize synthesise imagine produce animate upscale~ inpaint outpaint transcode dub~"),
+    (
+        Sense::Generate,
+        "isolate generate render~ synthesize synthesise imagine produce animate upscale~ inpaint outpaint \
+         transcode dub~",
+    ),
     (
         Sense::Convert,
-        "convert transform~ translate~ transcribe encode~ decode~ compress decompress zip~ unzip package~ bundle~ minify gzip~",
+        "format~ convert transform~ translate~ transcribe encode~ decode~ compress decompress zip~ unzip \
+         package~ bundle~ minify gzip~",
     ),
-    (Sense::Export, "export~ "),
-    (Sense::Import, "import~"),
+    (Sense::Export, "export~"),
+    (Sense::Import, "import"),
     (
         Sense::Remove,
-        "remove clear~ clean~ cleanup~ trim~ prune evict deregister unregister unset deprovision uninstall discard~ strip~ eject~",
+        "remove clear~ clean~ cleanup~ trim~ prune evict deregister unregister unset deprovision uninstall \
+         discard~ strip~ eject~",
     ),
     (
         Sense::Delete,
-        "delete drop~ purge truncate flush~ wipe~ erase destroy~ rm rmdir del flushall flushdb nuke~ shred empty~ obliterate hdel srem zrem \
-         lrem xdel ltrim xtrim arrtrim forget~ expunge",
+        "delete drop~ purge truncate flush~ wipe~ erase destroy~ rm rmdir del flushall flushdb nuke~ shred \
+         empty~ obliterate hdel srem zrem lrem xdel ltrim xtrim arrtrim forget~ expunge",
     ),
     (Sense::Consume, "pop~ lpop rpop spop dequeue consume blpop brpop zpopmin zpopmax"),
     (
         Sense::Pay,
-        "pay~ refund~ charge~ transfer~ withdraw deposit~ payout~ buy~ sell~ purchase~ trade~ swap~ checkout~ donate~ tip~ bid~ stake~ \
-         unstake liquidate exercise~ invest reimburse repay borrow~ lend order~ remit wire~ short~ redeem settle~",
+        "pay~ refund~ charge~ transfer~ withdraw deposit~ payout~ buy~ sell~ purchase~ trade~ swap~ checkout~ \
+         donate~ tip~ bid~ stake~ unstake liquidate exercise~ invest reimburse repay borrow~ lend order~ \
+         remit wire~ short~ redeem settle~",
     ),
     (Sense::Submit, "submit request~ file~ propose"),
     (Sense::Open, "open~"),
     (Sense::Close, "close~ quit~ exit~"),
     (Sense::Reset, "reset~ undo~ redo~ reinitialize"),
     (Sense::Test, "test~ try~ probe~"),
-    (Sense::Manage, "manage administer handle~ maintain crud~ "),
+    (Sense::Manage, "work~ administer manage handle~ maintain crud~"),
     (Sense::Schedule, "schedule~ reschedule cron~"),
 ];
 

@@ -146,6 +146,16 @@ fn close(word: &mut String, words: &mut Vec<String>) {
     word.clear();
 }
 
+/// Whether a word is one of a list, whose words are parted by spaces.
+pub(super) fn is_one(word: &str, list: &str) -> bool {
+    list.split_ascii_whitespace().any(|listed| listed == word)
+}
+
+/// The phrases of a list, which are parted by commas.
+pub(super) fn phrases(list: &str) -> impl Iterator<Item = &str> + Clone {
+    list.split(',').map(str::trim)
+}
+
 /// The singular of a noun, as far as its ending tells.
 pub(super) fn singular(word: &str) -> String {
     let cut = |ending: &str, with: &str| word.strip_suffix(ending).map(|stem| format!("{stem}{with}"));

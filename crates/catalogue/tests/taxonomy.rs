@@ -1,0 +1,206 @@
+//! The rules of the taxonomy, each on the shortest definition that shows it.
+
+use catalogue::{Level, RiskClass, Signal, ToolRisk};
+use json::{Document, Strictness};
+use serde_json::{Value, json};
+
+fn grade(definition: &Value) -> ToolRisk {
+    let document = Document::parse(definition.to_string(), Strictness::Reply).expect("what serde writes is JSON");
+    catalogue::grade(document.root(), "acme")
+}
+
+fn tool(name: &str, description: &str, properties: Value) -> Value {
+    json!({"name": name, "description": description, "inputSchema": {"type": "object", "properties": properties}})
+}
+
+#[track_caller]
+fn is(expected: RiskClass, name: &str, description: &str, properties: Value) -> ToolRisk {
+    let risk = grade(&tool(name, description, properties));
+    assert_eq!(risk.class, expected, "{name}: {:#?}", risk.evidence);
+    assert!(!risk.evidence.is_empty(), "{name} is not explained");
+    risk
+}
+
+/// A definition of a name and a description.
+#[track_caller]
+fn all(expected: RiskClass, tools: &[(&str, &str)]) {
+    for (name, description) in tools {
+        is(expected, name, description, json!({}));
+    }
+}
+
+#[test]
+fn what_returns_information_reads() {
+    all(
+        RiskClass::Read,
+        &[
+            ("list_branches", "List branches of a repository."),
+            ("git_branch", "List Git branches"),
+            ("KendraQueryTool", "Query the index and retrieve content."),
+            ("worker_get", "Get a worker by its name"),
+            ("scene", "Facts about the scene as text."),
+            ("runAudit", "Run an accessibility audit"),
+            ("lint", "Lints a workflow and returns findings"),
+            ("list_invoices", "List invoices of a customer"),
+            ("post-search", "Search by title"),
+            ("estimate_cost", "Estimate the cost of a deployment."),
+            ("type", "Returns the type of the value stored at a key."),
+        ],
+    );
+}
+
+#[test]
+fn what_a_further_call_can_put_back_writes() {
+    all(
+        RiskClass::Write,
+        &[
+            ("create_issue", "Create a new issue in a project"),
+            ("update_task", "Update the fields of a task"),
+            ("move_file", "Move or rename files."),
+            ("connect_to_database", "Connect to a database and keep the connection for later calls"),
+            ("CreateRunGroup", "Create a new run group, with limits for later runs."),
+            ("create_cluster", "Create a database cluster"),
+            ("add_comment", "Add a comment to an issue"),
+            ("remove_tag", "Remove a tag from a resource"),
+            ("remove_from_watchlist", "Remove an asset from a watchlist"),
+            ("attach_policy", "Attach a policy to a user."),
+            ("archive_channel", "Archives a channel"),
+            ("draft_mail", "Create a draft of an email."),
+            ("create_coupon", "Create a coupon for customers. It takes a currency and an amount of the payment to take off."),
+            ("start_auth", "Start the authentication of an account"),
+            ("find_and_replace", "Find text in a document and replace it"),
+        ],
+    );
+}
+
+#[test]
+fn what_sets_something_going_executes() {
+    all(
+        RiskClass::Execute,
+        &[
+            ("StartRun", "Start a workflow run."),
+            ("monitor_run", "Trigger a check immediately."),
+            ("cancel_job", "Cancel a running job"),
+            ("create_job", "Create a new job and start it"),
+            ("create_schedule", "Create a schedule for a pipeline"),
+            ("send_message", "Send a message to a channel"),
+            ("publish", "Publish a message to a topic"),
+            ("click", "Click an element on the page"),
+            ("text_to_speech", "Convert text to spoken audio"),
+            ("build_image", "Build an image from a Dockerfile"),
+            ("apply_manifest", "Apply a manifest to the cluster"),
+            ("install_package", "Install a package in the environment"),
+        ],
+    );
+}
+
+#[test]
+fn what_no_call_brings_back_is_destructive() {
+    all(
+        RiskClass::Destructive,
+        &[
+            ("delete_issue", "Delete an issue."),
+            ("worker_delete", "Delete a worker"),
+            ("flush_cache", "Flush the cache"),
+            ("lpop", "Removes and returns the first element of a list"),
+            ("write_file", "Create a new file or completely overwrite an existing file with new content."),
+            ("update_list", "Update a list. This replaces the entire list; those not given will be removed."),
+            ("rotate_key", "Rotate the key of an account"),
+            ("cache_touch", "Update the expiration time of a key"),
+            ("terminate_instances", "Terminate instances and their volumes"),
+        ],
+    );
+}
+
+#[test]
+fn what_moves_money_is_financial() {
+    all(
+        RiskClass::Financial,
+        &[
+            ("create_refund", "Refund a charge"),
+            ("place_order", "Place an order for a stock with a broker."),
+            ("finalize_invoice", "Finalize an invoice, so that the customer can pay it."),
+            ("close_position", "Closes a position in a stock by placing a sell order."),
+            ("pay", "Pay a bill from the wallet"),
+        ],
+    );
+}
+
+#[test]
+fn a_router_is_as_bad_as_its_worst_operation() {
+    let operation = |values: Value| json!({"operation": {"type": "string", "enum": values}});
+    let risk = is(RiskClass::Destructive, "manage_tables", "Manage tables", operation(json!(["list", "create", "delete"])));
+    assert!(risk.evidence.iter().any(|evidence| evidence.quote == "delete" && evidence.at == "inputSchema.properties.operation"));
+    is(
+        RiskClass::Read,
+        "manage_catalog",
+        "Manage the catalog with read operations",
+        operation(json!(["get-table", "list-tables"])),
+    );
+    is(RiskClass::Execute, "rollout", "Manage the rollout of a resource", operation(json!(["status", "restart", "undo"])));
+    let prose = "Manage volumes.\n\nOperations:\n- list-volumes: lists them\n- delete-volume: deletes one\n";
+    is(RiskClass::Destructive, "manage_volumes", prose, json!({"operation": {"type": "string"}}));
+    let hidden = "Storage operations. This tool is a hierarchical command router. Sub commands are routed to other servers.";
+    is(
+        RiskClass::Execute,
+        "storage",
+        hidden,
+        json!({"intent": {}, "command": {"type": "string"}, "parameters": {}, "learn": {}}),
+    );
+}
+
+#[test]
+fn open_power_executes_and_a_contract_to_read_reads() {
+    let sql = json!({"sql": {"type": "string", "description": "The SQL to run"}});
+    is(RiskClass::Execute, "run_query", "Run a SQL query", sql.clone());
+    assert_eq!(is(RiskClass::Read, "query", "Run a read-only SQL query", sql.clone()).confidence, 2);
+    is(RiskClass::Execute, "run_query", "Execute SQL. Queries run in read-only mode by default.", sql);
+    is(RiskClass::Read, "query_metrics", "Execute a PromQL query", json!({"query": {"type": "string"}}));
+    let script = json!({"script": {"type": "string", "description": "JavaScript to evaluate"}});
+    let risk = is(RiskClass::Execute, "evaluate", "Evaluate JavaScript in the page", script);
+    assert_eq!((risk.level, risk.signals.contains(&Signal::Code)), (Level::Critical, true));
+}
+
+#[test]
+fn flags_and_paths_count_at_their_worst() {
+    let delete = json!({"id": {"type": "string"}, "delete_data": {"type": "boolean", "default": false}});
+    is(RiskClass::Destructive, "drain_node", "Drain a node", delete);
+    let path = json!({"id": {"type": "string"}, "output_path": {"type": "string", "description": "Where to save the image"}});
+    is(RiskClass::Write, "take_screenshot", "Take a screenshot of the page", path);
+    is(RiskClass::Read, "take_screenshot", "Take a screenshot of the page", json!({"full": {"type": "boolean"}}));
+    is(
+        RiskClass::Execute,
+        "create_event",
+        "Create an event in a calendar",
+        json!({"attendees": {"type": "array", "items": {"type": "string"}}}),
+    );
+    is(RiskClass::Financial, "create_project", "Create a project.", json!({"confirm_cost_id": {"type": "string"}}));
+}
+
+#[test]
+fn a_hint_never_lowers() {
+    let mut definition = tool("delete_file", "Delete a file", json!({}));
+    definition["annotations"] = json!({"readOnlyHint": true});
+    let risk = grade(&definition);
+    assert_eq!((risk.class, risk.confidence), (RiskClass::Destructive, 2));
+    let mut definition = tool("list_files", "List files", json!({}));
+    definition["annotations"] = json!({"destructiveHint": true});
+    let risk = grade(&definition);
+    assert_eq!((risk.class, risk.confidence), (RiskClass::Read, 2));
+}
+
+#[test]
+fn what_cannot_be_decided_is_no_read() {
+    for (name, description) in [("frobnicate", ""), ("zorp", "Zorps the quux."), ("cosmos", "Work with accounts")] {
+        let risk = is(RiskClass::Execute, name, description, json!({}));
+        assert_eq!(risk.confidence, 1, "{name}");
+    }
+}
+
+#[test]
+fn the_same_definition_is_graded_the_same_way() {
+    let definition =
+        tool("manage_x", "Manage things: create, list and delete them", json!({"action": {"enum": ["create", "delete"]}}));
+    let (first, second) = (grade(&definition), grade(&definition));
+    assert_eq!((first.class, first.evidence, first.signals), (second.class, second.evidence, second.signals));
+}
