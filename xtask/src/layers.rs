@@ -25,7 +25,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: "callgate-policy", may_use: &["callgate-json"], never: PURE },
     // `http` is the vocabulary of headers, without input or output; `hyper` would be a transport.
     Layer { name: "callgate-mcp", may_use: &["callgate-json"], never: PURE },
-    Layer { name: "callgate-store", may_use: &["callgate-json", "callgate-policy"], never: &["hyper", "http", "rustls"] },
+    Layer { name: "callgate-store", may_use: &["callgate-json", "callgate-policy"], never: &["hyper", "http"] },
     // What it says of a definition is the same whoever asks: no state, no network.
     Layer { name: "callgate-catalogue", may_use: &["callgate-json", "callgate-policy"], never: PURE },
     Layer {

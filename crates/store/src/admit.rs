@@ -83,7 +83,7 @@ pub(crate) fn admit(ledger: &mut Ledger<'_>, admission: Admission) -> Result<Adm
             admitted.reservation.once = Some(key);
         }
         if let Some(approval) = approved {
-            approvals::spend(ledger.connection, &approval, &id)?;
+            approvals::spend(ledger.sql, &approval, &id)?;
             admitted.reservation.approval = Some(approval);
         }
     }
@@ -124,10 +124,10 @@ pub(crate) fn settle(ledger: &mut Ledger<'_>, reservation: &Reservation, draft: 
     let Reservation { id, once, approval, .. } = reservation;
     if refund {
         if let Some(key) = once {
-            once::forget(ledger.connection, key, id)?;
+            once::forget(ledger.sql, key, id)?;
         }
         if let Some(approval) = approval {
-            approvals::unspend(ledger.connection, approval, id)?;
+            approvals::unspend(ledger.sql, approval, id)?;
         }
     }
     settle_plain(ledger, reservation, draft, refund)

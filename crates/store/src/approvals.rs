@@ -17,9 +17,10 @@ use crate::chain::Ledger;
 use crate::draft::{Draft, Phase};
 use crate::error::Fault;
 use crate::key::{DigestKey, random_id};
+use crate::sql::{Row, Sql};
+use crate::value::values;
 use json::{Document, Strictness, quote};
 use policy::Quorum;
-use rusqlite::{Connection, OptionalExtension, Row};
 
 /// What has become of an approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,12 +144,12 @@ pub(crate) enum Standing {
 /// Finds the approval for this very call that still counts.
 pub(crate) fn standing(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalRequest) -> Result<Standing, Fault> {
     let now = ledger.now();
-    let mut find = ledger.connection.prepare_cached(&format!(
+    let bound = values![&request.tool, &request.digest, &subject.server, &subject.grant, &subject.principal, &request.policy];
+    let find = format!(
         "SELECT {COLUMNS} FROM approvals WHERE tool = ?1 AND digest = ?2 AND server = ?3 AND grant_name = ?4 AND principal = ?5
            AND policy = ?6 AND state IN ('pending', 'approved', 'denied') ORDER BY created DESC, id"
-    ))?;
-    let bound = (&request.tool, &request.digest, &subject.server, &subject.grant, &subject.principal, &request.policy);
-    let found = find.query_map(bound, |row| read(row, now))?.collect::<Result<Vec<_>, _>>()?;
+    );
+    let found = ledger.sql.rows(&find, bound, |row| read(row, now))?;
     let current = found.into_iter().find(|approval| approval.lasts(now));
     Ok(match current {
         Some(Approval { id, state: ApprovalState::Approved, .. }) => Standing::Approved { id },
@@ -160,12 +161,12 @@ pub(crate) fn standing(ledger: &Ledger<'_>, subject: &Subject, request: &Approva
 
 /// How many approvals of a grant wait for an answer.
 pub(crate) fn waiting(ledger: &Ledger<'_>, grant: &str) -> Result<u64, Fault> {
-    let count: i64 = ledger.connection.query_row(
+    let count = ledger.sql.row(
         "SELECT count(*) FROM approvals WHERE grant_name = ?1 AND state = 'pending' AND expires > ?2",
-        (grant, ledger.now()),
-        |row| row.get(0),
+        values![grant, ledger.now()],
+        |row| row.get::<i64>(0),
     )?;
-    Ok(count.unsigned_abs())
+    Ok(count.unwrap_or(0).unsigned_abs())
 }
 
 /// Opens an approval; gives its id and when it expires.
@@ -173,27 +174,28 @@ pub(crate) fn open(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalReq
     let id = random_id(10).map_err(Fault::State)?;
     let created = ledger.now();
     // Here and not only once a minute: short approvals that are asked for without end would fill the disk meanwhile.
-    expire(ledger.connection, Some(&subject.grant), created)?;
+    expire(ledger.sql, Some(&subject.grant), created)?;
     let timeout = i64::try_from(request.timeout_ms).unwrap_or(i64::MAX);
     let expires = created.saturating_add(timeout);
-    ledger.connection.execute(
+    let arguments = request.arguments.as_deref().map(|raw| kept(raw, ledger.key.digests()));
+    ledger.sql.execute(
         "INSERT INTO approvals(id, state, server, grant_name, principal, tool, digest, policy, rule, arguments, created, expires, timeout,
              quorums)
          VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-        rusqlite::params![
-            id,
-            subject.server,
-            subject.grant,
-            subject.principal,
-            request.tool,
-            request.digest,
-            request.policy,
-            request.rule,
-            request.arguments.as_deref().map(|raw| kept(raw, ledger.key.digests())),
+        values![
+            &id,
+            &subject.server,
+            &subject.grant,
+            &subject.principal,
+            &request.tool,
+            &request.digest,
+            &request.policy,
+            &request.rule,
+            arguments.as_deref(),
             created,
             expires,
             timeout,
-            write_quorums(&request.quorums)
+            &write_quorums(&request.quorums)
         ],
     )?;
     Ok((id, expires))
@@ -212,20 +214,20 @@ fn kept(raw: &str, key: &DigestKey) -> String {
 }
 
 /// Uses an approval up.
-pub(crate) fn spend(connection: &Connection, id: &str, call: &str) -> Result<(), Fault> {
-    connection.execute(
+pub(crate) fn spend(sql: Sql<'_>, id: &str, call: &str) -> Result<(), Fault> {
+    sql.execute(
         "UPDATE approvals SET state = 'spent', spent_by = ?2, arguments = NULL WHERE id = ?1 AND state = 'approved'",
-        (id, call),
+        values![id, call],
     )?;
     Ok(())
 }
 
 /// Makes an approval usable again that was spent for a call which was never sent. Its arguments do not come back: whoever
 /// decided has seen them.
-pub(crate) fn unspend(connection: &Connection, id: &str, call: &str) -> Result<(), Fault> {
-    connection.execute(
+pub(crate) fn unspend(sql: Sql<'_>, id: &str, call: &str) -> Result<(), Fault> {
+    sql.execute(
         "UPDATE approvals SET state = 'approved', spent_by = NULL WHERE id = ?1 AND state = 'spent' AND spent_by = ?2",
-        (id, call),
+        values![id, call],
     )?;
     Ok(())
 }
@@ -233,7 +235,7 @@ pub(crate) fn unspend(connection: &Connection, id: &str, call: &str) -> Result<(
 /// Carries out a person's answer, and records it.
 pub(crate) fn answer(ledger: &mut Ledger<'_>, id: &str, answer: Answer, by: &str) -> Result<Approval, Fault> {
     let now = ledger.now();
-    let Some(approval) = find(ledger.connection, id, now)? else {
+    let Some(approval) = find(ledger.sql, id, now)? else {
         return Err(StoreError::NoSuchApproval(id.to_owned()).into());
     };
     let mut votes = approval.votes.clone();
@@ -254,10 +256,10 @@ pub(crate) fn answer(ledger: &mut Ledger<'_>, id: &str, answer: Answer, by: &str
     };
     let decided = (state != ApprovalState::Pending).then_some(now);
     let decided_by = decided.map(|_| by.to_owned());
-    ledger.connection.execute(
+    ledger.sql.execute(
         "UPDATE approvals SET state = ?2, expires = ?3, decided = ?4, decided_by = ?5, votes = ?6,
              arguments = CASE WHEN ?2 = 'denied' THEN NULL ELSE arguments END WHERE id = ?1",
-        (id, state.as_str(), expires, decided, &decided_by, write_votes(&votes)),
+        values![id, state.as_str(), expires, decided, decided_by.as_deref(), &write_votes(&votes)],
     )?;
     let method = match answer {
         Answer::Approve => "approvals/approve",
@@ -284,30 +286,27 @@ pub(crate) fn answer(ledger: &mut Ledger<'_>, id: &str, answer: Answer, by: &str
 }
 
 /// Finds an approval by its id.
-pub(crate) fn find(connection: &Connection, id: &str, now: i64) -> Result<Option<Approval>, Fault> {
-    let mut find = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM approvals WHERE id = ?1"))?;
-    Ok(find.query_row([id], |row| read(row, now)).optional()?)
+pub(crate) fn find(sql: Sql<'_>, id: &str, now: i64) -> Result<Option<Approval>, Fault> {
+    sql.row(&format!("SELECT {COLUMNS} FROM approvals WHERE id = ?1"), values![id], |row| read(row, now))
 }
 
 /// All approvals that are kept, oldest first.
-pub(crate) fn all(connection: &Connection, now: i64) -> Result<Vec<Approval>, Fault> {
-    let mut find = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM approvals ORDER BY created, id"))?;
-    Ok(find.query_map([], |row| read(row, now))?.collect::<Result<_, _>>()?)
+pub(crate) fn all(sql: Sql<'_>, now: i64) -> Result<Vec<Approval>, Fault> {
+    sql.rows(&format!("SELECT {COLUMNS} FROM approvals ORDER BY created, id"), &[], |row| read(row, now))
 }
 
 /// Ends the approvals, of one grant or of all, whose time has run out, and removes the arguments of all that are over.
-pub(crate) fn expire(connection: &Connection, grant: Option<&str>, now: i64) -> Result<(), Fault> {
+pub(crate) fn expire(sql: Sql<'_>, grant: Option<&str>, now: i64) -> Result<(), Fault> {
     const LIVE: &str = "state IN ('pending', 'approved')";
     const END: &str = "UPDATE approvals SET state = 'expired', arguments = NULL WHERE expires <= ?1";
     match grant {
         Some(grant) => {
-            connection.prepare_cached(&format!("{END} AND grant_name = ?2 AND {LIVE}"))?.execute((now, grant))?;
+            sql.execute(&format!("{END} AND grant_name = ?2 AND {LIVE}"), values![now, grant])?;
         }
         None => {
-            connection.execute(&format!("{END} AND {LIVE}"), [now])?;
+            sql.execute(&format!("{END} AND {LIVE}"), values![now])?;
             // A file of an earlier version kept them with what was spent or denied.
-            connection
-                .execute(&format!("UPDATE approvals SET arguments = NULL WHERE arguments IS NOT NULL AND NOT {LIVE}"), [])?;
+            sql.execute(&format!("UPDATE approvals SET arguments = NULL WHERE arguments IS NOT NULL AND NOT ({LIVE})"), &[])?;
         }
     }
     Ok(())
@@ -316,14 +315,14 @@ pub(crate) fn expire(connection: &Connection, grant: Option<&str>, now: i64) -> 
 /// Forgets approvals whose time ran out a month ago; of those that are over also the oldest beyond ten thousand a grant.
 ///
 /// One that was denied is not over before its time: forgotten, it could be asked for again.
-pub(crate) fn prune(connection: &Connection, now: i64) -> Result<(), Fault> {
-    expire(connection, None, now)?;
-    connection.execute("DELETE FROM approvals WHERE expires < ?1", [now.saturating_sub(KEPT_MS)])?;
-    connection.execute(
+pub(crate) fn prune(sql: Sql<'_>, now: i64) -> Result<(), Fault> {
+    expire(sql, None, now)?;
+    sql.execute("DELETE FROM approvals WHERE expires < ?1", values![now.saturating_sub(KEPT_MS)])?;
+    sql.execute(
         "DELETE FROM approvals WHERE id IN (SELECT id FROM (
              SELECT id, row_number() OVER (PARTITION BY grant_name ORDER BY created DESC, id) AS place FROM approvals
-             WHERE state = 'spent' OR expires <= ?1) WHERE place > ?2)",
-        (now, MOST_OVER),
+             WHERE state = 'spent' OR expires <= ?1) AS ended WHERE place > ?2)",
+        values![now, MOST_OVER],
     )?;
     Ok(())
 }
@@ -358,32 +357,32 @@ impl Approval {
     }
 }
 
-fn read(row: &Row<'_>, now: i64) -> rusqlite::Result<Approval> {
+fn read(row: &Row<'_>, now: i64) -> Result<Approval, Fault> {
     let mut approval = Approval {
-        id: row.get("id")?,
-        state: ApprovalState::parse(&row.get::<_, String>("state")?),
-        server: row.get("server")?,
-        grant: row.get("grant_name")?,
-        principal: row.get("principal")?,
-        tool: row.get("tool")?,
-        digest: row.get("digest")?,
-        policy: row.get("policy")?,
-        rule: row.get("rule")?,
-        arguments: match row.get::<_, Option<String>>("arguments")? {
+        id: row.get(0)?,
+        state: ApprovalState::parse(&row.get::<String>(1)?),
+        server: row.get(2)?,
+        grant: row.get(3)?,
+        principal: row.get(4)?,
+        tool: row.get(5)?,
+        digest: row.get(6)?,
+        policy: row.get(7)?,
+        rule: row.get(8)?,
+        arguments: match row.get::<Option<String>>(9)? {
             Some(text) => match text.strip_prefix(TOO_LONG) {
                 Some(note) => ShownArguments::TooLong(note.to_owned()),
                 None => ShownArguments::Whole(text),
             },
             None => ShownArguments::Removed,
         },
-        created: row.get("created")?,
-        expires: row.get("expires")?,
-        timeout_ms: row.get::<_, i64>("timeout")?.unsigned_abs(),
-        decided: row.get("decided")?,
-        decided_by: row.get("decided_by")?,
-        quorums: read_quorums(row.get("quorums")?),
-        votes: read_votes(row.get("votes")?),
-        spent_by: row.get("spent_by")?,
+        created: row.get(10)?,
+        expires: row.get(11)?,
+        timeout_ms: row.get::<i64>(12)?.unsigned_abs(),
+        decided: row.get(13)?,
+        decided_by: row.get(14)?,
+        quorums: read_quorums(row.get(16)?),
+        votes: read_votes(row.get(17)?),
+        spent_by: row.get(15)?,
     };
     if matches!(approval.state, ApprovalState::Pending | ApprovalState::Approved) && !approval.lasts(now) {
         approval.state = ApprovalState::Expired;
@@ -473,7 +472,7 @@ mod tests {
         add("expired", "g", 100, now, 9_000);
         add("spent", "g", 20_000, now + 1, 2_000);
         add("expired", "h", 0, now, 7);
-        prune(&connection, now).unwrap();
+        prune(Sql::File(&connection), now).unwrap();
 
         let count = |condition: &str| -> i64 {
             connection.query_row(&format!("SELECT count(*) FROM approvals WHERE {condition}"), [], |row| row.get(0)).unwrap()

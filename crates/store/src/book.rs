@@ -36,15 +36,15 @@ impl Book for Ledger<'_> {
     }
 
     fn held(&mut self, key: &str, from: i64) -> Result<Vec<(i64, Amount)>, Fault> {
-        counters::held(self.connection, key, from)
+        counters::held(self.sql, key, from)
     }
 
     fn take(&mut self, taken: &[Taken]) -> Result<(), Fault> {
-        counters::apply(self.connection, taken.iter().map(|taken| change(taken, 1)).collect::<Vec<_>>().iter())
+        counters::apply(self.sql, taken.iter().map(|taken| change(taken, 1)).collect::<Vec<_>>().iter())
     }
 
     fn give_back(&mut self, taken: &[Taken]) -> Result<(), Fault> {
-        counters::apply(self.connection, taken.iter().map(|taken| change(taken, -1)).collect::<Vec<_>>().iter())
+        counters::apply(self.sql, taken.iter().map(|taken| change(taken, -1)).collect::<Vec<_>>().iter())
     }
 
     fn append(&mut self, draft: &Draft) -> Result<Recorded, Fault> {
@@ -109,14 +109,14 @@ impl Book for Page<'_> {
     }
 
     fn append(&mut self, draft: &Draft) -> Result<Recorded, Fault> {
-        let (body, recorded) = self.scribe.write(draft, &self.head);
+        let (body, recorded) = self.scribe.write(draft, &self.head, self.scribe.clock.now());
         journal::write_record(&mut self.text, &body, &recorded.hash);
         self.head = Head { seq: recorded.seq, hash: recorded.hash.clone() };
         Ok(recorded)
     }
 }
 
-fn change(taken: &Taken, sign: i64) -> Change {
+pub(crate) fn change(taken: &Taken, sign: i64) -> Change {
     let micros = i64::try_from(taken.amount.micros()).expect("the largest amount fits a signed 64-bit column");
     Change { key: taken.key.clone(), bucket: taken.bucket, frees_at: taken.frees_at, micros: sign * micros }
 }

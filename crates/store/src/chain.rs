@@ -10,7 +10,9 @@ use crate::clock::Clock;
 use crate::draft::{Draft, Recorded, Row, Stamp};
 use crate::error::Fault;
 use crate::key::{Kind, PublicKey, SecretKey, Statement, sha256};
-use rusqlite::{Connection, OptionalExtension};
+use crate::sql::Sql;
+use crate::value::values;
+use std::borrow::Cow;
 use std::time::Instant;
 
 /// The last record: its number and hash.
@@ -20,8 +22,13 @@ pub(crate) struct Head {
     pub hash: String,
 }
 
-/// The `prev` of the first record.
+/// The `prev` of the first record of a file.
 pub(crate) const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// The same where several chains lie in one database: none can pass for another.
+pub(crate) fn genesis_of(chain: &str) -> String {
+    sha256(format!("callgate audit chain v1\n{chain}\n").as_bytes())
+}
 
 /// Who writes records: which process, and by which clock.
 #[derive(Clone)]
@@ -34,8 +41,8 @@ pub(crate) struct Scribe {
 
 impl Scribe {
     /// Makes the record that follows `head`: its body, and what becomes of the draft.
-    pub fn write(&self, draft: &Draft, head: &Head) -> (String, Recorded) {
-        let (seq, at) = (head.seq + 1, self.clock.now());
+    pub fn write(&self, draft: &Draft, head: &Head, at: i64) -> (String, Recorded) {
+        let seq = head.seq + 1;
         let instance = (!self.clock.is_simulated()).then(|| (self.instance.as_str(), self.started.elapsed().as_millis()));
         let body = draft.body(&Stamp { seq, at, prev: &head.hash, instance });
         let hash = sha256(body.as_bytes());
@@ -45,21 +52,45 @@ impl Scribe {
 
 /// What jobs work with inside one transaction.
 pub(crate) struct Ledger<'t> {
-    pub connection: &'t Connection,
+    pub sql: Sql<'t>,
     pub key: &'t SecretKey,
     pub scribe: &'t Scribe,
     pub head: Head,
+    /// Where several chains lie in one database: which of them is continued, and the time there.
+    pub shared: Option<Continued<'t>>,
+}
+
+/// One chain of several.
+#[derive(Clone, Copy)]
+pub(crate) struct Continued<'t> {
+    /// Its id: letters and digits only.
+    pub chain: &'t str,
+    /// The database's time when the transaction began, in milliseconds since the Unix epoch.
+    pub now: i64,
 }
 
 impl Ledger<'_> {
     /// The store's time.
     pub fn now(&self) -> i64 {
-        self.scribe.clock.now()
+        self.shared.map_or_else(|| self.scribe.clock.now(), |shared| shared.now)
+    }
+
+    /// The `prev` of the chain's first record.
+    pub fn genesis(&self) -> String {
+        self.shared.map_or_else(|| GENESIS.to_owned(), |shared| genesis_of(shared.chain))
+    }
+
+    /// A statement that ends in a condition, for this chain only.
+    pub fn of_chain(&self, text: &'static str) -> Cow<'static, str> {
+        match self.shared {
+            None => text.into(),
+            Some(Continued { chain, .. }) => format!("{text} AND chain = '{chain}'").into(),
+        }
     }
 
     /// Binds a draft into the chain.
     pub fn append(&mut self, draft: &Draft) -> Result<Recorded, Fault> {
-        let (body, recorded) = self.scribe.write(draft, &self.head);
+        let (body, recorded) = self.scribe.write(draft, &self.head, self.now());
         self.insert(recorded.seq, &body, &recorded.hash)?;
         Ok(recorded)
     }
@@ -81,8 +112,13 @@ impl Ledger<'_> {
     }
 
     fn insert(&mut self, seq: i64, body: &str, hash: &str) -> Result<(), Fault> {
-        let mut insert = self.connection.prepare_cached("INSERT INTO audit(seq, body, hash) VALUES (?1, ?2, ?3)")?;
-        insert.execute((seq, body, hash))?;
+        match self.shared {
+            None => self.sql.execute("INSERT INTO audit(seq, body, hash) VALUES (?1, ?2, ?3)", values![seq, body, hash])?,
+            Some(Continued { chain, .. }) => {
+                let insert = "INSERT INTO audit(chain, seq, body, hash) VALUES (?1, ?2, ?3, ?4)";
+                self.sql.execute(insert, values![chain, seq, body, hash])?
+            }
+        };
         self.head = Head { seq, hash: hash.to_owned() };
         Ok(())
     }
@@ -92,8 +128,11 @@ impl Ledger<'_> {
         if self.head == *before {
             return Ok(());
         }
-        write_head(self.connection, self.key, &self.head, self.now())?;
-        if self.head.seq / CHECKPOINT_EVERY != before.seq / CHECKPOINT_EVERY {
+        let (Head { seq, hash }, at) = (&self.head, self.now());
+        let signature = self.key.sign(&Statement { kind: Kind::Head, seq: *seq, hash, at });
+        let write = self.of_chain("UPDATE head SET seq = ?1, hash = ?2, at = ?3, signature = ?4 WHERE true");
+        self.sql.execute(&write, values![*seq, hash, at, &signature])?;
+        if is_checkpoint(before.seq, self.head.seq) {
             self.keep_checkpoint()?;
         }
         Ok(())
@@ -106,23 +145,31 @@ impl Ledger<'_> {
         }
         let (Head { seq, hash }, at) = (&self.head, self.now());
         let signature = self.key.sign(&Statement { kind: Kind::Checkpoint, seq: *seq, hash, at });
-        self.connection.execute(
-            "INSERT INTO checkpoints(seq, hash, at, signature) VALUES (?1, ?2, ?3, ?4) ON CONFLICT(seq) DO NOTHING",
-            (seq, hash, at, signature),
-        )?;
+        let values = values![*seq, hash, at, &signature, self.shared.map(|shared| shared.chain)];
+        match self.shared {
+            None => self.sql.execute(
+                "INSERT INTO checkpoints(seq, hash, at, signature) VALUES (?1, ?2, ?3, ?4) ON CONFLICT(seq) DO NOTHING",
+                &values[..4],
+            )?,
+            Some(_) => self.sql.execute(
+                "INSERT INTO checkpoints(seq, hash, at, signature, chain) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT(chain, seq) DO NOTHING",
+                values,
+            )?,
+        };
         Ok(())
     }
 }
 
-/// Writes the head of a chain without records.
-pub(crate) fn begin(connection: &Connection, key: &SecretKey, at: i64) -> Result<(), Fault> {
-    write_head(connection, key, &Head { seq: 0, hash: GENESIS.to_owned() }, at)
+/// Whether a checkpoint is due after records have brought a chain from one number to another.
+pub(crate) fn is_checkpoint(before: i64, after: i64) -> bool {
+    after / CHECKPOINT_EVERY != before / CHECKPOINT_EVERY
 }
 
-fn write_head(connection: &Connection, key: &SecretKey, head: &Head, at: i64) -> Result<(), Fault> {
-    let signature = key.sign(&Statement { kind: Kind::Head, seq: head.seq, hash: &head.hash, at });
-    let mut write = connection.prepare_cached("REPLACE INTO head(id, seq, hash, at, signature) VALUES (1, ?1, ?2, ?3, ?4)")?;
-    write.execute((head.seq, &head.hash, at, signature))?;
+/// Writes the head of a file's chain, which has no records yet.
+pub(crate) fn begin(sql: Sql<'_>, key: &SecretKey, at: i64) -> Result<(), Fault> {
+    let signature = key.sign(&Statement { kind: Kind::Head, seq: 0, hash: GENESIS, at });
+    let write = "INSERT INTO head(id, seq, hash, at, signature) VALUES (1, 0, ?1, ?2, ?3)";
+    sql.execute(write, values![GENESIS, at, &signature])?;
     Ok(())
 }
 
@@ -131,13 +178,19 @@ fn write_head(connection: &Connection, key: &SecretKey, head: &Head, at: i64) ->
 /// # Errors
 /// When the head is not signed with our key, or lies before `known`: then somebody has changed or exchanged the file, and
 /// going on would cover it up.
-pub(crate) fn read_head(connection: &Connection, public: &PublicKey, known: Option<&Head>) -> Result<Head, Fault> {
-    let mut read = connection.prepare_cached("SELECT seq, hash, at, signature FROM head WHERE id = 1")?;
-    let found = read
-        .query_row([], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get::<_, String>(3)?))
-        })
-        .optional()?;
+pub(crate) fn read_head(sql: Sql<'_>, public: &PublicKey, known: Option<&Head>) -> Result<Head, Fault> {
+    let found = sql.row("SELECT seq, hash, at, signature FROM head WHERE id = 1", &[], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    })?;
+    signed_head(found, public, known)
+}
+
+/// The same of a row that was read: number, hash, time and signature.
+pub(crate) fn signed_head(
+    found: Option<(i64, String, i64, String)>,
+    public: &PublicKey,
+    known: Option<&Head>,
+) -> Result<Head, Fault> {
     let Some((seq, hash, at, signature)) = found else {
         return Err(Fault::State("the audit log has lost its signed head; run `callgate audit verify`".to_owned()));
     };
@@ -169,14 +222,20 @@ pub(crate) fn check_not_older(head: &Head, known: Option<&Head>) -> Result<(), F
 
 /// Removes the records up to `seq`, which must be there, and leaves a signed anchor in their place.
 pub(crate) fn cut(ledger: &Ledger<'_>, seq: i64) -> Result<(), Fault> {
-    let connection = ledger.connection;
-    let hash: String = connection.query_row("SELECT hash FROM audit WHERE seq = ?1", [seq], |row| row.get(0))?;
+    let sql = ledger.sql;
+    let hash: Option<String> =
+        sql.row(&ledger.of_chain("SELECT hash FROM audit WHERE seq = ?1"), values![seq], |row| row.get(0))?;
+    let hash = hash.ok_or_else(|| Fault::State(format!("record {seq} is missing; run `callgate audit verify`")))?;
     let at = ledger.now();
     let signature = ledger.key.sign(&Statement { kind: Kind::Anchor, seq, hash: &hash, at });
-    connection
-        .execute("REPLACE INTO anchor(id, seq, hash, at, signature) VALUES (1, ?1, ?2, ?3, ?4)", (seq, hash, at, signature))?;
-    connection.execute("DELETE FROM audit WHERE seq <= ?1", [seq])?;
-    connection.execute("DELETE FROM checkpoints WHERE seq <= ?1", [seq])?;
+    sql.execute(&ledger.of_chain("DELETE FROM anchor WHERE true"), &[])?;
+    let values = values![seq, &hash, at, &signature, ledger.shared.map(|shared| shared.chain)];
+    match ledger.shared {
+        None => sql.execute("INSERT INTO anchor(id, seq, hash, at, signature) VALUES (1, ?1, ?2, ?3, ?4)", &values[..4])?,
+        Some(_) => sql.execute("INSERT INTO anchor(seq, hash, at, signature, chain) VALUES (?1, ?2, ?3, ?4, ?5)", values)?,
+    };
+    sql.execute(&ledger.of_chain("DELETE FROM audit WHERE seq <= ?1"), values![seq])?;
+    sql.execute(&ledger.of_chain("DELETE FROM checkpoints WHERE seq <= ?1"), values![seq])?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Where the store takes its time from.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,36 @@ pub enum Clock {
     System,
     /// Milliseconds since the Unix epoch, set by whoever holds the other end: for simulation and tests.
     Simulated(Arc<AtomicI64>),
+    /// That of the server which keeps the state: as it was told last, and how long ago that was.
+    Server(Arc<ServerClock>),
+}
+
+/// A server's clock, as this process knows it.
+#[derive(Debug)]
+pub struct ServerClock {
+    begun: Instant,
+    /// The server's milliseconds when `begun` was; `i64::MIN` before it has said anything.
+    at_begin: AtomicI64,
+}
+
+impl ServerClock {
+    pub(crate) fn new() -> ServerClock {
+        ServerClock { begun: Instant::now(), at_begin: AtomicI64::new(i64::MIN) }
+    }
+
+    /// Takes over what the server says.
+    pub(crate) fn tell(&self, now: i64) {
+        self.at_begin.store(now.saturating_sub(self.elapsed()), Ordering::Relaxed);
+    }
+
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn now(&self) -> Option<i64> {
+        let at_begin = self.at_begin.load(Ordering::Relaxed);
+        (at_begin != i64::MIN).then(|| at_begin.saturating_add(self.elapsed()))
+    }
 }
 
 impl Clock {
@@ -32,6 +62,7 @@ impl Clock {
                 Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
             },
             Clock::Simulated(millis) => millis.load(Ordering::SeqCst),
+            Clock::Server(clock) => clock.now().unwrap_or_else(|| Clock::System.now()),
         }
     }
 

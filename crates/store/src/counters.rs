@@ -9,8 +9,9 @@
 use crate::admission::{Subject, Taken, joined};
 use crate::error::Fault;
 use crate::journal::Change;
+use crate::sql::Sql;
+use crate::value::values;
 use policy::{Amount, Charge, Counter, Scope, Usage};
-use rusqlite::Connection;
 
 /// What judging all charges of a call came to.
 pub(crate) enum Judged {
@@ -21,8 +22,8 @@ pub(crate) enum Judged {
 }
 
 /// What the buckets of a counter hold from `from` on.
-pub(crate) fn held(connection: &Connection, key: &str, from: i64) -> Result<Vec<(i64, Amount)>, Fault> {
-    Ok(stored(connection, key, from)?.into_iter().map(|(bucket, micros)| (bucket, amount(micros))).collect())
+pub(crate) fn held(sql: Sql<'_>, key: &str, from: i64) -> Result<Vec<(i64, Amount)>, Fault> {
+    Ok(stored(sql, key, from)?.into_iter().map(|(bucket, micros)| (bucket, amount(micros))).collect())
 }
 
 /// A negative amount is not ours: somebody has spoilt the counter, and a spoilt counter is a full one.
@@ -63,33 +64,31 @@ pub(crate) fn judge(
 }
 
 /// Carries out changes: amounts that are taken, and given back.
-pub(crate) fn apply<'c>(connection: &Connection, changes: impl Iterator<Item = &'c Change>) -> Result<(), Fault> {
+pub(crate) fn apply<'c>(sql: Sql<'_>, changes: impl Iterator<Item = &'c Change>) -> Result<(), Fault> {
     // Past the largest amount a counter stays there: only a shadow charge, which is never refused, can get so far.
-    let mut take = connection.prepare_cached(
-        "INSERT INTO counters(key, bucket, used, frees_at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT(key, bucket) DO UPDATE SET used = min(used, ?5 - excluded.used) + excluded.used",
-    )?;
-    let mut give_back =
-        connection.prepare_cached("UPDATE counters SET used = max(0, used + ?3) WHERE key = ?1 AND bucket = ?2")?;
+    const TAKE: &str = "INSERT INTO counters(key, bucket, used, frees_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT(key, bucket) DO UPDATE SET
+             used = CASE WHEN counters.used > ?5 - excluded.used THEN ?5 ELSE counters.used + excluded.used END";
+    const GIVE_BACK: &str =
+        "UPDATE counters SET used = CASE WHEN used + ?3 < 0 THEN 0 ELSE used + ?3 END WHERE key = ?1 AND bucket = ?2";
     for Change { key, bucket, frees_at, micros } in changes {
         match *micros >= 0 {
-            true => take.execute((key, bucket, micros, frees_at, i64::MAX))?,
-            false => give_back.execute((key, bucket, micros))?,
+            true => sql.execute(TAKE, values![key, *bucket, *micros, *frees_at, i64::MAX])?,
+            false => sql.execute(GIVE_BACK, values![key, *bucket, *micros])?,
         };
     }
     Ok(())
 }
 
 /// What the buckets of a counter hold from `from` on, in millionths as they are stored.
-pub(crate) fn stored(connection: &Connection, key: &str, from: i64) -> Result<Vec<(i64, i64)>, Fault> {
-    let mut statement = connection.prepare_cached("SELECT bucket, used FROM counters WHERE key = ?1 AND bucket >= ?2")?;
-    let rows = statement.query_map((key, from), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+pub(crate) fn stored(sql: Sql<'_>, key: &str, from: i64) -> Result<Vec<(i64, i64)>, Fault> {
+    let find = "SELECT bucket, used FROM counters WHERE key = ?1 AND bucket >= ?2";
+    sql.rows(find, values![key, from], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// Removes buckets that have not counted for so long that no clock will be set back to them.
-pub(crate) fn prune(connection: &Connection, now: i64) -> Result<(), Fault> {
-    connection.execute("DELETE FROM counters WHERE frees_at < ?1", [now.saturating_sub(CLOCK_DOUBT_MS)])?;
+pub(crate) fn prune(sql: Sql<'_>, now: i64) -> Result<(), Fault> {
+    sql.execute("DELETE FROM counters WHERE frees_at < ?1", values![now.saturating_sub(CLOCK_DOUBT_MS)])?;
     Ok(())
 }
 

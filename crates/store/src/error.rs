@@ -61,6 +61,9 @@ pub enum StoreError {
 pub(crate) enum Fault {
     Sqlite(rusqlite::Error),
     Io(&'static str, std::io::Error),
+    Postgres(tokio_postgres::Error),
+    /// A server does not answer in time. Whether it has done what it was asked is not known.
+    Slow,
     /// A fact of our own: what is wrong and how to mend it.
     State(String),
     /// Somebody else has the lock for too long.
@@ -72,6 +75,12 @@ pub(crate) enum Fault {
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Fault {
         Fault::Sqlite(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Fault {
+        Fault::Postgres(error)
     }
 }
 
@@ -87,6 +96,8 @@ impl Fault {
             Fault::Refused(error) => return error,
             Fault::State(problem) => (problem, None),
             Fault::Held => (HELD.to_owned(), None),
+            Fault::Slow => (SLOW.to_owned(), None),
+            Fault::Postgres(error) => (describe_postgres(&error).to_owned(), Some(Arc::new(error))),
             Fault::Io(doing, error) => (format!("{doing}: {error}"), Some(Arc::new(error))),
             Fault::Sqlite(error) => (describe(&error).to_owned(), Some(Arc::new(error))),
         };
@@ -98,6 +109,30 @@ impl Fault {
         matches!(self, Fault::Held)
             || matches!(self, Fault::Sqlite(error) if matches!(error.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)))
+    }
+}
+
+fn describe_postgres(error: &tokio_postgres::Error) -> &'static str {
+    use tokio_postgres::error::SqlState as State;
+    let Some(state) = error.code() else {
+        return "it cannot be reached; check that it runs, and the address";
+    };
+    match state.code() {
+        code if code == State::INVALID_PASSWORD.code() || code.starts_with("28") => "it does not accept this user and password",
+        code if code == State::INVALID_CATALOG_NAME.code() => "there is no such database; create it first",
+        code if code == State::INSUFFICIENT_PRIVILEGE.code() => {
+            "the user may not do what is needed; it must own the schema `callgate`, or be allowed to create it"
+        }
+        code if code == State::READ_ONLY_SQL_TRANSACTION.code() => "it is a standby, or read-only; name the primary",
+        code if code == State::TOO_MANY_CONNECTIONS.code() => "it takes no more connections; raise `max_connections`",
+        code if code == State::QUERY_CANCELED.code() || code == State::LOCK_NOT_AVAILABLE.code() => SLOW,
+        code if code == State::ADMIN_SHUTDOWN.code() || code == State::CANNOT_CONNECT_NOW.code() => {
+            "it is shutting down or starting"
+        }
+        code if code == State::CRASH_SHUTDOWN.code() => "it has crashed and is starting again",
+        code if code.starts_with("53") => "it is out of space, memory or connections",
+        code if code.starts_with("23") => "its contents contradict each other; run `callgate audit verify`",
+        _ => "the database reports an error",
     }
 }
 
@@ -115,4 +150,5 @@ fn describe(error: &rusqlite::Error) -> &'static str {
     }
 }
 
+const SLOW: &str = "it does not answer in time";
 const HELD: &str = "another process holds it for too long";

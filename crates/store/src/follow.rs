@@ -55,7 +55,7 @@ impl Mark {
 /// # Errors
 /// When somebody else has put it.
 pub(crate) fn mark(ledger: &Ledger<'_>) -> Result<Option<Mark>, Fault> {
-    match Mark::read(ledger.connection, Some(ledger.key.seal()))? {
+    match Mark::read(ledger.sql.file()?, Some(ledger.key.seal()))? {
         None => Ok(None),
         Some((mark, true)) => Ok(Some(mark)),
         Some((_, false)) => {
@@ -89,7 +89,7 @@ pub(crate) fn follow(ledger: &mut Ledger<'_>, journal: &Journal, to: u64) -> Res
         for row in groups.iter().flat_map(|group| &group.records) {
             ledger.take_over(row)?;
         }
-        counters::apply(ledger.connection, summed(&groups).iter())?;
+        counters::apply(ledger.sql, summed(&groups).iter())?;
         place = groups.last().map_or(place, |group| group.end);
         match tail {
             // A piece ends inside a group, which is longer than it where there is no other.
@@ -99,7 +99,7 @@ pub(crate) fn follow(ledger: &mut Ledger<'_>, journal: &Journal, to: u64) -> Res
         }
     };
     if place > from {
-        Mark { journal: journal.id.clone(), place, closed: false }.write(ledger.connection, ledger.key.seal())?;
+        Mark { journal: journal.id.clone(), place, closed: false }.write(ledger.sql.file()?, ledger.key.seal())?;
     }
     Ok(Followed::Until { place, tail })
 }

@@ -1,7 +1,8 @@
 //! Who is running: one row a process, with a heartbeat.
 
 use crate::error::Fault;
-use rusqlite::Connection;
+use crate::sql::Sql;
+use crate::value::values;
 
 /// What a process says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,39 +34,40 @@ pub struct Running {
     pub alive: bool,
 }
 
-pub(crate) fn beat(connection: &Connection, id: &str, instance: &Instance, started: i64, now: i64) -> Result<(), Fault> {
-    connection.execute(
-        "REPLACE INTO instances(id, pid, server, mode, version, policy, started, seen) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        (id, std::process::id(), &instance.server, &instance.mode, &instance.version, &instance.policy, started, now),
+pub(crate) fn beat(sql: Sql<'_>, id: &str, instance: &Instance, started: i64, now: i64) -> Result<(), Fault> {
+    let (pid, policy) = (i64::from(std::process::id()), instance.policy.as_deref());
+    sql.execute(
+        "INSERT INTO instances(id, pid, server, mode, version, policy, started, seen) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT(id) DO UPDATE SET pid = excluded.pid, server = excluded.server, mode = excluded.mode,
+             version = excluded.version, policy = excluded.policy, started = excluded.started, seen = excluded.seen",
+        values![id, pid, &instance.server, &instance.mode, &instance.version, policy, started, now],
     )?;
     Ok(())
 }
 
-pub(crate) fn leave(connection: &Connection, id: &str) -> Result<(), Fault> {
-    connection.execute("DELETE FROM instances WHERE id = ?1", [id])?;
+pub(crate) fn leave(sql: Sql<'_>, id: &str) -> Result<(), Fault> {
+    sql.execute("DELETE FROM instances WHERE id = ?1", values![id])?;
     Ok(())
 }
 
-pub(crate) fn prune(connection: &Connection, now: i64) -> Result<(), Fault> {
-    connection.execute("DELETE FROM instances WHERE seen < ?1", [now.saturating_sub(KEPT_MS)])?;
+pub(crate) fn prune(sql: Sql<'_>, now: i64) -> Result<(), Fault> {
+    sql.execute("DELETE FROM instances WHERE seen < ?1", values![now.saturating_sub(KEPT_MS)])?;
     Ok(())
 }
 
-pub(crate) fn all(connection: &Connection, now: i64) -> Result<Vec<Running>, Fault> {
-    let mut find = connection
-        .prepare_cached("SELECT id, pid, server, mode, version, policy, started, seen FROM instances ORDER BY started, id")?;
-    let rows = find.query_map([], |row| {
+pub(crate) fn all(sql: Sql<'_>, now: i64) -> Result<Vec<Running>, Fault> {
+    let find = "SELECT id, pid, server, mode, version, policy, started, seen FROM instances ORDER BY started, id";
+    sql.rows(find, &[], |row| {
         let seen: i64 = row.get(7)?;
         Ok(Running {
             id: row.get(0)?,
-            pid: row.get(1)?,
+            pid: u32::try_from(row.get::<i64>(1)?).unwrap_or(0),
             instance: Instance { server: row.get(2)?, mode: row.get(3)?, version: row.get(4)?, policy: row.get(5)? },
             started: row.get(6)?,
             seen,
             alive: now.saturating_sub(seen) < ALIVE_MS,
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    })
 }
 
 /// Three heartbeats.

@@ -23,6 +23,8 @@ pub(crate) trait Job: Send {
     fn is_abandoned(&self) -> bool;
     /// The counters that plain work will ask for; `None` of work that needs the database.
     fn wants(&self) -> Option<&[(String, i64)]>;
+    /// All counters that the work may touch, whatever else it needs.
+    fn counters(&self) -> &[(String, i64)];
     /// Does plain work; gives whether it stands. A fault undoes the whole commit.
     fn run_plain(&mut self, book: &mut dyn Book) -> Result<bool, Fault>;
     /// Does any work, in the database; gives whether it stands. A fault undoes the whole commit.
@@ -42,8 +44,8 @@ pub(crate) type WholeWork<T> = Box<dyn FnOnce(&mut Ledger<'_>) -> Result<T, Faul
 pub(crate) enum Work<T> {
     /// Can be done in the journal as well as in the database.
     Plain(Plain<T>),
-    /// Needs the database.
-    Whole(WholeWork<T>),
+    /// Needs the database; with the counters it will ask for.
+    Whole(Vec<(String, i64)>, WholeWork<T>),
 }
 
 /// Who waits for the answer.
@@ -79,8 +81,15 @@ impl<T: Send> Job for Task<T> {
     fn wants(&self) -> Option<&[(String, i64)]> {
         match &self.work {
             Some(Work::Plain(plain)) => Some(&plain.wants),
-            Some(Work::Whole(_)) => None,
+            Some(Work::Whole(..)) => None,
             None => Some(&[]),
+        }
+    }
+
+    fn counters(&self) -> &[(String, i64)] {
+        match &self.work {
+            Some(Work::Plain(Plain { wants, .. }) | Work::Whole(wants, _)) => wants,
+            None => &[],
         }
     }
 
@@ -97,7 +106,7 @@ impl<T: Send> Job for Task<T> {
                 let result = run(|| (plain.work)(ledger));
                 self.came_to(result)
             }
-            Some(Work::Whole(work)) => {
+            Some(Work::Whole(_, work)) => {
                 let result = run(|| work(ledger));
                 self.came_to(result)
             }
@@ -118,6 +127,20 @@ impl<T: Send> Job for Task<T> {
             None => {}
         }
     }
+}
+
+/// Runs the jobs in the database, each in a savepoint of its own, so that one that is refused does not undo the others.
+pub(crate) fn run_whole(ledger: &mut Ledger<'_>, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
+    for job in jobs.iter_mut().filter(|job| !job.is_abandoned()) {
+        let head = ledger.head.clone();
+        ledger.sql.execute("SAVEPOINT job", &[])?;
+        if !job.run_whole(ledger)? {
+            ledger.sql.execute("ROLLBACK TO job", &[])?;
+            ledger.head = head;
+        }
+        ledger.sql.execute("RELEASE job", &[])?;
+    }
+    Ok(())
 }
 
 /// Runs one piece of work. A bug in one caller's closure must not end what all others depend on.

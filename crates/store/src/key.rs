@@ -91,6 +91,11 @@ impl SecretKey {
         PublicKey(self.pair.public_key().as_ref().to_vec())
     }
 
+    /// The same key with another one for digests: where several gateways must find the same digest for the same call.
+    pub fn sharing(self, secret: &[u8]) -> SecretKey {
+        SecretKey { digests: DigestKey(hmac::Key::new(hmac::HMAC_SHA256, secret)), ..self }
+    }
+
     pub fn digests(&self) -> &DigestKey {
         &self.digests
     }
@@ -136,6 +141,11 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
+/// The first sixteen digits of a hash, as a number.
+pub(crate) fn first_eight(hash: &str) -> i64 {
+    u64::from_str_radix(&hash[..16], 16).expect("a hash is hexadecimal").cast_signed()
+}
+
 /// Makes an id that cannot be guessed: so many random characters of an alphabet without look-alikes, five bits each.
 pub(crate) fn random_id(characters: usize) -> Result<String, String> {
     CHANCE.with_borrow_mut(|chance| {
@@ -159,7 +169,7 @@ thread_local! {
 /// Crockford's base 32, in lower case.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
     let mut text = vec![0; bytes.len() * 2];
     for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(bytes) {
@@ -169,7 +179,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Strict, so that a text has one spelling: lower case, two digits a byte.
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |c: u8| match c {
         b'0'..=b'9' => Some(c - b'0'),
         b'a'..=b'f' => Some(c - b'a' + 10),

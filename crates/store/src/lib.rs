@@ -12,6 +12,7 @@
 
 pub mod arguments;
 
+mod address;
 mod admission;
 mod admit;
 mod approvals;
@@ -33,25 +34,32 @@ mod once;
 mod place;
 mod reader;
 mod retention;
+mod server;
+mod session;
 mod shared;
+mod sql;
 mod sqlite;
 mod status;
+mod tables;
 mod tally;
+mod tls;
 mod trouble;
 mod url;
+mod value;
 mod verify;
 mod worker;
 mod writer;
 
+pub use address::ServerAddress;
 pub use admission::{Admission, Admitted, ApprovalRequest, Once, Reservation, Subject, Verdict};
 pub use approvals::{Answer, Approval, ApprovalState, ShownArguments, Vote};
 pub use arguments::ArgumentsMode;
-pub use clock::{Clock, rfc3339};
+pub use clock::{Clock, ServerClock, rfc3339};
 pub use draft::{Draft, Phase, Recorded, Reply, Row};
 pub use error::StoreError;
 pub use instances::{Instance, Running};
 pub use key::DigestKey;
-pub use reader::{Filter, Reader, Rows};
+pub use reader::{Filter, Position, Reader, Rows};
 pub use retention::Retention;
 pub use status::{RuleCount, ServerStatus, Status};
 pub use url::StateUrl;
@@ -62,6 +70,7 @@ use job::Plain;
 use place::Patience;
 use shared::Shared;
 use sqlite::{BUSY, Database};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use writer::Writer;
@@ -79,6 +88,9 @@ pub struct Options {
     pub instance: Option<Instance>,
     /// How long the database may stay behind the journal. The end of the chain is signed when it follows.
     pub follow_after: Duration,
+    /// The directory of the keys that this gateway signs its chains with, where state lies on a server; without it
+    /// `callgate/keys` in the user's data directory.
+    pub keys: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -89,6 +101,7 @@ impl Default for Options {
             retention: None,
             instance: None,
             follow_after: Duration::from_millis(50),
+            keys: None,
         }
     }
 }
@@ -118,6 +131,8 @@ pub struct Store {
     writer: Arc<Writer>,
     url: StateUrl,
     clock: Clock,
+    /// Where this gateway's keys lie, of state on a server.
+    keys: PathBuf,
 }
 
 impl Store {
@@ -126,6 +141,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] when it cannot be used as it is.
     pub fn open(url: StateUrl, options: Options) -> Result<Store, StoreError> {
+        if let StateUrl::Postgres(address) = &url {
+            return Store::on_server(address.clone(), url, options, true);
+        }
         let patience = Patience::new(BUSY);
         let database = Database::open(&url, options.durability, options.clock.now(), &patience);
         let database = database.map_err(|fault| fault.at(&url.to_string()))?;
@@ -138,12 +156,23 @@ impl Store {
     /// # Errors
     /// Only when no thread can be started.
     pub fn open_lazy(url: StateUrl, options: Options) -> Result<Store, StoreError> {
+        if let StateUrl::Postgres(address) = &url {
+            return Store::on_server(address.clone(), url, options, false);
+        }
         Store::start(url, options, None, Patience::new(BUSY))
     }
 
     fn start(url: StateUrl, options: Options, database: Option<Database>, patience: Patience) -> Result<Store, StoreError> {
         let clock = options.clock.clone();
-        Ok(Store { writer: Arc::new(Writer::start(url.clone(), options, database, patience)?), url, clock })
+        Ok(Store { writer: Arc::new(Writer::start(url.clone(), options, database, patience)?), url, clock, keys: PathBuf::new() })
+    }
+
+    fn on_server(address: ServerAddress, url: StateUrl, options: Options, now: bool) -> Result<Store, StoreError> {
+        let keys = options.keys.clone().map_or_else(StateUrl::default_keys, Ok)?;
+        let server_clock = Arc::new(ServerClock::new());
+        let clock = if options.clock.is_simulated() { options.clock.clone() } else { Clock::Server(server_clock.clone()) };
+        let writer = Writer::start_on_server(address, keys.clone(), options, server_clock, now)?;
+        Ok(Store { writer: Arc::new(writer), url, clock, keys })
     }
 
     /// Admits a call, or does not, and records which.
@@ -155,13 +184,17 @@ impl Store {
     /// # Errors
     /// Nothing was taken and nothing is on record then, as far as is known: the call must not be forwarded.
     pub async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
+        let now = self.clock.now();
+        let wants = |charges: &admit::Keyed| {
+            charges.iter().map(|(key, charge)| (key.clone(), charge.counter.window.counts_from(now))).collect()
+        };
         if !admit::is_plain(&admission) {
-            return self.writer.submit(true, |ledger| admit::admit(ledger, admission)).await;
+            let wants = wants(&admit::keyed(admission.charges.clone(), &admission.subject));
+            return self.writer.submit(true, wants, |ledger| admit::admit(ledger, admission)).await;
         }
         let Admission { id, subject, charges, record, .. } = admission;
         let charges = admit::keyed(charges, &subject);
-        let now = self.clock.now();
-        let wants = charges.iter().map(|(key, charge)| (key.clone(), charge.counter.window.counts_from(now))).collect();
+        let wants = wants(&charges);
         let work = Box::new(move |book: &mut dyn book::Book| admit::admit_plain(book, id, &charges, record));
         self.writer.commit(true, Plain { wants, work }).await
     }
@@ -181,11 +214,15 @@ impl Store {
     /// # Errors
     /// It is not on record then, and nothing is given back; after a time-out it may be, later.
     pub async fn settle(&self, reservation: Reservation, draft: Draft, refund: bool) -> Result<Recorded, StoreError> {
+        let wants: Vec<_> = match refund {
+            true => reservation.taken.iter().map(|taken| (taken.key.clone(), taken.bucket)).collect(),
+            false => Vec::new(),
+        };
         if refund && !reservation.is_plain() {
-            return self.writer.submit(false, move |ledger| admit::settle(ledger, &reservation, draft, refund)).await;
+            return self.writer.submit(false, wants, move |ledger| admit::settle(ledger, &reservation, draft, refund)).await;
         }
         let work = Box::new(move |book: &mut dyn book::Book| admit::settle_plain(book, &reservation, draft, refund));
-        self.writer.commit(false, Plain { wants: Vec::new(), work }).await
+        self.writer.commit(false, Plain { wants, work }).await
     }
 
     /// Carries out a person's answer to an approval, and records it. `by` says who answered.
@@ -194,7 +231,7 @@ impl Store {
     /// [`StoreError::NoSuchApproval`], or [`StoreError::ApprovalClosed`] when it was decided, spent, or its time ran out.
     pub async fn answer(&self, id: &str, answer: Answer, by: &str) -> Result<Approval, StoreError> {
         let (id, by) = (id.to_owned(), by.to_owned());
-        self.writer.submit(false, move |ledger| approvals::answer(ledger, &id, answer, &by)).await
+        self.writer.submit(false, Vec::new(), move |ledger| approvals::answer(ledger, &id, answer, &by)).await
     }
 
     /// Changes what `status` says of this process, for instance after a new policy.
@@ -207,7 +244,7 @@ impl Store {
     /// # Errors
     /// When state cannot be used.
     pub async fn tidy(&self, retention: Option<Retention>) -> Result<(), StoreError> {
-        while self.writer.submit(false, move |ledger| retention::tidy(ledger, retention)).await? {}
+        while self.writer.submit(false, Vec::new(), move |ledger| retention::tidy(ledger, retention)).await? {}
         Ok(())
     }
 
@@ -224,6 +261,7 @@ impl Store {
         match &self.url {
             StateUrl::Sqlite(_) => Reader::open(&self.url, self.clock.clone()),
             StateUrl::Memory => Ok(Reader::of_memory(self.writer.clone(), self.clock.clone())),
+            StateUrl::Postgres(address) => Reader::of_server(address, self.keys.clone(), self.clock.clone()),
         }
     }
 

@@ -68,7 +68,7 @@ pub(crate) fn find(ledger: &mut Ledger<'_>, state: &Path) -> Result<Found, Fault
                 ));
             }
             Mark { journal: journal.id.clone(), place: journal.begin, closed: false }
-                .write(ledger.connection, ledger.key.seal())?;
+                .write(ledger.sql.file()?, ledger.key.seal())?;
             return Ok(Found::Journal(journal));
         }
         (Opened::Missing, None) => return begin(ledger, state, true).map(Found::Journal),
@@ -81,13 +81,13 @@ pub(crate) fn find(ledger: &mut Ledger<'_>, state: &Path) -> Result<Found, Fault
     };
     // The record goes first, alone: the journal that is begun then names it as the one before its own.
     ledger.append(&loss.draft()?)?;
-    Mark { journal: String::new(), place: 0, closed: true }.write(ledger.connection, ledger.key.seal())?;
+    Mark { journal: String::new(), place: 0, closed: true }.write(ledger.sql.file()?, ledger.key.seal())?;
     Ok(Found::Loss(loss))
 }
 
 /// Begins a journal after the last record, in place of one that the database has followed to its end, or of none.
 pub(crate) fn begin(ledger: &Ledger<'_>, state: &Path, flush: bool) -> Result<Journal, Fault> {
     let journal = Journal::begin(state, ledger.key.seal(), ledger.head.clone(), flush)?;
-    Mark { journal: journal.id.clone(), place: journal.begin, closed: false }.write(ledger.connection, ledger.key.seal())?;
+    Mark { journal: journal.id.clone(), place: journal.begin, closed: false }.write(ledger.sql.file()?, ledger.key.seal())?;
     Ok(journal)
 }

@@ -4,7 +4,8 @@ use crate::admission::{Once, Subject, joined};
 use crate::chain::Ledger;
 use crate::counters::CLOCK_DOUBT_MS;
 use crate::error::Fault;
-use rusqlite::{Connection, OptionalExtension};
+use crate::sql::Sql;
+use crate::value::values;
 
 /// The key of a call: equal for calls of one grant to one upstream with the same tool and arguments.
 pub(crate) fn key(ledger: &Ledger<'_>, subject: &Subject, once: &Once) -> String {
@@ -14,8 +15,8 @@ pub(crate) fn key(ledger: &Ledger<'_>, subject: &Subject, once: &Once) -> String
 
 /// The first such call that still stands in the way: its id, and for how many milliseconds.
 pub(crate) fn first(ledger: &Ledger<'_>, key: &str, window_ms: u64) -> Result<Option<(String, u64)>, Fault> {
-    let mut find = ledger.connection.prepare_cached("SELECT id, at FROM once WHERE key = ?1")?;
-    let found: Option<(String, i64)> = find.query_row([key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let find = "SELECT id, at FROM once WHERE key = ?1";
+    let found: Option<(String, i64)> = ledger.sql.row(find, values![key], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(found.and_then(|(id, at)| {
         let until = at.saturating_add(signed(window_ms));
         let left = u64::try_from(until.saturating_sub(ledger.now())).ok().filter(|left| *left > 0)?;
@@ -27,19 +28,22 @@ pub(crate) fn first(ledger: &Ledger<'_>, key: &str, window_ms: u64) -> Result<Op
 /// Remembers the call.
 pub(crate) fn remember(ledger: &Ledger<'_>, key: &str, id: &str, window_ms: u64) -> Result<(), Fault> {
     let at = ledger.now();
-    let mut write = ledger.connection.prepare_cached("REPLACE INTO once(key, id, at, until) VALUES (?1, ?2, ?3, ?4)")?;
-    write.execute((key, id, at, at.saturating_add(signed(window_ms))))?;
+    ledger.sql.execute(
+        "INSERT INTO once(key, id, at, until) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT(key) DO UPDATE SET id = excluded.id, at = excluded.at, until = excluded.until",
+        values![key, id, at, at.saturating_add(signed(window_ms))],
+    )?;
     Ok(())
 }
 
 /// Forgets a call that was never sent.
-pub(crate) fn forget(connection: &Connection, key: &str, id: &str) -> Result<(), Fault> {
-    connection.execute("DELETE FROM once WHERE key = ?1 AND id = ?2", (key, id))?;
+pub(crate) fn forget(sql: Sql<'_>, key: &str, id: &str) -> Result<(), Fault> {
+    sql.execute("DELETE FROM once WHERE key = ?1 AND id = ?2", values![key, id])?;
     Ok(())
 }
 
-pub(crate) fn prune(connection: &Connection, now: i64) -> Result<(), Fault> {
-    connection.execute("DELETE FROM once WHERE until < ?1", [now.saturating_sub(CLOCK_DOUBT_MS)])?;
+pub(crate) fn prune(sql: Sql<'_>, now: i64) -> Result<(), Fault> {
+    sql.execute("DELETE FROM once WHERE until < ?1", values![now.saturating_sub(CLOCK_DOUBT_MS)])?;
     Ok(())
 }
 

@@ -6,6 +6,8 @@
 use crate::chain::{Ledger, cut};
 use crate::clock::rfc3339;
 use crate::error::Fault;
+use crate::sql::Sql;
+use crate::value::values;
 use crate::verify::{self, Walk};
 use crate::{approvals, counters, instances, once};
 use std::time::Duration;
@@ -22,10 +24,10 @@ pub struct Retention {
 /// Forgets a piece of what may be forgotten; gives whether there is more.
 pub(crate) fn tidy(ledger: &mut Ledger<'_>, retention: Option<Retention>) -> Result<bool, Fault> {
     let now = ledger.now();
-    counters::prune(ledger.connection, now)?;
-    once::prune(ledger.connection, now)?;
-    approvals::prune(ledger.connection, now)?;
-    instances::prune(ledger.connection, now)?;
+    counters::prune(ledger.sql, now)?;
+    once::prune(ledger.sql, now)?;
+    approvals::prune(ledger.sql, now)?;
+    instances::prune(ledger.sql, now)?;
     let Some(retention) = retention else { return Ok(false) };
     let excess = retention.max_bytes.is_some_and(|max| bytes(ledger).is_ok_and(|bytes| bytes > max));
     let cutoff = retention.max_age.map(|age| {
@@ -39,27 +41,23 @@ pub(crate) fn tidy(ledger: &mut Ledger<'_>, retention: Option<Retention>) -> Res
 
 /// The end of the longest sound piece from the beginning that may go, and how many records it is.
 fn removable(ledger: &Ledger<'_>, cutoff: Option<&str>, excess: bool) -> Result<Option<(i64, i64)>, Fault> {
-    let connection = ledger.connection;
-    let anchor: Option<(i64, String)> = connection
-        .prepare_cached("SELECT seq, hash FROM anchor")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .next()
-        .transpose()?;
+    let anchor: Option<(i64, String)> =
+        ledger.sql.row(&ledger.of_chain("SELECT seq, hash FROM anchor WHERE true"), &[], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut walk = match &anchor {
         Some((seq, hash)) => Walk::after(*seq, hash),
-        None => Walk::after(0, crate::chain::GENESIS),
+        None => Walk::after(0, &ledger.genesis()),
     };
     let first = walk.expected;
     // By size the oldest twentieth goes, so that it is not done again at every call; the last record always stays.
     let for_size = if excess { ((ledger.head.seq - first) / 20 + 1).min(PIECE) } else { 0 };
-    let mut query = connection.prepare_cached(
-        "SELECT seq, body, hash, CASE WHEN json_valid(body) THEN json_extract(body, '$.at') END FROM audit ORDER BY seq LIMIT ?1",
-    )?;
-    let mut rows = query.query([PIECE])?;
+    let query = ledger
+        .of_chain("SELECT seq, body, hash, CASE WHEN json_valid(body) THEN json_extract(body, '$.at') END FROM audit WHERE true");
+    let rows = ledger.sql.rows(&format!("{query} ORDER BY seq LIMIT ?1"), values![PIECE], |row| {
+        Ok((verify::read(row)?, row.strict(3).unwrap_or_default()))
+    })?;
     let mut last = None;
-    while let Some(row) = rows.next()? {
-        let Ok(record) = verify::read(row)? else { break };
-        let at: Option<String> = row.get(3).unwrap_or_default();
+    for (record, at) in rows {
+        let Ok(record) = record else { break };
         let is_old = cutoff.is_some_and(|cutoff| at.is_some_and(|at| at.as_str() < cutoff));
         let is_excess = record.seq - first < for_size && record.seq < ledger.head.seq;
         if !(is_old || is_excess) {
@@ -76,7 +74,11 @@ fn removable(ledger: &Ledger<'_>, cutoff: Option<&str>, excess: bool) -> Result<
 
 /// How much room the state takes, not counting pages that are free again.
 fn bytes(ledger: &Ledger<'_>) -> Result<u64, Fault> {
-    let pragma = |name: &str| ledger.connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let Sql::File(connection) = ledger.sql else {
+        let size = "SELECT pg_total_relation_size('audit')";
+        return Ok(ledger.sql.row(size, &[], |row| row.get::<i64>(0))?.unwrap_or(0).unsigned_abs());
+    };
+    let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let pages = pragma("page_count")? - pragma("freelist_count")?;
     Ok(pages.unsigned_abs() * pragma("page_size")?.unsigned_abs())
 }

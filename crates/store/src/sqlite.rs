@@ -6,6 +6,8 @@
 use crate::error::Fault;
 use crate::key::{PublicKey, SecretKey};
 use crate::place::{FileId, Patience, beside, create_private, file_id, private_directory, write_private};
+use crate::sql::Sql;
+use crate::tables::MIGRATIONS;
 use crate::{Durability, StateUrl};
 use crate::{approvals, chain};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
@@ -24,6 +26,7 @@ impl Database {
     /// Opens state for writing, and makes what is missing: the directory, the file, its tables, its key.
     pub fn open(url: &StateUrl, durability: Durability, now: i64, patience: &Patience) -> Result<Database, Fault> {
         match url {
+            StateUrl::Postgres(_) => Err(Fault::State("it is no file".to_owned())),
             StateUrl::Memory => {
                 let mut connection = Connection::open_in_memory()?;
                 let key = prepare(&mut connection, None, now)?;
@@ -149,11 +152,12 @@ fn prepare(connection: &mut Connection, key_path: Option<&Path>, now: i64) -> Re
     let from = version(&transaction)?;
     check_version(from)?;
     for migration in &MIGRATIONS[from..] {
-        transaction.execute_batch(migration)?;
+        transaction.execute_batch(migration.file)?;
+        transaction.execute_batch(migration.both)?;
     }
     transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
     // While no gateway ran, nobody removed the arguments of calls that waited in vain.
-    approvals::expire(&transaction, None, now)?;
+    approvals::expire(Sql::File(&transaction), None, now)?;
     let public = public_key(&transaction)?;
     let key = match (key_path, &public) {
         (Some(path), _) => file_key(path, public.is_none())?,
@@ -163,7 +167,7 @@ fn prepare(connection: &mut Connection, key_path: Option<&Path>, now: i64) -> Re
     match public {
         None => {
             transaction.execute("INSERT INTO meta(name, value) VALUES ('public_key', ?1)", [key.public().hex()])?;
-            chain::begin(&transaction, &key, now)?;
+            chain::begin(Sql::File(&transaction), &key, now)?;
         }
         Some(public) if public == key.public() => {}
         Some(_) => {
@@ -243,42 +247,3 @@ const READING: &str = "
 const WITH_VOTES: usize = 3;
 /// How a file of an earlier version is read.
 const READING_BEFORE_VOTES: &str = "CREATE TEMP VIEW approvals AS SELECT *, '[]' AS quorums, '[]' AS votes FROM main.approvals;";
-
-/// Each brings the tables from one version to the next; `user_version` says how many have been applied. Never changed once
-/// released, only added to.
-const MIGRATIONS: &[&str] = &[
-    "
-    CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-
-    -- One row a record. The body is the record; hash is its SHA-256; nothing else is stored.
-    CREATE TABLE audit(seq INTEGER PRIMARY KEY, body TEXT NOT NULL, hash TEXT NOT NULL) STRICT;
-    CREATE TABLE head(id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, at INTEGER NOT NULL,
-        signature TEXT NOT NULL) STRICT;
-    CREATE TABLE anchor(id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, at INTEGER NOT NULL,
-        signature TEXT NOT NULL) STRICT;
-    CREATE TABLE checkpoints(seq INTEGER PRIMARY KEY, hash TEXT NOT NULL, at INTEGER NOT NULL, signature TEXT NOT NULL) STRICT;
-
-    -- Amounts in millionths, times in milliseconds since the Unix epoch.
-    CREATE TABLE counters(key TEXT NOT NULL, bucket INTEGER NOT NULL, used INTEGER NOT NULL, frees_at INTEGER NOT NULL,
-        PRIMARY KEY (key, bucket)) STRICT, WITHOUT ROWID;
-    CREATE TABLE once(key TEXT PRIMARY KEY, id TEXT NOT NULL, at INTEGER NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE approvals(id TEXT PRIMARY KEY, state TEXT NOT NULL, server TEXT NOT NULL, grant_name TEXT NOT NULL,
-        principal TEXT NOT NULL, tool TEXT NOT NULL, digest TEXT NOT NULL, policy TEXT NOT NULL, rule TEXT NOT NULL,
-        arguments TEXT, created INTEGER NOT NULL, expires INTEGER NOT NULL, timeout INTEGER NOT NULL, decided INTEGER,
-        decided_by TEXT, spent_by TEXT) STRICT;
-    CREATE INDEX approvals_of_call ON approvals(tool, digest);
-    CREATE INDEX approvals_of_grant ON approvals(grant_name, state);
-    CREATE TABLE instances(id TEXT PRIMARY KEY, pid INTEGER NOT NULL, server TEXT NOT NULL, mode TEXT NOT NULL,
-        version TEXT NOT NULL, policy TEXT, started INTEGER NOT NULL, seen INTEGER NOT NULL) STRICT;
-",
-    "
-    -- Which journal was followed, and how far.
-    CREATE TABLE journal(id INTEGER PRIMARY KEY CHECK (id = 1), name TEXT NOT NULL, place INTEGER NOT NULL,
-        closed INTEGER NOT NULL, seal TEXT NOT NULL) STRICT;
-",
-    "
-    -- Who must say yes, and who has, as JSON: `[{\"count\":2,\"of\":[\"alice\",\"bob\"]}]`, `[{\"by\":\"alice\",\"at\":1}]`.
-    ALTER TABLE approvals ADD COLUMN quorums TEXT NOT NULL DEFAULT '[]';
-    ALTER TABLE approvals ADD COLUMN votes TEXT NOT NULL DEFAULT '[]';
-",
-];

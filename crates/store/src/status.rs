@@ -3,7 +3,8 @@
 use crate::approvals::{self, ApprovalState};
 use crate::error::Fault;
 use crate::instances::{self, Running};
-use rusqlite::Connection;
+use crate::sql::Sql;
+use crate::value::values;
 use std::collections::BTreeMap;
 
 /// An overview of the audit log and of the processes that write it.
@@ -45,22 +46,20 @@ pub struct RuleCount {
     pub count: u64,
 }
 
-pub(crate) fn status(connection: &Connection, now: i64, since: Option<i64>) -> Result<Status, Fault> {
-    let mut query = connection.prepare_cached(
-        "SELECT coalesce(json_extract(body, '$.server'), ''), json_extract(body, '$.outcome'),
+pub(crate) fn status(sql: Sql<'_>, now: i64, since: Option<i64>) -> Result<Status, Fault> {
+    let query = "SELECT coalesce(json_extract(body, '$.server'), ''), json_extract(body, '$.outcome'),
                 coalesce(json_extract(body, '$.rule'), json_extract(body, '$.reason'), ''), count(*)
          FROM audit WHERE CASE WHEN json_valid(body)
             THEN json_extract(body, '$.phase') IN ('decided', 'refused') AND json_extract(body, '$.at') >= ?1 END
-         GROUP BY 1, 2, 3",
-    )?;
-    let rows = query.query_map([since.map(crate::rfc3339).unwrap_or_default()], |row| {
+         GROUP BY 1, 2, 3";
+    let since = since.map(crate::rfc3339).unwrap_or_default();
+    let rows = sql.rows(query, values![&since], |row| {
         // Whatever stands in a body that was spoilt, it is counted under some text.
-        let text = |column| row.get_ref(column).map(|value| value.as_str().map(str::to_owned).unwrap_or_default());
-        Ok((text(0)?, text(1)?, text(2)?, row.get::<_, i64>(3)?.unsigned_abs()))
+        let text = |column| row.strict(column).map(Option::unwrap_or_default);
+        Ok((text(0)?, text(1)?, text(2)?, row.get::<i64>(3)?.unsigned_abs()))
     })?;
     let mut servers: BTreeMap<String, ServerStatus> = BTreeMap::new();
-    for row in rows {
-        let (server, outcome, rule, count) = row?;
+    for (server, outcome, rule, count) in rows {
         let status = servers.entry(server.clone()).or_insert_with(|| ServerStatus { server, ..ServerStatus::default() });
         status.calls += count;
         match outcome.as_str() {
@@ -81,7 +80,7 @@ pub(crate) fn status(connection: &Connection, now: i64, since: Option<i64>) -> R
         status.top_rules.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.rule.cmp(&b.rule)));
         status.top_rules.truncate(10);
     }
-    let records: i64 = connection.query_row("SELECT count(*) FROM audit", [], |row| row.get(0))?;
-    let waiting = approvals::all(connection, now)?.iter().filter(|approval| approval.state == ApprovalState::Pending).count();
-    Ok(Status { servers, instances: instances::all(connection, now)?, waiting: waiting as u64, records: records.unsigned_abs() })
+    let records = sql.row("SELECT count(*) FROM audit", &[], |row| row.get::<i64>(0))?.unwrap_or(0);
+    let waiting = approvals::all(sql, now)?.iter().filter(|approval| approval.state == ApprovalState::Pending).count();
+    Ok(Status { servers, instances: instances::all(sql, now)?, waiting: waiting as u64, records: records.unsigned_abs() })
 }

@@ -1,6 +1,7 @@
 //! Where state is kept, as users write it: `sqlite:PATH` or `memory:`.
 
 use crate::StoreError;
+use crate::address::ServerAddress;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,9 +13,21 @@ pub enum StateUrl {
     Sqlite(PathBuf),
     /// In this process only, gone when it ends.
     Memory,
+    /// A PostgreSQL server, shared by gateways on any number of machines.
+    Postgres(ServerAddress),
 }
 
 impl StateUrl {
+    /// Where a gateway keeps the keys that it signs its chains with, where state itself lies on a server: `callgate/keys` in
+    /// the user's data directory.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] when neither `XDG_DATA_HOME` nor `HOME` says where that is.
+    pub(crate) fn default_keys() -> Result<PathBuf, StoreError> {
+        let place = StateUrl::default_place()?;
+        Ok(place.path().map(|path| path.with_file_name("keys")).unwrap_or_default())
+    }
+
     /// The default: `callgate.db` in the user's data directory (`$XDG_DATA_HOME/callgate`, else `~/.local/share/callgate`).
     ///
     /// # Errors
@@ -39,7 +52,7 @@ impl StateUrl {
     pub fn path(&self) -> Option<&Path> {
         match self {
             StateUrl::Sqlite(path) => Some(path),
-            StateUrl::Memory => None,
+            StateUrl::Memory | StateUrl::Postgres(_) => None,
         }
     }
 }
@@ -51,7 +64,7 @@ impl FromStr for StateUrl {
     ///
     /// Addresses may hold passwords, so an error repeats the scheme at most.
     fn from_str(text: &str) -> Result<StateUrl, StoreError> {
-        let expected = "expected `sqlite:PATH` or `memory:`";
+        let expected = "expected `sqlite:PATH`, `postgres://…` or `memory:`";
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err(StoreError::Address(format!("the state address has no scheme; {expected}")));
         };
@@ -65,9 +78,8 @@ impl FromStr for StateUrl {
                 }
                 Ok(StateUrl::Sqlite(PathBuf::from(path)))
             }
-            "postgres" | "postgresql" | "redis" | "rediss" => {
-                Err(StoreError::Address(format!("state in `{scheme}:` is not in this build yet; {expected}")))
-            }
+            "postgres" | "postgresql" => Ok(StateUrl::Postgres(ServerAddress::parse(text)?)),
+            "redis" | "rediss" => Err(StoreError::Address(format!("state in `{scheme}:` is not in this build yet; {expected}"))),
             _ => Err(StoreError::Address(format!("unknown scheme in the state address; {expected}"))),
         }
     }
@@ -78,6 +90,7 @@ impl fmt::Display for StateUrl {
         match self {
             StateUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             StateUrl::Memory => f.write_str("memory:"),
+            StateUrl::Postgres(address) => write!(f, "{address}"),
         }
     }
 }
@@ -100,10 +113,17 @@ mod tests {
             let error = text.parse::<StateUrl>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
-        for text in ["postgres://u:hunter2@h/d", "redis://:hunter2@h"] {
+        let wrong =
+            ["postgres://u:hunter2@h:x/d", "postgres://u:hunter2@h/d?sslmode=prefer", "postgres://u:hunter2@h/d?a=hunter2"];
+        for text in wrong.into_iter().chain(["postgres:hunter2", "redis://:hunter2@h"]) {
             let error = text.parse::<StateUrl>().unwrap_err().to_string();
-            assert!(error.contains("not in this build yet") && !error.contains("hunter2"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
+        let url: StateUrl = "postgres://u:hunter2@h/d?sslmode=require&sslrootcert=/ca.pem".parse().unwrap();
+        assert_eq!(
+            (url.to_string(), format!("{url:?}")),
+            ("postgres://u@h:5432/d".into(), "Postgres(postgres://u@h:5432/d)".into())
+        );
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::error::Fault;
 use crate::journal::Tail;
 use crate::key::{Kind, PublicKey, Statement, sha256};
 use crate::moment::{Beside, Contents};
+use crate::sql::{self, Sql};
 use json::{Decimal, Document, Strictness};
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 /// What checking the audit log found.
@@ -40,7 +40,7 @@ pub struct Broken {
 }
 
 impl Broken {
-    fn at(seq: i64, problem: impl Into<String>) -> Broken {
+    pub(crate) fn at(seq: i64, problem: impl Into<String>) -> Broken {
         Broken { seq, id: None, problem: problem.into() }
     }
 }
@@ -85,8 +85,9 @@ fn undetectable(has_key_file: bool) -> Vec<String> {
 }
 
 fn check(connection: &Connection, key: Option<&PublicKey>, beside: &Beside, records: &mut u64) -> Result<Option<Broken>, Fault> {
-    let head = statement(connection, "head")?;
-    let anchor = statement(connection, "anchor")?;
+    let sql = Sql::File(connection);
+    let head = statement(sql, "SELECT seq, hash, at, signature FROM head")?;
+    let anchor = statement(sql, "SELECT seq, hash, at, signature FROM anchor")?;
     let mut walk =
         Walk::after(anchor.as_ref().map_or(0, |anchor| anchor.seq), anchor.as_ref().map_or(GENESIS, |anchor| &anchor.hash));
     let beginning = walk.expected;
@@ -105,7 +106,7 @@ fn check(connection: &Connection, key: Option<&PublicKey>, beside: &Beside, reco
             return counted(connection, records, Broken::at(beginning, "the public key of the log is missing or spoilt"));
         }
     };
-    let mut signatures = Signatures::read(connection, &public, beginning - 1)?;
+    let mut signatures = Signatures::read(sql, CHECKPOINTS, &public, beginning - 1)?;
     if let Some(anchor) = &anchor
         && !anchor.is_signed(Kind::Anchor, &public)
     {
@@ -131,7 +132,7 @@ fn check(connection: &Connection, key: Option<&PublicKey>, beside: &Beside, reco
         };
         *records += 1;
         if first.is_none() {
-            first = match read(row)? {
+            first = match read(&sql::Row::File(row))? {
                 Ok(row) => walk.step(&row).or_else(|| signatures.compare(&row)),
                 Err(broken) => Some(broken),
             };
@@ -213,7 +214,7 @@ fn counted(connection: &Connection, records: &mut u64, broken: Broken) -> Result
 }
 
 /// Compares where the walk ended with the signed head.
-fn end(walk: &Walk, head: Option<&Signed>, public: &PublicKey) -> Option<Broken> {
+pub(crate) fn end(walk: &Walk, head: Option<&Signed>, public: &PublicKey) -> Option<Broken> {
     let last = walk.expected - 1;
     let Some(head) = head else {
         return Some(Broken::at(last, "the signed head of the chain is missing: records may have been cut off"));
@@ -234,30 +235,32 @@ fn end(walk: &Walk, head: Option<&Signed>, public: &PublicKey) -> Option<Broken>
 }
 
 /// A signed row: of `head`, `anchor` or `checkpoints`.
-struct Signed {
-    seq: i64,
-    hash: String,
+pub(crate) struct Signed {
+    pub seq: i64,
+    pub hash: String,
     at: i64,
     signature: String,
 }
 
 impl Signed {
-    fn is_signed(&self, kind: Kind, public: &PublicKey) -> bool {
+    pub fn is_signed(&self, kind: Kind, public: &PublicKey) -> bool {
         Statement { kind, seq: self.seq, hash: &self.hash, at: self.at }.is_signed(public, &self.signature)
     }
 
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Signed> {
+    fn read(row: &sql::Row<'_>) -> Result<Signed, Fault> {
         Ok(Signed { seq: row.get(0)?, hash: row.get(1)?, at: row.get(2)?, signature: row.get(3)? })
     }
 }
 
-fn statement(connection: &Connection, table: &str) -> Result<Option<Signed>, Fault> {
-    let query = format!("SELECT seq, hash, at, signature FROM {table}");
-    Ok(connection.query_row(&query, [], Signed::read).optional()?)
+/// Reads a signed row: its number, hash, time and signature.
+pub(crate) fn statement(sql: Sql<'_>, query: &str) -> Result<Option<Signed>, Fault> {
+    sql.row(query, &[], Signed::read)
 }
 
+const CHECKPOINTS: &str = "SELECT seq, hash, at, signature FROM checkpoints ORDER BY seq DESC";
+
 /// The checkpoints, met one by one on the way.
-struct Signatures<'k> {
+pub(crate) struct Signatures<'k> {
     public: &'k PublicKey,
     /// Latest first.
     ahead: Vec<Signed>,
@@ -266,13 +269,12 @@ struct Signatures<'k> {
 }
 
 impl<'k> Signatures<'k> {
-    fn read(connection: &Connection, public: &'k PublicKey, passed: i64) -> Result<Signatures<'k>, Fault> {
-        let mut query = connection.prepare("SELECT seq, hash, at, signature FROM checkpoints ORDER BY seq DESC")?;
-        let ahead = query.query_map([], Signed::read)?.collect::<Result<_, _>>()?;
-        Ok(Signatures { public, ahead, passed })
+    /// `query` gives them, latest first.
+    pub fn read(sql: Sql<'_>, query: &str, public: &'k PublicKey, passed: i64) -> Result<Signatures<'k>, Fault> {
+        Ok(Signatures { public, ahead: sql.rows(query, &[], Signed::read)?, passed })
     }
 
-    fn compare(&mut self, row: &Row) -> Option<Broken> {
+    pub fn compare(&mut self, row: &Row) -> Option<Broken> {
         let checkpoint = self.ahead.pop_if(|checkpoint| checkpoint.seq <= row.seq)?;
         if checkpoint.seq != row.seq || !checkpoint.is_signed(Kind::Checkpoint, self.public) {
             return Some(Broken::at(checkpoint.seq, "the checkpoint at this record is not signed with the key"));
@@ -288,7 +290,7 @@ impl<'k> Signatures<'k> {
         None
     }
 
-    fn rest(&self, expected: i64) -> Option<Broken> {
+    pub fn rest(&self, expected: i64) -> Option<Broken> {
         let next = self.ahead.last()?;
         Some(Broken::at(expected, format!("records are missing: there is a checkpoint at record {}", next.seq)))
     }
@@ -339,19 +341,15 @@ impl Walk {
     }
 }
 
-fn id_of(body: &str) -> Option<String> {
+pub(crate) fn id_of(body: &str) -> Option<String> {
     let document = Document::parse(body.to_owned(), Strictness::Request).ok()?;
     document.root().get("id")?.as_str().map(std::borrow::Cow::into_owned)
 }
 
 /// Reads a row as it is stored: a text kept as anything but text has been changed.
-pub(crate) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<Row, Broken>> {
+pub(crate) fn read(row: &sql::Row<'_>) -> Result<Result<Row, Broken>, Fault> {
     let seq = row.get(0)?;
-    let text = |column| match row.get_ref(column) {
-        Ok(ValueRef::Text(bytes)) => std::str::from_utf8(bytes).ok().map(str::to_owned),
-        _ => None,
-    };
-    Ok(match (text(1), text(2)) {
+    Ok(match (row.strict(1)?, row.strict(2)?) {
         (Some(body), Some(hash)) => Ok(Row { seq, body, hash }),
         _ => Err(Broken::at(seq, "it is not a text")),
     })

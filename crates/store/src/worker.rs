@@ -14,11 +14,12 @@ use crate::chain::{self, Head, Ledger};
 use crate::error::Fault;
 use crate::follow::{Followed, Mark, follow};
 use crate::front::{Desk, Front, Held, News, Open};
-use crate::job::Job;
+use crate::job::{Job, run_whole};
 use crate::journal::{self, AHEAD, Lock, Tail};
 use crate::lost;
 use crate::place::Patience;
 use crate::shared::{Message, Shared};
+use crate::sql::Sql;
 use crate::sqlite::{BUSY, Database};
 use crate::{Durability, Options, StateUrl, StoreError};
 use crate::{counters, instances, retention};
@@ -186,7 +187,7 @@ impl Worker {
             // A little further back, for clocks that are set back a little.
             let stored = |(key, from): (String, i64)| {
                 let floor = from.saturating_sub(SLACK_MS);
-                Ok((counters::stored(ledger.connection, &key, floor)?, key, floor))
+                Ok((counters::stored(ledger.sql, &key, floor)?, key, floor))
             };
             missing.into_iter().map(stored).collect::<Result<Vec<_>, Fault>>()
         })?;
@@ -285,7 +286,7 @@ impl Worker {
         self.transact(|ledger| match follow(ledger, journal, journal.end)? {
             Followed::Another => Ok(()),
             Followed::Until { place, .. } => {
-                Mark { journal: journal.id.clone(), place, closed: true }.write(ledger.connection, ledger.key.seal())
+                Mark { journal: journal.id.clone(), place, closed: true }.write(ledger.sql.file()?, ledger.key.seal())
             }
         })
     }
@@ -336,8 +337,9 @@ impl Worker {
         let known = self.known.clone();
         let Database { connection, key, .. } = self.database.as_mut().ok_or_else(not_open)?;
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let before = chain::read_head(&transaction, &key.public(), known.as_ref())?;
-        let mut ledger = Ledger { connection: &transaction, key, scribe: &self.front.scribe, head: before.clone() };
+        let before = chain::read_head(Sql::File(&transaction), &key.public(), known.as_ref())?;
+        let mut ledger =
+            Ledger { sql: Sql::File(&transaction), key, scribe: &self.front.scribe, head: before.clone(), shared: None };
         let value = work(&mut ledger)?;
         ledger.sign_head(&before)?;
         let head = ledger.head;
@@ -408,7 +410,7 @@ impl Worker {
         let (id, started_at) = (self.front.scribe.instance.clone(), self.started_at);
         let followed = self.transact(|ledger| {
             if let Some(instance) = &instance {
-                instances::beat(ledger.connection, &id, instance, started_at, ledger.now())?;
+                instances::beat(ledger.sql, &id, instance, started_at, ledger.now())?;
             }
             journal.as_ref().map(|journal| follow(ledger, journal, journal.end)).transpose()
         })?;
@@ -483,28 +485,15 @@ impl Worker {
         let journal = &open.journal;
         self.transact(|ledger| {
             all_of(follow(ledger, journal, journal.end)?, journal.end)?;
-            Mark { journal: journal.id.clone(), place: journal.end, closed: true }.write(ledger.connection, ledger.key.seal())?;
+            Mark { journal: journal.id.clone(), place: journal.end, closed: true }
+                .write(ledger.sql.file()?, ledger.key.seal())?;
             ledger.keep_checkpoint()?;
-            instances::leave(ledger.connection, &id)
+            instances::leave(ledger.sql, &id)
         })?;
         journal::remove(&open.state.0).map_err(|error| Fault::Io("removing the journal", error))?;
         drop(lock);
         Ok(())
     }
-}
-
-/// Runs the jobs in the database, each in a savepoint of its own, so that one that is refused does not undo the others.
-fn run_whole(ledger: &mut Ledger<'_>, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
-    for job in jobs.iter_mut().filter(|job| !job.is_abandoned()) {
-        let head = ledger.head.clone();
-        ledger.connection.prepare_cached("SAVEPOINT job")?.execute([])?;
-        if !job.run_whole(ledger)? {
-            ledger.connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
-            ledger.head = head;
-        }
-        ledger.connection.prepare_cached("RELEASE job")?.execute([])?;
-    }
-    Ok(())
 }
 
 /// Whether the database has followed to `end`, as it must when that was read or written by us.

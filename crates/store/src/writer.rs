@@ -3,17 +3,21 @@
 //! What callers cannot do by themselves (see [`crate::front`]) queues up here. The thread takes all that waits into one
 //! commit, and nobody is answered before it. A full queue is a denial.
 
+use crate::address::ServerAddress;
 use crate::chain::{Ledger, Scribe};
+use crate::clock::{Clock, ServerClock};
 use crate::error::Fault;
 use crate::front::Front;
 use crate::job::{Job, Plain, Reply, Task, Work};
 use crate::key::random_id;
 use crate::place::Patience;
+use crate::server;
 use crate::shared::{Message, Shared};
 use crate::sqlite::Database;
 use crate::trouble::Trouble;
 use crate::worker::Worker;
 use crate::{Durability, Options, StateUrl, StoreError};
+use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,6 +28,8 @@ pub(crate) struct Writer {
     queue: SyncSender<Message>,
     front: Arc<Front>,
     pub shared: Arc<Shared>,
+    /// Until then a caller is answered.
+    deadline: Duration,
 }
 
 impl Writer {
@@ -46,7 +52,45 @@ impl Writer {
             .name("callgate-store".to_owned())
             .spawn(move || worker.run(&messages))
             .map_err(|error| Fault::Io("starting the writer", error).at(&place))?;
-        Ok(Writer { queue, front, shared })
+        Ok(Writer { queue, front, shared, deadline: DEADLINE })
+    }
+
+    /// Starts the thread for state on a server. With `now` state is opened before this returns.
+    pub fn start_on_server(
+        address: ServerAddress,
+        keys: PathBuf,
+        options: Options,
+        clock: Arc<ServerClock>,
+        now: bool,
+    ) -> Result<Writer, StoreError> {
+        let (queue, messages) = sync_channel(QUEUE);
+        let place = address.to_string();
+        let trouble = Arc::new(Trouble::new(place.clone()));
+        let shared = Arc::new(Shared {
+            trouble: trouble.clone(),
+            digests: Mutex::new(None),
+            instance: Mutex::new(options.instance.clone()),
+        });
+        let instance = random_id(8).map_err(|problem| Fault::State(problem).at(&place))?;
+        let time = if options.clock.is_simulated() { options.clock.clone() } else { Clock::Server(clock.clone()) };
+        let scribe = Scribe { clock: time, instance, started: Instant::now() };
+        let front = Arc::new(Front::new(scribe.clone(), trouble, false));
+        let mut worker = server::Worker::new(address, keys, options, shared.clone(), scribe, clock);
+        let (opened, is_open) = sync_channel(1);
+        std::thread::Builder::new()
+            .name("callgate-store".to_owned())
+            .spawn(move || {
+                let begun = if now { worker.begin() } else { Ok(()) };
+                let goes_on = begun.is_ok();
+                // Whoever opens it waits for that.
+                let _ = opened.send(begun);
+                if goes_on {
+                    worker.run(&messages);
+                }
+            })
+            .map_err(|error| Fault::Io("starting the writer", error).at(&place))?;
+        is_open.recv().unwrap_or_else(|_| Err(shared.gone()))?;
+        Ok(Writer { queue, front, shared, deadline: SERVER_DEADLINE })
     }
 
     /// Does plain work: at once where that can be, else in the thread. Work that `may_be_dropped` is not begun when nobody
@@ -88,17 +132,17 @@ impl Writer {
         }
     }
 
-    /// Runs `work` in a transaction of the database.
+    /// Runs `work` in a transaction of the database. `wants` are the counters it will ask for.
     ///
     /// # Errors
     /// [`StoreError::Busy`] at once when the queue is full; [`StoreError::Unavailable`] also when no answer comes in time,
     /// and then the work may still be done later.
-    pub async fn submit<T, F>(&self, may_be_dropped: bool, work: F) -> Result<T, StoreError>
+    pub async fn submit<T, F>(&self, may_be_dropped: bool, wants: Vec<(String, i64)>, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Ledger<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.queued(may_be_dropped, Work::Whole(Box::new(work))).await
+        self.queued(may_be_dropped, Work::Whole(wants, Box::new(work))).await
     }
 
     async fn queued<T: Send + 'static>(&self, may_be_dropped: bool, work: Work<T>) -> Result<T, StoreError> {
@@ -112,7 +156,7 @@ impl Writer {
         if let Ok(result) = answered.try_recv() {
             return result;
         }
-        match tokio::time::timeout(DEADLINE, answered).await {
+        match tokio::time::timeout(self.deadline, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(self.shared.gone()),
             Err(_) => Err(Fault::State("it does not answer in time".to_owned()).at(&self.shared.trouble.place)),
@@ -126,7 +170,7 @@ impl Writer {
         F: FnOnce(&mut Ledger<'_>) -> Result<T, Fault> + Send + 'static,
     {
         let (answer, answered) = sync_channel(1);
-        self.send(Message::Job(Box::new(Task::new(Work::Whole(Box::new(work)), Reply::Waiting(answer)))))?;
+        self.send(Message::Job(Box::new(Task::new(Work::Whole(Vec::new(), Box::new(work)), Reply::Waiting(answer)))))?;
         answered.recv_timeout(DEADLINE).unwrap_or_else(|_| Err(self.shared.gone()))
     }
 
@@ -189,3 +233,5 @@ impl Drop for Turn<'_> {
 const QUEUE: usize = 1024;
 /// A store that does not answer must deny within five seconds; see also [`crate::sqlite::BUSY`].
 const DEADLINE: Duration = Duration::from_millis(4000);
+/// One on another machine within two.
+const SERVER_DEADLINE: Duration = Duration::from_millis(1900);

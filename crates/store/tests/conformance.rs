@@ -9,6 +9,7 @@ use store::{
     Admission, Answer, ApprovalRequest, ApprovalState, Clock, Draft, Filter, Instance, Once, Phase, Reply, ShownArguments,
     StateUrl, Store, StoreError, Verdict,
 };
+use support::servers::Postgres;
 use support::*;
 
 /// A fresh place to keep state, and a simulated clock at [`NOON`].
@@ -16,23 +17,33 @@ struct Place {
     clock: Clock,
     url: StateUrl,
     store: Store,
-    _directory: Directory,
+    directory: Directory,
+    /// The server, where there is one. Dropped last.
+    _server: Option<Box<dyn std::any::Any + Send + Sync>>,
 }
 
+/// Where state is to be kept, and what has to live that long.
+type Backend = (StateUrl, Option<Box<dyn std::any::Any + Send + Sync>>);
+
 impl Place {
-    fn new(url: impl Fn(&Directory) -> StateUrl) -> Place {
+    /// `None` where what is needed is not installed.
+    fn new(backend: impl Fn(&Directory) -> Option<Backend>) -> Option<Place> {
         let directory = Directory::new();
         let clock = Clock::simulated(NOON);
-        let url = url(&directory);
-        let store = Store::open(url.clone(), options(&clock)).unwrap();
-        Place { clock, url, store, _directory: directory }
+        let (url, server) = backend(&directory)?;
+        let store = Store::open(url.clone(), Place::options(&directory, &clock)).unwrap();
+        Some(Place { clock, url, store, directory, _server: server })
+    }
+
+    fn options(directory: &Directory, clock: &Clock) -> store::Options {
+        store::Options { keys: Some(directory.0.join("keys")), ..options(clock) }
     }
 
     /// Another handle on the same state, as another process has; memory has only the one.
     fn another(&self) -> Store {
         match self.url {
             StateUrl::Memory => self.store.clone(),
-            StateUrl::Sqlite(_) => Store::open(self.url.clone(), options(&self.clock)).unwrap(),
+            _ => Store::open(self.url.clone(), Place::options(&self.directory, &self.clock)).unwrap(),
         }
     }
 }
@@ -76,15 +87,21 @@ macro_rules! backends {
             use super::*;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(Place::new($url)).await;
+                if let Some(place) = Place::new($url) {
+                    super::$test(place).await;
+                }
             })*
         }
     };
 }
 
 backends! {
-    sqlite: |directory: &Directory| directory.url();
-    memory: |_: &Directory| StateUrl::Memory;
+    sqlite: |directory: &Directory| Some((directory.url(), None));
+    memory: |_: &Directory| Some((StateUrl::Memory, None));
+    postgres: |_: &Directory| {
+        let server = Postgres::start()?;
+        Some((server.url().parse().unwrap(), Some(Box::new(server))))
+    };
 }
 
 /// Makes calls at once, alternating between stores; gives how many were granted.
@@ -608,9 +625,13 @@ async fn a_mistake_in_one_call_does_not_touch_others(place: Place) {
 async fn status_counts_calls_and_instances(place: Place) {
     let store = match place.url {
         StateUrl::Memory => place.store.clone(),
-        StateUrl::Sqlite(_) => {
+        _ => {
             let instance = Instance { server: "omics".into(), mode: "run".into(), version: "0.1.0".into(), policy: None };
-            Store::open(place.url.clone(), store::Options { instance: Some(instance), ..options(&place.clock) }).unwrap()
+            Store::open(
+                place.url.clone(),
+                store::Options { instance: Some(instance), ..Place::options(&place.directory, &place.clock) },
+            )
+            .unwrap()
         }
     };
     assert!(passes(&store, call("g", vec![limit(1, "day")])).await);
@@ -628,7 +649,7 @@ async fn status_counts_calls_and_instances(place: Place) {
     assert_eq!((omics.top_rules[0].rule.as_str(), omics.top_rules[0].count), ("a rule", 4));
     assert_eq!((status.waiting, status.records), (1, 6));
     assert!(store.health().trouble.is_none());
-    if matches!(place.url, StateUrl::Sqlite(_)) {
+    if place.url != StateUrl::Memory {
         assert_eq!(status.instances.len(), 1);
         assert!(status.instances[0].alive && status.instances[0].pid == std::process::id());
         store.close().await;

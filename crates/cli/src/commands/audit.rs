@@ -91,14 +91,12 @@ fn show(state: &StateArgument, id: &str, json: bool) -> Result<u8, Failure> {
 
 fn tail(state: &StateArgument, filter: &FilterArguments, limit: u64, json: bool) -> Result<u8, Failure> {
     let paint = Paint::stdout();
-    let mut wanted = filter.filter(Some(limit))?;
     let mut reader = state.reader()?;
-    let mut seen = reader.last_seq()?;
+    let mut wanted = Filter { until_position: Some(reader.position()?), ..filter.filter(Some(limit))? };
     loop {
         let mut out = std::io::stdout().lock();
         for row in reader.list(&wanted)? {
             let row = row?;
-            seen = seen.max(row.seq);
             match json {
                 true => writeln!(out, "{}", row.line())?,
                 false => writeln!(out, "{}", line_of(&row, paint))?,
@@ -106,10 +104,11 @@ fn tail(state: &StateArgument, filter: &FilterArguments, limit: u64, json: bool)
         }
         out.flush()?;
         drop(out);
-        wanted = Filter { after_seq: Some(seen), limit: None, ..wanted };
         std::thread::sleep(POLL);
         // A new reader each time: one that had to copy the file would see nothing new.
         reader = reopened(state, reader);
+        let position = reader.position()?;
+        wanted = Filter { after: wanted.until_position, until_position: Some(position), limit: None, ..wanted };
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the tests of the store share: a directory that goes away, and calls in few words.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part; and this is test code")]
 
+pub mod servers;
+
 use policy::{Amount, Bound, Charge, Counter, Mode, Outcome, Reason, Scope, Window};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
