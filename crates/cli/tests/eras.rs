@@ -454,7 +454,7 @@ fn a_legacy_client_uses_a_modern_server() {
 fn a_handshake_tells_what_a_modern_server_says_of_itself() {
     for transport in ["stdio", "http"] {
         let scene = Scene::new("modern", transport);
-        let client = Client { address: scene.gate.address.clone(), revision: LEGACY.to_owned(), session: None };
+        let client = Client::silent(&scene.gate.address, LEGACY);
         let params = json!({"protocolVersion": "1999-01-01", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
         let reply = client.ask("1", "initialize", params);
         assert!(reply.header("mcp-session-id").is_some());

@@ -7,7 +7,7 @@
 //! Requests go upstream under numbers of ours, none of them used twice: whatever a client does with its ids, a late reply
 //! is never taken for the reply to something else, and no id of a client's can be that of a question of our own.
 
-use crate::enforcer::{Permit, Ticket};
+use crate::enforcer::{GRANT_ENDED, Permit, Ticket};
 use crate::gate::{Expected, Gate, Judged};
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Sink};
@@ -179,7 +179,8 @@ impl Conversation {
     ) -> Link {
         let mut client_open = true;
         let (give_up, stopped) = (tokio::time::sleep(patience), stop.cancelled());
-        tokio::pin!(give_up, stopped);
+        let ended = self.gate.enforcer.end_of(&self.gate.caller);
+        tokio::pin!(give_up, stopped, ended);
         let (mut told, mut arrived) = (Vec::new(), Vec::new());
         let mut sweep = tokio::time::interval(self.link.patience().map_or(SWEEP, |silence| SWEEP.min(silence / 4)));
         // So often a bridge is asked whether something has waited too long.
@@ -221,6 +222,10 @@ impl Conversation {
                 () = &mut stopped, if client_open => {
                     client_open = false;
                     give_up.as_mut().reset(tokio::time::Instant::now() + patience);
+                }
+                () = &mut ended => {
+                    self.withdraw_all(GRANT_ENDED);
+                    break;
                 }
                 _ = sweep.tick() => self.sweep(),
                 _ = tick.tick(), if self.link.ticks() => self.link.tick(),
@@ -421,6 +426,16 @@ impl Conversation {
             }
         }
         Some(pending)
+    }
+
+    /// The same of everything that is in flight; their clients are told.
+    fn withdraw_all(&mut self, why: &str) {
+        let all: Vec<u64> = self.pending.keys().copied().collect();
+        for number in all {
+            if let Some(pending) = self.withdraw(number, why) {
+                self.answer_failure(pending, &Failure::lost(why));
+            }
+        }
     }
 
     /// The number under which a request of the one client's is in flight.

@@ -154,6 +154,22 @@ impl Enforcer {
         snapshot.policies(&self.server, &caller.grant).cloned().unwrap_or_else(|| Policies::all_of(Vec::new()))
     }
 
+    /// Waits until the caller's grant is revoked or has expired; for ever, where there is none that could be.
+    pub(crate) fn end_of(&self, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
+        let ended = self.current.snapshot().end_of(&self.server, &caller.grant);
+        async move {
+            match ended {
+                Some(ended) => ended.cancelled_owned().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Whether the caller's grant was revoked or has expired.
+    pub(crate) fn has_ended(&self, caller: &Caller) -> bool {
+        self.current.snapshot().end_of(&self.server, &caller.grant).is_some_and(|ended| ended.is_cancelled())
+    }
+
     /// Puts other policies in force for every caller, for calls that begin from now on.
     pub fn replace(&self, policies: impl Into<Policies>) {
         self.current.replace(sole(&self.server, policies.into()));
@@ -183,6 +199,9 @@ impl Enforcer {
         };
         if plan.decision.outcome == Outcome::Deny {
             return self.deny(draft, plan.decision).await;
+        }
+        if self.has_ended(caller) {
+            return self.deny(draft, Decision::deny(Reason::GrantEnded, GRANT_ENDED)).await;
         }
         // What is only tried out stops nothing.
         if facts.unissued && !policy.is_shadow() {
@@ -323,6 +342,9 @@ impl fmt::Debug for Enforcer {
 fn sole(server: &str, policies: Policies) -> Snapshot {
     Snapshot::new([(server.to_owned(), Rules::OfAll(policies))].into())
 }
+
+/// What is said where a grant was revoked or has expired.
+pub(crate) const GRANT_ENDED: &str = "the grant was revoked or has expired";
 
 fn beside(call: &ToolCall<'_>) -> String {
     let parts = [("task", call.task), ("requestState", call.request_state), ("inputResponses", call.input_responses)];

@@ -8,7 +8,7 @@ mod other;
 #[cfg(test)]
 mod tests;
 
-use crate::enforcer::{Caller, Denied, Enforcer, Permit, Ticket};
+use crate::enforcer::{Caller, Denied, Enforcer, GRANT_ENDED, Permit, Ticket};
 use crate::methods::judge_method;
 use crate::refusal::{NOT_ALLOWED, is_modern, malformed};
 use crate::tools::Schemas;
@@ -166,6 +166,13 @@ impl Gate {
 
     /// Settles a reply and gives what the client may see of it, under the id that the client has used.
     pub async fn settle(&self, mut expected: Expected, reply: &Message, client_id: &Id) -> Bytes {
+        if self.enforcer.has_ended(&self.caller) {
+            if let Some(mut ticket) = expected.ticket {
+                ticket.note("the result is withheld".to_owned());
+                ticket.finish(ending(reply, &expected.method), Some(GRANT_ENDED.to_owned())).await;
+            }
+            return mcp::reply::error(Some(client_id), NOT_ALLOWED, GRANT_ENDED, None);
+        }
         let withheld = self.withhold(&mut expected, reply, client_id).await;
         if withheld.is_none() {
             self.remember(&expected, reply);

@@ -1,19 +1,33 @@
 //! The gateway of a configuration: all servers, and what is in force at each of them.
+//!
+//! Another configuration takes the place of the one before as a whole. A server that is called as before keeps its children
+//! and sessions; whoever goes on under a grant that is gone is ended. Change is found by content, as that of policies is, and
+//! a configuration with mistakes changes nothing.
 
-use crate::config::{Config, ServerConfig};
+use crate::config::{Config, ConfigFile, GrantConfig, ServerConfig};
 use crate::downstream::door::Endpoint;
 use crate::downstream::federated::{Federation, Patience, ServerStanding};
 use crate::downstream::server::Server;
 use crate::enforcer::{Caller, Enforcer};
 use crate::snapshot::{Current, Snapshot};
 use crate::upstream::TargetError;
+use ring::digest::{Context, SHA256};
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 use store::{ArgumentsMode, Store};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
 
 /// Servers by their names.
 pub(crate) type Servers = HashMap<String, Arc<Server>>;
+
+/// How often files are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often grants are looked at: a revocation takes effect within a second.
+const GRANTS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Many servers before many callers.
 pub struct Gateway {
@@ -21,7 +35,16 @@ pub struct Gateway {
     current: Arc<Current>,
     servers: RwLock<Arc<Servers>>,
     federation: Arc<Federation>,
+    /// What was put in force last. Held while something else takes its place.
+    applied: Mutex<Applied>,
     reloaded: watch::Sender<u64>,
+    /// Servers that are gone, and end what they had under way.
+    ending: TaskTracker,
+}
+
+#[derive(Default)]
+struct Applied {
+    config: Option<Arc<Config>>,
 }
 
 /// What stands in the place of a server's name in records of what was refused at `/mcp` before it was known for whom it was:
@@ -29,33 +52,70 @@ pub struct Gateway {
 const ALL_SERVERS: &str = "*";
 
 impl Gateway {
-    /// A gateway as `config` has it. Nothing is started before somebody needs it.
+    /// A gateway as `config` has it. Nothing is started before somebody needs it. Within a runtime, for the sake of its clocks.
     ///
     /// # Errors
     /// When a server's address, header or certificate cannot be used.
-    pub fn new(config: &Config, store: Store) -> Result<Arc<Gateway>, TargetError> {
-        let current = Current::new(Snapshot::of(config));
-        let (reloaded, _) = watch::channel(0);
+    pub fn new(config: Config, store: Store) -> Result<Arc<Gateway>, TargetError> {
+        let (current, (reloaded, _)) = (Current::new(Snapshot::default()), watch::channel(0));
+        let (servers, applied, ending) = (RwLock::default(), Mutex::default(), TaskTracker::new());
         // No policy holds there: what no server has is denied.
         let nowhere = Enforcer::of(store.clone(), ALL_SERVERS, config.audit.arguments, current.clone());
         let in_force = current.clone();
         let may_use = move |caller: &Caller, server: &str| in_force.snapshot().policies(server, &caller.grant).is_some();
         let federation = Federation::new(nowhere, [], Arc::new(may_use), Patience::default());
-        let gateway = Gateway { store, current, servers: RwLock::default(), federation, reloaded };
-        let servers = config
-            .servers
-            .iter()
-            .map(|server| Ok((server.name.clone(), Arc::new(gateway.stand_before(server, config.audit.arguments)?))));
-        let servers: Result<Servers, TargetError> = servers.collect();
-        gateway.put(servers?);
-        Ok(Arc::new(gateway))
+        let gateway = Arc::new(Gateway { store, current, servers, federation, applied, reloaded, ending });
+        gateway.apply(config)?;
+        let expiring = Arc::downgrade(&gateway);
+        tokio::spawn(async move {
+            while let Some(gateway) = expiring.upgrade() {
+                gateway.snapshot().grants().end_expired(gateway.store.clock().now());
+                drop(gateway);
+                tokio::time::sleep(GRANTS_INTERVAL).await;
+            }
+        });
+        Ok(gateway)
     }
 
-    /// Puts these servers in the place of those there are.
-    fn put(&self, servers: Servers) {
-        let sessions: Vec<_> = servers.iter().map(|(name, server)| (name.clone(), server.sessions().clone())).collect();
-        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(servers);
-        self.federation.replace(sessions);
+    /// Puts another configuration in force, as a whole. Where it listens, where state is kept, what is recorded and how, and
+    /// what is told to the outside stay as they were at the start.
+    ///
+    /// # Errors
+    /// When a server's address, header or certificate cannot be used; nothing has changed then.
+    pub fn apply(&self, config: Config) -> Result<(), TargetError> {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.servers();
+        let arguments = applied.config.as_ref().map_or(config.audit.arguments, |config| config.audit.arguments);
+        let mut servers = Servers::with_capacity(config.servers.len());
+        for server in &config.servers {
+            let known = applied.config.iter().flat_map(|config| &config.servers).find(|known| known.is_called_as(server));
+            let kept = known.and_then(|known| before.get(&known.name)).cloned();
+            let standing = match kept {
+                Some(kept) => kept,
+                None => Arc::new(self.stand_before(server, arguments)?),
+            };
+            servers.insert(server.name.clone(), standing);
+        }
+        let servers = Arc::new(servers);
+        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers.clone();
+        applied.config = Some(Arc::new(config));
+        self.put_in_force(&applied);
+        self.federation
+            .replace(servers.iter().map(|(name, server)| (name.clone(), server.sessions().clone())).collect::<Vec<_>>());
+        for (name, server) in before.iter() {
+            if !servers.get(name).is_some_and(|kept| Arc::ptr_eq(kept, server)) {
+                let server = server.clone();
+                self.ending.spawn(async move { server.shut_down().await });
+            }
+        }
+        Ok(())
+    }
+
+    fn put_in_force(&self, applied: &Applied) {
+        let Some(config) = &applied.config else { return };
+        let grants: Vec<&GrantConfig> = config.grants.iter().collect();
+        self.current.replace(Snapshot::of(config, &grants, &self.current.snapshot()));
+        self.reloaded.send_modify(|version| *version += 1);
     }
 
     fn stand_before(&self, server: &ServerConfig, arguments: ArgumentsMode) -> Result<Server, TargetError> {
@@ -64,9 +124,59 @@ impl Gateway {
         Ok(Server::new(enforcer, server.upstream()?, &messages, self.reloaded.subscribe()))
     }
 
+    /// Takes up each later version of the file that `began` was read from, for as long as the gateway lives: when it or a file
+    /// that it names has changed, and when `asked` says so. `environment` gives the value of a variable; `say` is given a
+    /// version that is not taken up.
+    pub fn watch(
+        self: &Arc<Gateway>,
+        began: Watched,
+        environment: fn(&str) -> Option<String>,
+        asked: Arc<Notify>,
+        say: impl Fn(&ConfigFile) + Send + 'static,
+    ) {
+        let gateway = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut watched = began;
+            let mut unreadable = false;
+            loop {
+                let is_asked = tokio::time::timeout(INTERVAL, asked.notified()).await.is_ok();
+                let Some(gateway) = gateway.upgrade() else { return };
+                let Some(read) = watched.look(is_asked, environment).await else { continue };
+                match read {
+                    Err(_) if unreadable && !is_asked => {}
+                    Err(error) => {
+                        unreadable = true;
+                        warn!(path = %watched.path.display(), %error, "the configuration cannot be read; it stays as it is");
+                    }
+                    Ok(file) => {
+                        unreadable = false;
+                        gateway.take_up(file, &watched.path, &say);
+                    }
+                }
+            }
+        });
+    }
+
+    fn take_up(&self, file: ConfigFile, path: &Path, say: &impl Fn(&ConfigFile)) {
+        if file.config().is_none() {
+            error!(path = %path.display(), "the configuration has mistakes; it stays as it is");
+            return say(&file);
+        }
+        let Some(config) = file.into_config() else { return };
+        match self.apply(config) {
+            Ok(()) => info!(path = %path.display(), "another configuration is in force"),
+            Err(error) => error!(path = %path.display(), %error, "the configuration cannot be used; it stays as it is"),
+        }
+    }
+
     /// What is in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.snapshot()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Option<Arc<Config>> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner).config.clone()
     }
 
     /// Where things are remembered.
@@ -94,5 +204,65 @@ impl Gateway {
         self.federation.shut_down().await;
         let servers = self.servers();
         futures_util::future::join_all(servers.values().map(|server| server.shut_down())).await;
+        self.ending.close();
+        self.ending.wait().await;
     }
+}
+
+/// What a configuration depends on, and what that held when it was looked at last.
+pub struct Watched {
+    path: PathBuf,
+    files: Vec<PathBuf>,
+    held: [u8; 32],
+    /// What was read of it.
+    fingerprint: [u8; 32],
+}
+
+impl Watched {
+    /// Begins with a file that was read from `path`.
+    pub fn new(path: &Path, file: &ConfigFile) -> Watched {
+        let files = file.files().to_vec();
+        // What has changed since it was read must show: so nothing is taken for known.
+        Watched { path: path.to_owned(), files, held: [0; 32], fingerprint: file.fingerprint() }
+    }
+
+    /// Reads it again if something has changed, or if it `must`; `None` where it means what it meant.
+    async fn look(&mut self, must: bool, environment: fn(&str) -> Option<String>) -> Option<std::io::Result<ConfigFile>> {
+        let (path, files) = (self.path.clone(), self.files.clone());
+        let held = self.held;
+        let looked = tokio::task::spawn_blocking(move || {
+            let now = content_of(&files);
+            (now != held || must).then(|| (now, ConfigFile::read(&path, &environment)))
+        });
+        let (now, read) = looked.await.ok()??;
+        self.held = now;
+        if let Ok(file) = &read {
+            if file.fingerprint() == self.fingerprint && !must {
+                return None;
+            }
+            self.fingerprint = file.fingerprint();
+            if self.files != file.files() {
+                self.files = file.files().to_vec();
+                self.held = [0; 32];
+            }
+        }
+        Some(read)
+    }
+}
+
+/// A digest of what files hold.
+fn content_of(files: &[PathBuf]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for file in files {
+        match std::fs::read(file) {
+            Ok(content) => {
+                context.update(&(content.len() as u64).to_le_bytes());
+                context.update(&content);
+            }
+            Err(_) => context.update(b"\0unreadable"),
+        }
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
 }

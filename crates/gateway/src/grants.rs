@@ -29,14 +29,16 @@ pub struct Grant {
 }
 
 impl Grant {
-    fn of(config: &GrantConfig) -> Grant {
+    /// `before`: the grants that were in force. Whoever goes on in its name goes on, where it is still given to the same one.
+    fn of(config: &GrantConfig, before: &Grants) -> Grant {
+        let same = before.named(&config.name).filter(|before| before.principal == config.principal);
         Grant {
             name: config.name.clone(),
             principal: config.principal.clone(),
             servers: config.servers.clone(),
             expires: config.expires,
             approve_in_client: config.approve_in_client,
-            ended: CancellationToken::new(),
+            ended: same.map_or_else(CancellationToken::new, |before| before.ended.clone()),
         }
     }
 
@@ -59,11 +61,11 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// The grants of a configuration.
-    pub fn of_file(configs: &[GrantConfig]) -> Grants {
+    /// These grants, in the place of `before`.
+    pub fn new<'c>(configs: impl IntoIterator<Item = &'c GrantConfig>, before: &Grants) -> Grants {
         let mut grants = Grants::default();
         for config in configs {
-            let grant = Arc::new(Grant::of(config));
+            let grant = Arc::new(Grant::of(config, before));
             if let Some(token) = &config.token {
                 grants.by_digest.insert(token.digest(), grant.clone());
             }
@@ -80,6 +82,22 @@ impl Grants {
     /// The grant whose token this is.
     pub fn of_token(&self, token: &str) -> Option<&Arc<Grant>> {
         self.by_digest.get(&sha256(token))
+    }
+
+    /// Ends what goes on in the name of grants that are not in force any more.
+    pub(crate) fn end_all_but(&self, after: &Grants) {
+        for grant in self.iter() {
+            if after.named(&grant.name).is_none_or(|after| after.principal != grant.principal) {
+                grant.ended.cancel();
+            }
+        }
+    }
+
+    /// Ends what goes on in the name of grants that have expired at `now`, in milliseconds since the Unix epoch.
+    pub(crate) fn end_expired(&self, now: i64) {
+        for grant in self.iter().filter(|grant| grant.expires.is_some_and(|expires| expires <= now)) {
+            grant.ended.cancel();
+        }
     }
 
     /// All of them, in no order.

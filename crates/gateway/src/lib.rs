@@ -40,7 +40,7 @@ pub use downstream::listener::Listener;
 pub use downstream::several::serve_gateway;
 pub use downstream::stdio::run;
 pub use enforcer::{Caller, Decided, Enforcer, Facts, Permit};
-pub use gateway::Gateway;
+pub use gateway::{Gateway, Watched};
 pub use grants::{Grant, Grants};
 pub use listing::{Listing, ListingError, list_tools};
 pub use methods::explain_method;

@@ -10,6 +10,7 @@ use crate::grants::Grants;
 use policy::{Policies, Policy};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio_util::sync::CancellationToken;
 
 /// Which policies hold for whom; replaced as a whole.
 #[derive(Debug, Default)]
@@ -33,8 +34,9 @@ impl Snapshot {
         Snapshot { servers, grants: Grants::default() }
     }
 
-    /// What a configuration says: at each server its own policy, and those of each grant that names it.
-    pub fn of(config: &Config) -> Snapshot {
+    /// What a configuration says: at each server its own policy, and those of each of `grants` that names it. `before` is what
+    /// was in force.
+    pub fn of(config: &Config, grants: &[&GrantConfig], before: &Snapshot) -> Snapshot {
         // Many grants have the same policies.
         let mut made: HashMap<Vec<*const Policy>, Policies> = HashMap::new();
         let mut all_of = |policies: Vec<Arc<Policy>>| {
@@ -43,11 +45,30 @@ impl Snapshot {
         };
         let mut servers = HashMap::with_capacity(config.servers.len());
         for server in &config.servers {
-            let named = config.grants.iter().filter(|grant| grant.servers.contains(&server.name));
+            let named = grants.iter().filter(|grant| grant.servers.contains(&server.name));
             let rules = named.map(|grant| (grant.name.clone(), all_of(policies(server, grant)))).collect();
             servers.insert(server.name.clone(), Rules::OfGrants(rules));
         }
-        Snapshot { servers, grants: Grants::of_file(&config.grants) }
+        Snapshot { servers, grants: Grants::new(grants.iter().copied(), &before.grants) }
+    }
+
+    /// Whether there are grants: where everybody is treated alike, there are none that could end.
+    fn has_grants(&self, server: &str) -> bool {
+        matches!(self.servers.get(server), Some(Rules::OfGrants(_)) | None)
+    }
+
+    /// What is cancelled when a grant ends with which a server is used: at once, where it has ended before. `None`: it never
+    /// ends.
+    pub fn end_of(&self, server: &str, grant: &str) -> Option<CancellationToken> {
+        if !self.has_grants(server) {
+            return None;
+        }
+        let ended = || {
+            let ended = CancellationToken::new();
+            ended.cancel();
+            ended
+        };
+        Some(self.grants.named(grant).map_or_else(ended, |grant| grant.ended.clone()))
     }
 
     /// Whose credentials are accepted.
@@ -90,6 +111,8 @@ impl Current {
 
     /// Puts another in force, for whatever begins from now on.
     pub fn replace(&self, snapshot: Snapshot) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        let snapshot = Arc::new(snapshot);
+        let before = std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), snapshot.clone());
+        before.grants.end_all_but(&snapshot.grants);
     }
 }

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
 
 /// A certificate and its private key, each in a PEM file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The chain, the certificate itself first.
     pub certificate: PathBuf,
@@ -31,7 +31,7 @@ pub struct CertificateFiles {
 }
 
 /// How an `https` server is told from an impostor, and who we are to it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// Certificates of the authorities that are believed, in place of the system's. `None`: the system's.
     ///

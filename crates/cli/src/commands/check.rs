@@ -1,10 +1,11 @@
-//! `check`: everything that is wrong with policies.
+//! `check`: everything that is wrong with policies and configurations.
 
 use crate::arguments::Check;
 use crate::failure::{Failure, INVALID, OK};
-use crate::policies;
 use crate::terminal::{Paint, counted, visible};
+use crate::{configurations, policies};
 use gateway::PolicyFile;
+use gateway::config::ConfigFile;
 use policy::{Problem, Severity, Source};
 use std::io::Write;
 use std::path::Path;
@@ -12,8 +13,13 @@ use std::path::Path;
 pub fn check(arguments: &Check) -> Result<u8, Failure> {
     let tools = policies::tools(arguments.tools.tools.as_deref())?;
     let mut checked: Vec<(PolicyFile, Vec<Problem>)> = Vec::new();
+    let mut configurations = Vec::new();
     let mut unreadable = Vec::new();
     for path in &arguments.files {
+        if std::fs::read(path).is_ok_and(|text| ConfigFile::is_meant(&text)) {
+            configurations.push((path, configurations::open(path)?));
+            continue;
+        }
         let file = match PolicyFile::read(path) {
             Ok(file) => file,
             Err(error) => {
@@ -30,7 +36,8 @@ pub fn check(arguments: &Check) -> Result<u8, Failure> {
         }
         checked.push((file, problems));
     }
-    let all = || checked.iter().flat_map(|(_, problems)| problems).chain(&unreadable);
+    let of_configurations = || configurations.iter().flat_map(|(_, file)| file.reports()).map(|report| &report.problem);
+    let all = || checked.iter().flat_map(|(_, problems)| problems).chain(&unreadable).chain(of_configurations());
     let valid = all().all(|problem| problem.severity != Severity::Error);
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -39,6 +46,13 @@ pub fn check(arguments: &Check) -> Result<u8, Failure> {
     } else {
         for (file, problems) in &checked {
             write_report(&mut out, file.source(), problems)?;
+        }
+        for (path, file) in &configurations {
+            let paint = Paint::stdout();
+            for report in file.reports() {
+                writeln!(out, "{}", report.render(paint.is_on()))?;
+            }
+            write_verdict(&mut out, &path.display().to_string(), file.reports().iter().map(|report| &report.problem))?;
         }
         for problem in &unreadable {
             writeln!(out, "{}: not valid: {}", visible(&problem.file), problem.message)?;
@@ -57,8 +71,17 @@ fn write_report(out: &mut impl Write, source: &Source, problems: &[Problem]) -> 
     for problem in problems {
         writeln!(out, "{}", problem.render(source, paint.is_on()))?;
     }
-    let name = visible(&source.name);
-    let errors = policies::count(problems, Severity::Error);
+    write_verdict(out, &source.name, problems.iter())
+}
+
+fn write_verdict<'p>(
+    out: &mut impl Write,
+    name: &str,
+    problems: impl Iterator<Item = &'p Problem> + Clone,
+) -> Result<(), Failure> {
+    let paint = Paint::stdout();
+    let name = visible(name);
+    let errors = policies::count(problems.clone(), Severity::Error);
     let warnings = policies::count(problems, Severity::Warning);
     let verdict = if errors > 0 { paint.bad("not valid") } else { paint.good("valid") };
     let counts = match (errors, warnings) {

@@ -6,24 +6,29 @@ use crate::terminal::tell;
 use crate::{configurations, logs, signals};
 use gateway::config::Config;
 use gateway::{Gateway, Listener, ListenerTls};
+use policy::Severity;
 use std::path::Path;
 use std::time::Duration;
 use store::{Instance, Options, StateUrl, Store};
 
 pub fn serve(path: &Path) -> Result<u8, Failure> {
-    let config = configurations::read(path)?;
+    let (config, watched) = configurations::read(path)?;
     logs::start_at(config.telemetry.log);
     let tls = config.tls.clone().map(ListenerTls::read).transpose()?;
     gateway::raise_descriptor_limit();
     block_on_all_cores(async {
-        let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;
+        let no_signals = |error: std::io::Error| Failure::because("cannot listen for signals", &error);
+        let asked = signals::on_hangup().map_err(no_signals)?;
+        let stop = signals::stop_token_but_hangup().map_err(no_signals)?;
         let listening = |error: std::io::Error| Failure::because(&format!("cannot listen on {}", config.listen), &error);
         let listener = Listener::bind(config.listen, tls).await.map_err(listening)?;
         let (address, scheme) = (listener.address().map_err(listening)?, listener.scheme());
         let store = open_store(&config)?;
-        let gateway = Gateway::new(&config, store.clone())?;
+        let hosts = config.hosts.clone();
+        let gateway = Gateway::new(config, store.clone())?;
+        gateway.watch(watched, configurations::variable, asked, |file| configurations::print(file, Severity::Error));
         tell!("callgate listening on {scheme}://{address}/mcp");
-        let ended = gateway::serve_gateway(listener, gateway, &config.hosts, stop).await;
+        let ended = gateway::serve_gateway(listener, gateway, &hosts, stop).await;
         // A store that cannot be written does not hold us up.
         if tokio::time::timeout(CLOSING, store.close()).await.is_err() {
             tracing::warn!("the state could not be closed in time; its last record is not signed as the end");

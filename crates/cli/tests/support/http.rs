@@ -177,18 +177,36 @@ pub struct Client {
     pub address: String,
     pub revision: String,
     pub session: Option<String>,
+    /// The path of the endpoint.
+    pub path: String,
+    /// What is sent as `Authorization: Bearer …`.
+    pub token: Option<String>,
 }
 
 impl Client {
     /// A client that has said nothing yet.
     pub fn silent(address: &str, revision: &str) -> Client {
-        Client { address: address.to_owned(), revision: revision.to_owned(), session: None }
+        let (address, revision) = (address.to_owned(), revision.to_owned());
+        Client { address, revision, session: None, path: "/mcp".to_owned(), token: None }
+    }
+
+    /// The same at another path, with a token.
+    pub fn at(self, path: &str, token: &str) -> Client {
+        Client { path: path.to_owned(), token: Some(token.to_owned()), ..self }
     }
 
     /// Shakes hands where the revision has a handshake.
     #[track_caller]
     pub fn begin(address: &str, revision: &str) -> Client {
-        let mut client = Client::silent(address, revision);
+        Client::silent(address, revision).shake_hands()
+    }
+
+    /// Shakes hands where the revision has a handshake.
+    #[track_caller]
+    pub fn shake_hands(self) -> Client {
+        let mut client = self;
+        let revision = client.revision.clone();
+        let revision = revision.as_str();
         if !is_modern(revision) {
             let params = json!({"protocolVersion": revision, "capabilities": {"elicitation": {}, "sampling": {}},
                 "clientInfo": {"name": "test", "version": "1"}});
@@ -221,12 +239,15 @@ impl Client {
                 headers.push(("Mcp-Session-Id", session.clone()));
             }
         }
+        if let Some(token) = &self.token {
+            headers.push(("Authorization", format!("Bearer {token}")));
+        }
         headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// The exact bytes of a POST.
     pub fn post(&self, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
-        let mut bytes = format!("POST /mcp HTTP/1.1\r\nHost: {}\r\n", self.address).into_bytes();
+        let mut bytes = format!("POST {} HTTP/1.1\r\nHost: {}\r\n", self.path, self.address).into_bytes();
         for (name, value) in headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }

@@ -209,6 +209,19 @@ impl Served {
     #[track_caller]
     pub fn start_with(mut command: Command, arguments: &[&str]) -> Served {
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        Served::ready(command)
+    }
+
+    /// Starts `callgate serve -c` with these variables in its environment.
+    #[track_caller]
+    pub fn configured(config: &Path, variables: &[(&str, &str)]) -> Served {
+        let mut command = callgate();
+        command.args(["serve", "-c"]).arg(config).envs(variables.iter().copied());
+        Served::ready(command)
+    }
+
+    #[track_caller]
+    fn ready(mut command: Command) -> Served {
         let mut child =
             command.stdin(Pipe::null()).stdout(Pipe::null()).stderr(Pipe::piped()).spawn().expect("the binary starts");
         let stderr = drain(child.stderr.take().expect("stderr is piped"));

@@ -24,7 +24,7 @@ use policy::{Fields, Node, Problem, Severity, Source};
 use reading::{Reading, code};
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use store::StateUrl;
 
 /// What a configuration file says, with every reference resolved.
@@ -56,6 +56,7 @@ pub struct ConfigFile {
     config: Option<Config>,
     reports: Vec<Report>,
     fingerprint: [u8; 32],
+    files: Vec<PathBuf>,
 }
 
 /// A problem, and the text that it is about: the configuration's, or that of a policy it names.
@@ -67,6 +68,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// The text that it is about, for its name.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// The problem as text for a terminal; see [`Problem::render`].
     pub fn render(&self, colour: bool) -> String {
         self.problem.render(&self.source, colour)
@@ -74,6 +80,14 @@ impl Report {
 }
 
 impl ConfigFile {
+    /// Whether a text is meant as a configuration, and not as a policy: by its sections, which stand at the beginning of
+    /// lines. It need not be readable.
+    pub fn is_meant(text: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(text);
+        let begins = |section: &&str| text.lines().any(|line| line.trim_start_matches(['"', '\'']).starts_with(section));
+        ["servers:", "grants:", "listen:", "servers\"", "grants\"", "listen\""].iter().any(|section| begins(&section))
+    }
+
     /// Reads the file at `path`, the policies and the secrets that it names. `environment` gives the value of a variable.
     ///
     /// # Errors
@@ -86,12 +100,13 @@ impl ConfigFile {
         let mut reading = Reading::new(&source, base, environment);
         let root = reading.root();
         let config = root.as_ref().and_then(|root| whole(&mut reading, root));
-        let (problems, policies, fingerprint) = reading.finish();
+        let reading::Finished { problems, of_policies, fingerprint, mut files } = reading.finish();
+        files.insert(0, path.to_owned());
         let own = std::sync::Arc::new(source.clone());
         let mut reports: Vec<Report> = problems.into_iter().map(|problem| Report { problem, source: own.clone() }).collect();
-        reports.extend(policies);
+        reports.extend(of_policies);
         let is_valid = reports.iter().all(|report| report.problem.severity != Severity::Error);
-        Ok(ConfigFile { config: config.filter(|_| is_valid), reports, fingerprint })
+        Ok(ConfigFile { config: config.filter(|_| is_valid), reports, fingerprint, files })
     }
 
     /// What it says; `None` when there are errors.
@@ -107,6 +122,11 @@ impl ConfigFile {
     /// Errors and warnings, those of the file itself first, in its order.
     pub fn reports(&self) -> &[Report] {
         &self.reports
+    }
+
+    /// Every file that it depends on, itself first.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// A digest of everything that was read: the file, its policies, the values of its secrets. Two equal ones mean the same.

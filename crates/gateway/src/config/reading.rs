@@ -75,6 +75,19 @@ pub(super) struct Reading<'s> {
     policies: HashMap<PathBuf, Option<Arc<Policy>>>,
     of_policies: Vec<Report>,
     seen: Context,
+    files: Vec<PathBuf>,
+}
+
+/// What reading a file has come to.
+pub(super) struct Finished {
+    /// What is wrong in the file itself.
+    pub problems: Vec<Problem>,
+    /// What is wrong in policies that it names.
+    pub of_policies: Vec<Report>,
+    /// A digest of all that was read.
+    pub fingerprint: [u8; 32],
+    /// The files that it names, whether or not they could be read.
+    pub files: Vec<PathBuf>,
 }
 
 impl<'s> Reading<'s> {
@@ -82,20 +95,19 @@ impl<'s> Reading<'s> {
         let mut seen = Context::new(&SHA256);
         seen.update(&source.text);
         let (policies, of_policies) = (HashMap::new(), Vec::new());
-        Reading { reader: Reader::new(source, &VOCABULARY), base, environment, policies, of_policies, seen }
+        Reading { reader: Reader::new(source, &VOCABULARY), base, environment, policies, of_policies, seen, files: Vec::new() }
     }
 
     pub fn root(&mut self) -> Option<Node> {
         self.reader.root()
     }
 
-    /// What is wrong in the file itself, what is wrong in policies, and the digest of all that was read.
-    pub fn finish(self) -> (Vec<Problem>, Vec<Report>, [u8; 32]) {
+    pub fn finish(self) -> Finished {
         let problems = self.reader.finish().into_iter().map(Problem::without_text).collect();
         let digest = self.seen.finish();
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest.as_ref());
-        (problems, self.of_policies, fingerprint)
+        Finished { problems, of_policies: self.of_policies, fingerprint, files: self.files }
     }
 
     pub fn error(&mut self, code: &'static str, at: &Span, message: impl Into<String>) -> &mut Problem {
@@ -205,6 +217,7 @@ impl<'s> Reading<'s> {
     /// The path of a file that must be there; what it holds belongs to the configuration.
     pub fn file(&mut self, node: &Node, what: &str) -> Option<PathBuf> {
         let path = self.path(node, what)?;
+        self.files.push(path.clone());
         match std::fs::read(&path) {
             Ok(content) => {
                 self.saw(&content);
@@ -228,6 +241,7 @@ impl<'s> Reading<'s> {
         if let Some(known) = self.policies.get(&path) {
             return known.clone();
         }
+        self.files.push(path.clone());
         let policy = match PolicyFile::read(&path) {
             Ok(file) => {
                 self.saw(&file.source().text);
@@ -292,6 +306,7 @@ impl<'s> Reading<'s> {
             },
             Some(Reference::File(place)) => {
                 let path = self.base.join(place);
+                self.files.push(path.clone());
                 match read_secret(&path) {
                     Ok(value) => value,
                     Err(error) => {

@@ -32,7 +32,7 @@ pub struct ServerConfig {
 }
 
 /// What an upstream is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// An HTTP endpoint.
     Http {
@@ -77,6 +77,15 @@ pub enum Start {
 }
 
 impl ServerConfig {
+    /// Whether it is called as `other` is: whatever stands before one can stand before the other. Policies do not matter.
+    pub fn is_called_as(&self, other: &ServerConfig) -> bool {
+        let parts = |server: &ServerConfig| (server.isolation, server.start, server.timeout, server.bridge_eras);
+        self.name == other.name
+            && self.target == other.target
+            && self.request_headers == other.request_headers
+            && parts(self) == parts(other)
+    }
+
     /// The upstream as it is called.
     ///
     /// # Errors

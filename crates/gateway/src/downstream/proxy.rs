@@ -10,7 +10,7 @@ mod tests;
 use crate::conversation::TOOLS_CHANGED;
 use crate::downstream::http::{Body, empty, event_stream, json as json_response};
 use crate::downstream::sessions::refusal;
-use crate::enforcer::{Caller, Enforcer, Permit};
+use crate::enforcer::{Caller, Enforcer, GRANT_ENDED, Permit};
 use crate::gate::{Expected, Gate, Judged};
 use crate::ownership::Owner;
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
@@ -332,10 +332,11 @@ impl Exchange {
         let body = permit.text().clone();
         let ticket = permit.into_ticket();
         let expected = expected.map(|expected| Expected { modern: self.modern, ticket, ..expected });
-        let sent = self.proxy.target.send(Method::POST, self.headers.clone(), body).await;
+        let sent = self.unless_ended(self.proxy.target.send(Method::POST, self.headers.clone(), body)).await;
         match sent {
             Ok(response) => self.answer(response, id, expected).await,
             Err(failure) => {
+                self.withdraw(id.as_ref());
                 if let Some(ticket) = expected.and_then(|expected| expected.ticket) {
                     let reply = if failure.may_have_run { Reply::Lost } else { Reply::Refused };
                     ticket.finish(reply, Some(failure.message.clone())).await;
@@ -412,9 +413,12 @@ impl Exchange {
         kind: BodyKind,
     ) -> Response<Body> {
         let (status, headers) = (response.status(), downstream_headers(response.headers()));
-        let body = match self.proxy.target.whole(response.into_body()).await {
+        let body = match self.unless_ended(self.proxy.target.whole(response.into_body())).await {
             Ok(body) => body,
-            Err(failure) => return self.lost(id, expected, failure).await,
+            Err(failure) => {
+                self.withdraw(Some(id));
+                return self.lost(id, expected, failure).await;
+            }
         };
         let reply = if kind == BodyKind::Json { Message::parse(body.clone(), Side::Server).ok() } else { None };
         match reply {
@@ -443,6 +447,31 @@ impl Exchange {
 
     async fn lost(&self, id: &Id, expected: Expected, failure: Failure) -> Response<Body> {
         json_response(StatusCode::BAD_GATEWAY, self.give_up(id, expected, &failure).await)
+    }
+
+    /// Waits for something of the server's as long as the caller's grant lasts.
+    async fn unless_ended<T>(&self, waiting: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.gate.enforcer.end_of(&self.gate.caller) => Err(Failure::lost(GRANT_ENDED)),
+            come = waiting => come,
+        }
+    }
+
+    /// Tells the server that nobody waits for a request any more whose caller's grant has ended. In the stateless era closing
+    /// the connection does.
+    fn withdraw(&self, id: Option<&Id>) {
+        let Some(id) = id.filter(|_| !self.modern && self.gate.enforcer.has_ended(&self.gate.caller)) else { return };
+        let notice = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{},"reason":"{GRANT_ENDED}"}}}}"#,
+            id.text()
+        );
+        let Some(permit) = Message::parse(notice, Side::Client).ok().and_then(Permit::own) else { return };
+        let (target, headers) = (self.proxy.target.clone(), self.headers.clone());
+        self.proxy.running.spawn(async move {
+            let sent = target.send(Method::POST, headers, permit.text().clone());
+            let _ = tokio::time::timeout(LAST_WORDS, sent).await;
+        });
     }
 
     /// Remembers what an `initialize` has agreed on.
@@ -477,6 +506,8 @@ impl Exchange {
         let mut why = Failure::lost("the server's stream ended before it answered");
         let mut resumable = false;
         let mut reloaded = self.proxy.reloaded.clone();
+        let ended = self.gate.enforcer.end_of(&self.gate.caller);
+        tokio::pin!(ended);
         loop {
             let gone = down.is_closed();
             if gone && (self.modern || awaited.is_none()) {
@@ -490,6 +521,11 @@ impl Exchange {
                 }),
                 () = down.closed(), if !gone => None,
                 () = self.proxy.stop.cancelled() => None,
+                () = &mut ended => {
+                    self.withdraw(awaited.as_ref().map(|(id, _)| id));
+                    (why, resumable) = (Failure::lost(GRANT_ENDED), false);
+                    break;
+                }
                 // The stream on which a server speaks by itself is where its list of tools may be said to have changed.
                 Ok(()) = reloaded.changed(), if listening || subscribed.is_some() => {
                     let notice = subscribed.unwrap_or_else(|| Bytes::from_static(TOOLS_CHANGED));

@@ -1,0 +1,231 @@
+//! `serve -c`: many servers, many callers, and what each may use.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use support::http::{Client, Reply, open, response};
+use support::{HttpUpstream, LEGACY, MODERN, PATIENCE, Scratch, Served, audit, entries_of, lenient, names, until};
+
+const OPEN: &str = "version: \"1\"\ndefault: allow\n";
+const TOKENS: [(&str, &str); 3] =
+    [("ADA", "token-of-ada-0123456789"), ("CI", "token-of-ci-0123456789"), ("ROOT", "token-of-root-0123")];
+
+struct Stage {
+    scratch: Scratch,
+    _upstream: Option<HttpUpstream>,
+    upstream: String,
+}
+
+impl Stage {
+    /// A child and an HTTP server, which share one log.
+    fn new() -> Stage {
+        let scratch = Scratch::new();
+        let upstream = HttpUpstream::start(&scratch.log(), &[]);
+        let url = upstream.url();
+        scratch.write("open.yaml", OPEN);
+        scratch.write("no-echo.yaml", "version: \"1\"\ndefault: allow\nhide: [echo]\n");
+        scratch.write("little.yaml", "version: \"1\"\ndefault: deny\ntools:\n  read_file: {}\n  echo: {}\n");
+        Stage { scratch, _upstream: Some(upstream), upstream: url }
+    }
+
+    fn servers(&self) -> String {
+        let child = serde_json::to_string(&lenient(&self.scratch.log(), &["--stdio"])).unwrap();
+        format!(
+            "listen: 127.0.0.1:0\nstate: {}\nservers:\n  child: {{command: {child}, policy: open.yaml}}\n  \
+             web: {{url: '{}', policy: no-echo.yaml}}\n  bare: {{url: '{}'}}\n",
+            self.scratch.state(),
+            self.upstream,
+            self.upstream
+        )
+    }
+
+    fn config(&self, grants: &str) -> PathBuf {
+        self.scratch.write("callgate.yaml", format!("{}grants:\n{grants}", self.servers()))
+    }
+
+    fn serve(&self, grants: &str) -> Served {
+        Served::configured(&self.config(grants), &TOKENS)
+    }
+}
+
+const ADA: &str = "  - {name: ada, principal: 'person:ada', token: 'env:ADA', servers: [child, web, bare]}\n";
+const CI: &str = "  - {name: ci, principal: 'service:ci', token: 'env:CI', servers: [web], policy: little.yaml}\n";
+
+fn client(gate: &Served, server: &str, token: &str) -> Client {
+    Client::silent(&gate.address, LEGACY).at(&format!("/mcp/{server}"), token)
+}
+
+fn initialize(client: &Client) -> Reply {
+    client.ask(
+        "1",
+        "initialize",
+        json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}),
+    )
+}
+
+#[test]
+fn who_is_not_known_is_told_where_to_ask() {
+    let stage = Stage::new();
+    let gate = stage.serve(&format!("{ADA}{CI}"));
+    for (server, token, status) in [
+        ("web", "nobody's", 401),
+        ("web", "", 401),
+        ("web", TOKENS[1].1, 200),
+        ("child", TOKENS[1].1, 403),
+        ("nowhere", TOKENS[1].1, 404),
+        ("child", TOKENS[0].1, 200),
+    ] {
+        let reply = initialize(&client(&gate, server, token));
+        assert_eq!(reply.status, status, "{server} {token}");
+        let challenge = reply.header("www-authenticate");
+        assert_eq!(challenge.is_some(), status == 401);
+        if let Some(challenge) = challenge {
+            let place =
+                format!("resource_metadata=\"http://{}/.well-known/oauth-protected-resource/mcp/{server}\"", gate.address);
+            assert!(challenge.starts_with("Bearer ") && challenge.contains(&place), "{challenge}");
+        }
+    }
+    let nobody = Client { token: None, ..client(&gate, "web", "") };
+    assert_eq!(initialize(&nobody).status, 401);
+    // Strangers leave nothing on record.
+    assert!(audit(&stage.scratch.state()).iter().all(|record| record["grant"] != Value::Null));
+}
+
+#[test]
+fn a_session_is_unknown_to_another_grant() {
+    let stage = Stage::new();
+    let gate = stage.serve(&format!("{ADA}{}", CI.replace("[web]", "[web, child]")));
+    for server in ["child", "web"] {
+        let ada = client(&gate, server, TOKENS[0].1).shake_hands();
+        let thief = Client { token: Some(TOKENS[1].1.to_owned()), ..ada.clone() };
+        assert_eq!(thief.ask("2", "tools/list", json!({})).status, 404, "{server}");
+        assert_eq!(ada.ask("2", "tools/list", json!({})).status, 200, "{server}");
+    }
+}
+
+#[test]
+fn both_policies_must_allow_and_lists_show_what_is_callable() {
+    let stage = Stage::new();
+    let gate = stage.serve(&format!("{ADA}{CI}"));
+    for revision in [LEGACY, MODERN] {
+        let at = |server: &str, token: &str| {
+            Client::silent(&gate.address, revision).at(&format!("/mcp/{server}"), token).shake_hands()
+        };
+        let ci = at("web", TOKENS[1].1);
+        assert_eq!(names(&ci.ask("2", "tools/list", json!({})).reply("2")), ["read_file"], "{revision}");
+        assert!(support::is_denied(&ci.call("3", "echo", json!({}))), "the server's policy hides it");
+        assert!(support::is_denied(&ci.call("4", "write_file", json!({}))), "the grant's policy does not list it");
+        assert!(!support::is_denied(&ci.call("5", "read_file", json!({}))));
+        // Without any policy nothing is allowed.
+        let bare = at("bare", TOKENS[0].1);
+        assert!(names(&bare.ask("2", "tools/list", json!({})).reply("2")).is_empty(), "{revision}");
+        assert!(support::is_denied(&bare.call("3", "echo", json!({}))));
+    }
+    let of_ci: Vec<Value> = audit(&stage.scratch.state()).into_iter().filter(|record| record["tool"] == "read_file").collect();
+    assert!(
+        of_ci.iter().all(|record| record["grant"] == "ci" && record["principal"] == "service:ci" && record["server"] == "web")
+    );
+    let revisions: Vec<&Value> = of_ci.iter().map(|record| &record["policy"]).collect();
+    assert!(revisions.iter().all(|revision| revision.as_str().is_some_and(|revision| revision.len() == 16)), "{revisions:?}");
+}
+
+#[test]
+fn what_a_grant_may_use_is_bounded() {
+    let stage = Stage::new();
+    let bounded = ADA.replace("servers:", "tools: ['read_*', echo], limits: [2/day], servers:");
+    let gate = stage.serve(&bounded);
+    let ada = client(&gate, "child", TOKENS[0].1).shake_hands();
+    assert_eq!(names(&ada.ask("2", "tools/list", json!({})).reply("2")), ["read_file", "echo"]);
+    let outcomes: Vec<bool> = (0..3).map(|n| support::is_denied(&ada.call(&format!("\"{n}\""), "echo", json!({})))).collect();
+    assert_eq!(outcomes, [false, false, true]);
+}
+
+/// Waits until a client of `server` is answered with `status`.
+#[track_caller]
+fn answered(gate: &Served, server: &str, token: &str, status: u16) {
+    let asked = || (initialize(&client(gate, server, token)).status == status).then_some(());
+    until(PATIENCE, asked).unwrap_or_else(|| panic!("never {status}: {}", gate.stderr.lock().unwrap()));
+}
+
+#[test]
+fn a_change_of_the_file_is_taken_up_and_a_bad_one_is_not() {
+    let stage = Stage::new();
+    let gate = stage.serve(ADA);
+    let ada = client(&gate, "child", TOKENS[0].1).shake_hands();
+    let pid = entries_of(&stage.scratch.log(), "start").len();
+    assert_eq!(initialize(&client(&gate, "web", TOKENS[1].1)).status, 401);
+    stage.config(&format!("{ADA}{CI}"));
+    answered(&gate, "web", TOKENS[1].1, 200);
+    // A server that is called as before keeps its children and sessions.
+    assert_eq!(ada.ask("2", "tools/list", json!({})).status, 200);
+    assert_eq!(entries_of(&stage.scratch.log(), "start").len(), pid);
+
+    stage.config("  - {name: ada, token: hunter2}\n");
+    let said = || gate.stderr.lock().unwrap().contains("the configuration has mistakes").then_some(());
+    until(PATIENCE, said).expect("a bad file is reported");
+    assert!(!gate.stderr.lock().unwrap().contains("hunter2"));
+    assert_eq!(initialize(&client(&gate, "web", TOKENS[1].1)).status, 200);
+
+    // A policy is part of the whole; SIGHUP does not wait for the next look.
+    stage.config(&format!("{ADA}{CI}"));
+    stage.scratch.write("open.yaml", "version: \"1\"\ndefault: allow\nhide: [slow]\n");
+    gate.signal(rustix::process::Signal::HUP);
+    let hidden = || (!names(&ada.ask("3", "tools/list", json!({})).reply("3")).contains(&"slow".to_owned())).then_some(());
+    until(PATIENCE, hidden).expect("the policy is taken up");
+}
+
+#[test]
+fn a_grant_that_is_taken_away_ends_what_is_under_way() {
+    for (server, revision) in [("child", LEGACY), ("web", LEGACY), ("child", MODERN), ("web", MODERN)] {
+        let stage = Stage::new();
+        let gate = stage.serve(&format!("{ADA}{CI}"));
+        let ada = Client::silent(&gate.address, revision).at(&format!("/mcp/{server}"), TOKENS[0].1).shake_hands();
+        let headers = ada.headers("tools/call", Some("slow"));
+        let text = support::call(revision, "7", "slow", json!({"seconds": 60}));
+        let mut under_way = open(&ada.address, &ada.post(&headers, text.as_bytes()));
+        until(PATIENCE, || (!entries_of(&stage.scratch.log(), "ran").is_empty()).then_some(())).expect("the call arrives");
+        stage.config(CI);
+        let reply = response(&mut under_way).unwrap_or_else(|| panic!("{server} {revision}: an answer"));
+        let body = String::from_utf8_lossy(&reply.body).into_owned();
+        assert!(body.contains("the grant was revoked or has expired"), "{server} {revision}: {body}");
+        let told = || {
+            let log = stage.scratch.log();
+            (!entries_of(&log, "cancelled").is_empty() || !entries_of(&log, "closed").is_empty()).then_some(())
+        };
+        until(PATIENCE, told).unwrap_or_else(|| panic!("{server} {revision}: the server is told"));
+        assert_eq!(ada.ask("8", "tools/list", json!({})).status, 401, "{server} {revision}");
+        let recorded =
+            || audit(&stage.scratch.state()).into_iter().find(|record| record["phase"] == "finished" && record["tool"] == "slow");
+        let record = until(PATIENCE, recorded).expect("the end is on record");
+        assert_eq!(record["reply"], "lost", "{record}");
+    }
+}
+
+#[test]
+fn a_grant_that_expires_ends_by_itself() {
+    let stage = Stage::new();
+    let gate = stage.serve(&ADA.replace("servers:", "expires: '2100-01-01', servers:"));
+    assert_eq!(initialize(&client(&gate, "web", TOKENS[0].1)).status, 200);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
+    stage.config(&ADA.replace("servers:", &format!("expires: '{soon}', servers:")));
+    answered(&gate, "web", TOKENS[0].1, 401);
+}
+
+#[test]
+fn a_configuration_is_checked_as_policies_are() {
+    let stage = Stage::new();
+    let good = stage.config(&ADA.replace("env:ADA", "sha256:0000000000000000000000000000000000000000000000000000000000000000"));
+    assert_eq!(support::run(&["check", good.to_str().unwrap()], "").code, 0);
+    let bad = stage.config("  - {name: ada, principal: p, token: hunter2, servers: [child]}\n");
+    for command in [
+        vec!["check", bad.to_str().unwrap()],
+        vec!["check", "--json", bad.to_str().unwrap()],
+        vec!["serve", "-c", bad.to_str().unwrap()],
+    ] {
+        let ran = support::run(&command, "");
+        assert_eq!(ran.code, 3, "{}{}", ran.stdout, ran.stderr);
+        assert!(!format!("{}{}", ran.stdout, ran.stderr).contains("hunter2"));
+        assert!(format!("{}{}", ran.stdout, ran.stderr).contains("C003"));
+    }
+}
