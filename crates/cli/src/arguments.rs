@@ -92,7 +92,7 @@ pub struct PolicyArgument {
 #[derive(Debug, Args)]
 pub struct UpstreamArguments {
     /// An HTTP server, instead of a command
-    #[arg(long, value_name = "URL", required_unless_present = "command", conflicts_with = "command")]
+    #[arg(long, value_name = "URL", conflicts_with = "command")]
     pub upstream: Option<String>,
     /// A header for the HTTP server, `Name: value`; may be given several times
     #[arg(long, value_name = "HEADER", requires = "upstream", conflicts_with = "command")]
@@ -245,7 +245,7 @@ pub struct Serve {
     #[arg(long, value_name = "NAME")]
     pub host: Vec<String>,
     /// An HTTP server, instead of a command
-    #[arg(long, value_name = "URL", required_unless_present_any = ["command", "config"], conflicts_with = "command")]
+    #[arg(long, value_name = "URL", conflicts_with = "command")]
     pub upstream: Option<String>,
     /// A header for the HTTP server, `Name: value`; may be given several times
     #[arg(long, value_name = "HEADER", requires = "upstream", conflicts_with = "command")]

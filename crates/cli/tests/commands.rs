@@ -307,6 +307,30 @@ fn a_policy_with_errors_starts_nothing() {
 }
 
 #[test]
+fn whoever_names_no_server_is_told_how() {
+    let scratch = Scratch::new();
+    let policy = text(&scratch.policy(POLICY));
+    for words in [&["serve", "-p", &policy][..], &["run", "-p", &policy], &["scan"]] {
+        let ran = run(words, "");
+        assert_code(&ran, 2);
+        assert!(ran.stderr.contains("`-- COMMAND`") && ran.stderr.contains("`--upstream URL`"), "{words:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn credentials_in_an_address_are_refused_and_not_repeated() {
+    let scratch = Scratch::new();
+    let policy = text(&scratch.policy(POLICY));
+    for url in ["http://ada:5ecret@127.0.0.1:9/mcp", "https://5ecret@example.org/mcp"] {
+        for command in ["serve", "run"] {
+            let ran = run(&[command, "-p", &policy, "--upstream", url], "");
+            assert_code(&ran, 2);
+            assert!(ran.stderr.contains("--header") && !ran.stderr.contains("5ecret"), "{}", ran.stderr);
+        }
+    }
+}
+
+#[test]
 fn run_passes_on_how_its_child_ends() {
     let scratch = Scratch::new();
     let (policy, state) = (text(&scratch.policy(POLICY)), scratch.state());

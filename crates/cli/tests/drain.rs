@@ -8,6 +8,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use support::events::Events;
 use support::http::{Client, Reply, exchange, open};
 use support::stdio::Stdio;
 use support::{
@@ -181,11 +182,13 @@ fn idle_streams_and_connections_do_not_hold_us() {
             Some(open(&gate.address, &modern.post(&modern.headers("subscriptions/listen", None), listen.as_bytes())))
         };
         let idle = TcpStream::connect(&gate.address).expect("the listener is there");
+        let stream = (behind == "a child").then(|| Events::begin(&gate.address));
         let begun = Instant::now();
         gate.signal(Signal::TERM);
         until_closed(listening);
         until_closed(idle);
         drop(hang);
+        assert!(stream.is_none_or(|stream| stream.ends(PATIENCE)), "a stream on which nothing is under way ends");
         let status = support::ended(&mut gate.child, PATIENCE).expect("it ends");
         assert_eq!(status.code(), Some(0), "{behind}");
         // Nothing was in flight, so nothing was waited for.

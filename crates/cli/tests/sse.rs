@@ -221,6 +221,13 @@ fn a_server_does_not_get_our_posts_sent_elsewhere() {
         let mut client = Stdio::spawn(run);
         let reply = client.ask("2024-11-05", "1", "initialize", initialize());
         assert!(reply["error"]["message"].as_str().is_some_and(|why| why.contains("another origin")), "{reply}");
+        for url in old_urls(&upstream) {
+            let served = Served::start(&["-p", &policy, "--state", &scratch.state(), "--upstream", &url]);
+            let reply = Client::silent(&served.address, LEGACY).ask("7", "initialize", initialize());
+            assert_eq!(reply.status, 502, "{url}: {reply:?}");
+            let why = reply.reply("7")["error"]["message"].to_string();
+            assert!(why.contains("another origin"), "{url}: {why}");
+        }
     }
     assert!(entries_of(&scratch.path("elsewhere.log"), "raw").is_empty());
 }
@@ -255,6 +262,19 @@ fn past_the_bound_on_children_a_session_is_refused() {
     let begun = until(PATIENCE, || (third.ask("9", "initialize", initialize()).status == 200).then_some(()));
     assert!(begun.is_some(), "there is room again");
     assert!(children(&scratch).len() == 3 && alive(&scratch) <= 2);
+}
+
+#[test]
+fn the_place_of_a_session_that_was_ended_is_free_for_the_next() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &["--max-children", "1"], &[]);
+    for _ in 0..4 {
+        let client = Client::begin(&served.address, LEGACY);
+        let session = client.session.clone().expect("a session");
+        let delete = format!("DELETE /mcp HTTP/1.1\r\nHost: {}\r\nMcp-Session-Id: {session}\r\n\r\n", served.address);
+        assert_eq!(exchange(&served.address, delete.as_bytes()).map(|reply| reply.status), Some(200));
+    }
+    assert!(alive(&scratch) <= 1);
 }
 
 #[test]

@@ -89,6 +89,39 @@ impl Budget {
     }
 }
 
+/// What one reader has taken out of a budget for something that grows and shrinks.
+pub(crate) struct Share {
+    budget: &'static Budget,
+    held: Option<SemaphorePermit<'static>>,
+}
+
+impl Share {
+    pub fn of(budget: &'static Budget) -> Share {
+        Share { budget, held: None }
+    }
+
+    /// Takes out what `bytes` need beyond the free part, or gives all back where they need nothing.
+    ///
+    /// # Errors
+    /// [`Uncollected::NoRoom`] when there is not so much left.
+    pub fn cover(&mut self, bytes: usize) -> Result<(), Uncollected> {
+        if bytes <= FREE {
+            self.held = None;
+            return Ok(());
+        }
+        let covered = FREE + self.held.as_ref().map_or(0, SemaphorePermit::num_permits);
+        if bytes > covered {
+            let more = u32::try_from((bytes - covered).max(STEP)).map_err(|_| Uncollected::TooLong)?;
+            let more = self.budget.0.try_acquire_many(more).map_err(|_| Uncollected::NoRoom)?;
+            match &mut self.held {
+                Some(held) => held.merge(more),
+                None => self.held = Some(more),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A body, and what it has taken out.
 struct Held {
     whole: Vec<u8>,
@@ -129,6 +162,17 @@ mod tests {
         drop(part);
         assert_eq!(megabyte().await.unwrap().len(), 1024 * 1024);
         drop(two);
+    }
+
+    #[test]
+    fn what_grows_takes_out_more_and_gives_all_back() {
+        static SMALL: Budget = Budget::of(1024 * 1024);
+        let (mut one, mut other) = (Share::of(&SMALL), Share::of(&SMALL));
+        one.cover(FREE + 1024 * 1024).unwrap();
+        assert_eq!(other.cover(FREE + 1), Err(Uncollected::NoRoom));
+        other.cover(FREE).unwrap();
+        one.cover(10).unwrap();
+        other.cover(FREE + 1).unwrap();
     }
 
     #[tokio::test]

@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Abandon { exchange: u64 },
     /// The policy has changed, and with it perhaps the list of tools.
     ToolsChanged,
+    /// Once nothing is under way any more, this is over.
+    Finish,
 }
 
 /// A question of the gateway's own, and who waits for the answer. On a way of its own: calls wait for it.
@@ -134,6 +136,8 @@ pub(crate) struct Conversation {
     asked: Unanswered,
     listener: Option<Sink>,
     unheard: VecDeque<Bytes>,
+    /// Whether it ends once nothing is under way.
+    finishing: bool,
     next: u64,
 }
 
@@ -157,6 +161,7 @@ impl Conversation {
             asked: Unanswered::default(),
             listener: None,
             unheard: VecDeque::new(),
+            finishing: false,
             next: 1,
         }
     }
@@ -185,7 +190,7 @@ impl Conversation {
         let mut sweep = tokio::time::interval(self.link.patience().map_or(SWEEP, |silence| SWEEP.min(silence / 4)));
         // So often a bridge is asked whether something has waited too long.
         let mut tick = tokio::time::interval(TICK);
-        'open: while client_open || !self.is_idle() {
+        'open: while (client_open && !self.finishing) || !self.is_idle() {
             while let Some(arrived) = self.link.ready() {
                 if self.take_inbound(arrived) {
                     break 'open;
@@ -289,6 +294,7 @@ impl Conversation {
                 self.listener = Some(sink);
             }
             Command::Abandon { exchange } => self.abandon(exchange),
+            Command::Finish => self.finishing = true,
             Command::ToolsChanged => {
                 if self.initialized {
                     self.tell_client(Bytes::from_static(TOOLS_CHANGED));

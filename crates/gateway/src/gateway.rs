@@ -199,6 +199,11 @@ impl Gateway {
         &self.federation
     }
 
+    /// Lets what is only kept open end: nobody new is let in from here on.
+    pub(crate) fn finish(&self) {
+        self.servers().values().for_each(|server| server.finish());
+    }
+
     /// Ends all servers.
     pub(crate) async fn shut_down(&self) {
         self.federation.shut_down().await;

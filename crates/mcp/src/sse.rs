@@ -98,6 +98,11 @@ impl Decoder {
         }
     }
 
+    /// How much is kept of events that have not been given yet, in bytes.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Gives the last event, when the stream has ended right after it. One without a blank line behind it is lost, as the
     /// algorithm has it: it may be half of what was meant.
     pub fn finish(&mut self) -> Option<Result<Event, TooLarge>> {

@@ -104,9 +104,13 @@ fn upstream(
             let target = HttpTarget::new(url, headers, &tls, timeout)?;
             Ok((Upstream::Http(target), server_name::of_url(url)))
         }
+        None if words.is_empty() => Err(Failure::usage(NO_SERVER)),
         None => Ok((Upstream::Child(child(words).within(timeout)), server_name::of_command(words))),
     }
 }
+
+/// What is said where no server is named.
+pub const NO_SERVER: &str = "no server is named: end with `-- COMMAND` for one that is started here, or give `--upstream URL`";
 
 /// Everything that lasts as long as the gateway does.
 struct Kept {

@@ -5,6 +5,7 @@
 
 use crate::arguments::Scan;
 use crate::commands::block_on;
+use crate::commands::gate::NO_SERVER;
 use crate::failure::{Failure, OK};
 use crate::server_name;
 use crate::terminal::{counted, shortened, tell, visible};
@@ -21,6 +22,7 @@ pub fn scan(arguments: Scan) -> Result<u8, Failure> {
             let target = HttpTarget::new(url, &given.header, &given.tls.tls(), arguments.timeout)?;
             (Upstream::Http(target), server_name::of_url(url))
         }
+        None if given.command.is_empty() => return Err(Failure::usage(NO_SERVER)),
         None => {
             let command = ChildCommand::inheriting(&given.command);
             (Upstream::Child(command), server_name::of_command(&given.command))

@@ -10,6 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODI
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use mcp::Era;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -68,13 +69,13 @@ pub(crate) struct TurnedAway {
     pub status: StatusCode,
     /// Of the JSON-RPC error in the body.
     pub code: i64,
-    pub why: &'static str,
+    pub why: Cow<'static, str>,
     /// The methods that would be served, where it is for the method.
     pub allow: Option<&'static str>,
 }
 
-fn away(status: StatusCode, why: &'static str) -> TurnedAway {
-    TurnedAway { status, code: mcp::reply::INVALID_REQUEST, why, allow: None }
+fn away(status: StatusCode, why: impl Into<Cow<'static, str>>) -> TurnedAway {
+    TurnedAway { status, code: mcp::reply::INVALID_REQUEST, why: why.into(), allow: None }
 }
 
 fn not_allowed(allow: &'static str, why: &'static str) -> TurnedAway {
@@ -182,9 +183,9 @@ fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Turne
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(away(StatusCode::BAD_REQUEST, "a header stands twice that may stand once"));
+        return Err(away(StatusCode::BAD_REQUEST, format!("the header `{name}` stands twice, and may stand once")));
     }
-    value.to_str().map(Some).map_err(|_| away(StatusCode::BAD_REQUEST, "a header is not plain text"))
+    value.to_str().map(Some).map_err(|_| away(StatusCode::BAD_REQUEST, format!("the header `{name}` is not plain text")))
 }
 
 /// What would make of this request another one, or of this connection something else than HTTP/1.1.

@@ -64,6 +64,7 @@ pub async fn serve(
         async move { sole.handle(request).await }
     };
     let graceful = listener.accept(handle, descriptors, &stop).await;
+    sole.server.finish();
     drain(graceful, sole.server.shut_down()).await;
     Ok(())
 }
@@ -109,7 +110,7 @@ pub(crate) async fn read_request(request: Request<Incoming>) -> Result<Request<B
 
 /// Records that a request was turned away, and answers it.
 pub(crate) async fn turn_away(away: TurnedAway, enforcer: &Enforcer, caller: &Caller) -> Response<Body> {
-    let malformed = enforcer.refuse(Malformed { code: away.code, ..unreadable(away.why) }, caller).await;
+    let malformed = enforcer.refuse(Malformed { code: away.code, ..unreadable(&away.why) }, caller).await;
     turned_away(&away, malformed.error())
 }
 

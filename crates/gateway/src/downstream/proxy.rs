@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::budget::REPLIES;
 use crate::conversation::TOOLS_CHANGED;
 use crate::downstream::http::{Body, empty, event_stream, json as json_response};
 use crate::downstream::sessions::refusal;
@@ -23,7 +24,6 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use hyper::body::Incoming as IncomingBody;
 use json::{Document, Strictness};
 use mcp::{Era, Id, Incoming, Kind, Malformed, Message, Revision, Side, sse};
@@ -362,17 +362,18 @@ impl Exchange {
         let id = message.id().cloned();
         let response = response.carry(message).await;
         let is_stream = body_kind(response.headers()) == BodyKind::Events;
-        let Ok(body) = response.into_body().collect().await;
-        let body = body.to_bytes();
-        let reply = match (&id, is_stream) {
-            (Some(id), true) => last_reply(&body, id),
-            (_, false) if !body.is_empty() => Some(body),
+        // All that is said on its stream, and not the reply alone, is kept until it ends.
+        let collected = REPLIES.collect(response.into_body(), MAX_REPLY_BYTES, self.proxy.target.patience()).await;
+        let reply = match (&id, collected) {
+            (Some(id), Ok(body)) if is_stream => last_reply(&body, id),
+            (_, Ok(body)) if !is_stream && !body.is_empty() => Some(body),
             _ => None,
         };
         match (reply, id) {
             (Some(reply), _) => sink.last(reply, 200).await,
             (None, Some(id)) => {
-                sink.last(mcp::reply::error(Some(&id), UPSTREAM_FAILED, "the server did not answer", None), 200).await
+                let why = "the server did not answer within what a batch may hold";
+                sink.last(mcp::reply::error(Some(&id), UPSTREAM_FAILED, why, None), 200).await;
             }
             (None, None) => sink.accepted().await,
         }
@@ -696,7 +697,8 @@ fn with(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Body> {
     response
 }
 
-fn failed(id: Option<&Id>, failure: &Failure) -> Response<Body> {
+/// The response where the server has given none.
+pub(super) fn failed(id: Option<&Id>, failure: &Failure) -> Response<Body> {
     json_response(StatusCode::BAD_GATEWAY, mcp::reply::error(id, UPSTREAM_FAILED, &failure.message, None))
 }
 

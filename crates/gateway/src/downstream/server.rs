@@ -3,14 +3,14 @@
 use crate::downstream::crossing::Crossing;
 use crate::downstream::door::Endpoint;
 use crate::downstream::http::{Body, names_initialize};
-use crate::downstream::proxy::Proxy;
+use crate::downstream::proxy::{Proxy, failed};
 use crate::downstream::sessions::Sessions;
 use crate::enforcer::{Caller, Enforcer};
 use crate::upstream::Upstream;
 use crate::upstream::sse::may_be_old;
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use mcp::Era;
+use mcp::{Era, Message, Side};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -73,18 +73,29 @@ impl Server {
             return proxy.clone().handle(request, caller).await;
         }
         let may_begin = request.method() == Method::POST && !request.headers().contains_key(mcp::headers::SESSION_ID);
-        if proxy.target().is_old() || (may_begin && Box::pin(proxy.target().turns_out_old(false)).await) {
+        let is_old =
+            proxy.target().is_old() || (may_begin && Box::pin(proxy.target().turns_out_old(false)).await.unwrap_or_default());
+        if is_old {
             return Box::pin(self.sessions.handle(request, caller)).await;
         }
         let begins = may_begin && names_initialize(request.body());
         let again = begins.then(|| request.clone());
         let response = proxy.clone().handle(request, caller).await;
-        match again {
-            Some(again) if may_be_old(response.status()) && Box::pin(proxy.target().turns_out_old(true)).await => {
-                Box::pin(self.sessions.handle(again, caller)).await
+        let Some(again) = again.filter(|_| may_be_old(response.status())) else { return response };
+        match Box::pin(proxy.target().turns_out_old(true)).await {
+            Ok(true) => Box::pin(self.sessions.handle(again, caller)).await,
+            Ok(false) => response,
+            // It is one, and would have messages posted somewhere else: its own answer would not say so.
+            Err(failure) => {
+                let id = Message::parse(again.into_body(), Side::Client).ok().and_then(|message| message.id().cloned());
+                failed(id.as_ref(), &failure)
             }
-            _ => response,
         }
+    }
+
+    /// Lets what is only kept open end: nobody new is let in from here on.
+    pub fn finish(&self) {
+        self.sessions.finish();
     }
 
     /// Ends all lines and streams, and waits until how their calls ended is on record.

@@ -119,6 +119,10 @@ pub(crate) struct Sessions {
     pub(super) messages: String,
     reloaded: watch::Receiver<u64>,
     stop: CancellationToken,
+    /// Cancelled when nothing new is to begin: streams that carry whole sessions end once nothing is under way on them.
+    finishing: CancellationToken,
+    /// Lines of sessions that are over, until they are closed.
+    ending: Mutex<Vec<CancellationToken>>,
     running: TaskTracker,
     next_exchange: AtomicU64,
 }
@@ -140,6 +144,8 @@ impl Sessions {
             messages: messages.to_owned(),
             reloaded,
             stop,
+            finishing: CancellationToken::new(),
+            ending: Mutex::default(),
             running: TaskTracker::new(),
             next_exchange: AtomicU64::new(1),
         });
@@ -157,6 +163,11 @@ impl Sessions {
     /// How the server's processes are, where it has any that are watched.
     pub fn condition(&self) -> Option<Condition> {
         self.upstream.condition()
+    }
+
+    /// Lets streams that carry whole sessions end, each when nothing is under way on it.
+    pub fn finish(&self) {
+        self.finishing.cancel();
     }
 
     /// Ends all lines; at most about five seconds.
@@ -248,7 +259,7 @@ impl Sessions {
         let Some(id) = headers.get(SESSION_HEADER) else { return not_allowed() };
         match self.of_header(id, caller) {
             Some(session) => {
-                session.stop.cancel();
+                self.end(&session);
                 self.forget(id.to_str().unwrap_or_default());
                 empty(StatusCode::OK)
             }
@@ -382,11 +393,20 @@ impl Sessions {
             drop(ends);
         });
         let notices = commands.downgrade();
-        let mut reloaded = self.reloaded.clone();
+        let (mut reloaded, finishing) = (self.reloaded.clone(), self.finishing.clone());
+        let is_stream = weak.is_some();
         tokio::spawn(async move {
-            while reloaded.changed().await.is_ok() {
+            loop {
+                let notice = tokio::select! {
+                    changed = reloaded.changed() => if changed.is_ok() { Command::ToolsChanged } else { return },
+                    () = finishing.cancelled(), if is_stream => Command::Finish,
+                };
+                let last = matches!(notice, Command::Finish);
                 let Some(commands) = notices.upgrade() else { return };
-                let _ = commands.send(Command::ToolsChanged).await;
+                let _ = commands.send(notice).await;
+                if last {
+                    return;
+                }
             }
         });
         let now = Instant::now();
@@ -404,8 +424,9 @@ impl Sessions {
             match upstream.connect(schemas, principal) {
                 Ok(connection) => return Ok(connection),
                 Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
-                    let Some(closed) = self.close_one() else { return Err(full()) };
-                    if tokio::time::timeout_at(deadline, closed.ended.cancelled()).await.is_err() {
+                    let ending = self.next_ending().or_else(|| self.close_one().map(|closed| closed.ended));
+                    let Some(ending) = ending else { return Err(full()) };
+                    if tokio::time::timeout_at(deadline, ending.cancelled()).await.is_err() {
                         return Err(full());
                     }
                 }
@@ -431,6 +452,21 @@ impl Sessions {
         (state.used, state.established) = (Instant::now(), true);
         drop(state);
         Some(session)
+    }
+
+    /// Ends a session whose client has said goodbye. Its line takes a while to close, and its place is free only then.
+    pub(super) fn end(&self, session: &Session) {
+        session.stop.cancel();
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.retain(|ended| !ended.is_cancelled());
+        ending.push(session.ended.clone());
+    }
+
+    /// A line that is about to close. Whoever takes it waits for it, and nobody else does.
+    fn next_ending(&self) -> Option<CancellationToken> {
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.retain(|ended| !ended.is_cancelled());
+        ending.pop()
     }
 
     pub(super) fn forget(&self, secret: &str) {

@@ -50,6 +50,7 @@ pub async fn serve_gateway(
     };
     // Each stream of a client's may be one to a server.
     let graceful = listener.accept(handle, 2, &stop).await;
+    gateway.finish();
     drain(graceful, gateway.shut_down()).await;
     Ok(())
 }
@@ -66,7 +67,7 @@ impl Front {
         };
         match read_request(request).await {
             Ok(request) => {
-                let listens = only_listens(&request);
+                let listens = place.endpoint == Endpoint::Mcp && only_listens(&request);
                 let response = match &server {
                     Some(server) => server.handle(place.endpoint, request, &caller).await,
                     None => self.gateway.federation().handle(request, &caller).await,
@@ -124,7 +125,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn unrecorded(away: &TurnedAway) -> Response<Body> {
-    let malformed = Malformed { code: away.code, ..unreadable(away.why) };
+    let malformed = Malformed { code: away.code, ..unreadable(&away.why) };
     turned_away(away, malformed.error())
 }
 

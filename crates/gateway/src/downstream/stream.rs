@@ -6,7 +6,7 @@
 
 use crate::conversation::Command;
 use crate::downstream::http::{Body, empty, event_stream};
-use crate::downstream::sessions::Sessions;
+use crate::downstream::sessions::{Session, Sessions};
 use crate::enforcer::Caller;
 use crate::refusal::{is_modern, malformed};
 use bytes::Bytes;
@@ -15,7 +15,6 @@ use http::{Response, StatusCode, Uri};
 use mcp::{Message, Side, sse};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 /// Messages that may wait for a client that reads slowly; then its conversation waits.
 const MAX_WAITING: usize = 64;
@@ -24,12 +23,12 @@ const MAX_WAITING: usize = 64;
 struct End {
     sessions: Arc<Sessions>,
     token: String,
-    stop: CancellationToken,
+    session: Session,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.sessions.end(&self.session);
         self.sessions.forget(&self.token);
     }
 }
@@ -43,7 +42,7 @@ impl Sessions {
             Err(response) => return *response,
         };
         let endpoint = format!("{}?session={token}", self.messages);
-        let end = End { sessions: self.clone(), token, stop: session.stop };
+        let end = End { sessions: self.clone(), token, session };
         let first = stream::once(async move { sse::encode(endpoint.as_bytes(), None, Some("endpoint")) });
         let messages = stream::unfold((given, end), |(mut given, end)| async {
             let message: Bytes = given.recv().await?;

@@ -18,6 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A server behind an address may become another: then it is asked again.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 
+/// How long a server that has answered unclearly, and slowly, is not asked again: else those who call meanwhile would wait for
+/// it one after the other.
+const UNCLEAR: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_secs(1);
+
 /// What is known of a server; nothing, at first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {
@@ -40,6 +45,8 @@ impl Known {
 pub struct Eras {
     known: Mutex<(Known, Option<Instant>)>,
     asking: tokio::sync::Mutex<()>,
+    /// When it was last asked in vain, and until when that counts; for the modern era and for the legacy one.
+    unclear: Mutex<[Option<(Instant, Instant)>; 2]>,
 }
 
 impl Eras {
@@ -72,15 +79,37 @@ impl Eras {
         if let Some(speaks) = fresh() {
             return Some(speaks);
         }
+        let begun = Instant::now();
+        if self.is_unclear(era, begun) {
+            return None;
+        }
         let _one_at_a_time = self.asking.lock().await;
         if let Some(speaks) = fresh() {
             return Some(speaks);
         }
+        // Whoever has waited for the one question has its answer, too.
+        if self.is_unclear(era, begun) {
+            return None;
+        }
         if self.lock().1.is_some_and(|learnt| learnt.elapsed() >= REMEMBERED) {
             self.forget();
         }
-        tokio::time::timeout(PATIENCE, self.ask_http(target, era)).await.ok()?;
-        self.known().speaks(era)
+        let asked = Instant::now();
+        // An answer that comes too late is none.
+        let _ = tokio::time::timeout(PATIENCE, self.ask_http(target, era)).await;
+        let speaks = self.known().speaks(era);
+        let kept = if asked.elapsed() >= SLOW { UNCLEAR } else { Duration::ZERO };
+        self.lock_unclear()[index(era)] = speaks.is_none().then(|| (Instant::now(), Instant::now() + kept));
+        speaks
+    }
+
+    /// Whether the server was asked whether it speaks `era` since `begun`, or not long before, and could not be understood.
+    fn is_unclear(&self, era: Era, begun: Instant) -> bool {
+        self.lock_unclear()[index(era)].is_some_and(|(answered, until)| answered >= begun || until > begun)
+    }
+
+    fn lock_unclear(&self) -> std::sync::MutexGuard<'_, [Option<(Instant, Instant)>; 2]> {
+        self.unclear.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask_http(&self, target: &HttpTarget, era: Era) -> Option<()> {
@@ -114,6 +143,13 @@ impl Eras {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, (Known, Option<Instant>)> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn index(era: Era) -> usize {
+    match era {
+        Era::Modern => 0,
+        Era::Legacy => 1,
     }
 }
 
@@ -154,4 +190,40 @@ async fn exchange(target: &HttpTarget, question: Message) -> Option<(StatusCode,
         BodyKind::Other => None,
     };
     Some((status, answer, session))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::UpstreamTls;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn many_who_ask_a_server_that_cannot_be_understood_ask_it_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let _ = socket.read(&mut [0; 4096]).await;
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    let _ = socket.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+                });
+            }
+        });
+        let target = HttpTarget::new(&url, &[], &UpstreamTls::default(), Duration::from_secs(60)).unwrap();
+        let eras = Eras::default();
+        let answers = futures_util::future::join_all((0..10).map(|_| eras.of_http(&target, Era::Modern))).await;
+        assert_eq!(answers, [None; 10]);
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        // It was quick to say so: the next is free to ask again.
+        assert_eq!(eras.of_http(&target, Era::Modern).await, None);
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
 }

@@ -4,11 +4,12 @@
 //! configured for. Nothing is decompressed: we ask for plain bodies, and refuse others, because an unread body cannot be
 //! filtered.
 
-use crate::budget::{REPLIES, Uncollected};
+use crate::budget::{REPLIES, Share, Uncollected};
 use crate::enforcer::Permit;
 use crate::refusal::is_modern;
 use crate::tls::{self, TlsError, UpstreamTls, client_config, no_client_config};
 use crate::tools::Schemas;
+use crate::upstream::reach::Reach;
 use crate::upstream::{Failure, Inbound, sse};
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -55,6 +56,8 @@ struct Target {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// How long the server may be silent while a request waits for its answer.
     patience: Duration,
+    /// Whether it answers, for the operator's log.
+    reach: Arc<Reach>,
 }
 
 /// What is known of the transport of a server.
@@ -69,6 +72,11 @@ pub enum TargetError {
     /// cannot be read as a URL cannot be told apart into harmless parts.
     #[error("the server's address is not an http or https URL with a host, like `https://example.com/mcp`")]
     Url,
+    /// A user name or password in the address.
+    #[error(
+        "the server's address holds a user name or password, which lists of processes and logs would show; leave it out, and send it with `--header \"Authorization: Basic …\"`, or under `headers` in a configuration file"
+    )]
+    Credentials,
     /// Not a header.
     #[error("a header must have the form `Name: value`")]
     Header,
@@ -91,6 +99,9 @@ impl HttpTarget {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(TargetError::Url);
         }
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(TargetError::Credentials);
+        }
         let mut map = HeaderMap::new();
         for header in headers {
             let (name, value) = header.split_once(':').ok_or(TargetError::Header)?;
@@ -104,7 +115,8 @@ impl HttpTarget {
             return Err(TargetError::NotEncrypted);
         }
         let tls = if https { client_config(tls)? } else { no_client_config() };
-        Ok(HttpTarget(Arc::new(Target { client: client(tls), transport: Arc::default(), uri, headers: map, patience })))
+        let (client, transport, reach) = (client(tls), Arc::default(), Arc::default());
+        Ok(HttpTarget(Arc::new(Target { client, transport, uri, headers: map, patience, reach })))
     }
 
     /// How long the server may be silent while a request waits for its answer.
@@ -144,13 +156,19 @@ impl HttpTarget {
 
     /// Finds out whether the server speaks HTTP+SSE, where something hints at it: its path, or that it has refused an
     /// `initialize`.
-    pub(crate) async fn turns_out_old(&self, has_refused: bool) -> bool {
+    ///
+    /// # Errors
+    /// When it does, and would have messages posted to another origin.
+    pub(crate) async fn turns_out_old(&self, has_refused: bool) -> Result<bool, Failure> {
         let is_unknown = self.0.transport.load(Ordering::Relaxed) == UNKNOWN;
         if !self.is_old() && (has_refused || (is_unknown && self.0.uri.path().ends_with("/sse"))) {
-            // One that cannot be reached may be anything: it is asked again by whoever comes next.
-            let _ = self.open_stream().await;
+            match self.open_stream().await {
+                Err(failure) if failure.status.is_some() => return Err(failure),
+                // One that cannot be reached may be anything: it is asked again by whoever comes next.
+                Ok(_) | Err(_) => {}
+            }
         }
-        self.is_old()
+        Ok(self.is_old())
     }
 
     /// Opens a stream of HTTP+SSE, where the server has one, and remembers whether.
@@ -179,7 +197,15 @@ impl HttpTarget {
             request.headers_mut().append(name, value.clone());
         }
         let answered = tokio::time::timeout(self.0.patience, self.0.client.request(request)).await;
-        let response = answered.map_err(|_| Failure::silent(self.0.patience))?.map_err(|error| unanswered(&error))?;
+        let response = match answered.map_err(|_| Failure::silent(self.0.patience))? {
+            Ok(response) => response,
+            Err(error) => {
+                let (failure, help) = unanswered(&error);
+                self.0.reach.fails(self.0.uri.host().unwrap_or_default(), &failure.message, help);
+                return Err(failure);
+            }
+        };
+        self.0.reach.answers(self.0.uri.host().unwrap_or_default());
         if response.status().is_informational() {
             return Err(Failure {
                 status: Some(502),
@@ -225,18 +251,14 @@ fn client(tls: rustls::ClientConfig) -> Client<HttpsConnector<HttpConnector>, Fu
 }
 
 /// Why a request got no response: for the client in a word, for the log with how to mend it.
-fn unanswered(error: &hyper_util::client::legacy::Error) -> Failure {
-    let tls = tls::complaint(error);
-    let message = match &tls {
-        Some((what, help)) => {
-            warn!(reason = %what, help, "the server cannot be spoken to over TLS");
-            what.as_str()
-        }
-        None if error.is_connect() => "the server cannot be reached",
-        None => "the connection to the server broke before it answered",
+fn unanswered(error: &hyper_util::client::legacy::Error) -> (Failure, Option<&'static str>) {
+    let (message, help) = match tls::complaint(error) {
+        Some((what, help)) => (what, Some(help)),
+        None if error.is_connect() => ("the server cannot be reached".to_owned(), None),
+        None => ("the connection to the server broke before it answered".to_owned(), None),
     };
     debug!(%error, cause = ?error.source(), "an upstream request failed");
-    if error.is_connect() { Failure::unsent(message) } else { Failure::lost(message) }
+    (if error.is_connect() { Failure::unsent(message) } else { Failure::lost(message) }, help)
 }
 
 /// What kind of body a response has.
@@ -261,11 +283,13 @@ pub(crate) fn body_kind(headers: &HeaderMap) -> BodyKind {
 pub(crate) struct Events {
     body: Incoming,
     decoder: Decoder,
+    /// What is kept of an event that has not ended.
+    share: Share,
 }
 
 impl Events {
     pub fn of(body: Incoming) -> Events {
-        Events { body, decoder: Decoder::new(MAX_REPLY_BYTES) }
+        Events { body, decoder: Decoder::new(MAX_REPLY_BYTES), share: Share::of(&REPLIES) }
     }
 
     /// The next event, as [`Events::next`]; a failure when there is none within `patience`.
@@ -289,6 +313,10 @@ impl Events {
             }
             if let Ok(data) = self.body.frame().await?.ok()?.into_data() {
                 self.decoder.push(&data);
+                if self.share.cover(self.decoder.buffered()).is_err() {
+                    warn!("dropped the rest of an event stream: the server's answers take too much room all together");
+                    return None;
+                }
             }
         }
     }
@@ -430,7 +458,7 @@ impl Line {
 
     async fn try_exchange(self: Arc<Line>, message: &Message, body: Bytes, id: Option<&Id>) -> Result<(), Failure> {
         let begins = message.method() == Some("initialize");
-        if begins && self.target.turns_out_old(false).await {
+        if begins && self.target.turns_out_old(false).await? {
             self.clone().open_stream().await?;
         }
         if let Some(posts) = self.posts.get() {

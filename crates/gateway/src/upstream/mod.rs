@@ -6,6 +6,7 @@ pub(crate) mod bridged;
 pub(crate) mod child;
 pub(crate) mod eras;
 pub(crate) mod http;
+mod reach;
 mod shared;
 pub(crate) mod sse;
 mod vitals;
