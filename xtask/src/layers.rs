@@ -28,6 +28,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "callgate-store", may_use: &["callgate-json", "callgate-policy"], never: &["hyper", "http"] },
     // What it says of a definition is the same whoever asks: no state, no network.
     Layer { name: "callgate-catalogue", may_use: &["callgate-json", "callgate-policy"], never: PURE },
+    // Files of other programs: nothing of ours is in them.
+    Layer { name: "callgate-clients", may_use: &[], never: PURE },
     Layer {
         name: "callgate-gateway",
         may_use: &["callgate-json", "callgate-policy", "callgate-mcp", "callgate-store", "callgate-catalogue"],
@@ -41,6 +43,7 @@ const LAYERS: &[Layer] = &[
             "callgate-mcp",
             "callgate-store",
             "callgate-catalogue",
+            "callgate-clients",
             "callgate-gateway",
         ],
         never: &["axum", "rmcp"],

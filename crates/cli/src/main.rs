@@ -7,6 +7,7 @@ mod arguments;
 mod commands;
 mod configurations;
 mod failure;
+mod headers;
 mod logs;
 mod policies;
 mod records;

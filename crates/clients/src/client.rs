@@ -225,9 +225,7 @@ impl Machine {
         let directory = match (directory, self.platform) {
             ("codex", _) => self.codex.clone().unwrap_or_else(|| self.home.join(".codex")),
             ("data", Platform::MacOs) => self.home.join("Library").join("Application Support"),
-            ("data", Platform::Windows) => {
-                self.app_data.clone().unwrap_or_else(|| self.home.join("AppData").join("Roaming"))
-            }
+            ("data", Platform::Windows) => self.app_data.clone().unwrap_or_else(|| self.home.join("AppData").join("Roaming")),
             _ => config(),
         };
         Some(below(&directory, rest))
@@ -290,5 +288,14 @@ mod tests {
             assert!(CLIENTS[..i].iter().all(|other| other.id != client.id && other.name != client.name), "{}", client.id);
             assert!(client.files(&machine(Platform::Linux)).len() == client.places.len());
         }
+    }
+
+    #[test]
+    fn the_page_about_clients_names_them_all() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/clients.md")).expect("the page");
+        let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| ") && line.contains('`')).collect();
+        let begins = |client: &Client| format!("| {} | `{}` |", client.name, client.id);
+        assert!(CLIENTS.iter().all(|client| rows.iter().any(|row| row.starts_with(&begins(client)))), "{rows:#?}");
+        assert_eq!(rows.len(), CLIENTS.len() + 1, "with the head of the table");
     }
 }

@@ -7,16 +7,13 @@
 mod backups;
 mod client;
 mod configuration;
-mod jsonc;
 mod server;
-mod toml;
 mod tree;
 mod wrapping;
-mod yaml;
 
 pub use backups::{Backups, Change, Undone};
 pub use client::{CLIENTS, Client, Machine, Platform};
 pub use configuration::{Configuration, ReadError};
 pub use server::{Server, Target};
 pub use tree::{Format, Member, Node, Tree, Value};
-pub use wrapping::{Wrapping, Why};
+pub use wrapping::{Why, Wrapping};

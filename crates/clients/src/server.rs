@@ -86,7 +86,9 @@ impl Server {
         let env = self.env.iter().map(|(_, value)| value);
         let texts: Vec<&String> = match &self.target {
             Target::Command { command } => command.iter().chain(env).collect(),
-            Target::Url { url, headers } => std::iter::once(url).chain(headers.iter().map(|(_, value)| value)).chain(env).collect(),
+            Target::Url { url, headers } => {
+                std::iter::once(url).chain(headers.iter().map(|(_, value)| value)).chain(env).collect()
+            }
         };
         texts.into_iter().map(String::as_str).find(|text| text.contains("${") || text.contains("{env:"))
     }

@@ -1,6 +1,9 @@
 //! Configurations as a tree that knows where everything stands, whatever format they are in.
 
-use crate::{jsonc, toml, yaml};
+mod jsonc;
+mod toml;
+mod yaml;
+
 use std::ops::Range;
 
 /// How a configuration is written.

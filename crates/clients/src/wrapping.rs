@@ -6,11 +6,14 @@ use crate::tree::{Format, Node, Value};
 use std::fmt;
 use std::ops::Range;
 
+/// Bytes, and what stands there instead.
+type Edit = (Range<usize>, String);
+
 /// Changes to one configuration, under way.
 #[derive(Debug)]
 pub struct Wrapping<'c> {
     configuration: &'c Configuration,
-    edits: Vec<(Range<usize>, String)>,
+    edits: Vec<Edit>,
     /// What must be read of each changed server afterwards.
     expected: Vec<(String, Vec<String>)>,
 }
@@ -107,14 +110,14 @@ impl<'c> Wrapping<'c> {
     }
 
     /// Puts words before a command: `words` ends with the program itself.
-    fn before_command(&self, entry: &Node, words: &[String]) -> Result<Vec<(Range<usize>, String)>, Why> {
+    fn before_command(&self, entry: &Node, words: &[String]) -> Result<Vec<Edit>, Why> {
         let (key, command) = first(entry, &COMMAND).ok_or(Why::Form)?;
         if command.items().is_some() {
-            return Ok(vec![self.into_list(command, &words[..words.len() - 1])?]);
+            return Ok(vec![self.at_head_of(command, &words[..words.len() - 1])?]);
         }
         let program = (command.span.clone(), quote(&words[0]));
         let arguments = match entry.get("args") {
-            Some(list) => self.into_list(list, &words[1..])?,
+            Some(list) => self.at_head_of(list, &words[1..])?,
             None => {
                 // Before the command, so that a comment behind it stays with it.
                 let at = entry.member(key).ok_or(Why::Form)?.key_span.start;
@@ -131,7 +134,7 @@ impl<'c> Wrapping<'c> {
         headers: &[(String, String)],
         before: &[String],
         server: &Server,
-    ) -> Result<(Vec<(Range<usize>, String)>, Vec<String>), Why> {
+    ) -> Result<(Vec<Edit>, Vec<String>), Why> {
         if let Some(key) = LOGINS.iter().find(|key| entry.get(key).is_some()) {
             return Err(Why::LogsIn((*key).to_owned()));
         }
@@ -167,7 +170,7 @@ impl<'c> Wrapping<'c> {
     }
 
     /// Puts words at the beginning of a list.
-    fn into_list(&self, list: &Node, words: &[String]) -> Result<(Range<usize>, String), Why> {
+    fn at_head_of(&self, list: &Node, words: &[String]) -> Result<Edit, Why> {
         let Value::List { items, bracketed } = &list.value else { return Err(Why::Form) };
         let text = &self.configuration.text;
         let Some(item) = items.first() else {

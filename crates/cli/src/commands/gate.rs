@@ -4,7 +4,7 @@ use crate::arguments::{BridgeWord, ErasArgument, IsolationWord, KeepingArguments
 use crate::commands::{block_on, block_on_all_cores};
 use crate::failure::{Failure, OK};
 use crate::terminal::{tell, visible};
-use crate::{logs, policies, server_name, signals};
+use crate::{headers, logs, policies, server_name, signals};
 use gateway::{Caller, ChildCommand, Enforcer, HttpTarget, Listener, ListenerTls, PolicyFile, Upstream, UpstreamTls};
 use policy::Severity;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ fn upstream(
 ) -> Result<(Upstream, String), Failure> {
     match http {
         Some(Http { url, headers, tls }) => {
-            let target = HttpTarget::new(url, headers, &tls, timeout)?;
+            let target = HttpTarget::new(url, &headers::resolved(headers)?, &tls, timeout)?;
             Ok((Upstream::Http(target), server_name::of_url(url)))
         }
         None if words.is_empty() => Err(Failure::usage(NO_SERVER)),

@@ -7,6 +7,7 @@ mod decisions;
 mod demo;
 mod gate;
 mod gateway;
+mod init;
 mod scan;
 mod shell;
 mod status;
@@ -30,6 +31,7 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Audit(arguments) => audit::audit(arguments),
         Command::Approvals(arguments) => approvals::approvals(arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Init(arguments) => init::init(&arguments),
         Command::Demo(_) => demo::demo(),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(&arguments),

@@ -7,8 +7,8 @@ use crate::arguments::Scan;
 use crate::commands::block_on;
 use crate::commands::gate::NO_SERVER;
 use crate::failure::{Failure, OK};
-use crate::server_name;
 use crate::terminal::{counted, shortened, tell, visible};
+use crate::{headers, server_name};
 use gateway::{ChildCommand, HttpTarget, Listing, Upstream};
 use json::{Document, Kind, Strictness, Value, quote};
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ pub fn scan(arguments: Scan) -> Result<u8, Failure> {
     let given = &arguments.upstream;
     let (upstream, name) = match &given.upstream {
         Some(url) => {
-            let target = HttpTarget::new(url, &given.header, &given.tls.tls(), arguments.timeout)?;
+            let target = HttpTarget::new(url, &headers::resolved(&given.header)?, &given.tls.tls(), arguments.timeout)?;
             (Upstream::Http(target), server_name::of_url(url))
         }
         None if given.command.is_empty() => return Err(Failure::usage(NO_SERVER)),
@@ -48,8 +48,13 @@ pub fn scan(arguments: Scan) -> Result<u8, Failure> {
     Ok(OK)
 }
 
+/// What a server can do, in a line.
+pub(super) fn summary(listing: &Listing) -> String {
+    counted(listing.tools.len() as u64, "tool", "tools")
+}
+
 /// The policy: refuses what is not listed, and lists every tool that could be called at all.
-fn policy_of(name: &str, listing: &Listing) -> String {
+pub(super) fn policy_of(name: &str, listing: &Listing) -> String {
     let tools: Vec<Entry> = listing.tools.iter().filter_map(|definition| Entry::of(definition)).collect();
     let mut out = format!(
         "# The {} of `{name}`, as listed by `callgate scan`.\n\

@@ -1,6 +1,6 @@
 //! TOML.
 
-use crate::tree::{Member, Node, Value};
+use super::{Member, Node, Value};
 use std::ops::Range;
 use toml_edit::{Document, Item, TableLike};
 
@@ -22,7 +22,10 @@ fn node(item: &Item) -> Node {
     let value = match item {
         Item::Table(table) => mapping(table, false),
         Item::ArrayOfTables(tables) => Value::List {
-            items: tables.iter().map(|table| Node { span: table.span().unwrap_or_default(), value: mapping(table, false) }).collect(),
+            items: tables
+                .iter()
+                .map(|table| Node { span: table.span().unwrap_or_default(), value: mapping(table, false) })
+                .collect(),
             bracketed: false,
         },
         Item::Value(value) => return of_value(value),

@@ -1,6 +1,6 @@
 //! JSON with comments.
 
-use crate::tree::{Member, Node, Value};
+use super::{Member, Node, Value};
 use jsonc_parser::ast;
 use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};

@@ -1,6 +1,6 @@
 //! YAML: the part of it in which a change at one place means a change at that place alone.
 
-use crate::tree::{Member, Node, Value};
+use super::{Member, Node, Value};
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use std::ops::Range;
 

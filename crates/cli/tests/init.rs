@@ -1,0 +1,159 @@
+//! `init`: from the configurations of clients to servers behind callgate, and back again byte for byte.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio as Pipe};
+use support::stdio::Stdio;
+use support::{LEGACY, PATIENCE, Scratch, callgate};
+
+/// A home with three clients that have the demo's server, each in its own way of writing.
+struct Home {
+    scratch: Scratch,
+    files: Vec<(PathBuf, String)>,
+}
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Home {
+    fn new() -> Home {
+        let scratch = Scratch::new();
+        let (program, lab) = (env!("CARGO_BIN_EXE_callgate"), scratch.path("lab.json"));
+        let lab = lab.display();
+        let cursor = format!(
+            "{{\r\n  // mine\r\n  \"mcpServers\": {{\r\n    \"lab\": {{ \"command\": \"{program}\", \"args\": [\"demo-server\", \"{lab}\"], }},\r\n    \"gone\": {{\"command\": \"/no/such/program\"}},\r\n    \"off\": {{\"command\": \"x\", \"disabled\": true}}\r\n  }}\r\n}}"
+        );
+        let codex = format!("model = 'x' # best\n[mcp_servers.lab]\ncommand = '{program}'\nargs = ['demo-server', '{lab}']\n");
+        let goose = format!(
+            "extensions:\n  lab:\n    type: stdio\n    cmd: {program} # here\n    args:\n      - demo-server\n      - {lab}\n"
+        );
+        let mut home = Home { scratch, files: Vec::new() };
+        for (name, text) in [(".cursor/mcp.json", cursor), (".codex/config.toml", codex), (".config/goose/config.yaml", goose)] {
+            let path = home.scratch.path(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &text).unwrap();
+            home.files.push((path, text));
+        }
+        home
+    }
+
+    fn command(&self) -> Command {
+        let mut command = callgate();
+        for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "CODEX_HOME"] {
+            command.env_remove(name);
+        }
+        command.env("HOME", self.scratch.path("")).current_dir(self.scratch.path(""));
+        command
+    }
+
+    fn init(&self, arguments: &[&str]) -> Ran {
+        let output = self.command().arg("init").args(arguments).stdin(Pipe::null()).output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    fn assert_as_before(&self) {
+        for (path, text) in &self.files {
+            assert_eq!(std::fs::read(path).unwrap(), text.as_bytes(), "{}", path.display());
+        }
+    }
+
+    fn read(&self, file: usize) -> String {
+        std::fs::read_to_string(&self.files[file].0).unwrap()
+    }
+}
+
+fn policy_of(home: &Home) -> PathBuf {
+    let policies = home.scratch.path(".config/callgate/policies");
+    let mut found: Vec<_> = std::fs::read_dir(policies).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(found.len(), 1, "one server in three clients is one server: {found:?}");
+    found.remove(0)
+}
+
+/// The command of the first server in Cursor's configuration, once it has been changed.
+fn wrapped(home: &Home) -> Vec<String> {
+    let text = home.read(0).replace("// mine", "").replace("], }", "] }");
+    let read: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let server = &read["mcpServers"]["lab"];
+    let arguments = server["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned());
+    std::iter::once(server["command"].as_str().unwrap().to_owned()).chain(arguments).collect()
+}
+
+#[test]
+fn a_dry_run_shows_everything_and_changes_nothing() {
+    let home = Home::new();
+    let ran = home.init(&["--dry-run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for shown in ["Cursor", "Codex", "Goose", "12 tools", "its client does not use it", "cannot be started", "  - ", "  + "] {
+        assert!(ran.stdout.contains(shown), "{shown}: {}", ran.stdout);
+    }
+    home.assert_as_before();
+    assert!(!home.scratch.path(".config/callgate").exists());
+}
+
+#[test]
+fn nothing_is_changed_without_consent() {
+    let home = Home::new();
+    let ran = home.init(&["--client", "cursor"]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("--yes"), "{}", ran.stderr);
+    home.assert_as_before();
+}
+
+#[test]
+fn servers_go_through_callgate_and_back() {
+    let home = Home::new();
+    let ran = home.init(&["--yes", "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(said["changes"].as_array().unwrap().len(), 3, "{said}");
+
+    // What each client now starts is callgate, and behind it the same server under the proposed policy.
+    assert!(home.read(0).contains("\r\n  // mine\r\n"));
+    assert!(home.read(1).contains("model = 'x' # best\n"));
+    assert!(home.read(2).contains("# here\n"));
+    let policy = policy_of(&home);
+    let checked = callgate().arg("check").arg(&policy).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let words = wrapped(&home);
+    let mut command = home.command();
+    command.args(&words[1..]);
+    let mut client = Stdio::spawn(command);
+    client.begin(LEGACY);
+    let listed = client.ask(LEGACY, "1", "tools/list", json!({}));
+    assert!(!listed["result"]["tools"].as_array().unwrap().is_empty(), "{listed}");
+    client.close_stdin();
+    assert!(client.ended(PATIENCE).is_some());
+
+    // A second time there is nothing left to do.
+    let again = home.init(&["--yes"]);
+    assert!(again.code == 0 && again.stdout.contains("it goes through callgate already"), "{}{}", again.stdout, again.stderr);
+
+    let undone = home.init(&["--undo"]);
+    assert_eq!(undone.code, 0, "{}", undone.stderr);
+    home.assert_as_before();
+    assert!(policy.exists(), "a policy may have been edited: it stays");
+}
+
+#[test]
+fn what_was_changed_since_is_not_overwritten() {
+    let home = Home::new();
+    assert_eq!(home.init(&["--yes"]).code, 0);
+    let edited = home.read(1) + "# edited\n";
+    std::fs::write(&home.files[1].0, &edited).unwrap();
+    let undone = home.init(&["--undo"]);
+    assert_eq!(undone.code, 1, "{}", undone.stderr);
+    assert_eq!(home.read(1), edited);
+    assert_eq!(home.read(0), home.files[0].1);
+    let kept = undone.stderr.lines().find_map(|line| line.split(" is in ").nth(1)).expect("it says where");
+    assert_eq!(std::fs::read_to_string(Path::new(kept)).unwrap(), home.files[1].1);
+}
