@@ -117,7 +117,7 @@ fn a_wrong_command_line_exits_with_2() {
         &["explain", "-p", "p.yaml", "--tool", "t", "--args", "{"],
         &["explain", "-p", "p.yaml", "--tool", "t", "--args", "[]"],
         &["audit", "list", "--since", "yesterday"],
-        &["run", "-p", "p.yaml", "--state", "redis://h", "--", "cat"],
+        &["run", "-p", "p.yaml", "--state", "mysql://h", "--", "cat"],
         &["serve", "-c", "callgate.yaml"],
         &["run", "-p", "p.yaml", "--upstream", "ftp://h/"],
     ] {

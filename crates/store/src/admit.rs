@@ -23,18 +23,33 @@ pub(crate) fn is_plain(admission: &Admission) -> bool {
     admission.once.is_none() && admission.approval.is_none()
 }
 
+/// The charges of a call: to be taken with its record, or taken already where counters lie elsewhere.
+pub(crate) enum Charged {
+    Here(Keyed),
+    Elsewhere(Judged),
+}
+
 /// Admits a plain call.
 pub(crate) fn admit_plain(
     book: &mut dyn Book,
     id: String,
-    charges: &Keyed,
+    charges: Charged,
     record: impl FnOnce(&Verdict) -> Draft,
 ) -> Result<Admitted, Fault> {
     let mut reservation = Reservation { id: id.clone(), ..Reservation::default() };
-    let verdict = match counters::judge(charges, book.now(), |key, from| book.held(key, from))? {
+    let judged = match charges {
+        Charged::Elsewhere(judged) => judged,
+        Charged::Here(charges) => {
+            let judged = counters::judge(&charges, book.now(), |key, from| book.held(key, from))?;
+            if let Judged::Fit { taken, .. } = &judged {
+                book.take(taken)?;
+            }
+            judged
+        }
+    };
+    let verdict = match judged {
         Judged::Exhausted { index, usage } => Verdict::Exhausted { index, usage },
         Judged::Fit { usages, taken } => {
-            book.take(&taken)?;
             reservation.taken = taken;
             Verdict::Granted { usages, approval: None }
         }
@@ -44,35 +59,46 @@ pub(crate) fn admit_plain(
     Ok(Admitted { verdict, recorded, reservation })
 }
 
-/// Admits any call.
-pub(crate) fn admit(ledger: &mut Ledger<'_>, admission: Admission) -> Result<Admitted, Fault> {
-    let Admission { id, subject, charges, once, mut approval, record } = admission;
-    if let Some(request) = &mut approval {
-        // What is written down of arguments is keyed, so that likely ones cannot be tried.
-        request.digest = ledger.key.digests().digest(joined(&[&request.tool, &request.digest]).as_bytes());
+/// Refuses a call that stands no chance whatever its charges, and records that; else gives it back. Nothing is spent yet.
+pub(crate) fn consider(ledger: &mut Ledger<'_>, admission: Admission) -> Result<Result<Admitted, Admission>, Fault> {
+    match stand(ledger, &admission)? {
+        Ok(_) => Ok(Err(admission)),
+        Err(verdict) => refuse(ledger, admission, verdict).map(Ok),
     }
-    let once = once.map(|once| (once::key(ledger, &subject, &once), once.window_ms));
-    let standing = 'standing: {
-        if let Some((key, window_ms)) = &once
-            && let Some((first_id, retry_after_ms)) = once::first(ledger, key, *window_ms)?
-        {
-            break 'standing Err(Verdict::Duplicate { first_id, retry_after_ms });
-        }
-        match &approval {
-            Some(request) => ask(ledger, &subject, request)?.map(Some),
-            None => Ok(None),
-        }
-    };
-    let approved = match standing {
+}
+
+/// Whether an identical call was made, and how the approval stands that is needed: which one may be spent, or the verdict.
+fn stand(ledger: &Ledger<'_>, admission: &Admission) -> Result<Result<Option<String>, Verdict>, Fault> {
+    let Admission { subject, once, approval, .. } = admission;
+    if let Some(once) = once
+        && let Some((first_id, retry_after_ms)) = once::first(ledger, &once::key(ledger, subject, once), once.window_ms)?
+    {
+        return Ok(Err(Verdict::Duplicate { first_id, retry_after_ms }));
+    }
+    let Some(mut request) = approval.clone() else { return Ok(Ok(None)) };
+    // What is written down of arguments is keyed, so that likely ones cannot be tried.
+    request.digest = ledger.key.digests().digest(joined(&[&request.tool, &request.digest]).as_bytes());
+    Ok(ask(ledger, subject, &request)?.map(Some))
+}
+
+fn refuse(ledger: &mut Ledger<'_>, admission: Admission, verdict: Verdict) -> Result<Admitted, Fault> {
+    let Admission { id, record, .. } = admission;
+    let draft = Draft { id: id.clone(), ..record(&verdict) };
+    let recorded = ledger.append(&draft)?;
+    Ok(Admitted { verdict, recorded, reservation: Reservation { id, ..Reservation::default() } })
+}
+
+/// Admits any call. `judged` is what has become of its charges where counters lie elsewhere.
+pub(crate) fn admit(ledger: &mut Ledger<'_>, admission: Admission, judged: Option<Judged>) -> Result<Admitted, Fault> {
+    let approved = match stand(ledger, &admission)? {
         Ok(approved) => approved,
-        Err(verdict) => {
-            let draft = Draft { id: id.clone(), ..record(&verdict) };
-            let recorded = ledger.append(&draft)?;
-            return Ok(Admitted { verdict, recorded, reservation: Reservation { id, ..Reservation::default() } });
-        }
+        Err(verdict) => return refuse(ledger, admission, verdict),
     };
+    let Admission { id, subject, charges, once, approval: _, record } = admission;
+    let once = once.map(|once| (once::key(ledger, &subject, &once), once.window_ms));
+    let charged = judged.map_or_else(|| Charged::Here(keyed(charges, &subject)), Charged::Elsewhere);
     let spent = approved.clone();
-    let mut admitted = admit_plain(ledger, id.clone(), &keyed(charges, &subject), |verdict| match verdict {
+    let mut admitted = admit_plain(ledger, id.clone(), charged, |verdict| match verdict {
         Verdict::Granted { usages, .. } => record(&Verdict::Granted { usages: usages.clone(), approval: spent }),
         other => record(other),
     })?;

@@ -19,6 +19,7 @@ mod approvals;
 mod book;
 mod chain;
 mod clock;
+mod counted;
 mod counters;
 mod draft;
 mod error;
@@ -33,6 +34,7 @@ mod moment;
 mod once;
 mod place;
 mod reader;
+mod redis;
 mod retention;
 mod server;
 mod session;
@@ -60,6 +62,7 @@ pub use error::StoreError;
 pub use instances::{Instance, Running};
 pub use key::DigestKey;
 pub use reader::{Filter, Position, Reader, Rows};
+pub use redis::RedisAddress;
 pub use retention::Retention;
 pub use status::{RuleCount, ServerStatus, Status};
 pub use url::StateUrl;
@@ -68,6 +71,7 @@ pub use verify::{Broken, Verification};
 use error::Fault;
 use job::Plain;
 use place::Patience;
+use redis::Redis;
 use shared::Shared;
 use sqlite::{BUSY, Database};
 use std::path::PathBuf;
@@ -133,6 +137,8 @@ pub struct Store {
     clock: Clock,
     /// Where this gateway's keys lie, of state on a server.
     keys: PathBuf,
+    /// Where counters lie, when not with the rest.
+    counters: Option<Arc<Redis>>,
 }
 
 impl Store {
@@ -141,8 +147,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] when it cannot be used as it is.
     pub fn open(url: StateUrl, options: Options) -> Result<Store, StoreError> {
-        if let StateUrl::Postgres(address) = &url {
-            return Store::on_server(address.clone(), url, options, true);
+        match &url {
+            StateUrl::Postgres(address) => return Store::on_server(address.clone(), url, options, true),
+            StateUrl::Redis { counters, records } => {
+                let (address, clock) = (counters.clone(), options.clock.clone());
+                return Store::open((**records).clone(), options)?.counting_in(address, url, &clock, true);
+            }
+            StateUrl::Sqlite(_) | StateUrl::Memory => {}
         }
         let patience = Patience::new(BUSY);
         let database = Database::open(&url, options.durability, options.clock.now(), &patience);
@@ -156,15 +167,27 @@ impl Store {
     /// # Errors
     /// Only when no thread can be started.
     pub fn open_lazy(url: StateUrl, options: Options) -> Result<Store, StoreError> {
-        if let StateUrl::Postgres(address) = &url {
-            return Store::on_server(address.clone(), url, options, false);
+        match &url {
+            StateUrl::Postgres(address) => return Store::on_server(address.clone(), url, options, false),
+            StateUrl::Redis { counters, records } => {
+                let (address, clock) = (counters.clone(), options.clock.clone());
+                return Store::open_lazy((**records).clone(), options)?.counting_in(address, url, &clock, false);
+            }
+            StateUrl::Sqlite(_) | StateUrl::Memory => {}
         }
         Store::start(url, options, None, Patience::new(BUSY))
     }
 
     fn start(url: StateUrl, options: Options, database: Option<Database>, patience: Patience) -> Result<Store, StoreError> {
         let clock = options.clock.clone();
-        Ok(Store { writer: Arc::new(Writer::start(url.clone(), options, database, patience)?), url, clock, keys: PathBuf::new() })
+        let writer = Arc::new(Writer::start(url.clone(), options, database, patience)?);
+        Ok(Store { writer, url, clock, keys: PathBuf::new(), counters: None })
+    }
+
+    /// The same state with its counters elsewhere.
+    fn counting_in(self, address: RedisAddress, url: StateUrl, clock: &Clock, now: bool) -> Result<Store, StoreError> {
+        let redis = Redis::start(address, clock, Box::new(counted::Epoch(self.writer.clone())), now)?;
+        Ok(Store { url, clock: redis.clock.clone(), counters: Some(Arc::new(redis)), ..self })
     }
 
     fn on_server(address: ServerAddress, url: StateUrl, options: Options, now: bool) -> Result<Store, StoreError> {
@@ -172,7 +195,7 @@ impl Store {
         let server_clock = Arc::new(ServerClock::new());
         let clock = if options.clock.is_simulated() { options.clock.clone() } else { Clock::Server(server_clock.clone()) };
         let writer = Writer::start_on_server(address, keys.clone(), options, server_clock, now)?;
-        Ok(Store { writer: Arc::new(writer), url, clock, keys })
+        Ok(Store { writer: Arc::new(writer), url, clock, keys, counters: None })
     }
 
     /// Admits a call, or does not, and records which.
@@ -184,18 +207,21 @@ impl Store {
     /// # Errors
     /// Nothing was taken and nothing is on record then, as far as is known: the call must not be forwarded.
     pub async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
+        if let Some(redis) = &self.counters {
+            return counted::admit(&self.writer, redis, admission).await;
+        }
         let now = self.clock.now();
         let wants = |charges: &admit::Keyed| {
             charges.iter().map(|(key, charge)| (key.clone(), charge.counter.window.counts_from(now))).collect()
         };
         if !admit::is_plain(&admission) {
             let wants = wants(&admit::keyed(admission.charges.clone(), &admission.subject));
-            return self.writer.submit(true, wants, |ledger| admit::admit(ledger, admission)).await;
+            return self.writer.submit(true, wants, |ledger| admit::admit(ledger, admission, None)).await;
         }
         let Admission { id, subject, charges, record, .. } = admission;
         let charges = admit::keyed(charges, &subject);
         let wants = wants(&charges);
-        let work = Box::new(move |book: &mut dyn book::Book| admit::admit_plain(book, id, &charges, record));
+        let work = Box::new(move |book: &mut dyn book::Book| admit::admit_plain(book, id, admit::Charged::Here(charges), record));
         self.writer.commit(true, Plain { wants, work }).await
     }
 
@@ -213,7 +239,21 @@ impl Store {
     ///
     /// # Errors
     /// It is not on record then, and nothing is given back; after a time-out it may be, later.
-    pub async fn settle(&self, reservation: Reservation, draft: Draft, refund: bool) -> Result<Recorded, StoreError> {
+    pub async fn settle(&self, mut reservation: Reservation, draft: Draft, refund: bool) -> Result<Recorded, StoreError> {
+        let elsewhere = match &self.counters {
+            Some(redis) => Some((redis, std::mem::take(&mut reservation.taken))),
+            None => None,
+        };
+        let recorded = self.settle_here(reservation, draft, refund).await?;
+        if let (Some((redis, taken)), true) = (elsewhere, refund)
+            && let Err(error) = redis.give_back(&taken).await
+        {
+            tracing::warn!(%error, "a call that was not sent could not be refunded, and stays spent");
+        }
+        Ok(recorded)
+    }
+
+    async fn settle_here(&self, reservation: Reservation, draft: Draft, refund: bool) -> Result<Recorded, StoreError> {
         let wants: Vec<_> = match refund {
             true => reservation.taken.iter().map(|taken| (taken.key.clone(), taken.bucket)).collect(),
             false => Vec::new(),
@@ -250,7 +290,8 @@ impl Store {
 
     /// Whether state can be used, as of the last commit, at most ten seconds ago. Costs nothing.
     pub fn health(&self) -> Health {
-        Health { trouble: self.writer.shared.trouble.get().map(|(_, error)| error) }
+        let counters = || self.counters.as_ref().and_then(|redis| redis.trouble.get());
+        Health { trouble: self.writer.shared.trouble.get().or_else(counters).map(|(_, error)| error) }
     }
 
     /// A reader of this state, for a thread that may wait.
@@ -258,8 +299,8 @@ impl Store {
     /// # Errors
     /// When state cannot be read.
     pub fn reader(&self) -> Result<Reader, StoreError> {
-        match &self.url {
-            StateUrl::Sqlite(_) => Reader::open(&self.url, self.clock.clone()),
+        match self.url.records() {
+            StateUrl::Sqlite(_) | StateUrl::Redis { .. } => Reader::open(&self.url, self.clock.clone()),
             StateUrl::Memory => Ok(Reader::of_memory(self.writer.clone(), self.clock.clone())),
             StateUrl::Postgres(address) => Reader::of_server(address, self.keys.clone(), self.clock.clone()),
         }

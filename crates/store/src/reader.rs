@@ -82,11 +82,13 @@ impl Reader {
     /// [`StoreError::Unavailable`] when there is no such file or it cannot be read; [`StoreError::Address`] for `memory:`,
     /// which only its own process can read.
     pub fn open(url: &StateUrl, clock: Clock) -> Result<Reader, StoreError> {
+        let url = url.records();
         let path = match url {
             StateUrl::Sqlite(path) => path,
             StateUrl::Memory => {
                 return Err(StoreError::Address("`memory:` can be read only by the process that holds it".to_owned()));
             }
+            StateUrl::Redis { .. } => return Err(StoreError::Address("records cannot lie in Redis".to_owned())),
             StateUrl::Postgres(address) => {
                 let keys = StateUrl::default_keys()?;
                 return Reader::of_server(address, keys, clock);

@@ -26,7 +26,7 @@ impl Database {
     /// Opens state for writing, and makes what is missing: the directory, the file, its tables, its key.
     pub fn open(url: &StateUrl, durability: Durability, now: i64, patience: &Patience) -> Result<Database, Fault> {
         match url {
-            StateUrl::Postgres(_) => Err(Fault::State("it is no file".to_owned())),
+            StateUrl::Postgres(_) | StateUrl::Redis { .. } => Err(Fault::State("it is no file".to_owned())),
             StateUrl::Memory => {
                 let mut connection = Connection::open_in_memory()?;
                 let key = prepare(&mut connection, None, now)?;

@@ -2,6 +2,7 @@
 
 use crate::StoreError;
 use crate::address::ServerAddress;
+use crate::redis::RedisAddress;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -15,6 +16,13 @@ pub enum StateUrl {
     Memory,
     /// A PostgreSQL server, shared by gateways on any number of machines.
     Postgres(ServerAddress),
+    /// Counters in a Redis server, everything else in `records`.
+    Redis {
+        /// Where counters lie.
+        counters: RedisAddress,
+        /// Where all the rest lies: a file, or PostgreSQL.
+        records: Box<StateUrl>,
+    },
 }
 
 impl StateUrl {
@@ -52,7 +60,32 @@ impl StateUrl {
     pub fn path(&self) -> Option<&Path> {
         match self {
             StateUrl::Sqlite(path) => Some(path),
+            StateUrl::Redis { records, .. } => records.path(),
             StateUrl::Memory | StateUrl::Postgres(_) => None,
+        }
+    }
+
+    /// Where records lie, and all that is no counter.
+    pub fn records(&self) -> &StateUrl {
+        match self {
+            StateUrl::Redis { records, .. } => records,
+            StateUrl::Sqlite(_) | StateUrl::Memory | StateUrl::Postgres(_) => self,
+        }
+    }
+
+    /// The same place for counters, with the rest in another than the default one.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] where counters and the rest lie together, or `records` is a Redis server.
+    pub fn with_records_in(self, records: StateUrl) -> Result<StateUrl, StoreError> {
+        match (self, records) {
+            (StateUrl::Redis { .. }, StateUrl::Redis { .. }) => {
+                Err(StoreError::Address("records cannot lie in Redis; name a file or PostgreSQL".to_owned()))
+            }
+            (StateUrl::Redis { counters, .. }, records) => Ok(StateUrl::Redis { counters, records: Box::new(records) }),
+            (StateUrl::Sqlite(_) | StateUrl::Memory | StateUrl::Postgres(_), _) => Err(StoreError::Address(
+                "records lie with the rest of the state; another place for them goes with `redis://…` only".to_owned(),
+            )),
         }
     }
 }
@@ -64,7 +97,7 @@ impl FromStr for StateUrl {
     ///
     /// Addresses may hold passwords, so an error repeats the scheme at most.
     fn from_str(text: &str) -> Result<StateUrl, StoreError> {
-        let expected = "expected `sqlite:PATH`, `postgres://…` or `memory:`";
+        let expected = "expected `sqlite:PATH`, `postgres://…`, `redis://…` or `memory:`";
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err(StoreError::Address(format!("the state address has no scheme; {expected}")));
         };
@@ -79,7 +112,10 @@ impl FromStr for StateUrl {
                 Ok(StateUrl::Sqlite(PathBuf::from(path)))
             }
             "postgres" | "postgresql" => Ok(StateUrl::Postgres(ServerAddress::parse(text)?)),
-            "redis" | "rediss" => Err(StoreError::Address(format!("state in `{scheme}:` is not in this build yet; {expected}"))),
+            "redis" | "rediss" => {
+                let counters = RedisAddress::parse(text)?;
+                Ok(StateUrl::Redis { counters, records: Box::new(StateUrl::default_place()?) })
+            }
             _ => Err(StoreError::Address(format!("unknown scheme in the state address; {expected}"))),
         }
     }
@@ -91,6 +127,7 @@ impl fmt::Display for StateUrl {
             StateUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             StateUrl::Memory => f.write_str("memory:"),
             StateUrl::Postgres(address) => write!(f, "{address}"),
+            StateUrl::Redis { counters, .. } => write!(f, "{counters}"),
         }
     }
 }
@@ -115,7 +152,12 @@ mod tests {
         }
         let wrong =
             ["postgres://u:hunter2@h:x/d", "postgres://u:hunter2@h/d?sslmode=prefer", "postgres://u:hunter2@h/d?a=hunter2"];
-        for text in wrong.into_iter().chain(["postgres:hunter2", "redis://:hunter2@h"]) {
+        for text in wrong.into_iter().chain([
+            "postgres:hunter2",
+            "redis://:hunter2@h:x",
+            "redis://:hunter2@h/%",
+            "rediss://h?password=hunter2",
+        ]) {
             let error = text.parse::<StateUrl>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
