@@ -92,6 +92,12 @@ impl From<gateway::TargetError> for Failure {
     }
 }
 
+impl From<gateway::TelemetryError> for Failure {
+    fn from(error: gateway::TelemetryError) -> Failure {
+        Failure::invalid(chain(&error))
+    }
+}
+
 impl From<gateway::TlsError> for Failure {
     fn from(error: gateway::TlsError) -> Failure {
         Failure::invalid(chain(&error))

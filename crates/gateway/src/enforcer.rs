@@ -5,6 +5,7 @@
 
 mod passing;
 
+use crate::observe::{Observatory, Observed, Observer};
 use crate::ownership::{Owner, Ownership, Purpose};
 use crate::snapshot::{Current, Rules, Snapshot};
 use crate::tools::Schemas;
@@ -76,6 +77,8 @@ pub struct Enforcer {
     owned: Ownership,
     /// Endings that are still being recorded.
     endings: TaskTracker,
+    /// Whoever takes note of what is decided, if anybody does.
+    observer: OnceLock<Observer>,
 }
 
 /// What is judged of a call, besides the policy.
@@ -123,7 +126,12 @@ impl Enforcer {
     /// An enforcer for the upstream called `server`, that goes by what is in force.
     pub fn of(store: Store, server: impl Into<String>, arguments: ArgumentsMode, current: Arc<Current>) -> Arc<Enforcer> {
         let (owned, endings) = (Ownership::default(), TaskTracker::new());
-        Arc::new(Enforcer { store, server: server.into(), arguments, current, owned, endings })
+        Arc::new(Enforcer { store, server: server.into(), arguments, current, owned, endings, observer: OnceLock::new() })
+    }
+
+    /// Has all that is decided and how it ends observed from here on.
+    pub fn observe(&self, observatory: &Arc<Observatory>) {
+        let _ = self.observer.set(observatory.of_server(&self.server));
     }
 
     /// Waits until the ending of every call that is over is on record.
@@ -252,6 +260,7 @@ impl Enforcer {
             Ok(call) => call,
             Err(malformed) => return Err(Denied::Malformed(self.refuse(malformed, &caller).await)),
         };
+        let observed = self.observer.get().map(|observer| observer.begin(&message, Some(&call.name)));
         let policies = self.policies(&caller);
         let known = if policies.needs_schema(&call.name) { schemas.of(&call.name, &message).await } else { None };
         let facts = Facts {
@@ -264,6 +273,10 @@ impl Enforcer {
             unissued: self.is_unissued(&message, &caller),
         };
         let Decided { decision, id, reservation } = self.decide(facts, &policies, &caller).await;
+        let observed =
+            self.observer.get().zip(observed).and_then(|(observer, observed)| {
+                observer.decided(observed, Some("tools/call"), Some(&call.name), &decision, &id)
+            });
         match decision.outcome {
             Outcome::Allow => {
                 let draft = Draft {
@@ -273,7 +286,7 @@ impl Enforcer {
                     ..self.draft(&id, Phase::Finished, Some("tools/call"), &caller)
                 };
                 let ticket = Ticket::new(self.clone(), draft, reservation, Purpose::of(&message));
-                Ok(Permit::new(message, Some(ticket)))
+                Ok(Permit::new(message, Some(ticket.observed(observed))))
             }
             Outcome::Ask | Outcome::Deny => Err(Denied::ByPolicy { decision: Box::new(decision), id }),
         }
@@ -287,9 +300,13 @@ impl Enforcer {
     }
 
     async fn record_refused(&self, malformed: Malformed, caller: &Caller) -> Malformed {
+        let reason = refusal_reason(malformed.code);
+        if let Some(observer) = self.observer.get() {
+            observer.counted(malformed.method.as_deref(), malformed.tool.as_deref(), Outcome::Deny, reason);
+        }
         let draft = Draft {
             outcome: Some(Outcome::Deny),
-            reason: Some(refusal_reason(malformed.code)),
+            reason: Some(reason),
             message: Some(malformed.message.clone()),
             tool: malformed.tool.clone(),
             reply: Some(Reply::Refused),
@@ -298,6 +315,7 @@ impl Enforcer {
         if let Err(error) = self.store.record(draft).await {
             // It is refused either way; only the trace of it is lost, and that is said here.
             error!(server = %self.server, %error, "a refused message could not be recorded");
+            self.missed_record();
         }
         malformed
     }
@@ -307,6 +325,7 @@ impl Enforcer {
         if let Err(error) = self.store.record(with_decision(draft, &decision)).await {
             // It is denied either way; only the trace of it is lost, and that is said here.
             error!(server = %self.server, %error, "a denial could not be recorded");
+            self.missed_record();
         }
         Decided { decision, id, reservation: Reservation::default() }
     }
@@ -314,8 +333,16 @@ impl Enforcer {
     /// Denies what cannot be recorded. Why is for the operator; the client is told only what it can do.
     fn unrecorded(&self, id: String, cause: &dyn fmt::Display) -> Decided {
         error!(server = %self.server, %cause, "a call is denied: it cannot be recorded");
+        self.missed_record();
         let message = "The gateway cannot record this call, so it is not made. Try again later, or tell the user.";
         Decided { decision: Decision::deny(Reason::StoreUnavailable, message), id, reservation: Reservation::default() }
+    }
+
+    /// A record could not be written.
+    fn missed_record(&self) {
+        if let Some(observer) = self.observer.get() {
+            observer.unrecorded();
+        }
     }
 
     fn draft(&self, id: &str, phase: Phase, method: Option<&str>, caller: &Caller) -> Draft {
@@ -413,6 +440,8 @@ pub struct Permit {
     text: Bytes,
     /// The id under which it goes upstream, of a request.
     wire_id: Option<Id>,
+    /// What stands in the place of the client's `traceparent`, as JSON: the server is told the span that is ours.
+    traceparent: Option<String>,
     ticket: Option<Ticket>,
 }
 
@@ -444,7 +473,13 @@ impl Permit {
 
     fn new(message: Message, ticket: Option<Ticket>) -> Permit {
         let wire_id = message.method().and(message.id()).cloned();
-        Permit { text: message.text().clone(), message, wire_id, ticket }
+        let traceparent = ticket.as_ref().and_then(|ticket| ticket.observed.as_ref()?.traceparent());
+        let traceparent = traceparent.map(|ours| json::quote(&ours));
+        let text = match (&traceparent, message.meta("traceparent")) {
+            (Some(ours), Some(theirs)) => message.edit().replace(theirs.span(), ours.clone()).finish(),
+            _ => message.text().clone(),
+        };
+        Permit { text, message, wire_id, traceparent, ticket }
     }
 
     /// The message that was judged.
@@ -465,8 +500,11 @@ impl Permit {
     /// Exchanges the id of a request for a number of ours, and its progress token too where `and_token`.
     pub(crate) fn renumbered(mut self, number: u64, and_token: bool) -> Permit {
         let number = Id::from(number);
-        // Two edits of one text, by spans of the judged text.
+        // Edits of one text, by spans of the judged text.
         let mut edit = self.message.edit();
+        if let (Some(ours), Some(theirs)) = (&self.traceparent, self.message.meta("traceparent")) {
+            edit = edit.replace(theirs.span(), ours.clone());
+        }
         if let Some(id) = self.message.document().root().get("id") {
             edit = edit.replace(id.span(), number.text().to_owned());
         }
@@ -493,7 +531,8 @@ impl Permit {
 
     /// The same permit once more, without its ticket: for the one of two eras that the server turns out to speak.
     pub(crate) fn copy(&self) -> Permit {
-        Permit { message: self.message.clone(), text: self.text.clone(), wire_id: self.wire_id.clone(), ticket: None }
+        let (message, text, wire_id) = (self.message.clone(), self.text.clone(), self.wire_id.clone());
+        Permit { message, text, wire_id, traceparent: self.traceparent.clone(), ticket: None }
     }
 
     /// Takes the ticket out, for whoever answers for the call from here on.
@@ -522,11 +561,19 @@ pub(crate) struct Ticket {
     open: Option<(Draft, Reservation)>,
     started: Instant,
     purpose: Option<Purpose>,
+    observed: Option<Observed>,
 }
 
 impl Ticket {
     fn new(enforcer: Arc<Enforcer>, draft: Draft, reservation: Reservation, purpose: Option<Purpose>) -> Ticket {
-        Ticket { enforcer, open: Some((draft, reservation)), started: Instant::now(), purpose }
+        Ticket { enforcer, open: Some((draft, reservation)), started: Instant::now(), purpose, observed: None }
+    }
+
+    /// The same, for a request that is observed.
+    fn observed(self, observed: Option<Observed>) -> Ticket {
+        let mut ticket = self;
+        ticket.observed = observed;
+        ticket
     }
 
     /// What the request is about, where its server may interrupt it.
@@ -548,6 +595,7 @@ impl Ticket {
             && let Err(error) = self.enforcer.store.settle(reservation, draft, reply == Reply::Refused).await
         {
             error!(server = %self.enforcer.server, %error, "how a call ended could not be recorded");
+            self.enforcer.missed_record();
         }
     }
 
@@ -566,6 +614,10 @@ impl Ticket {
 
     fn take(&mut self, reply: Reply, message: Option<String>) -> Option<(Draft, Reservation)> {
         let (draft, reservation) = self.open.take()?;
+        if let Some(observer) = self.enforcer.observer.get() {
+            let (method, tool) = (draft.method.as_deref(), draft.tool.as_deref());
+            observer.ended(self.observed.take(), method, tool, reply, self.started.elapsed());
+        }
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
         Some((Draft { reply: Some(reply), message, duration_ms, ..draft }, reservation))
     }

@@ -9,12 +9,13 @@ use crate::downstream::door::Endpoint;
 use crate::downstream::federated::{Federation, Patience, ServerStanding};
 use crate::downstream::server::Server;
 use crate::enforcer::{Caller, Enforcer};
+use crate::observe::Observatory;
 use crate::snapshot::{Current, Snapshot};
 use crate::upstream::TargetError;
 use ring::digest::{Context, SHA256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use store::{ArgumentsMode, Store};
 use tokio::sync::{Notify, watch};
@@ -38,6 +39,7 @@ pub struct Gateway {
     /// What was put in force last. Held while something else takes its place.
     applied: Mutex<Applied>,
     reloaded: watch::Sender<u64>,
+    observatory: OnceLock<Arc<Observatory>>,
     /// Servers that are gone, and end what they had under way.
     ending: TaskTracker,
 }
@@ -64,7 +66,8 @@ impl Gateway {
         let in_force = current.clone();
         let may_use = move |caller: &Caller, server: &str| in_force.snapshot().policies(server, &caller.grant).is_some();
         let federation = Federation::new(nowhere, [], Arc::new(may_use), Patience::default());
-        let gateway = Arc::new(Gateway { store, current, servers, federation, applied, reloaded, ending });
+        let observatory = OnceLock::new();
+        let gateway = Arc::new(Gateway { store, current, servers, federation, applied, reloaded, observatory, ending });
         gateway.apply(config)?;
         let expiring = Arc::downgrade(&gateway);
         tokio::spawn(async move {
@@ -120,6 +123,9 @@ impl Gateway {
 
     fn stand_before(&self, server: &ServerConfig, arguments: ArgumentsMode) -> Result<Server, TargetError> {
         let enforcer = Enforcer::of(self.store.clone(), &server.name, arguments, self.current.clone());
+        if let Some(observatory) = self.observatory.get() {
+            enforcer.observe(observatory);
+        }
         let messages = format!("{}/{}", Endpoint::Messages.path(), server.name);
         Ok(Server::new(enforcer, server.upstream()?, &messages, self.reloaded.subscribe()))
     }
@@ -167,6 +173,15 @@ impl Gateway {
             Ok(()) => info!(path = %path.display(), "another configuration is in force"),
             Err(error) => error!(path = %path.display(), %error, "the configuration cannot be used; it stays as it is"),
         }
+    }
+
+    /// Has everything observed from here on.
+    pub fn observe(&self, observatory: &Arc<Observatory>) {
+        // Servers that come meanwhile wait for what is put in force.
+        let _applying = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.observatory.set(observatory.clone());
+        self.servers().values().for_each(|server| server.enforcer.observe(observatory));
+        self.federation.enforcer().observe(observatory);
     }
 
     /// What is in force.

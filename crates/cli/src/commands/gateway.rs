@@ -5,7 +5,7 @@ use crate::failure::{Failure, OK};
 use crate::terminal::tell;
 use crate::{configurations, logs, signals};
 use gateway::config::Config;
-use gateway::{Gateway, Listener, ListenerTls};
+use gateway::{Gateway, Listener, ListenerTls, Telling};
 use policy::Severity;
 use std::path::Path;
 use std::time::Duration;
@@ -25,10 +25,20 @@ pub fn serve(path: &Path) -> Result<u8, Failure> {
         let (address, scheme) = (listener.address().map_err(listening)?, listener.scheme());
         let store = open_store(&config)?;
         let hosts = config.hosts.clone();
+        let telling = Telling::start(&config, &store, &stop).await?;
         let gateway = Gateway::new(config, store.clone())?;
+        if let Some(telling) = &telling {
+            gateway.observe(telling.observatory());
+            if let Some(address) = telling.address() {
+                tell!("callgate metrics at http://{address}/metrics");
+            }
+        }
         gateway.watch(watched, configurations::variable, asked, |file| configurations::print(file, Severity::Error));
         tell!("callgate listening on {scheme}://{address}/mcp");
         let ended = gateway::serve_gateway(listener, gateway, &hosts, stop).await;
+        if let Some(telling) = telling {
+            telling.close().await;
+        }
         // A store that cannot be written does not hold us up.
         if tokio::time::timeout(CLOSING, store.close()).await.is_err() {
             tracing::warn!("the state could not be closed in time; its last record is not signed as the end");

@@ -14,7 +14,7 @@ mod servers;
 mod telemetry;
 
 pub use admin::AdminConfig;
-pub use audit::AuditConfig;
+pub use audit::{AuditConfig, ExportConfig};
 pub use grants::{GrantConfig, TokenConfig};
 pub use servers::{Isolation, ServerConfig, Start, Target};
 pub use telemetry::{LogLevel, TelemetryConfig};

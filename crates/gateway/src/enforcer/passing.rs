@@ -40,6 +40,10 @@ impl Enforcer {
         }
         let Some((decision, noted)) = recorded else { return Ok(Permit::new(message, None)) };
         let id = store::fresh_id().map_err(|_| malformed(&message, UNAVAILABLE, "refused: no id can be made for its record"))?;
+        let observed = self.observer.get().and_then(|observer| {
+            let observed = observer.begin(&message, None);
+            observer.decided(observed, message.method(), None, &decision, &id)
+        });
         let Noted { tool, arguments, detail } = noted;
         let policy = Some(self.policies(caller).revision().to_owned());
         let draft =
@@ -50,7 +54,7 @@ impl Enforcer {
         }
         let draft = Draft { tool, ..self.draft(&id, Phase::Finished, message.method(), caller) };
         let ticket = Ticket::new(self.clone(), draft, Reservation::default(), Purpose::of(&message));
-        Ok(Permit::new(message, Some(ticket)))
+        Ok(Permit::new(message, Some(ticket.observed(observed))))
     }
 
     /// Records that a message of this method was denied; gives the decision's id. It is denied whether or not that succeeds.
@@ -79,6 +83,9 @@ impl Enforcer {
     fn denied(&self, method: Option<&str>, decision: &Decision, noted: Noted, caller: &Caller) -> (String, Draft) {
         let id = store::fresh_id().unwrap_or_default();
         let Noted { tool, arguments, detail } = noted;
+        if let Some(observer) = self.observer.get() {
+            observer.counted(method, tool.as_deref(), decision.outcome, decision.reason);
+        }
         let policy = Some(self.policies(caller).revision().to_owned());
         let draft = Draft { tool, arguments, detail, policy, ..self.draft(&id, Phase::Refused, method, caller) };
         (id, Draft { reply: Some(Reply::Refused), ..with_decision(draft, decision) })
@@ -88,6 +95,9 @@ impl Enforcer {
     /// let through.
     pub(crate) async fn record_asked(&self, method: &str, decision: &Decision, caller: &Caller) -> bool {
         let Ok(id) = store::fresh_id() else { return false };
+        if let Some(observer) = self.observer.get() {
+            observer.counted(Some(method), None, decision.outcome, decision.reason);
+        }
         let policy = Some(self.policies(caller).revision().to_owned());
         let detail = Some("asked by the server".to_owned());
         let draft = Draft { policy, detail, ..self.draft(&id, Phase::Decided, Some(method), caller) };
