@@ -46,6 +46,9 @@ pub enum Command {
     Demo(Demo),
     Completions(Completions),
     Man(Man),
+    /// Print the OpenAPI document of the admin API
+    #[command(hide = true)]
+    Openapi,
     /// The server that `demo` stands before.
     #[command(hide = true)]
     DemoServer {
@@ -162,6 +165,9 @@ pub struct KeepingArguments {
     /// How much of a call's arguments is kept in its records
     #[arg(long, value_name = "MODE", default_value = "hmac", value_parser = arguments_mode())]
     pub audit_args: ArgumentsMode,
+    /// Where a call needs an approval, ask the user of the client too (elicitation); without it an agent's own client is never asked
+    #[arg(long)]
+    pub approve_in_client: bool,
     /// What a record survives before its call is forwarded: the end of the process, or a power failure too
     #[arg(long, value_name = "WHAT", default_value = "process")]
     pub durability: DurabilityWord,
@@ -236,6 +242,12 @@ pub struct Serve {
     /// Where to listen; port 0 picks a free one. Only this machine's own addresses: there are no credentials here
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7420", value_parser = parse_listen)]
     pub listen: SocketAddr,
+    /// Where to listen for administrators: the admin API, with approvals, status and the audit log
+    #[arg(long, value_name = "ADDR", requires = "admin_token", conflicts_with = "config")]
+    pub admin: Option<SocketAddr>,
+    /// The token of an administrator: `env:NAME` or `file:PATH`, or with a name, `alice=env:NAME`; may be given several times
+    #[arg(long, value_name = "TOKEN", requires = "admin")]
+    pub admin_token: Vec<String>,
     /// Serve HTTPS with this certificate (PEM, the whole chain); taken up anew when the file changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -548,9 +560,9 @@ pub enum Approvals {
     /// Show one, with its arguments; characters that hide are made visible
     Show(ApprovalArguments),
     /// Let the call be made, once
-    Approve(ApprovalArguments),
+    Approve(AnswerArguments),
     /// Refuse the call, or take back an approval that was not used yet
-    Deny(ApprovalArguments),
+    Deny(AnswerArguments),
 }
 
 #[derive(Debug, Args)]
@@ -562,6 +574,15 @@ pub struct ApprovalArguments {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AnswerArguments {
+    #[command(flatten)]
+    pub approval: ApprovalArguments,
+    /// Who answers, for policies that name approvers and for the record; by default you, as the system knows you
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
 }
 
 /// Show who is running, what was called and denied, and by which rules

@@ -195,8 +195,7 @@ fn health_is_told_apart_from_readiness_and_to_no_page() {
     // One call hangs, so that the gateway drains: it lives, and is not ready.
     let client = client(&gate, LEGACY);
     let hanging = std::thread::spawn(move || client.ask("1", "tools/call", json!({"name": "hang", "arguments": {}})));
-    until(PATIENCE, || tools_run(&scratch.log()).iter().any(|tool| tool == "hang").then_some(()))
-        .expect("the call has arrived");
+    until(PATIENCE, || tools_run(&scratch.log()).iter().any(|tool| tool == "hang").then_some(())).expect("the call has arrived");
     gate.signal(rustix::process::Signal::TERM);
     let drains = until(PATIENCE, || (get(&address, "/readyz", "").0 == 503).then_some(()));
     assert!(drains.is_some());

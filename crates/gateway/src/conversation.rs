@@ -8,7 +8,7 @@
 //! is never taken for the reply to something else, and no id of a client's can be that of a question of our own.
 
 use crate::enforcer::{GRANT_ENDED, Permit, Ticket};
-use crate::gate::{Expected, Gate, Judged};
+use crate::gate::{Elicitation, Expected, Gate, Held, Judged};
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Sink};
 use crate::tools::Ask;
@@ -99,6 +99,16 @@ struct Learnt {
     request: Request,
 }
 
+/// A call that has waited for a person, and what became of it.
+struct Answered {
+    judged: Judged,
+    sink: Sink,
+    exchange: u64,
+    request: Option<Request>,
+    /// The question to the client that was open meanwhile.
+    asked: Option<Id>,
+}
+
 type Outgoing = BoxFuture<'static, ()>;
 
 /// More requests in flight than any client has use for.
@@ -128,6 +138,12 @@ pub(crate) struct Conversation {
     admitting: HashMap<Id, u64>,
     /// Calls that wait for the server's list of tools. They keep nobody else waiting, and lose their place in the order.
     learning: FuturesUnordered<BoxFuture<'static, Learnt>>,
+    /// Calls that wait for a person. They keep nobody else waiting either.
+    held: FuturesUnordered<BoxFuture<'static, Answered>>,
+    /// Questions of ours to the client, by their ids.
+    own_questions: HashMap<Id, oneshot::Sender<Message>>,
+    /// Cancelled when calls that wait must wait no longer: there is no client any more.
+    hurry: CancellationToken,
     admissions: FuturesOrdered<BoxFuture<'static, Admitted>>,
     outgoing: FuturesOrdered<Outgoing>,
     /// Requests of the server's that are being judged and recorded.
@@ -155,6 +171,9 @@ impl Conversation {
             pending: HashMap::new(),
             admitting: HashMap::new(),
             learning: FuturesUnordered::new(),
+            held: FuturesUnordered::new(),
+            own_questions: HashMap::new(),
+            hurry: CancellationToken::new(),
             admissions: FuturesOrdered::new(),
             outgoing: FuturesOrdered::new(),
             screening: FuturesOrdered::new(),
@@ -210,6 +229,7 @@ impl Conversation {
                     self.admit(message, sink, exchange, Some(request));
                 }
                 Some(admitted) = self.admissions.next() => self.forward(admitted),
+                Some(answered) = self.held.next() => self.resume(answered),
                 Some(()) = self.outgoing.next() => {}
                 Some(screened) = self.screening.next() => self.screened(screened),
                 Some(question) = questions.recv() => self.ask(question),
@@ -226,6 +246,7 @@ impl Conversation {
                 }
                 () = &mut stopped, if client_open => {
                     client_open = false;
+                    self.hurry.cancel();
                     give_up.as_mut().reset(tokio::time::Instant::now() + patience);
                 }
                 () = &mut ended => {
@@ -265,7 +286,7 @@ impl Conversation {
     fn is_idle(&self) -> bool {
         // A subscription is never answered while it lasts: it is no reason to go on.
         let answered = self.pending.values().all(|pending| pending.expected.method == "subscriptions/listen");
-        answered && self.learning.is_empty() && self.admissions.is_empty() && self.outgoing.is_empty()
+        answered && self.learning.is_empty() && self.held.is_empty() && self.admissions.is_empty() && self.outgoing.is_empty()
     }
 
     fn take(&mut self, command: Command) {
@@ -316,6 +337,10 @@ impl Conversation {
             Kind::Request => self.hear_request(message, sink, exchange),
             Kind::Notification => self.hear_notification(message, sink),
             Kind::Response { .. } => {
+                if let Some(waiting) = message.id().and_then(|id| self.own_questions.remove(id)) {
+                    let _ = waiting.send(message);
+                    return self.finish_accepted(sink);
+                }
                 let asked = message.id().is_some_and(|id| self.asked.answer(id));
                 if !asked {
                     let malformed = malformed(&message, mcp::reply::INVALID_REQUEST, "a response to nothing that was asked");
@@ -336,7 +361,7 @@ impl Conversation {
         let taken = self.clients == Clients::One && (self.admitting.contains_key(&id) || self.number_of_client(&id).is_some());
         let refusal = if taken {
             Some("a request of this id is still being answered")
-        } else if self.pending.len() + self.admitting.len() >= self.room_for(&message) {
+        } else if self.pending.len() + self.admitting.len() + self.held.len() >= self.room_for(&message) {
             Some("too many requests are waiting for their answers")
         } else if message.method() == Some("initialize") && self.initialized {
             Some("this session is initialized already")
@@ -345,6 +370,9 @@ impl Conversation {
         };
         if let Some(why) = refusal {
             return self.refuse(malformed(&message, mcp::reply::INVALID_REQUEST, why), sink);
+        }
+        if message.method() == Some("initialize") && self.clients == Clients::One {
+            self.gate.elicits = message.agrees_to_elicitation();
         }
         let expected = Expected::of(&message);
         let serial = self.next;
@@ -484,8 +512,13 @@ impl Conversation {
 
     fn forward(&mut self, admitted: Admitted) {
         let Admitted { judged, sink, exchange, request } = admitted;
+        if let Judged::Held(held) = judged {
+            return self.hold(*held, sink, exchange, request);
+        }
         let cancelled = request.as_ref().is_some_and(|request| self.was_cancelled(request));
         let permit = match judged {
+            // Taken care of above.
+            Judged::Held(_) => return,
             Judged::Pass(permit) => *permit,
             Judged::Answer(answer) => {
                 self.let_go(async move { sink.last(answer.body, answer.status).await });
@@ -515,6 +548,35 @@ impl Conversation {
         }
         if cancelled {
             self.cancel(number, "cancelled by the client");
+        }
+    }
+
+    /// Lets a call wait for a person, and asks the one before the client where that is allowed.
+    fn hold(&mut self, held: Held, sink: Sink, exchange: u64, request: Option<Request>) {
+        let question: Option<Elicitation> = held.question().map(|(question, answer)| {
+            self.own_questions.insert(question.id.clone(), answer);
+            self.say(sink.clone(), question.request.clone());
+            question
+        });
+        let (asked, hurry) = (question.as_ref().map(|question| question.id.clone()), self.hurry.clone());
+        self.held.push(Box::pin(async move {
+            let judged = held.judged(question, &sink, &hurry).await;
+            Answered { judged, sink, exchange, request, asked }
+        }));
+    }
+
+    /// Goes on with a call that has waited. What was cancelled meanwhile goes nowhere, approved or not.
+    fn resume(&mut self, answered: Answered) {
+        let Answered { judged, sink, exchange, request, asked } = answered;
+        if let Some(asked) = asked {
+            self.own_questions.remove(&asked);
+        }
+        let cancelled = match (&request, self.clients) {
+            (Some(request), Clients::One) => self.admitting.get(&request.id) != Some(&request.serial),
+            (_, _) => sink.is_closed(),
+        };
+        if !cancelled {
+            self.forward(Admitted { judged, sink, exchange, request });
         }
     }
 

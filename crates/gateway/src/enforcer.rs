@@ -5,19 +5,23 @@
 
 mod passing;
 
+use crate::approvers::{Approvers, Waiting};
 use crate::observe::{Observatory, Observed, Observer};
 use crate::ownership::{Owner, Ownership, Purpose};
 use crate::snapshot::{Current, Rules, Snapshot};
-use crate::tools::Schemas;
+use crate::tools::{Schemas, ToolFacts};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mcp::{Id, Malformed, Message, Side, ToolCall};
 pub(crate) use passing::{Noted, unissued};
-use policy::{Call, Decision, Outcome, Plan, Policies, Reason, Schema};
+use policy::{ApprovalTerms, Call, Decision, Outcome, Plan, Policies, Reason, Schema};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
-use store::{Admission, ApprovalRequest, ArgumentsMode, Draft, Once, Phase, Reply, Reservation, Store, Subject, Verdict};
+use std::time::{Duration, Instant};
+use store::{
+    Admission, Approval, ApprovalRequest, ApprovalState, ArgumentsMode, Draft, Once, Phase, Reply, Reservation, ShownArguments,
+    Store, Subject, Verdict,
+};
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
@@ -79,6 +83,7 @@ pub struct Enforcer {
     endings: TaskTracker,
     /// Whoever takes note of what is decided, if anybody does.
     observer: OnceLock<Observer>,
+    approvers: OnceLock<Approvers>,
 }
 
 /// What is judged of a call, besides the policy.
@@ -87,6 +92,8 @@ pub struct Facts<'a> {
     pub tool: &'a str,
     /// Its arguments: an object, or absent.
     pub arguments: Option<json::Value<'a>>,
+    /// The tool's definition in canonical text, where it is known: an approval is for this one.
+    pub definition: Option<String>,
     /// What is known of its schema.
     pub schema: Schema<'a>,
     /// Whether somebody wants to know how the decision came about.
@@ -108,6 +115,8 @@ pub struct Decided {
     pub id: String,
     /// What was taken for it; to be settled with how the call ended.
     pub reservation: Reservation,
+    /// What it waits for, where a person must approve it.
+    pub waiting: Option<Box<Waiting>>,
 }
 
 impl Enforcer {
@@ -126,7 +135,8 @@ impl Enforcer {
     /// An enforcer for the upstream called `server`, that goes by what is in force.
     pub fn of(store: Store, server: impl Into<String>, arguments: ArgumentsMode, current: Arc<Current>) -> Arc<Enforcer> {
         let (owned, endings) = (Ownership::default(), TaskTracker::new());
-        Arc::new(Enforcer { store, server: server.into(), arguments, current, owned, endings, observer: OnceLock::new() })
+        let (observer, approvers) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Enforcer { store, server: server.into(), arguments, current, owned, endings, observer, approvers })
     }
 
     /// Has all that is decided and how it ends observed from here on.
@@ -143,6 +153,24 @@ impl Enforcer {
     /// The name of the upstream in counters and records.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Says how people are asked, before the first call.
+    pub fn ask_by(&self, approvers: Approvers) {
+        let _ = self.approvers.set(approvers);
+    }
+
+    /// How people are asked; where nobody has said it, nobody is told.
+    pub(crate) fn approvers(&self) -> &Approvers {
+        self.approvers.get_or_init(|| Approvers::new(self.store.clone()))
+    }
+
+    /// Whether the client of this caller may be asked for approvals.
+    pub(crate) fn asks_in_client(&self, caller: &Caller) -> bool {
+        if caller.is_alone() {
+            return self.approvers().asks_sole_client();
+        }
+        self.current.snapshot().grants().named(&caller.grant).is_some_and(|grant| grant.approve_in_client)
     }
 
     /// Where things are remembered.
@@ -215,6 +243,7 @@ impl Enforcer {
         if facts.unissued && !policy.is_shadow() {
             return self.deny(draft, unissued()).await;
         }
+        let asked = plan.approval.as_ref().map(|terms| self.asked(terms, &facts, policy, caller));
         let decided = Arc::new(OnceLock::new());
         let slot = decided.clone();
         let admission = Admission {
@@ -230,7 +259,11 @@ impl Enforcer {
             approval: plan.approval.as_ref().map(|terms| ApprovalRequest {
                 tool: facts.tool.to_owned(),
                 // An approval is for these very bytes, and for all of them that the server goes by.
-                digest: digest(&format!("{raw}\n{}", facts.beside)),
+                digest: digest(&format!(
+                    "{}\n{raw}\n{}",
+                    facts.definition.as_deref().map(digest).unwrap_or_default(),
+                    facts.beside
+                )),
                 policy: policy.revision().to_owned(),
                 timeout_ms: terms.timeout_ms,
                 quorums: terms.quorums.clone(),
@@ -247,7 +280,10 @@ impl Enforcer {
         };
         match self.store.admit(admission).await {
             Ok(admitted) => match decided.get() {
-                Some(decision) => Decided { decision: decision.clone(), id, reservation: admitted.reservation },
+                Some(decision) => {
+                    let waiting = asked.and_then(|asked| self.waits(asked, &admitted.verdict, policy)).map(Box::new);
+                    Decided { decision: decision.clone(), id, reservation: admitted.reservation, waiting }
+                }
                 None => self.unrecorded(id, &"the store has decided nothing"),
             },
             Err(error) => self.unrecorded(id, &error),
@@ -255,24 +291,26 @@ impl Enforcer {
     }
 
     /// Turns a `tools/call` into a permit, or says why not. `schemas` may ask the upstream for what it does not know.
-    pub(crate) async fn admit(self: Arc<Self>, message: Message, caller: Caller, schemas: Schemas) -> Result<Permit, Denied> {
+    pub(crate) async fn admit(self: Arc<Self>, message: Message, caller: &Caller, schemas: &Schemas) -> Result<Permit, Denied> {
         let call = match ToolCall::of(&message) {
             Ok(call) => call,
-            Err(malformed) => return Err(Denied::Malformed(self.refuse(malformed, &caller).await)),
+            Err(malformed) => return Err(Denied::Malformed(self.refuse(malformed, caller).await)),
         };
         let observed = self.observer.get().map(|observer| observer.begin(&message, Some(&call.name)));
-        let policies = self.policies(&caller);
-        let known = if policies.needs_schema(&call.name) { schemas.of(&call.name, &message).await } else { None };
+        let policies = self.policies(caller);
+        let needed = policies.needs_schema(&call.name) || policies.may_ask(&call.name);
+        let known = if needed { schemas.of(&call.name, &message).await } else { None };
         let facts = Facts {
             tool: &call.name,
             arguments: call.arguments,
             schema: known.as_deref().map_or(Schema::Unknown, |known| Schema::Known(known.schema())),
+            definition: known.as_deref().filter(|_| policies.may_ask(&call.name)).map(ToolFacts::definition),
             explained: false,
             beside: beside(&call),
             detail: self.kept_beside(&message),
-            unissued: self.is_unissued(&message, &caller),
+            unissued: self.is_unissued(&message, caller),
         };
-        let Decided { decision, id, reservation } = self.decide(facts, &policies, &caller).await;
+        let Decided { decision, id, reservation, waiting } = self.decide(facts, &policies, caller).await;
         let observed =
             self.observer.get().zip(observed).and_then(|(observer, observed)| {
                 observer.decided(observed, Some("tools/call"), Some(&call.name), &decision, &id)
@@ -283,12 +321,15 @@ impl Enforcer {
                     tool: Some(call.name.to_string()),
                     rule: decision.rule.as_ref().map(ToString::to_string),
                     policy: Some(policies.revision().to_owned()),
-                    ..self.draft(&id, Phase::Finished, Some("tools/call"), &caller)
+                    ..self.draft(&id, Phase::Finished, Some("tools/call"), caller)
                 };
                 let ticket = Ticket::new(self.clone(), draft, reservation, Purpose::of(&message));
                 Ok(Permit::new(message, Some(ticket.observed(observed))))
             }
-            Outcome::Ask | Outcome::Deny => Err(Denied::ByPolicy { decision: Box::new(decision), id }),
+            Outcome::Ask | Outcome::Deny => {
+                drop(call);
+                Err(Denied::ByPolicy { decision: Box::new(decision), id, waiting, message: Box::new(message) })
+            }
         }
     }
 
@@ -320,6 +361,48 @@ impl Enforcer {
         malformed
     }
 
+    /// What a person will be asked, should it come to that.
+    fn asked(&self, terms: &ApprovalTerms, facts: &Facts<'_>, policy: &Policies, caller: &Caller) -> Waiting {
+        let raw = facts.arguments.map_or("{}", |arguments| arguments.raw());
+        let created = self.store.clock().now();
+        let arguments = if raw.len() <= store::arguments::LONGEST {
+            ShownArguments::Whole(raw.to_owned())
+        } else {
+            ShownArguments::TooLong(self.store.render(ArgumentsMode::Hmac, facts.arguments).unwrap_or_default())
+        };
+        let approval = Approval {
+            id: String::new(),
+            state: ApprovalState::Pending,
+            server: self.server.clone(),
+            grant: caller.grant.clone(),
+            principal: caller.principal.clone(),
+            tool: facts.tool.to_owned(),
+            digest: String::new(),
+            policy: policy.revision().to_owned(),
+            rule: terms.rule.to_string(),
+            arguments,
+            created,
+            expires: created,
+            timeout_ms: terms.timeout_ms,
+            decided: None,
+            decided_by: None,
+            quorums: terms.quorums.clone(),
+            votes: Vec::new(),
+            spent_by: None,
+        };
+        Waiting { approval, wait: Duration::from_millis(terms.wait_ms) }
+    }
+
+    /// What a call waits for, if it does. Tells people where they do not know yet.
+    fn waits(&self, asked: Waiting, verdict: &Verdict, policy: &Policies) -> Option<Waiting> {
+        let Verdict::ApprovalPending { id, expires_at, opened } = verdict else { return None };
+        let approval = Approval { id: id.clone(), expires: *expires_at, ..asked.approval };
+        if *opened {
+            self.approvers().tell(&approval, &policy.webhooks());
+        }
+        Some(Waiting { approval, ..asked })
+    }
+
     async fn deny(&self, draft: Draft, decision: Decision) -> Decided {
         let id = draft.id.clone();
         if let Err(error) = self.store.record(with_decision(draft, &decision)).await {
@@ -327,7 +410,7 @@ impl Enforcer {
             error!(server = %self.server, %error, "a denial could not be recorded");
             self.missed_record();
         }
-        Decided { decision, id, reservation: Reservation::default() }
+        Decided { decision, id, reservation: Reservation::default(), waiting: None }
     }
 
     /// Denies what cannot be recorded. Why is for the operator; the client is told only what it can do.
@@ -335,7 +418,12 @@ impl Enforcer {
         error!(server = %self.server, %cause, "a call is denied: it cannot be recorded");
         self.missed_record();
         let message = "The gateway cannot record this call, so it is not made. Try again later, or tell the user.";
-        Decided { decision: Decision::deny(Reason::StoreUnavailable, message), id, reservation: Reservation::default() }
+        Decided {
+            decision: Decision::deny(Reason::StoreUnavailable, message),
+            id,
+            reservation: Reservation::default(),
+            waiting: None,
+        }
     }
 
     /// A record could not be written.
@@ -428,7 +516,14 @@ pub(crate) enum Denied {
     /// It was no call; to be answered with a JSON-RPC error.
     Malformed(Malformed),
     /// The policy, or doubt, denies it or asks for approval.
-    ByPolicy { decision: Box<Decision>, id: String },
+    ByPolicy {
+        decision: Box<Decision>,
+        id: String,
+        /// What it waits for, where a person must approve it.
+        waiting: Option<Box<Waiting>>,
+        /// The call itself, which may be judged again.
+        message: Box<Message>,
+    },
 }
 
 /// Proof that a message was judged, charged and recorded; and the message itself.

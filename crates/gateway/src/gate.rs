@@ -4,15 +4,19 @@
 //! filtered. This module knows no sockets, processes or sessions.
 
 mod asked;
+mod held;
 mod other;
+mod sealed;
 #[cfg(test)]
 mod tests;
 
+use crate::approvers::Waiting;
 use crate::enforcer::{Caller, Denied, Enforcer, GRANT_ENDED, Permit, Ticket};
 use crate::methods::judge_method;
 use crate::refusal::{NOT_ALLOWED, is_modern, malformed};
 use crate::tools::Schemas;
 use bytes::Bytes;
+pub(crate) use held::{Held, Question as Elicitation};
 use mcp::headers::Mirrored;
 use mcp::tools::{Tool, ToolList, Unreadable};
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
@@ -29,6 +33,8 @@ pub(crate) enum Judged {
     Answer(Answer),
     /// It was refused, and is recorded.
     Refused(Malformed),
+    /// A person must approve it, and it may wait for that.
+    Held(Box<Held>),
 }
 
 /// An answer of the gateway's own.
@@ -95,6 +101,8 @@ pub(crate) struct Gate {
     /// Whether all that goes this way is of the stateless era, also what does not say so itself: notifications may leave it to
     /// a header.
     pub stateless: bool,
+    /// Whether the client of the legacy era can ask a person something (`elicitation`), as it has said itself.
+    pub elicits: bool,
 }
 
 impl Gate {
@@ -105,6 +113,15 @@ impl Gate {
 
     /// Judges a request or a notification of the client's.
     pub async fn judge(self, message: Message) -> Judged {
+        self.judge_in(message, true).await
+    }
+
+    /// Judges a call that has waited: it does not wait again.
+    pub async fn judge_again(self, message: Message) -> Judged {
+        self.judge_in(message, false).await
+    }
+
+    async fn judge_in(self, message: Message, may_wait: bool) -> Judged {
         let modern = self.stateless || is_modern(&message);
         let is_request = message.kind() == Kind::Request;
         if let Some(decision) = self.level_denied(&message) {
@@ -120,22 +137,45 @@ impl Gate {
                 let why = format!("the tool's definition is invalid over HTTP: {why}");
                 return self.refuse(malformed(&message, mcp::reply::INVALID_PARAMS, &why)).await;
             }
-            let id = message.id().cloned();
-            return match self.enforcer.clone().admit(message, self.caller, self.schemas).await {
-                Ok(permit) => Judged::Pass(Box::new(permit)),
-                Err(Denied::Malformed(malformed)) => Judged::Refused(malformed),
-                Err(Denied::ByPolicy { decision, id: decision_id }) => {
-                    let id = id.unwrap_or_else(|| Id::from(""));
-                    if decision.reason == Reason::UnknownState {
-                        // 2026-07-28 §Multi Round-Trip Requests: a state that is not one is an error of the protocol's.
-                        let body = refusal_of(&decision, &decision_id, mcp::reply::INVALID_PARAMS, &id);
-                        return Judged::Answer(Answer { body, status: 200 });
-                    }
-                    Judged::Answer(Answer { body: denial(&decision, &decision_id, &id, modern), status: 200 })
-                }
-            };
+            return self.judge_call(message, modern, may_wait).await;
         }
         Box::pin(self.judge_other(message, route, modern)).await
+    }
+
+    async fn judge_call(self, message: Message, modern: bool, may_wait: bool) -> Judged {
+        // A state of ours that is not for this call is left in it, and refused as one that was never issued.
+        let message = if sealed::hands_back(&message) { Box::pin(sealed::take_back(&self, message)).await } else { message };
+        let id = message.id().cloned().unwrap_or_else(|| Id::from(""));
+        match self.enforcer.clone().admit(message, &self.caller, &self.schemas).await {
+            Ok(permit) => Judged::Pass(Box::new(permit)),
+            Err(Denied::Malformed(malformed)) => Judged::Refused(malformed),
+            Err(Denied::ByPolicy { decision, id: decision_id, .. }) if decision.reason == Reason::UnknownState => {
+                // 2026-07-28 §Multi Round-Trip Requests: a state that is not one is an error of the protocol's.
+                let body = refusal_of(&decision, &decision_id, mcp::reply::INVALID_PARAMS, &id);
+                Judged::Answer(Answer { body, status: 200 })
+            }
+            Err(Denied::ByPolicy { decision, id: decision_id, waiting, message: call }) => {
+                let answer = Answer { body: denial(&decision, &decision_id, &id, modern), status: 200 };
+                match waiting.filter(|_| may_wait) {
+                    Some(waiting) => self.hold(*call, *waiting, answer, modern),
+                    None => Judged::Answer(answer),
+                }
+            }
+        }
+    }
+
+    /// What becomes of a call that a person must approve.
+    fn hold(self, call: Message, waiting: Waiting, answer: Answer, modern: bool) -> Judged {
+        let in_client = self.enforcer.asks_in_client(&self.caller);
+        if in_client
+            && modern
+            && let Some(body) = sealed::question(&self, &call, &waiting)
+        {
+            return Judged::Answer(Answer { body, status: 200 });
+        }
+        let may_ask_client = in_client && !modern && self.elicits && waiting.suits_client();
+        let held = Held::new(self, call, waiting, answer, may_ask_client);
+        if may_ask_client || held.waits() { Judged::Held(Box::new(held)) } else { Judged::Answer(held.unanswered()) }
     }
 
     /// Why a request must not set what the server logs: the stateless era does so in any request.
@@ -155,7 +195,8 @@ impl Gate {
         }
         let tool = message.params()?.get("name")?.as_str()?;
         let repeats = self.over_http && is_modern(message);
-        let needed = repeats || self.policies().needs_schema(&tool);
+        let policies = self.policies();
+        let needed = repeats || policies.needs_schema(&tool) || policies.may_ask(&tool);
         (needed && !self.schemas.tools.is_settled(&tool)).then(|| tool.into_owned())
     }
 

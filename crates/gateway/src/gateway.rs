@@ -4,6 +4,7 @@
 //! and sessions; whoever goes on under a grant that is gone is ended. Change is found by content, as that of policies is, and
 //! a configuration with mistakes changes nothing.
 
+use crate::approvers::Approvers;
 use crate::config::{Config, ConfigFile, GrantConfig, ServerConfig};
 use crate::downstream::door::Endpoint;
 use crate::downstream::federated::{Federation, Patience, ServerStanding};
@@ -12,6 +13,7 @@ use crate::enforcer::{Caller, Enforcer};
 use crate::observe::Observatory;
 use crate::snapshot::{Current, Snapshot};
 use crate::upstream::TargetError;
+use crate::webhooks::Webhooks;
 use ring::digest::{Context, SHA256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -42,6 +44,8 @@ pub struct Gateway {
     observatory: OnceLock<Arc<Observatory>>,
     /// Servers that are gone, and end what they had under way.
     ending: TaskTracker,
+    approvers: Approvers,
+    webhooks: Webhooks,
 }
 
 #[derive(Default)]
@@ -67,7 +71,11 @@ impl Gateway {
         let may_use = move |caller: &Caller, server: &str| in_force.snapshot().policies(server, &caller.grant).is_some();
         let federation = Federation::new(nowhere, [], Arc::new(may_use), Patience::default());
         let observatory = OnceLock::new();
-        let gateway = Arc::new(Gateway { store, current, servers, federation, applied, reloaded, observatory, ending });
+        let webhooks = Webhooks::new(Vec::new(), store.clock().clone());
+        let approvers = Approvers::new(store.clone()).telling(webhooks.clone().teller());
+        let gateway =
+            Gateway { store, current, servers, federation, applied, reloaded, observatory, ending, approvers, webhooks };
+        let gateway = Arc::new(gateway);
         gateway.apply(config)?;
         let expiring = Arc::downgrade(&gateway);
         tokio::spawn(async move {
@@ -101,6 +109,7 @@ impl Gateway {
         }
         let servers = Arc::new(servers);
         *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers.clone();
+        self.webhooks.replace(config.approvals.webhooks.clone());
         applied.config = Some(Arc::new(config));
         self.put_in_force(&applied);
         self.federation
@@ -126,6 +135,7 @@ impl Gateway {
         if let Some(observatory) = self.observatory.get() {
             enforcer.observe(observatory);
         }
+        enforcer.ask_by(self.approvers.clone());
         let messages = format!("{}/{}", Endpoint::Messages.path(), server.name);
         Ok(Server::new(enforcer, server.upstream()?, &messages, self.reloaded.subscribe()))
     }

@@ -5,11 +5,14 @@
 //! `run` (stdio before a child), the bridge (stdio before HTTP) and `serve` (HTTP before either) are compositions of the same
 //! parts.
 
+mod admin;
+mod approvers;
 mod book;
 mod budget;
 mod chance;
 pub mod config;
 mod conversation;
+mod credentials;
 mod descriptors;
 mod downstream;
 mod enforcer;
@@ -24,6 +27,7 @@ mod ownership;
 mod policy_file;
 mod refusal;
 mod secret;
+mod shown;
 mod simulate;
 mod sink;
 mod snapshot;
@@ -33,8 +37,12 @@ mod tls;
 mod tools;
 mod unanswered;
 mod upstream;
+mod webhooks;
 
+pub use admin::{Admin, openapi, serve_admin};
+pub use approvers::{Approvers, Tell, Waiting};
 pub use book::{BookFailure, BookRun, run_book};
+pub use credentials::{AdminCredential, AdminCredentials};
 pub use descriptors::raise_descriptor_limit;
 pub use downstream::federated::{ServerStanding, Standing};
 pub use downstream::http::serve;
@@ -48,10 +56,12 @@ pub use listing::{Listing, ListingError, list_tools};
 pub use methods::explain_method;
 pub use observe::Observatory;
 pub use policy_file::PolicyFile;
-pub use secret::Secret;
+pub use secret::{Secret, SecretError};
+pub use shown::{approval_facts, approval_json, arguments_text, status_json, visible};
 pub use simulate::{SimulatedCall, Simulation};
 pub use snapshot::{Current, Rules, Snapshot};
 pub use store::Reply;
 pub use telemetry::{TelemetryError, Telling};
 pub use tls::{CertificateFiles, ListenerTls, TlsError, UpstreamTls};
 pub use upstream::{ChildCommand, Condition, Eras, HttpTarget, Shared, TargetError, Upstream, Vitals, kill_children};
+pub use webhooks::{WebhookError, Webhooks};

@@ -1,6 +1,8 @@
 //! Secrets: values that no log, error, record or diagnostic may show.
 
+use policy::SecretReference;
 use std::fmt;
+use std::path::Path;
 
 /// A value that is shown to nobody.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +19,43 @@ impl Secret {
         &self.0
     }
 }
+
+/// Why a secret cannot be had. Shows where it should be, and nothing of it.
+#[derive(Debug, thiserror::Error)]
+#[error("the secret `{reference}` {problem}")]
+pub struct SecretError {
+    reference: String,
+    problem: &'static str,
+}
+
+impl Secret {
+    /// Looks up what a reference names.
+    ///
+    /// # Errors
+    /// When it is not there, empty, or more than a secret.
+    pub fn of(reference: &SecretReference) -> Result<Secret, SecretError> {
+        let (named, found) = match reference {
+            SecretReference::Env(name) => (format!("env:{name}"), std::env::var(name).map_err(|_| "is not set")),
+            SecretReference::File(path) => (format!("file:{path}"), read(Path::new(path))),
+        };
+        let found = found.and_then(|value| if value.trim().is_empty() { Err("is empty") } else { Ok(value) });
+        found.map(Secret).map_err(|problem| SecretError { reference: named, problem })
+    }
+}
+
+fn read(path: &Path) -> Result<String, &'static str> {
+    let unreadable = "cannot be read";
+    let metadata = std::fs::metadata(path).map_err(|_| unreadable)?;
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        return Err("is not a small file");
+    }
+    let text = std::fs::read_to_string(path).map_err(|_| unreadable)?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}
+
+/// More than any secret needs.
+const MAX_BYTES: u64 = 64 * 1024;
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -70,6 +70,7 @@ impl Simulation {
         let facts = Facts {
             tool: &tool_call.name,
             arguments: tool_call.arguments,
+            definition: None,
             schema,
             explained: true,
             beside: String::new(),
@@ -77,7 +78,7 @@ impl Simulation {
             unissued: false,
         };
         let caller = Caller { principal: call.principal.clone(), grant: call.grant.clone(), session: None };
-        let Decided { decision, id, reservation } = enforcer.decide(facts, &enforcer.policies(&caller), &caller).await;
+        let Decided { decision, id, reservation, .. } = enforcer.decide(facts, &enforcer.policies(&caller), &caller).await;
         if decision.outcome == Outcome::Allow && call.reply == Reply::Refused {
             let draft = Draft { id, phase: Phase::Finished, reply: Some(Reply::Refused), ..Draft::default() };
             if let Err(error) = self.store.settle(reservation, draft, true).await {

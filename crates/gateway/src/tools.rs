@@ -30,15 +30,25 @@ const MAX_PAGES: usize = 1_000;
 
 /// What a definition says of a tool's arguments. Read when somebody asks: few of the tools of a long list are called.
 pub(crate) struct ToolFacts {
-    /// The schema as the list has it: a part of its text.
+    /// The whole definition as the list has it: a part of its text.
+    definition: Bytes,
+    /// The schema: a part of it.
     text: Bytes,
     schema: OnceLock<ToolSchema>,
     mirrored: OnceLock<Result<Mirrored, String>>,
 }
 
 impl ToolFacts {
-    fn new(schema: Value<'_>) -> ToolFacts {
-        ToolFacts { text: schema.bytes(), schema: OnceLock::new(), mirrored: OnceLock::new() }
+    fn new(definition: Value<'_>, schema: Value<'_>) -> ToolFacts {
+        let (definition, text) = (definition.bytes(), schema.bytes());
+        ToolFacts { definition, text, schema: OnceLock::new(), mirrored: OnceLock::new() }
+    }
+
+    /// The definition in its canonical text: two that mean the same have the same.
+    pub fn definition(&self) -> String {
+        let document =
+            Document::parse(self.definition.clone(), Strictness::Reply).expect("it was a value in a text that was read");
+        document.root().canonical()
     }
 
     /// What the arguments must look like.
@@ -88,9 +98,9 @@ impl LiveTools {
         for tool in list.tools() {
             if let Some(schema) = tool.input_schema {
                 // Most lists say what the last one has said.
-                let is_known = known.tools.get(&*tool.name).is_some_and(|facts| facts.text == schema.raw());
+                let is_known = known.tools.get(&*tool.name).is_some_and(|facts| facts.definition == tool.definition.raw());
                 if !is_known {
-                    known.tools.insert(tool.name.to_string(), Arc::new(ToolFacts::new(schema)));
+                    known.tools.insert(tool.name.to_string(), Arc::new(ToolFacts::new(tool.definition, schema)));
                 }
             }
         }

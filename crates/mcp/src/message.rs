@@ -17,6 +17,14 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+/// 2025-11-25 §Elicitation: an empty object means forms, as it did when there was nothing else.
+fn elicits(capabilities: Value<'_>) -> bool {
+    let Some(elicitation) = capabilities.get("elicitation").filter(|value| value.kind() == JsonKind::Object) else {
+        return false;
+    };
+    elicitation.get("form").is_some() || elicitation.members().is_some_and(|mut members| members.next().is_none())
+}
+
 /// Who sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -163,6 +171,16 @@ impl Message {
     /// The level from which on a modern request wants to be told what the server logs.
     pub fn log_level(&self) -> Option<Cow<'_, str>> {
         self.meta(keys::LOG_LEVEL)?.as_str()
+    }
+
+    /// Whether the client of the stateless era that sends this can ask a person to fill in a form.
+    pub fn declares_elicitation(&self) -> bool {
+        self.meta(keys::CLIENT_CAPABILITIES).is_some_and(elicits)
+    }
+
+    /// Whether the client of the legacy era that sends this `initialize` can ask a person to fill in a form.
+    pub fn agrees_to_elicitation(&self) -> bool {
+        self.params().and_then(|params| params.get("capabilities")).is_some_and(elicits)
     }
 
     /// The progress token: of a request in `_meta`, of `notifications/progress` in `params`.

@@ -5,6 +5,7 @@
 
 use jiff::SignedDuration;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// So many different people, of these or of any.
@@ -82,6 +83,17 @@ impl SecretReference {
             ("env", name) => named(name).map(SecretReference::Env),
             ("file", path) => named(path).map(SecretReference::File),
             _ => None,
+        }
+    }
+
+    /// The same, with a relative path taken from the place of the file called `name`.
+    pub fn beside(self, name: &str) -> SecretReference {
+        match self {
+            SecretReference::File(path) => {
+                let place = Path::new(name).parent().unwrap_or(Path::new("")).join(path);
+                SecretReference::File(place.to_string_lossy().into_owned())
+            }
+            SecretReference::Env(name) => SecretReference::Env(name),
         }
     }
 }

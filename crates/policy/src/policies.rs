@@ -3,6 +3,7 @@
 //! They are judged in order. The first denial ends it; questions and charges add up, so that a call needs one approval and
 //! takes from each counter once, whichever of the policies bound it. Without any policy everything is denied.
 
+use crate::approval::Webhook;
 use crate::decision::{Decision, Outcome, Plan, Reason};
 use crate::evaluate::{Call, evaluate};
 use crate::methods::{ELSEWHERE, PROTOCOL_METHODS};
@@ -49,6 +50,16 @@ impl Policies {
     /// Whether some rule for this tool judges arguments by its schema.
     pub fn needs_schema(&self, tool: &str) -> bool {
         self.iter().any(|policy| policy.needs_schema(tool))
+    }
+
+    /// Whether some rule for this tool may ask for an approval.
+    pub fn may_ask(&self, tool: &str) -> bool {
+        self.iter().any(|policy| policy.may_ask(tool))
+    }
+
+    /// Who is told that a call waits for an approval.
+    pub fn webhooks(&self) -> Vec<Webhook> {
+        self.iter().filter_map(Policy::webhook).cloned().collect()
     }
 
     /// Names these versions of them in records and approvals: 16 hexadecimal digits, of one policy its own revision.

@@ -145,7 +145,8 @@ fn is_random(word: &str) -> bool {
         && word.bytes().any(|c| c.is_ascii_uppercase())
 }
 
-pub(crate) const LONGEST: usize = 64 << 10;
+/// Longer arguments are not kept, in bytes: a note stands in their place.
+pub const LONGEST: usize = 64 << 10;
 const LONGEST_SHOWN: usize = 256;
 /// Looked for in names without their punctuation: `apiKey`, `X-Api-Key` and `api_key` are one.
 const SECRET_NAMES: &[&str] = &[

@@ -1,11 +1,14 @@
 //! `run` and `serve`: the gateway before one server.
 
 use crate::arguments::{BridgeWord, ErasArgument, IsolationWord, KeepingArguments, Run, Serve};
+use crate::commands::administration::Administration;
 use crate::commands::{block_on, block_on_all_cores};
 use crate::failure::{Failure, OK};
 use crate::terminal::{tell, visible};
 use crate::{headers, logs, policies, server_name, signals};
-use gateway::{Caller, ChildCommand, Enforcer, HttpTarget, Listener, ListenerTls, PolicyFile, Upstream, UpstreamTls};
+use gateway::{
+    Approvers, Caller, ChildCommand, Enforcer, HttpTarget, Listener, ListenerTls, PolicyFile, Upstream, UpstreamTls, Webhooks,
+};
 use policy::Severity;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,8 +72,18 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
         let address = listener.address().map_err(listening)?;
         let scheme = listener.scheme();
         let kept = Kept::open(file, &arguments.keeping, name, "serve")?;
+        let admin = match arguments.admin {
+            Some(listen) => {
+                let admin = Administration::of_arguments(listen, &arguments.admin_token, &kept.store)?;
+                Some(admin.bind().await?.serve(&stop))
+            }
+            None => None,
+        };
         tell!("callgate listening on {scheme}://{address}/mcp");
         let ended = gateway::serve(listener, kept.enforcer.clone(), upstream, &arguments.host, kept.reloaded.clone(), stop).await;
+        if let Some(admin) = admin {
+            let _ = admin.await;
+        }
         kept.close().await;
         ended.map(|()| OK).map_err(|error| Failure::because("the listener has failed", &error))
     })
@@ -123,6 +136,9 @@ impl Kept {
     /// State that cannot be used yet is no reason to stop: calls are denied until it can.
     fn open(file: PolicyFile, keeping: &KeepingArguments, name: String, mode: &'static str) -> Result<Kept, Failure> {
         let policy = file.policy().ok_or_else(|| Failure::invalid("the policy has errors"))?;
+        if let Some(webhook) = policy.webhook() {
+            Webhooks::check(webhook).map_err(|error| Failure::invalid(error.to_string()))?;
+        }
         let server = keeping.server.clone().unwrap_or(name);
         let instance = Instance {
             server: server.clone(),
@@ -141,6 +157,9 @@ impl Kept {
             Err(_) => Store::open_lazy(url, options)?,
         };
         let enforcer = Enforcer::new(store.clone(), server, keeping.audit_args, policy);
+        let webhooks = Webhooks::new(Vec::new(), store.clock().clone());
+        let approvers = Approvers::new(store.clone()).telling(webhooks.teller()).in_client(keeping.approve_in_client);
+        enforcer.ask_by(approvers);
         let reloaded = file.watch(enforcer.clone(), |file| policies::print(file, Severity::Error));
         tokio::spawn(announce(store.clone(), enforcer.clone(), reloaded.clone(), instance));
         Ok(Kept { store, enforcer, reloaded })

@@ -1,5 +1,6 @@
 //! `serve -c`: the gateway of a configuration file.
 
+use crate::commands::administration::Administration;
 use crate::commands::block_on_all_cores;
 use crate::failure::{Failure, OK};
 use crate::terminal::tell;
@@ -24,6 +25,11 @@ pub fn serve(path: &Path) -> Result<u8, Failure> {
         let listener = Listener::bind(config.listen, tls).await.map_err(listening)?;
         let (address, scheme) = (listener.address().map_err(listening)?, listener.scheme());
         let store = open_store(&config)?;
+        let admin = config.admin.clone().map(|admin| Administration::of_config(admin, &store));
+        let admin = match admin {
+            Some(admin) => Some(admin.bind().await?),
+            None => None,
+        };
         let hosts = config.hosts.clone();
         let telling = Telling::start(&config, &store, &stop).await?;
         let gateway = Gateway::new(config, store.clone())?;
@@ -34,8 +40,12 @@ pub fn serve(path: &Path) -> Result<u8, Failure> {
             }
         }
         gateway.watch(watched, configurations::variable, asked, |file| configurations::print(file, Severity::Error));
+        let admin = admin.map(|admin| admin.serve(&stop));
         tell!("callgate listening on {scheme}://{address}/mcp");
         let ended = gateway::serve_gateway(listener, gateway, &hosts, stop).await;
+        if let Some(admin) = admin {
+            let _ = admin.await;
+        }
         if let Some(telling) = telling {
             telling.close().await;
         }

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod administration;
 mod approvals;
 mod audit;
 mod check;
@@ -35,6 +36,7 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Demo(_) => demo::demo(),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(&arguments),
+        Command::Openapi => administration::print_openapi(),
         Command::DemoServer { state } => demo::server::serve(&state),
     }
 }

@@ -4,9 +4,9 @@ use crate::arguments;
 use crate::failure::{Failure, OK};
 use crate::records::moment;
 use crate::terminal::{Paint, counted, table, visible};
-use json::quote;
+use gateway::status_json;
 use std::io::Write;
-use store::{Clock, Running, ServerStatus, Status, rfc3339};
+use store::{Clock, Status, rfc3339};
 
 pub fn status(arguments: &arguments::Status) -> Result<u8, Failure> {
     let since = arguments.since.as_deref().map(|text| moment(text, Clock::System.now())).transpose().map_err(Failure::usage)?;
@@ -18,43 +18,6 @@ pub fn status(arguments: &arguments::Status) -> Result<u8, Failure> {
         false => write!(out, "{}", status_text(&state, &status, Paint::stdout()))?,
     }
     Ok(OK)
-}
-
-fn status_json(state: &str, status: &Status) -> String {
-    let instance = |running: &Running| {
-        let policy = running.instance.policy.as_deref().map_or("null".to_owned(), quote);
-        format!(
-            r#"{{"server":{},"mode":{},"pid":{},"alive":{},"started":{},"seen":{},"version":{},"policy":{policy}}}"#,
-            quote(&running.instance.server),
-            quote(&running.instance.mode),
-            running.pid,
-            running.alive,
-            quote(&rfc3339(running.started)),
-            quote(&rfc3339(running.seen)),
-            quote(&running.instance.version),
-        )
-    };
-    let server = |server: &ServerStatus| {
-        let rules: Vec<String> =
-            server.top_rules.iter().map(|top| format!(r#"{{"rule":{},"count":{}}}"#, quote(&top.rule), top.count)).collect();
-        format!(
-            r#"{{"server":{},"calls":{},"allowed":{},"denied":{},"asked":{},"top_rules":[{}]}}"#,
-            quote(&server.server),
-            server.calls,
-            server.allowed,
-            server.denied,
-            server.asked,
-            rules.join(",")
-        )
-    };
-    format!(
-        r#"{{"state":{},"records":{},"waiting":{},"instances":[{}],"servers":[{}]}}"#,
-        quote(state),
-        status.records,
-        status.waiting,
-        status.instances.iter().map(instance).collect::<Vec<_>>().join(","),
-        status.servers.iter().map(server).collect::<Vec<_>>().join(",")
-    )
 }
 
 fn status_text(state: &str, status: &Status, paint: Paint) -> String {
@@ -124,7 +87,7 @@ fn section(heads: &[&str], rows: &[Vec<String>], paint: Paint) -> String {
 mod tests {
     use super::*;
     use json::{Document, Strictness};
-    use store::RuleCount;
+    use store::{RuleCount, ServerStatus};
 
     fn status() -> Status {
         let rules = vec![RuleCount { rule: "ten a \u{1b}minute".into(), count: 3 }];

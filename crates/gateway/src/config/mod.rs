@@ -7,6 +7,7 @@
 //! This module reads files and the environment. It starts nothing.
 
 mod admin;
+mod approvals;
 mod audit;
 mod grants;
 mod reading;
@@ -14,6 +15,7 @@ mod servers;
 mod telemetry;
 
 pub use admin::AdminConfig;
+pub use approvals::ApprovalsConfig;
 pub use audit::{AuditConfig, ExportConfig};
 pub use grants::{GrantConfig, TokenConfig};
 pub use servers::{Isolation, ServerConfig, Start, Target};
@@ -44,6 +46,8 @@ pub struct Config {
     pub grants: Vec<GrantConfig>,
     /// The administration's own listener, if there is one.
     pub admin: Option<AdminConfig>,
+    /// Who is told of calls that wait for a person.
+    pub approvals: ApprovalsConfig,
     /// What is recorded, and how.
     pub audit: AuditConfig,
     /// What is told to the outside.
@@ -136,7 +140,8 @@ impl ConfigFile {
 }
 
 /// The sections of the file.
-pub(crate) const KEYS: &[&str] = &["listen", "hosts", "tls", "state", "servers", "grants", "admin", "audit", "telemetry"];
+pub(crate) const KEYS: &[&str] =
+    &["listen", "hosts", "tls", "state", "servers", "grants", "admin", "approvals", "audit", "telemetry"];
 
 fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let fields = reading.fields(root, "the configuration", KEYS)?;
@@ -147,11 +152,12 @@ fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let servers = servers::read(reading, &fields);
     let grants = grants::read(reading, &fields, &servers);
     let admin = fields.get("admin").and_then(|node| admin::read(reading, node));
+    let approvals = fields.get("approvals").map(|node| approvals::read(reading, node)).unwrap_or_default();
     let audit = fields.get("audit").map(|node| audit::read(reading, node)).unwrap_or_default();
     let telemetry = fields.get("telemetry").map(|node| telemetry::read(reading, node)).unwrap_or_default();
     let listen = listen.unwrap_or_else(default_address);
     check_reachable(reading, &fields, listen, &grants);
-    Some(Config { listen, hosts, tls, state, servers, grants, admin, audit, telemetry })
+    Some(Config { listen, hosts, tls, state, servers, grants, admin, approvals, audit, telemetry })
 }
 
 fn default_address() -> SocketAddr {

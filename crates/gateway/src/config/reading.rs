@@ -283,6 +283,11 @@ impl<'s> Reading<'s> {
         }
     }
 
+    /// The same reference, from wherever this file lies.
+    pub fn beside(&self, reference: policy::SecretReference) -> policy::SecretReference {
+        reference.beside(&self.reader.source.name)
+    }
+
     /// A secret, by reference. Neither the value nor what stands in its place is ever repeated.
     pub fn secret(&mut self, node: &Node, what: &str) -> Option<Secret> {
         let Some(text) = node.as_str() else {

@@ -115,24 +115,9 @@ impl Door {
                 "there is nothing here; the endpoint is /mcp, for clients of 2024-11-05 /sse",
             ));
         };
+        self.check_origin(request)?;
         let headers = request.headers();
-        match only(headers, HOST.as_str())? {
-            Some(host) if self.is_ours(host) => {}
-            _ => return Err(away(StatusCode::FORBIDDEN, "this host name is not served here; allow it with --host")),
-        }
-        if let Some(origin) = only(headers, ORIGIN.as_str())? {
-            let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-            if !host.is_some_and(|host| self.is_ours(host)) {
-                return Err(away(StatusCode::FORBIDDEN, "requests from this origin are not served"));
-            }
-        }
-        // A page of another site can have a GET made without an `Origin`, as for a picture; browsers say so here (Fetch
-        // Metadata). A stream begins a session, and with it perhaps a process.
-        let site = only(headers, "sec-fetch-site")?;
-        if !headers.contains_key(ORIGIN) && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-            return Err(away(StatusCode::FORBIDDEN, "requests from other sites are not served"));
-        }
-        for name in ["authorization", "mcp-session-id", "last-event-id"] {
+        for name in ["mcp-session-id", "last-event-id"] {
             only(headers, name)?;
         }
         check_framing(headers)?;
@@ -154,6 +139,28 @@ impl Door {
             (Endpoint::Messages, _) => return Err(not_allowed("POST", "only POST is served at /messages")),
         }
         Ok(place)
+    }
+
+    /// Checks that a request was meant for us, and that no page of another site has made it.
+    pub fn check_origin<B>(&self, request: &Request<B>) -> Result<(), TurnedAway> {
+        let headers = request.headers();
+        match only(headers, HOST.as_str())? {
+            Some(host) if self.is_ours(host) => {}
+            _ => return Err(away(StatusCode::FORBIDDEN, "this host name is not served here; allow it with --host")),
+        }
+        if let Some(origin) = only(headers, ORIGIN.as_str())? {
+            let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            if !host.is_some_and(|host| self.is_ours(host)) {
+                return Err(away(StatusCode::FORBIDDEN, "requests from this origin are not served"));
+            }
+        }
+        // A page of another site can have a GET made without an `Origin`, as for a picture; browsers say so here (Fetch
+        // Metadata). A stream begins a session, and with it perhaps a process.
+        let site = only(headers, "sec-fetch-site")?;
+        if !headers.contains_key(ORIGIN) && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+            return Err(away(StatusCode::FORBIDDEN, "requests from other sites are not served"));
+        }
+        only(headers, "authorization").map(drop)
     }
 
     /// Whether `host`, perhaps with a port, is a name of ours.

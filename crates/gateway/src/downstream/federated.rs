@@ -329,9 +329,9 @@ impl Federation {
     async fn deny_unknown(&self, message: Message, caller: &Caller, sink: &Sink, modern: bool) {
         let nobody = Schemas { tools: Arc::default(), ask: Arc::new(|_| Box::pin(async { None })) };
         let id = message.id().cloned();
-        match self.enforcer.clone().admit(message, caller.clone(), nobody).await {
+        match self.enforcer.clone().admit(message, caller, &nobody).await {
             Err(Denied::Malformed(malformed)) => sink.refused(&malformed).await,
-            Err(Denied::ByPolicy { decision, id: decision_id }) => {
+            Err(Denied::ByPolicy { decision, id: decision_id, .. }) => {
                 let id = id.unwrap_or_else(|| mcp::Id::from(""));
                 sink.last(crate::gate::denial(&decision, &decision_id, &id, modern), 200).await;
             }

@@ -12,7 +12,7 @@ use crate::conversation::TOOLS_CHANGED;
 use crate::downstream::http::{Body, empty, event_stream, json as json_response};
 use crate::downstream::sessions::refusal;
 use crate::enforcer::{Caller, Enforcer, GRANT_ENDED, Permit};
-use crate::gate::{Expected, Gate, Judged};
+use crate::gate::{Expected, Gate, Held, Judged};
 use crate::ownership::Owner;
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Down, MAX_WAITING, Sink};
@@ -24,6 +24,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming as IncomingBody;
 use json::{Document, Strictness};
 use mcp::{Era, Id, Incoming, Kind, Malformed, Message, Revision, Side, sse};
@@ -32,7 +33,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::Reply;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -67,6 +68,12 @@ struct SessionState {
     orphans: HashMap<Id, Expected>,
     /// Requests of the server's that the client has not answered.
     asked: Unanswered,
+    /// Whether the client can ask a person something, as it has said itself.
+    elicits: bool,
+    /// Questions of ours to the client.
+    own_questions: HashMap<Id, oneshot::Sender<Message>>,
+    /// Calls that wait for a person, to be given up where the client cancels them: the server knows nothing of them.
+    held: HashMap<Id, CancellationToken>,
     used: Option<Instant>,
 }
 
@@ -98,6 +105,25 @@ pub(crate) struct Proxy {
     reloaded: watch::Receiver<u64>,
     stop: CancellationToken,
     running: TaskTracker,
+}
+
+/// What a session knows of a call that waits, for as long as it does.
+struct Noted {
+    session: Arc<Session>,
+    asked: Option<Id>,
+    held: Option<Id>,
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        let mut state = self.session.lock();
+        if let Some(asked) = &self.asked {
+            state.own_questions.remove(asked);
+        }
+        if let Some(held) = &self.held {
+            state.held.remove(held);
+        }
+    }
 }
 
 /// One downstream request on its way.
@@ -164,7 +190,8 @@ impl Proxy {
         let up = upstream_headers(headers, modern);
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers) };
         let caller = Caller { session: session.id.clone(), ..caller.clone() };
-        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true, stateless: modern };
+        let elicits = session.lock().elicits;
+        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true, stateless: modern, elicits };
         Exchange { proxy: self.clone(), gate, session, headers: up, modern }
     }
 
@@ -315,14 +342,97 @@ impl Proxy {
 
 impl Exchange {
     /// Carries one message upstream, and its answer back.
-    async fn carry(self, message: Message) -> Response<Body> {
+    async fn carry(mut self, message: Message) -> Response<Body> {
+        if self.takes(&message) {
+            if let (Some(id), Kind::Response { .. }) = (message.id().cloned(), message.kind())
+                && let Some(waiting) = self.session.lock().own_questions.remove(&id)
+            {
+                let _ = waiting.send(message);
+            }
+            return empty(StatusCode::ACCEPTED);
+        }
+        if message.method() == Some("initialize") {
+            self.gate.elicits = message.agrees_to_elicitation();
+        }
         if let Some(malformed) = self.unasked(&message) {
             return refusal(&self.gate.enforcer.refuse(malformed, &self.gate.caller).await);
         }
         let is_request = message.kind() == Kind::Request;
         let id = message.id().filter(|_| is_request).cloned();
         let expected = is_request.then(|| Expected::of(&message));
-        let permit = match Box::pin(self.gate.clone().judge(message)).await {
+        match Box::pin(self.gate.clone().judge(message)).await {
+            Judged::Held(held) => Box::pin(self.hold(*held, id, expected)).await,
+            judged => self.go_on(judged, id, expected).await,
+        }
+    }
+
+    /// Whether a message is for ourselves alone: the answer to a question of ours, or the end of a call that waits here.
+    fn takes(&self, message: &Message) -> bool {
+        let state = self.session.lock();
+        match message.kind() {
+            Kind::Response { .. } => message.id().is_some_and(|id| state.own_questions.contains_key(id)),
+            Kind::Notification if message.method() == Some("notifications/cancelled") => {
+                let held = message.cancelled_id().and_then(|id| state.held.get(&Id::of(id).ok()?));
+                held.inspect(|held| held.cancel()).is_some()
+            }
+            Kind::Notification | Kind::Request => false,
+        }
+    }
+
+    /// Lets a call wait for a person. The client hears of it on a stream where there is something to hear.
+    async fn hold(self, held: Held, id: Option<Id>, expected: Option<Expected>) -> Response<Body> {
+        let (says, mut given) = mpsc::channel(MAX_WAITING);
+        let sink = Sink::Exchange(says);
+        let question = held.question().map(|(question, answer)| {
+            self.session.lock().own_questions.insert(question.id.clone(), answer);
+            question
+        });
+        let streams = question.is_some() || held.tells_progress();
+        let (running, stopping) = (self.proxy.running.clone(), self.proxy.stop.clone());
+        let stop = stopping.child_token();
+        if let Some(id) = &id {
+            self.session.lock().held.insert(id.clone(), stop.clone());
+        }
+        let waiting = async move {
+            let asked = question.as_ref().map(|question| question.id.clone());
+            if let Some(question) = &question {
+                sink.event(question.request.clone()).await;
+            }
+            let noted = Noted { session: self.session.clone(), asked, held: id.clone() };
+            let judged = held.judged(question, &sink, &stop).await;
+            drop(noted);
+            if stop.is_cancelled() && !stopping.is_cancelled() {
+                // What was let through is given back by dropping it.
+                return empty(StatusCode::ACCEPTED);
+            }
+            self.go_on(judged, id, expected).await
+        };
+        if !streams {
+            return waiting.await;
+        }
+        let (out, frames) = mpsc::channel::<Bytes>(16);
+        running.spawn(async move {
+            let mut waiting = std::pin::pin!(waiting);
+            let response = loop {
+                tokio::select! {
+                    response = &mut waiting => break response,
+                    Some(Down::Event(event)) = given.recv() => drop(out.send(sse::encode(&event, None, None)).await),
+                    // Nobody would hear the answer; and in the stateless era, closing is the cancellation.
+                    () = out.closed() => return,
+                }
+            };
+            pour(response, out).await;
+        });
+        event_stream(stream::unfold(frames, |mut frames| async { frames.recv().await.map(|frame| (frame, frames)) }))
+    }
+
+    /// Does what a judgement says.
+    async fn go_on(self, judged: Judged, id: Option<Id>, expected: Option<Expected>) -> Response<Body> {
+        let permit = match judged {
+            Judged::Held(held) => {
+                let answer = held.unanswered();
+                return json_response(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK), answer.body);
+            }
             Judged::Pass(permit) => *permit,
             Judged::Answer(answer) => {
                 return json_response(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK), answer.body);
@@ -354,7 +464,8 @@ impl Exchange {
         };
         let response = Exchange {
             proxy: self.proxy.clone(),
-            gate: self.gate.clone(),
+            // The answers of a batch come back together: a question would not reach the client.
+            gate: Gate { elicits: false, ..self.gate.clone() },
             session: self.session.clone(),
             headers: self.headers.clone(),
             modern: false,
@@ -479,6 +590,7 @@ impl Exchange {
     fn note(&self, reply: &Message, expected: &Expected) {
         if expected.method == "initialize" {
             let version = reply.result().and_then(|result| result.get("protocolVersion")).and_then(|version| version.as_str());
+            self.session.lock().elicits = self.gate.elicits;
             self.session.lock().revision = version.and_then(|version| Revision::parse(&version));
         }
     }
@@ -635,6 +747,26 @@ impl Exchange {
                 None
             }
         }
+    }
+}
+
+/// Puts the answer to a request onto a stream that has begun already.
+async fn pour(response: Response<Body>, out: mpsc::Sender<Bytes>) {
+    let is_stream = body_kind(response.headers()) == BodyKind::Events;
+    let mut body = response.into_body();
+    if is_stream {
+        while let Some(Ok(frame)) = body.frame().await {
+            let Ok(data) = frame.into_data() else { continue };
+            if out.send(data).await.is_err() {
+                return;
+            }
+        }
+        return;
+    }
+    let Ok(body) = body.collect().await;
+    let body = body.to_bytes();
+    if !body.is_empty() {
+        let _ = out.send(sse::encode(&body, None, None)).await;
     }
 }
 

@@ -379,6 +379,7 @@ impl Sessions {
             schemas,
             over_http,
             stateless: clients == Clients::Many,
+            elicits: false,
         };
         let (stop, ended) = (self.stop.child_token(), CancellationToken::new());
         let mut conversation = Conversation::new(gate, link, clients);

@@ -29,7 +29,7 @@ impl Rig {
             "local" => Caller::local(None),
             who => Caller { principal: who.into(), grant: format!("{who}'s"), session: None },
         };
-        Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: false, stateless: false }
+        Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: false, stateless: false, elicits: false }
     }
 
     /// Sends a request; where it passes, the server answers `result`. Gives what the client is told, and what was sent.
@@ -48,6 +48,7 @@ impl Rig {
                 (told(gate.settle(expected, &reply, &Id::from(1)).await), Some(sent))
             }
             Judged::Answer(answer) => (told(answer.body), None),
+            Judged::Held(_) => panic!("no policy here asks"),
             Judged::Refused(malformed) => (told(malformed.error()), None),
         }
     }

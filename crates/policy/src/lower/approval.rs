@@ -124,6 +124,7 @@ impl Lowering<'_> {
             return None;
         };
         let reference = secret.map(|node| node.as_str().and_then(SecretReference::parse));
+        let reference = reference.map(|found| found.map(|found| found.beside(&self.source.name)));
         if let (Some(node), Some(None)) = (secret, &reference)
             && node.as_str().is_some()
         {
@@ -139,7 +140,7 @@ impl Lowering<'_> {
         let text = node.as_str();
         // It may hold a secret: no message quotes it.
         let url = text.and_then(|text| match SecretReference::parse(text) {
-            Some(reference) => Some(WebhookUrl::Reference(reference)),
+            Some(reference) => Some(WebhookUrl::Reference(reference.beside(&self.source.name))),
             None if ["https://", "http://"].iter().any(|start| text.starts_with(start)) => {
                 Some(WebhookUrl::Literal(text.to_owned()))
             }
