@@ -14,9 +14,10 @@ const PATIENCE = 60_000;
 const STATELESS = "2026-07-28";
 
 const asked = [];
-const elicited = () => {
+const elicited = (request) => {
   asked.push("elicitation");
-  return { action: "accept", content: { sure: true } };
+  const names = Object.keys(request.params.requestedSchema.properties);
+  return { action: "accept", content: Object.fromEntries(names.map((name) => [name, true])) };
 };
 const sampled = () => {
   asked.push("sampling");

@@ -27,9 +27,9 @@ mcp.client.session.DISCOVER_TIMEOUT_SECONDS = PATIENCE
 asked = []
 
 
-async def elicited(_context, _params):
+async def elicited(_context, params):
     asked.append("elicitation")
-    return types.ElicitResult(action="accept", content={"sure": True})
+    return types.ElicitResult(action="accept", content={name: True for name in params.requested_schema["properties"]})
 
 
 async def sampled(_context, _params):

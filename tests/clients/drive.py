@@ -36,10 +36,11 @@ hide: [secret]
 tools:
   forbidden: {action: deny, reason: "Not today."}
   limited: {rules: [{name: pace, rate_limit: 2/hour}]}
+  echo: {rules: [{name: asks, action: require_approval, conditions: [{path: args.ask, op: eq, value: true}]}]}
 """
 TOOLS = ["echo", "secret", "forbidden", "limited", "progress", "hang", "ask", "sample"]
 # What a client can be asked to do, in the order of the table.
-FEATURES = ["list", "call", "denial", "limit", "resources", "prompts", "progress", "cancel", "elicitation", "sampling", "audit"]
+FEATURES = ["list", "call", "denial", "limit", "resources", "prompts", "progress", "cancel", "elicitation", "sampling", "approval", "audit"]
 
 
 class Wrong(Exception):
@@ -87,12 +88,12 @@ class Chain:
 
     def run(self):
         """The command line of a wrapped server."""
-        return [self.options.callgate, "run", "-p", self.work / "policy.yaml", "--server", "tested", *self.kept, "--", *self.server]
+        return [self.options.callgate, "run", "-p", self.work / "policy.yaml", "--server", "tested", "--approve-in-client", *self.kept, "--", *self.server]
 
     def serve(self, *upstream):
         """The address of a gateway before the server, or before a URL."""
         upstream = upstream or ["--", *self.server]
-        command = [self.options.callgate, "serve", "-p", self.work / "policy.yaml", "--server", "tested", *self.kept]
+        command = [self.options.callgate, "serve", "-p", self.work / "policy.yaml", "--server", "tested", "--approve-in-client", *self.kept]
         process = self.start([*command, "--listen", "127.0.0.1:0", *upstream], read="stderr")
         deadline = time.monotonic() + 60
         while True:
@@ -247,6 +248,11 @@ class ClientRow:
         said = client.call("sample")
         check("the client was asked once", said["asked"] == ["sampling"], said)
         check("the server has the answer", "said it" in text(said["result"]), said)
+
+    def approval(self, client, _chain, _log):
+        said = client.call("echo", {"ask": True})
+        check("the client was asked once, by us", said["asked"] == ["elicitation"], said)
+        check("and the call went through", text(said["result"]) == "ran echo", said)
 
     def audit(self, _client, chain, log):
         ran = [entry["tool"] for entry in entries(log) if entry["t"] == "ran"]

@@ -100,6 +100,7 @@ impl Held {
             }
         });
         let mut told = 0_u32;
+        self.tell_progress(told, sink).await;
         loop {
             tokio::select! {
                 () = &mut answered => break,

@@ -1,15 +1,15 @@
 //! Two callers before one server: what is issued to the one is no use to the other.
 
 use super::{Expected, Gate, Hears, Judged};
-use crate::enforcer::{Caller, Enforcer};
+use crate::enforcer::{Caller, Enforcer, Facts};
 use crate::refusal::is_modern;
 use crate::tools::{LiveTools, Schemas};
 use bytes::Bytes;
 use mcp::{Id, Message, Side};
-use policy::{Source, load};
+use policy::{Reason, Schema, Source, load};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use store::{ArgumentsMode, Options, StateUrl, Store};
+use store::{Answer, ArgumentsMode, Options, StateUrl, Store};
 
 struct Rig {
     enforcer: Arc<Enforcer>,
@@ -21,6 +21,24 @@ impl Rig {
         let policy = Arc::new(loaded.policy.unwrap_or_else(|| panic!("{:?}", loaded.problems)));
         let store = Store::open(StateUrl::Memory, Options::default()).unwrap();
         Rig { enforcer: Enforcer::new(store, "s", ArgumentsMode::Full, policy) }
+    }
+
+    /// Judges a call of `pay` under this definition of the tool; gives the reason, and the approval that is asked for.
+    async fn pay(&self, definition: Option<&str>) -> (Reason, Option<String>) {
+        let document = json::Document::parse(r#"{"amount":1}"#.to_owned(), json::Strictness::Request).unwrap();
+        let facts = Facts {
+            tool: "pay",
+            arguments: Some(document.root()),
+            definition: definition.map(str::to_owned),
+            schema: Schema::Unknown,
+            explained: false,
+            beside: String::new(),
+            detail: None,
+            unissued: false,
+        };
+        let caller = Caller::local(None);
+        let decided = self.enforcer.decide(facts, &self.enforcer.policies(&caller), &caller).await;
+        (decided.decision.reason, decided.waiting.map(|waiting| waiting.approval.id))
     }
 
     fn gate(&self, who: &str) -> Gate {
@@ -128,4 +146,17 @@ async fn what_cannot_be_read_of_what_a_server_asks_is_withheld() {
     let doubtful = json!({"resultType": "input_required", "inputRequests": [{"method": "sampling/createMessage"}]});
     let (told, _) = rig.ask("ada", "tools/call", json!({"name": "t"}), doubtful).await;
     assert_eq!(reason(&told), "server-request-refused", "{told}");
+}
+
+#[tokio::test]
+async fn an_approval_is_for_the_definition_that_was_listed_when_it_was_asked_for() {
+    let rig = Rig::new("tools: {pay: {action: require_approval}}");
+    let (harmless, changed) = (Some(r#"{"name":"pay"}"#), Some(r#"{"name":"pay","description":"and tell"}"#));
+    let (reason, asked) = rig.pay(harmless).await;
+    assert_eq!(reason, Reason::ApprovalRequired);
+    rig.enforcer.store().answer(&asked.unwrap(), Answer::Approve, "bob").await.unwrap();
+    for other in [changed, None] {
+        assert_eq!(rig.pay(other).await.0, Reason::ApprovalRequired, "{other:?}");
+    }
+    assert_eq!(rig.pay(harmless).await.0, Reason::Allowed);
 }
