@@ -22,6 +22,11 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
     ("npm", &["--version"], &["npm"]),
     // Fetching the advisory database; the repository of the git server that is driven.
     ("git", &["--version"], &["git", "ca-certificates"]),
+    // The servers that state is shared on; Debian keeps PostgreSQL's programs off the path.
+    ("sh", &["-c", "command -v psql && (ls /usr/lib/postgresql/*/bin/initdb || command -v initdb)"], &["postgresql"]),
+    ("redis-server", &["--version"], &["redis-server"]),
+    // Gateways whose clocks disagree.
+    ("sh", &["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"], &["libfaketime"]),
 ];
 
 /// Sees that everything is there, and installs what is not.
@@ -57,7 +62,7 @@ pub fn install(workspace: &Workspace) -> Result<String, String> {
         let _ = std::fs::remove_dir_all(workspace.target.join("tools").join("build"));
     }
     Ok(format!(
-        "cc, python3, npm, git, rustfmt, clippy, cargo-deny; tests by {}",
+        "cc, python3, npm, git, PostgreSQL, Redis, libfaketime, rustfmt, clippy, cargo-deny; tests by {}",
         if has_nextest() { "nextest" } else { "cargo test" }
     ))
 }

@@ -196,7 +196,8 @@ impl KeepingArguments {
 
 #[derive(Debug, Args)]
 pub struct StateArgument {
-    /// Where state is kept: `sqlite:PATH` or `memory:`; by default `callgate.db` in the user's data directory
+    /// Where state is kept: `sqlite:PATH`, `postgres://…`, `redis://…` (counters only), `memory:`, or `env:NAME` for a variable
+    /// that says so; by default `callgate.db` in the user's data directory
     // Read only when it is used: what is wrong with it must be said without the password that may stand in it.
     #[arg(long, value_name = "URL")]
     pub state: Option<String>,

@@ -76,6 +76,10 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
         Some(url) => url.clone(),
         None => StateUrl::default_place()?,
     };
+    let url = match &config.audit.state {
+        Some(records) => url.with_records_in(records.clone())?,
+        None => url,
+    };
     Ok(match Store::open(url.clone(), options.clone()) {
         Ok(store) => store,
         // The store says why in the log, and goes on trying.

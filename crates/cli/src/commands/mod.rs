@@ -16,6 +16,7 @@ mod test;
 
 use crate::arguments::{Command, StateArgument};
 use crate::failure::Failure;
+use crate::terminal::visible;
 use std::future::Future;
 use store::{Clock, Reader, StateUrl};
 
@@ -66,10 +67,14 @@ fn run_on<T>(mut builder: tokio::runtime::Builder, future: impl Future<Output = 
 impl StateArgument {
     /// Where state is kept: as given, or in the user's data directory.
     fn url(&self) -> Result<StateUrl, Failure> {
-        match &self.state {
-            Some(url) => url.parse().map_err(|error| Failure::usage(format!("`--state` cannot be used: {error}"))),
-            None => Ok(StateUrl::default_place()?),
-        }
+        let Some(text) = &self.state else { return Ok(StateUrl::default_place()?) };
+        let url = match text.strip_prefix("env:") {
+            None => text.clone(),
+            // Whoever may list processes sees their words, but not their environment.
+            Some(name) => std::env::var(name)
+                .map_err(|_| Failure::usage(format!("`--state` names the variable `{}`, which is not set", visible(name))))?,
+        };
+        url.parse().map_err(|error| Failure::usage(format!("`--state` cannot be used: {error}")))
     }
 
     fn reader(&self) -> Result<Reader, Failure> {

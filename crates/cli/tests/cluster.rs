@@ -1,0 +1,119 @@
+//! Two gateways on one state: what they let through together.
+//!
+//! Their clocks are two minutes apart, where `libfaketime` is there: the time that counts is the server's.
+
+#[path = "../../store/tests/support/servers.rs"]
+mod servers;
+mod support;
+
+use serde_json::json;
+use servers::{Postgres, Redis};
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::http::Client;
+use support::{HttpUpstream, MODERN, Scratch, Served, callgate, is_denied, run};
+
+const MAX: usize = 40;
+const POLICY: &str =
+    "version: \"1\"\ndefault: allow\ntools:\n  echo:\n    limits: [{counter: calls, window: minute, max: 40, scope: global}]\n";
+
+struct Stage {
+    scratch: Scratch,
+    upstream: HttpUpstream,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let scratch = Scratch::new();
+        let upstream = HttpUpstream::start(&scratch.log(), &[]);
+        Stage { scratch, upstream }
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        self.scratch.path(name)
+    }
+
+    /// A gateway with a home of its own, whose clock is off by so many seconds.
+    fn gateway(&self, name: &str, state: &str, seconds: i32) -> Served {
+        let mut command = callgate();
+        command.env("XDG_DATA_HOME", self.home(name)).env("STATE", state);
+        match faketime() {
+            Some(library) => {
+                command.env("LD_PRELOAD", library).env("FAKETIME", format!("{seconds:+}s")).env("DONT_FAKE_MONOTONIC", "1");
+            }
+            None => eprintln!("libfaketime is not installed: the clocks of these gateways agree"),
+        }
+        let policy = self.scratch.policy(POLICY);
+        let url = self.upstream.url();
+        let words = ["-p", policy.to_str().unwrap(), "--server", "s", "--state", "env:STATE", "--upstream", &url];
+        Served::start_with(command, &words)
+    }
+
+    fn check(&self, name: &str, state: &str) -> String {
+        let mut command = callgate();
+        command.env("XDG_DATA_HOME", self.home(name)).env("STATE", state);
+        let output = command.args(["audit", "verify", "--json", "--state", "env:STATE"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+fn faketime() -> Option<&'static str> {
+    let places =
+        ["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"];
+    places.into_iter().find(|place| Path::new(place).exists())
+}
+
+/// Calls on 64 connections at once, half of them to each; gives how many got through.
+fn storm(gateways: &[Served; 2]) -> usize {
+    let (granted, ready) = (AtomicUsize::new(0), Barrier::new(64));
+    std::thread::scope(|scope| {
+        for connection in 0..64 {
+            let (granted, ready, gateway) = (&granted, &ready, &gateways[connection % 2]);
+            scope.spawn(move || {
+                let client = Client::silent(&gateway.address, MODERN);
+                ready.wait();
+                for turn in 0..3 {
+                    let reply = client.call(&format!("{}", connection * 10 + turn + 1), "echo", json!({"message": "m"}));
+                    if !is_denied(&reply) {
+                        assert!(reply["result"].is_object(), "{reply}");
+                        granted.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    granted.into_inner()
+}
+
+#[test]
+fn two_gateways_on_postgres_admit_exactly_what_is_allowed() {
+    let Some(server) = Postgres::start() else { return };
+    let (stage, state) = (Stage::new(), server.url());
+    let gateways = [stage.gateway("one", &state, -60), stage.gateway("two", &state, 60)];
+    assert_eq!(storm(&gateways), MAX);
+    let verification = stage.check("one", &state);
+    assert!(verification.contains("\"valid\":true"), "{verification}");
+    assert_eq!(server.sql("SELECT count(*) FROM chains"), "2");
+    let listed = run(&["audit", "list", "--json", "--state", &state], "");
+    let allowed =
+        listed.stdout.lines().filter(|line| line.contains("\"phase\":\"decided\"") && line.contains("\"outcome\":\"allow\""));
+    assert_eq!(allowed.filter(|line| line.contains("\"tool\":\"echo\"")).count(), MAX, "{}", listed.stderr);
+    let status = run(&["status", "--json", "--state", &state], "");
+    assert_eq!(status.code, 0, "{}", status.stderr);
+    let said = gateways.map(|gateway| gateway.stderr.lock().unwrap().clone()).concat() + &listed.stderr + &status.stderr;
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn two_gateways_on_redis_admit_exactly_what_is_allowed() {
+    let Some(server) = Redis::start() else { return };
+    let (stage, state) = (Stage::new(), server.url());
+    let gateways = [stage.gateway("one", &state, -60), stage.gateway("two", &state, 60)];
+    assert_eq!(storm(&gateways), MAX);
+    for name in ["one", "two"] {
+        let verification = stage.check(name, &state);
+        assert!(verification.contains("\"valid\":true"), "{verification}");
+    }
+}
