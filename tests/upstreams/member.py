@@ -6,7 +6,7 @@
 It offers the tools `echo` (says `NAME says …`), `end` (ends the process), `ask` (asks the client for an elicitation and says what
 came back), `progress`, `sleep` (until it is cancelled), `link` (links to a resource it does not list) and `later` (a task);
 the prompt `hello`, the resources `NAME://1` and each URI, the template `NAME://item/{id}`. `--unless` ends at once while FILE
-is there, `--mute` answers nothing while it is. `--pages` gives one tool a page. Each message that arrives is a line of the log.
+is there, `--mute` answers only when it is gone. `--pages` gives one tool a page. Each message that arrives is a line of the log.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import threading
+import time
 
 META = "io.modelcontextprotocol/"
 LOCK = threading.Lock()
@@ -34,8 +35,6 @@ OPTIONS = options()
 NAME = OPTIONS.name
 TOOLS = ["echo", "end", "ask", "progress", "sleep", "link", "later"]
 WAITING = {}
-ANSWERS = {}
-LISTENERS = []
 
 
 def say(message):
@@ -126,8 +125,8 @@ def hear(message):
         return
     if "id" not in message:
         return
-    if OPTIONS.mute and os.path.exists(OPTIONS.mute):
-        return
+    while OPTIONS.mute and os.path.exists(OPTIONS.mute):
+        time.sleep(0.02)
     result = answer(message)
     if result is not None:
         say({"id": message["id"], "result": result | ({"resultType": "complete"} if modern(message) else {})})
