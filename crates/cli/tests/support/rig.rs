@@ -30,7 +30,14 @@ pub enum Mode {
     BridgeOld,
     /// HTTP+SSE to HTTP+SSE.
     StreamOld,
+    /// HTTP to a child, as one of many servers at one endpoint.
+    Federated,
 }
+
+/// What the one server of [`Mode::Federated`] is called, and how names of its tools begin there.
+const MEMBER: &str = "up";
+const PREFIX: &str = "up__";
+const TOKEN: &str = "a-token-of-the-tests-long-enough-to-be-one";
 
 impl Mode {
     pub fn transport(self) -> &'static str {
@@ -38,7 +45,7 @@ impl Mode {
     }
 
     pub fn has_child(self) -> bool {
-        matches!(self, Mode::Run | Mode::ServeChild | Mode::Stream)
+        matches!(self, Mode::Run | Mode::ServeChild | Mode::Stream | Mode::Federated)
     }
 
     fn is_old(self) -> bool {
@@ -51,8 +58,26 @@ impl Mode {
         let of_the_door = |name: &String| door.contains(&name.to_ascii_lowercase().as_str());
         let streams = matches!(self, Mode::Stream | Mode::StreamOld);
         let is_plain = case["raw"] != true && case["headers"].as_object().is_none_or(|names| names.keys().all(of_the_door));
-        names(case, "transports", self.transport()) && (!streams || is_plain)
+        let of_many = self != Mode::Federated || is_for_many(case);
+        names(case, "transports", self.transport()) && (!streams || is_plain) && of_many
     }
+}
+
+/// Whether a case says anything before many servers, where names begin with their server's and every request has a grant.
+fn is_for_many(case: &Value) -> bool {
+    let without = [
+        // A body of exactly the longest length is longer with another name in it.
+        "EV-082/limit",
+        "EV-082/limit-minus-1",
+        // Its name is not where it can be given a prefix: it names what no server has, which the header does not.
+        "EV-004/escaped-name",
+        // Its header names what no server has.
+        "EV-066/right",
+        // A method that nobody knows is not for many.
+        "EV-031/extension-open",
+    ];
+    let own_grant = case["headers"].as_object().is_none_or(|headers| !headers.keys().any(|name| name == "Authorization"));
+    own_grant && !without.contains(&case["id"].as_str().unwrap_or_default())
 }
 
 /// A server that can stand behind the gateway.
@@ -118,6 +143,19 @@ impl Rig {
         let mut channel = match self.mode {
             Mode::Run => Channel::Stdio(Stdio::wrap(&self.policy, &state, &["--audit-args", "full"], &child)),
             Mode::Bridge | Mode::BridgeOld => Channel::Stdio(Stdio::bridge(&self.policy, &state, &url)),
+            Mode::Federated => {
+                let config = json!({
+                    "listen": "127.0.0.1:0",
+                    "state": state,
+                    "audit": {"arguments": "full"},
+                    "servers": {MEMBER: {"command": child, "policy": policy}},
+                    "grants": [{"name": "tests", "principal": "service:tests", "token": "file:token", "servers": [MEMBER]}],
+                });
+                self.scratch.write("token", TOKEN);
+                let served = Served::configured(&self.scratch.write("callgate.yaml", config.to_string()));
+                let client = Client::silent(&served.address, self.revision).with_grant("/mcp", TOKEN).begun();
+                Channel::Http(served, client)
+            }
             Mode::Serve | Mode::ServeChild | Mode::Stream | Mode::StreamOld => {
                 if self.mode.has_child() {
                     serve.push("--");
@@ -153,9 +191,11 @@ impl Rig {
     /// Sends a case once for each name its headers may claim, and says what is wrong with the answers.
     pub fn judge(&mut self, case: &Value) -> Vec<String> {
         let era = if is_modern(self.revision) { "modern" } else { "legacy" };
-        let bytes = expand(&case[era]);
+        let bytes = self.spelt(expand(&case[era]));
+        let prefix = self.prefix();
         let mut problems = Vec::new();
-        match self.channel.as_mut().expect("the channel is open") {
+        let mut channel = self.channel.take().expect("the channel is open");
+        match &mut channel {
             Channel::Stdio(client) => {
                 let marker = format!("\"sync-{}\"", self.markers);
                 let sync = call(self.revision, &marker, &format!("sync_{}", self.markers), json!({}));
@@ -185,11 +225,13 @@ impl Rig {
                     case["mirrors"].as_array().expect("a list").iter().map(Value::as_str).collect()
                 };
                 for mirror in mirrors {
+                    let named = mirror.map(|name| self.mirror(name, case));
+                    let mirror = named.as_deref();
                     let request = http_request(case, &bytes, served, client, mirror);
                     let answer = Answer::of_http(exchange(&served.address, &request));
                     problems.extend(answer.problems(case, &bytes));
                 }
-                let tool = format!("sync_{}", self.markers);
+                let tool = format!("{prefix}sync_{}", self.markers);
                 let text = call(self.revision, "\"sync\"", &tool, json!({}));
                 let reply = client.send(&client.headers("tools/call", Some(&tool)), text.as_bytes());
                 if !reply.as_ref().is_some_and(|reply| reply.messages().iter().any(|message| message["id"] == "sync")) {
@@ -197,11 +239,47 @@ impl Rig {
                 }
             }
         }
+        self.channel = Some(channel);
         self.markers += 1;
         if problems.iter().any(|problem| problem.contains("next call")) {
             self.start();
         }
         problems
+    }
+
+    /// How names of tools begin for clients.
+    fn prefix(&self) -> &'static str {
+        if self.mode == Mode::Federated { PREFIX } else { "" }
+    }
+
+    /// The `Mcp-Name` that a case says, as it is said in this mode.
+    fn mirror(&self, name: &str, case: &Value) -> String {
+        use base64::engine::{Engine, general_purpose::STANDARD};
+        let names_tool = case["mirror_method"].as_str().is_none_or(|method| matches!(method, "tools/call" | "prompts/get"));
+        if self.mode != Mode::Federated || !names_tool {
+            return name.to_owned();
+        }
+        match name.strip_prefix("=?base64?").and_then(|rest| STANDARD.decode(rest.strip_suffix("?=")?).ok()) {
+            Some(plain) => format!("=?base64?{}?=", STANDARD.encode([PREFIX.as_bytes(), &plain].concat())),
+            None if name.starts_with("=?") => name.to_owned(),
+            None => format!("{PREFIX}{name}"),
+        }
+    }
+
+    /// A message as it is sent in this mode: tools have other names where there are many servers.
+    fn spelt(&self, bytes: Vec<u8>) -> Vec<u8> {
+        const NAME: &[u8] = br#""name":""#;
+        if self.mode != Mode::Federated {
+            return bytes;
+        }
+        let mut spelt = Vec::with_capacity(bytes.len());
+        for (at, byte) in bytes.iter().enumerate() {
+            spelt.push(*byte);
+            if bytes[..=at].ends_with(NAME) {
+                spelt.extend_from_slice(PREFIX.as_bytes());
+            }
+        }
+        spelt
     }
 
     /// Ends the gateway and gives what each case did: what reached the upstream, and what was recorded.
@@ -290,12 +368,21 @@ fn http_request(case: &Value, body: &[u8], served: &Served, client: &Client, mir
     if case["raw"] == true {
         let port = served.address.rsplit(':').next().unwrap_or_default();
         let mut session = String::new();
-        for (name, value) in client.headers("tools/call", None).iter().filter(|(name, _)| name.starts_with('M')) {
+        for (name, value) in
+            client.headers("tools/call", None).iter().filter(|(name, _)| name.starts_with(['M', 'A']) && name != "Accept")
+        {
             let _ = write!(session, "{name}: {value}\r\n");
         }
         let text = String::from_utf8_lossy(body);
         let text = text.replace("{{address}}", &served.address).replace("{{port}}", port);
-        return text.replace("{{session}}", &session).into_bytes();
+        // In the stateless era the grant is all that a request needs besides.
+        return match &client.token {
+            Some(token) if !text.contains("{{session}}") => {
+                text.replacen(" HTTP/1.1\r\n", &format!(" HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), 1)
+            }
+            _ => text.replace("{{session}}", &session),
+        }
+        .into_bytes();
     }
     let method = case["mirror_method"].as_str().unwrap_or("tools/call");
     let mut headers = client.headers(method, None);

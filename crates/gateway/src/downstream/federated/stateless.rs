@@ -58,8 +58,12 @@ impl Stateless {
     /// Answers one message, whose headers agree with it as far as they do not depend on a tool.
     pub async fn handle(self: Arc<Self>, headers: &HeaderMap, message: Message) -> Response<Body> {
         if message.kind() != Kind::Request {
-            // Closing the stream is what cancels here; a server needs to know nothing else.
-            return empty(StatusCode::ACCEPTED);
+            // Closing the stream is what cancels here, and nothing else is for every server.
+            if message.method() == Some("notifications/cancelled") {
+                return empty(StatusCode::ACCEPTED);
+            }
+            let refused = malformed(&message, mcp::reply::INVALID_REQUEST, "this cannot be told to many servers");
+            return self.federation.refuse(refused, &self.caller).await;
         }
         let ground = Ground::Stateless(self.clone());
         let target = Target::of(&message);
