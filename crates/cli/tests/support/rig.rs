@@ -152,8 +152,8 @@ impl Rig {
                     "grants": [{"name": "tests", "principal": "service:tests", "token": "file:token", "servers": [MEMBER]}],
                 });
                 self.scratch.write("token", TOKEN);
-                let served = Served::configured(&self.scratch.write("callgate.yaml", config.to_string()));
-                let client = Client::silent(&served.address, self.revision).with_grant("/mcp", TOKEN).begun();
+                let served = Served::configured(&self.scratch.write("callgate.yaml", config.to_string()), &[]);
+                let client = Client::silent(&served.address, self.revision).at("/mcp", TOKEN).shake_hands();
                 Channel::Http(served, client)
             }
             Mode::Serve | Mode::ServeChild | Mode::Stream | Mode::StreamOld => {

@@ -284,6 +284,9 @@ impl Federation {
 
     fn find(&self, named: &HeaderValue, caller: &Caller) -> Option<Arc<Session>> {
         let session = self.lock().get(named.to_str().ok()?).filter(|session| session.caller().is_same(caller)).cloned()?;
+        if session.is_over() {
+            return None;
+        }
         session.touch();
         Some(session)
     }
@@ -357,11 +360,10 @@ impl Federation {
 
     fn sweep(&self) {
         self.lock().retain(|_, session| {
-            let idle = session.is_idle(IDLE);
-            if idle {
+            if session.is_idle(IDLE) {
                 session.close();
             }
-            !idle
+            !session.is_over()
         });
     }
 

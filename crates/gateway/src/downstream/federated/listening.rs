@@ -125,6 +125,7 @@ impl Stream {
         let mut pause = Pause::new(stateless.federation().patience.again);
         let mut comings = member.comings();
         let stop = stateless.federation().stop.clone();
+        let over = member.sessions.enforcer.end_of(stateless.caller());
         let following = async {
             let mut is_first = true;
             loop {
@@ -142,6 +143,7 @@ impl Stream {
             () = announcing => {}
             () = self.client.closed() => {}
             () = stop.cancelled() => {}
+            () = over => {}
         }
     }
 

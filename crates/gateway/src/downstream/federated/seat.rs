@@ -109,29 +109,30 @@ impl Seat {
 
     /// Keeps the seat for as long as the session lasts.
     pub async fn keep(self: Arc<Seat>, session: Arc<Session>) {
+        let over = self.member.sessions.enforcer.end_of(session.caller());
+        tokio::select! {
+            () = self.keep_on(&session) => {}
+            () = self.stop.cancelled() => {}
+            // The grant is over, at every server.
+            () = over => session.close(),
+        }
+    }
+
+    async fn keep_on(&self, session: &Arc<Session>) {
         let mut pause = Pause::new(session.patience().again);
         let mut was_taken = false;
         loop {
-            let kept = tokio::select! {
-                kept = self.keep_once(&session, &mut was_taken, &mut pause) => kept,
-                () = self.stop.cancelled() => return,
-            };
+            let kept = self.keep_once(session, &mut was_taken, &mut pause).await;
             match kept {
                 Kept::Evicted => {
                     self.place.send_replace(Place::Asleep);
-                    tokio::select! {
-                        () = self.wake.notified() => {}
-                        () = self.stop.cancelled() => return,
-                    }
+                    self.wake.notified().await;
                 }
                 Kept::Lost(why) => {
                     self.member.is_away(&why);
                     let pause = pause.next();
                     self.place.send_replace(Place::Away(why));
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = self.stop.cancelled() => return,
-                    }
+                    tokio::time::sleep(pause).await;
                 }
             }
             self.place.send_replace(Place::Starting);
@@ -213,7 +214,7 @@ struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.session.stop.cancel();
+        self.member.sessions.end(&self.session);
         self.member.sessions.forget(&self.secret);
     }
 }

@@ -130,8 +130,14 @@ impl Session {
         unused && self.lock().listener.as_ref().is_none_or(Sink::is_closed)
     }
 
+    /// Gives up every seat, and ends the stream that listens.
     pub fn close(&self) {
         self.stop.cancel();
+        self.lock().listener = None;
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// Takes seats at servers that have come to what the caller may use, and gives up those that have gone.
