@@ -99,7 +99,8 @@ impl ServerConfig {
             Target::Command { words, env, max_children } => {
                 let env = env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
                 let command = ChildCommand::secluded(words, &[]).with(env).within(self.timeout).at_most(*max_children);
-                Upstream::Child(command.watched(&Vitals::new(&self.name, SILENCE)))
+                let command = command.watched(&Vitals::new(&self.name, SILENCE));
+                Upstream::Child(if self.start == Start::AtStart { command.ahead() } else { command })
             }
         };
         let upstream = if self.bridge_eras { upstream.across_eras() } else { upstream };

@@ -18,11 +18,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 /// How a child is started.
@@ -35,6 +35,8 @@ pub struct ChildCommand {
     places: Option<Arc<Semaphore>>,
     patience: Option<Duration>,
     vitals: Option<Arc<Vitals>>,
+    /// A child that nobody speaks to yet, where one is started ahead.
+    spare: Option<Arc<Spare>>,
 }
 
 impl fmt::Debug for ChildCommand {
@@ -47,7 +49,7 @@ impl fmt::Debug for ChildCommand {
 impl ChildCommand {
     /// A program and its arguments, in our own environment: what a client that starts us means it to have.
     pub fn inheriting(words: &[String]) -> ChildCommand {
-        ChildCommand { words: words.to_vec(), environment: None, places: None, patience: None, vitals: None }
+        ChildCommand { words: words.to_vec(), environment: None, places: None, patience: None, vitals: None, spare: None }
     }
 
     /// A program and its arguments; of our environment it gets `PATH`, `HOME`, `LANG`, `TMPDIR` and the variables of `names`.
@@ -55,7 +57,14 @@ impl ChildCommand {
         let given =
             |name: &OsString| HARMLESS.iter().any(|known| name == known) || names.iter().any(|known| name == known.as_str());
         let environment = std::env::vars_os().filter(|(name, _)| given(name)).collect();
-        ChildCommand { words: words.to_vec(), environment: Some(environment), places: None, patience: None, vitals: None }
+        ChildCommand {
+            words: words.to_vec(),
+            environment: Some(environment),
+            places: None,
+            patience: None,
+            vitals: None,
+            spare: None,
+        }
     }
 
     /// The same, with these variables too.
@@ -90,6 +99,15 @@ impl ChildCommand {
         ChildCommand { vitals: Some(vitals.clone()), ..self }
     }
 
+    /// The same; one child is always started ahead, for whoever comes next. Within a runtime: elsewhere nothing is started.
+    pub fn ahead(mut self) -> ChildCommand {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return self };
+        let spare = Arc::new(Spare::default());
+        runtime.spawn(Spare::keep(Arc::downgrade(&spare), self.clone()));
+        self.spare = Some(spare);
+        self
+    }
+
     fn place(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
         let taken = self.places.clone().map(Semaphore::try_acquire_owned).transpose();
         taken.map_err(|_| io::Error::new(io::ErrorKind::QuotaExceeded, "there are as many children as there may be"))
@@ -117,9 +135,19 @@ pub(crate) struct ChildLink {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-impl ChildLink {
-    /// Starts the child; what it says arrives in `inbound` in its order, [`Inbound::Closed`] last.
-    pub fn start(command: &ChildCommand, inbound: mpsc::Sender<Inbound>) -> io::Result<ChildLink> {
+/// A child that has been started, and has not been spoken to.
+struct Started {
+    outbox: Outbox,
+    stdout: ChildStdout,
+    // Before the process, as in a link.
+    group: Group,
+    process: Child,
+    life: Option<Arc<Life>>,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Started {
+    fn new(command: &ChildCommand) -> io::Result<Started> {
         let Some((program, arguments)) = command.words.split_first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no command to run"));
         };
@@ -145,6 +173,65 @@ impl ChildLink {
         let (outbox, _writer) = Outbox::start(stdin);
         let watched = command.vitals.as_ref().zip(process.stderr.take());
         let life = watched.map(|(vitals, stderr)| vitals.has_started(&outbox, stderr));
+        Ok(Started { outbox, stdout, group, process, life, place })
+    }
+
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
+    }
+}
+
+/// The child that is started ahead.
+#[derive(Default)]
+struct Spare {
+    child: Mutex<Option<Started>>,
+    taken: Notify,
+}
+
+impl Spare {
+    fn take(&self) -> Option<Started> {
+        let mut child = self.lock().take();
+        self.taken.notify_one();
+        let dead = child.take_if(Started::has_ended);
+        dead.iter().filter_map(|dead| dead.life.as_ref()).for_each(|life| life.end());
+        child
+    }
+
+    /// Starts one after the other, for as long as somebody may take them.
+    async fn keep(spare: Weak<Spare>, command: ChildCommand) {
+        while let Some(kept) = spare.upgrade() {
+            kept.see_to(&command);
+            let _ = tokio::time::timeout(LOOK, kept.taken.notified()).await;
+        }
+    }
+
+    fn see_to(&self, command: &ChildCommand) {
+        let mut child = self.lock();
+        let dead = child.take_if(Started::has_ended);
+        dead.iter().filter_map(|dead| dead.life.as_ref()).for_each(|life| life.end());
+        if child.is_none() {
+            // Where it cannot be, whoever needs one is told why.
+            *child = Started::new(command).ok();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Started>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How often it is looked whether the child that is started ahead still lives.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl ChildLink {
+    /// Starts the child, or takes the one that was started ahead; what it says arrives in `inbound` in its order,
+    /// [`Inbound::Closed`] last.
+    pub fn start(command: &ChildCommand, inbound: mpsc::Sender<Inbound>) -> io::Result<ChildLink> {
+        let ahead = command.spare.as_ref().and_then(|spare| spare.take());
+        let Started { outbox, stdout, group, process, life, place } = match ahead {
+            Some(started) => started,
+            None => Started::new(command)?,
+        };
         tokio::spawn(read(stdout, inbound, life.clone()));
         Ok(ChildLink { outbox: Some(outbox), process, group, patience: command.patience, life, _place: place })
     }
@@ -245,7 +332,7 @@ fn groups() -> MutexGuard<'static, Groups> {
     GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn read(mut stdout: tokio::process::ChildStdout, inbound: mpsc::Sender<Inbound>, life: Option<Arc<Life>>) {
+async fn read(mut stdout: ChildStdout, inbound: mpsc::Sender<Inbound>, life: Option<Arc<Life>>) {
     let sick = life.as_ref().map(|life| life.sick.clone()).unwrap_or_default();
     let mut lines = Lines::new(MAX_REPLY_BYTES);
     let mut buffer = vec![0u8; 64 * 1024];

@@ -287,6 +287,9 @@ async fn listen(vitals: Arc<Vitals>, mut stderr: impl AsyncRead + Unpin) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::Inbound;
+    use crate::upstream::child::{ChildCommand, ChildLink};
+    use tokio::sync::mpsc;
 
     #[test]
     fn who_never_speaks_is_tried_ever_more_seldom() {
@@ -301,5 +304,81 @@ mod tests {
             assert!((expected * 0.7..=expected * 1.25).contains(pause), "{pauses:?}");
         }
         assert!(vitals.may_start().unwrap_err().starts_with("it cannot be started; it is tried again in "));
+    }
+
+    const HELLO: &str = r#"echo '{"jsonrpc":"2.0","method":"notifications/hello"}'; "#;
+    /// So long nobody waits for what must not happen; and what must happen has time on a loaded machine.
+    const WHILE: Duration = Duration::from_secs(1);
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn child(script: &str, silence: Duration) -> (ChildCommand, Arc<Vitals>) {
+        let vitals = Vitals::new("s", silence);
+        (ChildCommand::inheriting(&["sh".into(), "-c".into(), script.into()]).watched(&vitals), vitals)
+    }
+
+    async fn next(heard: &mut mpsc::Receiver<Inbound>) -> Inbound {
+        tokio::time::timeout(PATIENCE, heard.recv()).await.expect("in time").expect("it speaks")
+    }
+
+    #[tokio::test]
+    async fn a_child_that_gives_no_sign_of_life_is_given_up() {
+        let (command, vitals) = child(&format!("{HELLO} exec sleep 1000"), Duration::from_millis(100));
+        let (to_us, mut heard) = mpsc::channel(8);
+        let _link = ChildLink::start(&command, to_us).unwrap();
+        assert!(matches!(next(&mut heard).await, Inbound::Message(_)));
+        assert!(matches!(next(&mut heard).await, Inbound::Closed));
+        assert_eq!(vitals.condition().last_end.as_deref(), Some("it gave no sign of life, and was ended"));
+        assert_eq!(vitals.may_start(), Ok(()), "it has worked: another may be started at once");
+    }
+
+    #[tokio::test]
+    async fn one_that_gives_a_sign_is_left_alone_and_nobody_hears_of_it() {
+        let answer = r#"exec sed -u 's/"method":"ping"/"result":{}/'"#;
+        let (command, vitals) = child(&format!("{HELLO} {answer}"), Duration::from_millis(100));
+        let (to_us, mut heard) = mpsc::channel(8);
+        let _link = ChildLink::start(&command, to_us).unwrap();
+        assert!(matches!(next(&mut heard).await, Inbound::Message(_)));
+        assert!(tokio::time::timeout(WHILE, heard.recv()).await.is_err(), "neither the sign nor an end");
+        assert_eq!((vitals.condition().living, vitals.condition().ends), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn what_a_child_says_on_standard_error_is_kept() {
+        let (command, vitals) = child("echo 'no key, no work' >&2; exit 4", Duration::from_secs(30));
+        let (to_us, mut heard) = mpsc::channel(8);
+        let _link = ChildLink::start(&command, to_us).unwrap();
+        assert!(matches!(next(&mut heard).await, Inbound::Closed));
+        let kept = async {
+            while vitals.condition().said != "no key, no work\n" {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, kept).await.expect("it is kept");
+        assert!(vitals.may_start().unwrap_err().starts_with("it has ended by itself; it is tried again in "));
+    }
+
+    #[tokio::test]
+    async fn a_child_that_was_started_ahead_is_taken_and_another_started() {
+        let (command, vitals) = child(&format!("{HELLO} exec cat"), Duration::from_secs(30));
+        let command = command.ahead();
+        let living = async |count: usize| {
+            let there = async {
+                while vitals.condition().living != count {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, there).await.unwrap_or_else(|_| panic!("{count}: {:?}", vitals.condition()));
+        };
+        living(1).await;
+        let (to_us, mut heard) = mpsc::channel(8);
+        let link = ChildLink::start(&command, to_us).unwrap();
+        assert!(matches!(next(&mut heard).await, Inbound::Message(_)), "what it has said before is not lost");
+        living(2).await;
+        assert_eq!(vitals.condition().starts, 2);
+        link.shut_down(Duration::ZERO).await.unwrap();
+        living(1).await;
+        assert_eq!(vitals.condition().ends, 0, "it was told to");
+        drop(command);
+        living(0).await;
     }
 }
