@@ -4,7 +4,8 @@
 //! peer that stalls is charged for the calls that it kept waiting (Tene's "coordinated omission").
 
 use crate::echo::{read_all, whole, write_all};
-use crate::wire::{Era, FIRST_ID, HANDSHAKE, Template, What, answered, line, post, post_handshake};
+use crate::peers::Peer;
+use crate::wire::{Era, FIRST_ID, HANDSHAKE, Site, Template, What, answered, line, post, post_handshake};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
@@ -83,16 +84,16 @@ impl Connection {
 }
 
 impl HttpLoad {
-    /// Opens so many connections.
-    pub fn connect(address: SocketAddr, era: Era, what: What, concurrency: usize) -> io::Result<HttpLoad> {
-        let host = address.to_string();
-        let session = if era == Era::Legacy { handshake(address, &host)? } else { None };
+    /// Opens so many connections to a peer, where it listens.
+    pub fn connect(peer: &Peer, address: SocketAddr, era: Era, what: What, concurrency: usize) -> io::Result<HttpLoad> {
+        let site = peer.site(address);
+        let session = if era == Era::Legacy { handshake(address, &site)? } else { None };
         let poll = Poll::new()?;
         let mut connections = Vec::new();
         for number in 0..concurrency {
             connections.push(Connection::open(address, number, &poll)?);
         }
-        Ok(HttpLoad { address, poll, connections, template: post(era, what, &host, session.as_deref()), next: FIRST_ID })
+        Ok(HttpLoad { address, poll, connections, template: post(era, what, &site, session.as_deref()), next: FIRST_ID })
     }
 
     /// Makes `calls` calls.
@@ -165,12 +166,12 @@ fn unexpected(said: &[u8]) -> io::Error {
     io::Error::other(format!("an answer that was not expected: {shown}"))
 }
 
-fn handshake(address: SocketAddr, host: &str) -> io::Result<Option<String>> {
+fn handshake(address: SocketAddr, site: &Site) -> io::Result<Option<String>> {
     let mut socket = std::net::TcpStream::connect(address)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut session: Option<String> = None;
     for body in HANDSHAKE {
-        socket.write_all(&post_handshake(host, body, session.as_deref()))?;
+        socket.write_all(&post_handshake(site, body, session.as_deref()))?;
         let mut said = Vec::new();
         let mut buffer = [0; 8192];
         while whole(&said).is_none() {

@@ -124,7 +124,7 @@ fn calls_over_http(bed: &Bed, peers: &[Peer], plan: &Plan, era: Era, concurrency
     let mut subjects = Vec::new();
     for peer in peers.iter().filter(|peer| peer.speaks(Transport::Http)) {
         let (running, address) = bed.start_http(peer, upstream)?;
-        let load = HttpLoad::connect(address, era, What::Call, concurrency)
+        let load = HttpLoad::connect(peer, address, era, What::Call, concurrency)
             .map_err(|error| io::Error::other(format!("{}: {error}", peer.name)))?;
         subjects.push(Subject { peer, running, load, runs: Vec::new(), cpu_micros: 0 });
     }
@@ -185,7 +185,7 @@ pub fn half(bed: &Bed, peers: &[Peer], plan: &Plan) -> io::Result<Vec<Half>> {
     for peer in peers.iter().filter(|peer| peer.speaks(Transport::Http)) {
         eprintln!("half of the highest rate: {}", peer.name);
         let (_running, address) = bed.start_http(peer, upstream)?;
-        let mut load = HttpLoad::connect(address, Era::Legacy, What::Call, 32)?;
+        let mut load = HttpLoad::connect(peer, address, Era::Legacy, What::Call, 32)?;
         let calls = plan.calls(peer, 40_000);
         load.run(calls / 4 + 1, Pace::Closed)?;
         let highest = load.run(calls, Pace::Closed)?.rate();
@@ -219,7 +219,7 @@ pub fn lists(bed: &Bed, peers: &[Peer], plan: &Plan) -> io::Result<Vec<List>> {
         for peer in peers.iter().filter(|peer| peer.speaks(Transport::Http) && !peer.slow) {
             eprintln!("a list of {bytes} bytes, {}: {}", era.as_str(), peer.name);
             let (running, address) = bed.start_http(peer, upstream)?;
-            let mut load = HttpLoad::connect(address, era, What::List, 1)?;
+            let mut load = HttpLoad::connect(peer, address, era, What::List, 1)?;
             let calls = if plan.quick { 3 } else { 60 };
             load.run(calls / 4 + 1, Pace::Closed)?;
             let before = running.as_ref().map_or(0, Running::cpu_micros);
@@ -249,7 +249,7 @@ pub fn memory(bed: &Bed, peers: &[Peer], plan: &Plan) -> io::Result<Vec<Memory>>
     if plan.carries(Transport::Http) {
         let (_echo, upstream) = bed.echo_http(0)?;
         let (running, address) = bed.start_http(peer, upstream)?;
-        let mut load = HttpLoad::connect(address, Era::Modern, What::Call, 32)?;
+        let mut load = HttpLoad::connect(peer, address, Era::Modern, What::Call, 32)?;
         rows.push(grow(peer, Transport::Http, running.as_ref(), steps, |calls| load.run(calls, Pace::Closed).map(drop))?);
     }
     if plan.carries(Transport::Stdio) {

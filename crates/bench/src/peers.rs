@@ -6,8 +6,10 @@
 //! In files and commands stand for themselves: `{listen}` the address to listen on, `{port}` its port, `{upstream}` the URL
 //! of the echo server and `{upstream_address}` its address, `{dir}` a directory of the peer's own, `{callgate}` and `{bench}`
 //! the two binaries. `{server}` becomes the words that start an echo server on stdio, `{mode}` the words that put callgate
-//! before the echo server.
+//! before the echo server. A peer before many servers says under which `path` and as which `tool` clients find the echo server,
+//! and with which `token`.
 
+use crate::wire::{Site, TOOL};
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -45,6 +47,10 @@ pub struct Peer {
     files: Vec<(String, String)>,
     /// Empty for no peer at all.
     command: Vec<String>,
+    /// How an HTTP client finds the echo server behind it, where that is not plain.
+    path: Option<String>,
+    tool: Option<String>,
+    token: Option<String>,
 }
 
 impl Peer {
@@ -58,6 +64,12 @@ impl Peer {
         let program = self.command.first().filter(|word| !word.starts_with('{'))?;
         let path = std::env::var_os("PATH").unwrap_or_default();
         (!std::env::split_paths(&path).any(|directory| directory.join(program).is_file())).then_some(program)
+    }
+
+    /// How it is called where it listens.
+    pub fn site(&self, address: SocketAddr) -> Site {
+        let (path, tool) = (self.path.as_deref().unwrap_or("/mcp"), self.tool.as_deref().unwrap_or(TOOL));
+        Site { host: address.to_string(), path: path.to_owned(), tool: tool.to_owned(), token: self.token.clone() }
     }
 
     /// Whether there is a process to measure.
@@ -82,6 +94,9 @@ pub fn read(text: &str) -> Result<Vec<Peer>, String> {
             .filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())))
             .collect(),
         command: words(&entry["command"]),
+        path: entry["path"].as_str().map(str::to_owned),
+        tool: entry["tool"].as_str().map(str::to_owned),
+        token: entry["token"].as_str().map(str::to_owned),
     };
     Ok(list.iter().map(peer).collect())
 }

@@ -26,6 +26,22 @@ impl Era {
 pub const FIRST_ID: u64 = 1_000_000_000;
 const MARK: &str = "0000000000";
 
+/// The tool that is called, as the echo server knows it.
+pub const TOOL: &str = "get_forecast";
+
+/// What an HTTP peer is called by.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The value of `Host`.
+    pub host: String,
+    /// Where is posted to.
+    pub path: String,
+    /// What the peer calls the echo server's tool.
+    pub tool: String,
+    /// Whose grant is used, where there are any.
+    pub token: Option<String>,
+}
+
 /// A request with a place for its id.
 pub struct Template {
     text: Vec<u8>,
@@ -52,10 +68,10 @@ impl Template {
 
 const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#;
 
-fn call(era: Era) -> String {
+fn call(era: Era, tool: &str) -> String {
     let meta = if era == Era::Modern { format!(",{META}") } else { String::new() };
     format!(
-        r#"{{"jsonrpc":"2.0","id":{MARK},"method":"tools/call","params":{{"name":"get_forecast","arguments":{{"city":"Reykjavik","days":3}}{meta}}}}}"#
+        r#"{{"jsonrpc":"2.0","id":{MARK},"method":"tools/call","params":{{"name":"{tool}","arguments":{{"city":"Reykjavik","days":3}}{meta}}}}}"#
     )
 }
 
@@ -73,28 +89,28 @@ pub enum What {
     List,
 }
 
-fn body(era: Era, what: What) -> String {
+fn body(era: Era, what: What, tool: &str) -> String {
     match what {
-        What::Call => call(era),
+        What::Call => call(era, tool),
         What::List => list(era),
     }
 }
 
 /// One line of stdio.
 pub fn line(era: Era, what: What) -> Template {
-    Template::new(body(era, what) + "\n")
+    Template::new(body(era, what, TOOL) + "\n")
 }
 
 /// One POST. `session`: the value of `Mcp-Session-Id`, where there is one.
-pub fn post(era: Era, what: What, host: &str, session: Option<&str>) -> Template {
-    let body = body(era, what);
-    let mut head = head(host, body.len());
+pub fn post(era: Era, what: What, site: &Site, session: Option<&str>) -> Template {
+    let body = body(era, what, &site.tool);
+    let mut head = head(site, body.len());
     match era {
         Era::Legacy => head += "mcp-protocol-version: 2025-11-25\r\n",
         Era::Modern => {
             let (method, name) = match what {
-                What::Call => ("tools/call", "mcp-name: get_forecast\r\n"),
-                What::List => ("tools/list", ""),
+                What::Call => ("tools/call", format!("mcp-name: {}\r\n", site.tool)),
+                What::List => ("tools/list", String::new()),
             };
             head += &format!("mcp-protocol-version: 2026-07-28\r\nmcp-method: {method}\r\n{name}");
         }
@@ -105,9 +121,11 @@ pub fn post(era: Era, what: What, host: &str, session: Option<&str>) -> Template
     Template::new(head + "\r\n" + &body)
 }
 
-fn head(host: &str, length: usize) -> String {
+fn head(site: &Site, length: usize) -> String {
+    let Site { host, path, token, .. } = site;
+    let grant = token.as_ref().map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
     format!(
-        "POST /mcp HTTP/1.1\r\nhost: {host}\r\nuser-agent: callgate-bench\r\naccept: application/json, text/event-stream\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
+        "POST {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: callgate-bench\r\naccept: application/json, text/event-stream\r\ncontent-type: application/json\r\n{grant}content-length: {length}\r\n"
     )
 }
 
@@ -118,9 +136,9 @@ pub const HANDSHAKE: [&str; 2] = [
 ];
 
 /// A POST of the handshake.
-pub fn post_handshake(host: &str, body: &str, session: Option<&str>) -> Vec<u8> {
+pub fn post_handshake(site: &Site, body: &str, session: Option<&str>) -> Vec<u8> {
     let session = session.map(|id| format!("mcp-session-id: {id}\r\nmcp-protocol-version: 2025-11-25\r\n")).unwrap_or_default();
-    format!("{}{session}\r\n{body}", head(host, body.len())).into_bytes()
+    format!("{}{session}\r\n{body}", head(site, body.len())).into_bytes()
 }
 
 /// What an echo server is to answer.
