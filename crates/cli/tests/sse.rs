@@ -3,14 +3,14 @@
 mod support;
 
 use serde_json::json;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 use support::events::Events;
 use support::http::{Client, exchange, open};
 use support::stdio::Stdio;
 use support::{
     HttpUpstream, LEGACY, PATIENCE, Scratch, Served, audit, call, callgate, entries_of, is_alive, is_denied, lenient, names,
-    text_of, tools_run, until,
+    request, text_of, tools_run, until,
 };
 
 const OPEN: &str = "version: \"1\"\ndefault: allow\nhide: [delete_repo]\ntools: {}\n";
@@ -242,6 +242,47 @@ fn a_stream_that_names_an_endpoint_is_not_passed_on() {
     let mut text = String::new();
     let _ = got.read_to_string(&mut text);
     assert!(!text.contains("session="), "{text}");
+}
+
+// ---------------------------------------------------------------- streams that broke
+
+#[test]
+fn a_stream_that_broke_is_taken_up_again_where_it_broke() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &[], &[]);
+    let client = Client::begin(&served.address, LEGACY);
+    let params = json!({"name": "progress", "arguments": {}, "_meta": {"progressToken": "p"}});
+    let body = request(LEGACY, "1", "tools/call", params);
+    let mut stream =
+        BufReader::new(open(&served.address, &client.post(&client.headers("tools/call", Some("progress")), body.as_bytes())));
+    let mut line = String::new();
+    while !line.starts_with("id: ") {
+        line.clear();
+        assert!(stream.read_line(&mut line).expect("an event") > 0, "no event has an id");
+    }
+    let id = line["id: ".len()..].trim().to_owned();
+    drop(stream);
+    let resume = |session: &str, id: &str| {
+        let head = format!("GET /mcp HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n", served.address);
+        let text = format!("{head}Mcp-Session-Id: {session}\r\nLast-Event-ID: {id}\r\nConnection: close\r\n\r\n");
+        exchange(&served.address, text.as_bytes()).expect("an answer")
+    };
+    let session = client.session.clone().expect("a session");
+    for _ in 0..2 {
+        let rest = resume(&session, &id).messages();
+        let progress: Vec<&str> = rest.iter().filter_map(|message| message["method"].as_str()).collect();
+        assert_eq!(progress, ["notifications/progress"; 2], "{rest:?}");
+        assert_eq!(rest.last().map(|message| message["id"].clone()), Some(json!(1)), "{rest:?}");
+    }
+    let other = Client::begin(&served.address, LEGACY).session.expect("a session");
+    assert_eq!(resume("0000", &id).status, 404, "who has no session has no stream");
+    // An event of one session is none of another: it listens, and is told nothing.
+    let head = format!("GET /mcp HTTP/1.1\r\nHost: {}\r\nMcp-Session-Id: {other}\r\nLast-Event-ID: {id}\r\n\r\n", served.address);
+    let mut listening = open(&served.address, head.as_bytes());
+    listening.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout is settable");
+    let mut told = String::new();
+    let _ = listening.read_to_string(&mut told);
+    assert!(told.starts_with("HTTP/1.1 200") && !told.contains("data:"), "{told}");
 }
 
 // ---------------------------------------------------------------- children

@@ -193,8 +193,14 @@ impl Drop for Abandonment {
 }
 
 /// Turns what an exchange is given into a response: JSON if the answer comes first, else a stream that ends with it.
-pub(crate) async fn respond(mut given: mpsc::Receiver<Down>, mut abandonment: Abandonment) -> Response<Body> {
-    let first = match given.recv().await {
+pub(crate) async fn respond(mut given: mpsc::Receiver<Down>, abandonment: Abandonment) -> Response<Body> {
+    let first = given.recv().await;
+    respond_from(first, given, abandonment)
+}
+
+/// The same, where the first has been taken already.
+pub(crate) fn respond_from(first: Option<Down>, given: mpsc::Receiver<Down>, mut abandonment: Abandonment) -> Response<Body> {
+    let first = match first {
         Some(Down::Last { body, status }) => {
             abandonment.exchange = 0;
             return json(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), body);
@@ -227,8 +233,6 @@ pub(crate) async fn respond(mut given: mpsc::Receiver<Down>, mut abandonment: Ab
 
 /// A stream of what a listening client is given, for as long as it listens.
 pub(crate) fn listen(given: mpsc::Receiver<Down>) -> Response<Body> {
-    // A comment first: the head goes out at once, and the client knows that it is heard.
-    let greeting = stream::once(async { Bytes::from_static(b": listening\n\n") });
     let events = stream::unfold(given, |mut given| async {
         loop {
             match given.recv().await? {
@@ -238,5 +242,10 @@ pub(crate) fn listen(given: mpsc::Receiver<Down>) -> Response<Body> {
         }
     });
     use futures_util::StreamExt;
-    event_stream(greeting.chain(events))
+    event_stream(listening().chain(events))
+}
+
+/// A comment, which comes first: the head goes out at once, and the client knows that it is heard.
+pub(crate) fn listening() -> impl futures_util::Stream<Item = Bytes> + Send + Sync + 'static {
+    stream::once(async { Bytes::from_static(b": listening\n\n") })
 }

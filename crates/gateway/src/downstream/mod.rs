@@ -8,6 +8,7 @@ pub(crate) mod federated;
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod proxy;
+mod replay;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod several;

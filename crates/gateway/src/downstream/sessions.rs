@@ -12,12 +12,13 @@ mod tests;
 
 use crate::chance;
 use crate::conversation::{Clients, Command, Conversation, questions};
-use crate::downstream::http::{Abandonment, Body, empty, json, listen, respond};
+use crate::downstream::http::{Abandonment, Body, empty, json, respond_from};
+use crate::downstream::replay::{Replay, Resumed};
 use crate::enforcer::{Caller, Enforcer};
 use crate::gate::Gate;
 use crate::ownership::Owner;
 use crate::refusal::{malformed, status_of, unreadable};
-use crate::sink::{MAX_WAITING, Sink};
+use crate::sink::{Down, MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
 use crate::upstream::{Condition, Connection, Upstream};
 use bytes::Bytes;
@@ -59,6 +60,7 @@ pub(super) struct Session {
     /// The one stream that its client holds open for as long as it lasts (HTTP+SSE).
     stream: Option<mpsc::WeakSender<Bytes>>,
     state: Arc<Mutex<State>>,
+    replay: Arc<Replay>,
 }
 
 /// What of a session tells whether somebody is still there.
@@ -248,9 +250,16 @@ impl Sessions {
     fn get(&self, headers: &HeaderMap, caller: &Caller) -> Response<Body> {
         let Some(session) = headers.get(SESSION_HEADER) else { return not_allowed() };
         let Some(session) = self.of_header(session, caller) else { return empty(StatusCode::NOT_FOUND) };
+        let last_event = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        let missed = match last_event.map(|id| session.replay.after(id)) {
+            Some(Resumed::Stream(response)) => return *response,
+            Some(Resumed::Missed(missed)) => missed,
+            // Whoever names an event that is not kept any more listens from now on.
+            Some(Resumed::Unknown) | None => Vec::new(),
+        };
         let (sink, given) = mpsc::channel(MAX_WAITING);
         match session.commands.try_send(Command::Attach(Sink::Exchange(sink))) {
-            Ok(()) => listen(given),
+            Ok(()) => session.replay.listen(missed, given),
             Err(_) => empty(StatusCode::NOT_FOUND),
         }
     }
@@ -268,11 +277,16 @@ impl Sessions {
     }
 
     async fn exchange(session: &Session, command: impl FnOnce(Sink) -> Command, exchange: u64) -> Response<Body> {
-        let (sink, given) = mpsc::channel(MAX_WAITING);
+        let (sink, mut given) = mpsc::channel(MAX_WAITING);
         let abandonment = Abandonment { commands: session.commands.clone(), exchange };
         // A conversation that has ended drops the command, and with it the sink: `respond` says so.
         let _ = session.commands.send(command(Sink::Exchange(sink))).await;
-        respond(given, abandonment).await
+        // In the legacy era a client may come back for the rest of a stream.
+        let first = given.recv().await;
+        match first {
+            Some(Down::Event(first)) if exchange == 0 => session.replay.answer(&first, given),
+            first => respond_from(first, given, abandonment),
+        }
     }
 
     /// The conversation that all clients of the stateless era share who call with one grant; begun when there is none.
@@ -413,7 +427,16 @@ impl Sessions {
         let now = Instant::now();
         // The first word on a stream is ours, and answered at once.
         let state = State { begun: now, used: now, answered: weak.is_some(), established: false };
-        Ok(Session { owner: caller, commands, ask, stop, ended, stream: weak, state: Arc::new(Mutex::new(state)) })
+        Ok(Session {
+            owner: caller,
+            commands,
+            ask,
+            stop,
+            ended,
+            stream: weak,
+            state: Arc::new(Mutex::new(state)),
+            replay: Arc::default(),
+        })
     }
 
     /// Opens a line; where there are as many children as there may be, in the place of a session that nobody uses.

@@ -1,0 +1,291 @@
+//! Streams of a session that can be taken up again (2025-11-25 §Resumability and Redelivery).
+//!
+//! Each event of a stream that answers a legacy client has an id. A client whose connection broke names the last one that it
+//! has seen, and is given what came after: what was said to it once, filtered as it was then. A stream goes on while nobody
+//! reads it; what was read is kept for a while, and what was not is kept as far as it was before there was anybody to come back.
+
+use crate::downstream::http::{Body, event_stream, listening};
+use crate::sink::{Down, MAX_WAITING};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::Response;
+use mcp::sse;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
+
+/// Streams of one session that can be taken up again; past so many, one that has ended is forgotten, else the oldest.
+const MOST_STREAMS: usize = 8;
+/// So much of what was read already is kept of each.
+const KEPT_BYTES: usize = 256 * 1024;
+
+/// The streams of one session.
+#[derive(Default)]
+pub(super) struct Replay(Mutex<Streams>);
+
+#[derive(Default)]
+struct Streams {
+    known: VecDeque<Arc<Resumable>>,
+    next: u64,
+}
+
+/// One stream.
+struct Resumable {
+    number: u64,
+    /// Whether a client only listens on it: then it ends when nobody reads it.
+    listens: bool,
+    events: Mutex<Events>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Events {
+    /// Each as it goes over the wire, with its number.
+    kept: VecDeque<(u64, Bytes)>,
+    next: u64,
+    /// The first that nobody has been given.
+    unread: u64,
+    /// What those are together that somebody has been given.
+    read_bytes: usize,
+    over: bool,
+}
+
+impl Replay {
+    /// Answers a request by a stream of what it is given, which begins with `first`.
+    pub fn answer(&self, first: &Bytes, mut given: mpsc::Receiver<Down>) -> Response<Body> {
+        let stream = self.open(false);
+        stream.push(first);
+        let fed = stream.clone();
+        tokio::spawn(async move {
+            while let Some(down) = given.recv().await {
+                match down {
+                    Down::Event(event) => fed.push(&event),
+                    Down::Last { body, .. } => {
+                        fed.push(&body);
+                        break;
+                    }
+                    Down::Accepted => break,
+                }
+            }
+            fed.end();
+        });
+        event_stream(read(stream, 0))
+    }
+
+    /// Gives a client that listens what it is given; first what it has missed, if it names the last event that it has seen.
+    pub fn listen(&self, missed: Vec<Bytes>, mut given: mpsc::Receiver<Down>) -> Response<Body> {
+        let stream = self.open(true);
+        let fed = stream.clone();
+        // It reads from here on: the task below ends when nobody does.
+        let events = read(stream, 0);
+        tokio::spawn(async move {
+            loop {
+                let down = tokio::select! {
+                    down = given.recv() => down,
+                    // Whoever comes next is told what comes next.
+                    () = fed.changed.closed() => break,
+                };
+                match down {
+                    Some(Down::Event(event) | Down::Last { body: event, .. }) => fed.push(&event),
+                    Some(Down::Accepted) => {}
+                    None => break,
+                }
+            }
+            fed.end();
+        });
+        event_stream(listening().chain(stream::iter(missed)).chain(events))
+    }
+
+    /// What follows on the event that a client names as its last.
+    pub fn after(&self, last_event: &str) -> Resumed {
+        let named = last_event.split_once('-').and_then(|(stream, event)| Some((stream.parse().ok()?, event.parse().ok()?)));
+        let Some((number, event)): Option<(u64, u64)> = named else { return Resumed::Unknown };
+        let stream = self.lock().known.iter().find(|stream| stream.number == number).cloned();
+        match stream {
+            None => Resumed::Unknown,
+            Some(stream) if stream.listens => Resumed::Missed(stream.after(event)),
+            Some(stream) => Resumed::Stream(Box::new(event_stream(read(stream, event.saturating_add(1))))),
+        }
+    }
+
+    fn open(&self, listens: bool) -> Arc<Resumable> {
+        let mut streams = self.lock();
+        if streams.known.len() >= MOST_STREAMS {
+            let over = streams.known.iter().position(|stream| stream.lock().over);
+            streams.known.remove(over.unwrap_or(0));
+        }
+        streams.next += 1;
+        let (number, events) = (streams.next, Mutex::default());
+        let stream = Arc::new(Resumable { number, listens, events, changed: watch::Sender::default() });
+        streams.known.push_back(stream.clone());
+        stream
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Streams> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a client that comes back is given.
+pub(super) enum Resumed {
+    /// The rest of the stream that answers a request.
+    Stream(Box<Response<Body>>),
+    /// It listens: what it has missed, before anything new.
+    Missed(Vec<Bytes>),
+    /// There is no such event, or not any more.
+    Unknown,
+}
+
+impl Resumable {
+    fn push(&self, message: &Bytes) {
+        let mut events = self.lock();
+        if events.kept.len() >= MAX_WAITING + events.unread_from() {
+            return warn!("a client does not read what it is sent; a message to it is dropped");
+        }
+        let number = events.next;
+        events.next += 1;
+        let id = format!("{}-{number}", self.number);
+        events.kept.push_back((number, sse::encode(message, Some(&id), None)));
+        drop(events);
+        self.changed.send_replace(());
+    }
+
+    fn end(&self) {
+        self.lock().over = true;
+        self.changed.send_replace(());
+    }
+
+    fn after(&self, event: u64) -> Vec<Bytes> {
+        self.lock().kept.iter().filter(|(number, _)| *number > event).map(|(_, event)| event.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Events {
+    /// How many of those that are kept somebody has been given.
+    fn unread_from(&self) -> usize {
+        self.kept.partition_point(|(number, _)| *number < self.unread)
+    }
+
+    /// The first event from `from` on. What was read before it makes room.
+    fn take(&mut self, from: u64) -> Option<(u64, Bytes)> {
+        let (number, event) = self.kept.get(self.kept.partition_point(|(number, _)| *number < from))?.clone();
+        if number >= self.unread {
+            self.unread = number + 1;
+            self.read_bytes += event.len();
+        }
+        while self.read_bytes > KEPT_BYTES && self.kept.front().is_some_and(|(number, _)| *number < self.unread) {
+            let gone = self.kept.pop_front();
+            self.read_bytes -= gone.map_or(0, |(_, event)| event.len());
+        }
+        Some((number, event))
+    }
+}
+
+/// The events of a stream from one of them on, until it is over.
+fn read(stream: Arc<Resumable>, from: u64) -> impl futures_util::Stream<Item = Bytes> + Send + Sync + 'static {
+    let changed = stream.changed.subscribe();
+    stream::unfold((stream, changed, from), |(stream, mut changed, from)| async move {
+        loop {
+            changed.borrow_and_update();
+            let (taken, over) = {
+                let mut events = stream.lock();
+                (events.take(from), events.over)
+            };
+            match taken {
+                Some((number, event)) => return Some((event, (stream, changed, number + 1))),
+                None if over => return None,
+                // The sender lives as long as the stream that is held here.
+                None => changed.changed().await.ok()?,
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    async fn next(response: &mut Response<Body>) -> Option<String> {
+        let frame = response.body_mut().frame().await?.unwrap().into_data().unwrap();
+        Some(String::from_utf8(frame.to_vec()).unwrap())
+    }
+
+    fn event(text: &str) -> Down {
+        Down::Event(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn resumed(replay: &Replay, id: &str) -> Response<Body> {
+        match replay.after(id) {
+            Resumed::Stream(response) => *response,
+            Resumed::Missed(_) | Resumed::Unknown => panic!("{id}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_goes_on_while_nobody_reads_it_and_is_given_again_from_where_it_broke() {
+        let replay = Replay::default();
+        let (sink, given) = mpsc::channel(8);
+        let mut response = replay.answer(&Bytes::from_static(b"a"), given);
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-0\ndata: a\n\n"));
+        drop(response);
+        sink.send(event("b")).await.unwrap();
+        sink.send(Down::Last { body: Bytes::from_static(b"c"), status: 200 }).await.unwrap();
+        for _ in 0..2 {
+            let mut rest = resumed(&replay, "1-0");
+            assert_eq!(next(&mut rest).await.as_deref(), Some("id: 1-1\ndata: b\n\n"));
+            assert_eq!(next(&mut rest).await.as_deref(), Some("id: 1-2\ndata: c\n\n"));
+            assert_eq!(next(&mut rest).await, None);
+        }
+        for unknown in ["2-0", "x", "1", "-", "1-x", ""] {
+            assert!(matches!(replay.after(unknown), Resumed::Unknown), "{unknown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_listens_again_is_told_what_was_missed_and_a_stream_that_nobody_hears_ends() {
+        let replay = Replay::default();
+        let (sink, given) = mpsc::channel(8);
+        let mut response = replay.listen(Vec::new(), given);
+        next(&mut response).await.unwrap();
+        sink.send(event("a")).await.unwrap();
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-0\ndata: a\n\n"));
+        sink.send(event("b")).await.unwrap();
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-1\ndata: b\n\n"));
+        drop(response);
+        sink.closed().await;
+        let Resumed::Missed(missed) = replay.after("1-0") else { panic!("it is known") };
+        let (_sink, given) = mpsc::channel(8);
+        let mut again = replay.listen(missed, given);
+        next(&mut again).await.unwrap();
+        assert_eq!(next(&mut again).await.as_deref(), Some("id: 1-1\ndata: b\n\n"));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded() {
+        let replay = Replay::default();
+        let (sink, given) = mpsc::channel(8);
+        let long = "x".repeat(100 * 1024);
+        let mut response = replay.answer(&Bytes::from(long.clone()), given);
+        for _ in 0..9 {
+            sink.send(event(&long)).await.unwrap();
+        }
+        for _ in 0..10 {
+            next(&mut response).await.unwrap();
+        }
+        let kept: usize = replay.lock().known[0].lock().kept.iter().map(|(_, event)| event.len()).sum();
+        assert!(kept <= KEPT_BYTES, "{kept}");
+        let mut sinks = Vec::new();
+        for _ in 0..2 * MOST_STREAMS {
+            let (sink, given) = mpsc::channel(1);
+            replay.answer(&Bytes::from_static(b"y"), given);
+            sinks.push(sink);
+        }
+        assert_eq!(replay.lock().known.len(), MOST_STREAMS);
+    }
+}
