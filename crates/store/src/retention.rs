@@ -75,12 +75,23 @@ fn removable(ledger: &Ledger<'_>, cutoff: Option<&str>, excess: bool) -> Result<
 /// How much room the state takes, not counting pages that are free again.
 fn bytes(ledger: &Ledger<'_>) -> Result<u64, Fault> {
     let Sql::File(connection) = ledger.sql else {
-        let size = "SELECT pg_total_relation_size('audit')";
-        return Ok(ledger.sql.row(size, &[], |row| row.get::<i64>(0))?.unwrap_or(0).unsigned_abs());
+        return bytes_of_chain(ledger);
     };
     let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let pages = pragma("page_count")? - pragma("freelist_count")?;
     Ok(pages.unsigned_abs() * pragma("page_size")?.unsigned_abs())
 }
 
+/// How much room the records of a chain take, as far as the latest ones tell. What the server's files measure does not shrink
+/// when records go.
+fn bytes_of_chain(ledger: &Ledger<'_>) -> Result<u64, Fault> {
+    let number = |query: &str| Ok::<i64, Fault>(ledger.sql.row(query, &[], |row| row.get(0))?.unwrap_or(0));
+    let first = number(&ledger.of_chain("SELECT coalesce(min(seq), 1) FROM audit WHERE true"))?;
+    let latest = ledger.of_chain("SELECT octet_length(body) AS bytes FROM audit WHERE true");
+    let mean = number(&format!("SELECT coalesce(avg(bytes), 0)::bigint FROM ({latest} ORDER BY seq DESC LIMIT 200) AS latest"))?;
+    Ok((ledger.head.seq - first + 1).unsigned_abs().saturating_mul(mean.unsigned_abs() + BESIDE_BODY))
+}
+
 const PIECE: i64 = 2000;
+/// What a record takes beside its body: hash, number, indexes.
+const BESIDE_BODY: u64 = 250;

@@ -9,7 +9,7 @@ use policy::{Charge, Mode, Scope};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use store::{Clock, Draft, Filter, Options, StateUrl, Store, StoreError, Verdict};
+use store::{Clock, Draft, Filter, Options, Retention, StateUrl, Store, StoreError, Verdict};
 use support::servers::{Postgres, Redis};
 use support::*;
 
@@ -303,4 +303,28 @@ async fn a_name_that_postgres_cannot_keep_denies_its_own_call_only() {
     );
     assert!(odd.is_err() && is_granted(&sound));
     assert!(gateway.store.health().trouble.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_gateway_removes_what_is_old_of_its_own_chain() {
+    let Some(server) = Postgres::start() else { return };
+    let clock = Clock::simulated(NOON);
+    let gateways = [gateway_at(&server.url(), clock.clone()).unwrap(), gateway_at(&server.url(), clock.clone()).unwrap()];
+    for gateway in &gateways {
+        for _ in 0..300 {
+            assert!(passes(&gateway.store, call("g", Vec::new())).await);
+        }
+    }
+    let [one, two] = &gateways;
+    let count = || one.store.reader().unwrap().verify().unwrap();
+    one.store.tidy(Some(Retention { max_bytes: Some(100_000), max_age: None })).await.unwrap();
+    let left = count().records - 300;
+    assert!((60..=200).contains(&left) && count().valid, "{left}");
+    one.store.tidy(Some(Retention { max_bytes: Some(100_000), max_age: None })).await.unwrap();
+    assert_eq!(count().records - 300, left, "it fits");
+    clock.advance(DAY);
+    two.store.tidy(Some(Retention { max_bytes: None, max_age: Some(Duration::from_secs(3600)) })).await.unwrap();
+    assert_eq!(count().records, left);
+    assert!(passes(&two.store, call("g", Vec::new())).await);
+    assert!(count().valid);
 }
