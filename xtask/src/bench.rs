@@ -24,3 +24,18 @@ pub fn run(workspace: &Workspace, words: &[&str]) -> Result<(), String> {
         Err(error) => Err(format!("{}: {error}", program.display())),
     }
 }
+
+/// Measures each kind of state.
+///
+/// # Errors
+/// When it does not build, or a measurement fails.
+pub fn stores(workspace: &Workspace, words: &[&str]) -> Result<(), String> {
+    let profile = if words.contains(&"--quick") { "dev" } else { "release" };
+    let mut run = cargo();
+    run.args(["run", "-q", "--profile", profile, "-p", "callgate-store", "--example", "stores", "--"]).args(words);
+    match run.current_dir(&workspace.root).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err("the measurement has failed".to_owned()),
+        Err(error) => Err(format!("cargo does not start: {error}")),
+    }
+}

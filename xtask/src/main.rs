@@ -33,6 +33,8 @@ cargo xtask COMMAND
   grade [--write|--wrong|--all|--peer]
                        how well tools are graded, against labels that people gave; --write puts it into docs/grading.md
   bench [WORD…]        what callgate costs, in tables; `bench --help` tells what and how
+  bench stores [--quick]
+                       what a call costs on each kind of state; PostgreSQL and Redis are started for it
   generate [--check]   write what is generated from the code; with --check, say what is out of date
 ";
 
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
+        ["bench", "stores", words @ ..] => Workspace::find().and_then(|workspace| bench::stores(&workspace, words)),
         ["bench", words @ ..] => Workspace::find().and_then(|workspace| bench::run(&workspace, words)),
         ["grade", rest @ ..] if rest.len() < 2 => match grade_wanted(rest.first().copied()) {
             Some(wanted) => Workspace::find().and_then(|workspace| grade::run(&workspace, wanted)).map(|said| println!("{said}")),

@@ -11,12 +11,23 @@ use std::time::{Duration, Instant};
 pub struct Postgres {
     process: Mutex<Option<Child>>,
     directory: PathBuf,
+    is_durable: bool,
     pub port: u16,
 }
 
 impl Postgres {
-    /// Starts one; `None`, and a word on stderr, where PostgreSQL is not installed.
+    /// Starts one; `None`, and a word on stderr, where PostgreSQL is not installed. It does not wait for its disk, which only a
+    /// power failure would show.
     pub fn start() -> Option<Postgres> {
+        Postgres::start_as(false)
+    }
+
+    /// One that waits for its disk, as those do that people use.
+    pub fn start_durable() -> Option<Postgres> {
+        Postgres::start_as(true)
+    }
+
+    fn start_as(is_durable: bool) -> Option<Postgres> {
         let Some(programs) = programs() else {
             eprintln!("skipped: PostgreSQL is not installed; `cargo xtask test tools` installs it");
             return None;
@@ -24,7 +35,7 @@ impl Postgres {
         let template = template(&programs);
         let directory = fresh("postgres");
         must(Command::new("cp").args(["-a"]).arg(&template).arg(&directory));
-        let server = Postgres { process: Mutex::new(None), directory, port: free_port() };
+        let server = Postgres { process: Mutex::new(None), directory, is_durable, port: free_port() };
         server.resume();
         Some(server)
     }
@@ -33,7 +44,10 @@ impl Postgres {
     pub fn resume(&self) {
         let programs = programs().unwrap();
         let mut command = unprivileged(&programs.join("postgres"));
-        command.arg("-D").arg(&self.directory).arg("-F").args(["-p", &self.port.to_string(), "-k", ""]);
+        if !self.is_durable {
+            command.arg("-F");
+        }
+        command.arg("-D").arg(&self.directory).args(["-p", &self.port.to_string(), "-k", ""]);
         for setting in ["listen_addresses=127.0.0.1", "shared_buffers=16MB", "max_connections=80", "max_wal_size=256MB"] {
             command.args(["-c", setting]);
         }
