@@ -31,7 +31,7 @@ Logs go to stderr; CALLGATE_LOG sets their level (error, warn, info, debug).";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(Run),
-    Serve(Serve),
+    Serve(Box<Serve>),
     Check(Check),
     Explain(Explain),
     Simulate(Simulate),

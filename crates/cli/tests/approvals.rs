@@ -36,7 +36,7 @@ fn administered(scratch: &Scratch, policy: &str, more: &[&str]) -> (Served, Stri
     command.env("WEBHOOK_SECRET", SECRET).env("ALICE", ALICE).env("BOB", BOB);
     let path = scratch.policy(policy);
     let state = scratch.state();
-    let mut arguments = vec!["-p", path.to_str().unwrap(), "--state", &state, "--admin", "127.0.0.1:0"];
+    let mut arguments = vec!["-p", path.to_str().expect("a path is text"), "--state", &state, "--admin", "127.0.0.1:0"];
     arguments.extend(["--admin-token", "alice=env:ALICE", "--admin-token", "bob=env:BOB"]);
     arguments.extend(more);
     let server = lenient(&scratch.log(), &["--stdio"]);
@@ -45,8 +45,15 @@ fn administered(scratch: &Scratch, policy: &str, more: &[&str]) -> (Served, Stri
         arguments.extend(server.iter().map(String::as_str));
     }
     let served = Served::start_with(command, &arguments);
-    let said = served.stderr.lock().unwrap().clone();
-    let admin = said.split_once("administered on http://").unwrap().1.split_once("/v1").unwrap().0.to_owned();
+    let said = served.stderr.lock().expect("no reader panics").clone();
+    let admin = said
+        .split_once("administered on http://")
+        .expect("it says where it is administered")
+        .1
+        .split_once("/v1")
+        .expect("it says where it is administered")
+        .0
+        .to_owned();
     (served, admin)
 }
 
@@ -89,17 +96,18 @@ impl Delivered {
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
         let signed = [seconds.as_bytes(), b".", &self.body].concat();
         let hex = signature.strip_prefix("sha256=").expect("the scheme");
-        let tag: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        let tag: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal")).collect();
         ring::hmac::verify(&key, &signed, &tag).expect("the signature is right");
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        assert!(now.abs_diff(seconds.parse().unwrap()) < 300);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is past 1970").as_secs();
+        assert!(now.abs_diff(seconds.parse().expect("a number")) < 300);
     }
 }
 
 /// A receiver of webhooks that answers each request in turn with one of `statuses`, then with the last for ever.
 fn receiver(statuses: &'static [&'static str]) -> (String, Receiver<Delivered>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/hook?key=in-the-address", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}/hook?key=in-the-address", listener.local_addr().expect("it has an address"));
     let (send, delivered) = channel();
     thread::spawn(move || {
         for (number, stream) in listener.incoming().enumerate() {
@@ -406,7 +414,7 @@ fn a_modern_client_is_asked_in_the_result_and_its_state_is_for_one_call() {
 
     client.send(again("5", &arguments, &state, yes()));
     let passed = client.reply("5");
-    assert_eq!(passed["result"]["isError"].as_bool().unwrap_or(false), false, "{passed}");
+    assert!(!passed["result"]["isError"].as_bool().unwrap_or(false), "{passed}");
     assert_eq!(tools_run(&scratch.log()), ["delete_repo"]);
     client.send(again("6", &arguments, &state, yes()));
     assert_eq!(client.reply("6")["result"]["resultType"], "input_required", "the answer was spent; this call asks anew");

@@ -24,7 +24,7 @@ use store::{Clock, Reader, StateUrl};
 pub fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Run(arguments) => gate::run(arguments),
-        Command::Serve(arguments) => gate::serve(arguments),
+        Command::Serve(arguments) => gate::serve(*arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => decisions::explain(&arguments),
         Command::Simulate(arguments) => decisions::simulate(&arguments),
