@@ -377,3 +377,98 @@ fn a_session_is_its_holders() {
     assert_eq!(unknown.ask("1", "tools/list", json!({})).status, 404);
     assert_eq!(listed(&client).len(), 6);
 }
+
+/// Servers that speak one era each, of which none is a client's alone.
+struct Eras {
+    gate: Served,
+    _far: support::HttpUpstream,
+    _scratch: Scratch,
+}
+
+impl Eras {
+    fn new() -> Eras {
+        let scratch = Scratch::new();
+        scratch.policy("version: \"1\"\ndefault: allow\n");
+        scratch.write("token", TOKEN);
+        let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let script = root().join("tests/upstreams/one_era.py").display().to_string();
+        let log = |name: &str| scratch.path(name).display().to_string();
+        let near =
+            |era: &str| json!({"command": [python, script, "--era", era, "--log", log(era), "--stdio"], "policy": "policy.yaml"});
+        let far = [&python, &script, "--era", "legacy", "--log", &log("far"), "--http", "0"].map(|word: &str| word.to_owned());
+        let far = support::HttpUpstream::start_command(far.to_vec());
+        let config = json!({
+            "listen": "127.0.0.1:0",
+            "state": scratch.state(),
+            "servers": {"far": {"url": far.url(), "policy": "policy.yaml"}, "new": near("modern"), "old": near("legacy")},
+            "grants": [{"name": "ada", "principal": "person:ada", "token": "file:token", "servers": ["far", "new", "old"]}],
+        });
+        let gate = Served::configured(&scratch.write("callgate.yaml", config.to_string()), &[]);
+        Eras { gate, _far: far, _scratch: scratch }
+    }
+}
+
+#[test]
+fn eras_meet_behind_one_endpoint() {
+    let scene = Eras::new();
+    for revision in [LEGACY, MODERN] {
+        let client = Client::silent(&scene.gate.address, revision).at("/mcp", TOKEN).shake_hands();
+        let tools = listed(&client);
+        for server in ["far", "new", "old"] {
+            let tool = format!("{server}__echo");
+            assert!(tools.contains(&tool), "{revision}: {tools:?}");
+            let said = client.call("1", &tool, json!({"a": [1.5, null]}));
+            assert_eq!(
+                serde_json::from_str::<Value>(text_of(&said)).expect("JSON"),
+                json!({"a": [1.5, null]}),
+                "{revision}: {said}"
+            );
+        }
+    }
+    // A question is answered by a retry, under the state of the server that has asked.
+    let client = Client::silent(&scene.gate.address, MODERN).at("/mcp", TOKEN);
+    for server in ["far", "new", "old"] {
+        let name = format!("{server}__ask");
+        let first = client.call("2", &name, json!({}));
+        assert_eq!(first["result"]["resultType"], "input_required", "{server}: {first}");
+        let key = first["result"]["inputRequests"].as_object().expect("questions").keys().next().expect("a question").clone();
+        let answers = json!({key: {"action": "accept", "content": {"name": server}}});
+        let retry =
+            json!({"name": name, "arguments": {}, "inputResponses": answers, "requestState": first["result"]["requestState"]});
+        let other = ["far", "new", "old"].into_iter().find(|other| *other != server).expect("there are three");
+        let mut astray = retry.clone();
+        astray["name"] = json!(format!("{other}__ask"));
+        let refused = client.ask("3", "tools/call", astray).reply("3");
+        assert!(refused["error"].is_object(), "{server}'s state is nothing to {other}: {refused}");
+        let done = client.ask("4", "tools/call", retry).reply("4");
+        assert!(text_of(&done).contains(server), "{done}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_start_is_not_tried_without_end() {
+    let scratch = Scratch::new();
+    scratch.policy("version: \"1\"\ndefault: allow\n");
+    scratch.write("token", TOKEN);
+    is_there(&scratch.path("dead"), true);
+    let scene = Scene::again(scratch, &[("dead", &["--unless", "{}dead"]), ("well", &[])]);
+    let client = Client::silent(&scene.gate.address, LEGACY).at("/mcp/dead", TOKEN);
+    let params = json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let said = || scene.gate.stderr.lock().unwrap().matches("dead will not start").count();
+    let mut told = false;
+    let refused = until(PATIENCE, || {
+        let reply = client.ask("1", "initialize", params.clone());
+        told |= String::from_utf8_lossy(&reply.body).contains("it is tried again in");
+        told.then_some(())
+    });
+    refused.expect("whoever asks is told that it is not tried just now");
+    let begun = Instant::now();
+    let before = said();
+    for _ in 0..50 {
+        client.ask("1", "initialize", params.clone());
+    }
+    // Half a second, one, two, four: so many starts fit in a time, however many ask.
+    let fits = 2 + usize::try_from(begun.elapsed().as_millis() / 350).unwrap();
+    assert!(said() - before <= fits.min(12), "{} starts in {:?}", said() - before, begun.elapsed());
+    assert_eq!(text_of(&scene.client(LEGACY).call("1", "well__echo", json!({}))), "well says {}");
+}

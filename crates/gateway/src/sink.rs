@@ -38,16 +38,19 @@ pub(crate) enum Sink {
     Relay(Arc<dyn Relay>),
 }
 
-/// Looks at what is said to a sink, on its way.
+/// Looks at what is said to a client, on its way: at once, so that it stays in its order.
 pub(crate) trait Relay: Send + Sync {
-    /// The sink behind it.
-    fn sink(&self) -> &Sink;
+    /// What of a message before the answer goes on, and where.
+    fn event(&self, message: Bytes) -> Option<(Sink, Bytes)>;
 
-    /// What of a message before the answer goes on.
-    fn event(&self, message: Bytes) -> Option<Bytes>;
+    /// The exchange is over; `body` is the answer, where there is one. Gives where it goes.
+    fn over(&self, body: Option<&Bytes>) -> Option<Sink>;
 
-    /// The exchange is over; `body` is the answer, where there is one.
-    fn over(&self, body: Option<&Bytes>);
+    /// Whether nobody listens any more.
+    fn is_closed(&self) -> bool;
+
+    /// Whether it is one exchange over HTTP, which is always answered.
+    fn is_exchange(&self) -> bool;
 }
 
 impl Sink {
@@ -59,8 +62,8 @@ impl Sink {
             Sink::Stream(stream) => event(stream, message).await,
             Sink::Batch(batch) => Box::pin(batch.whole.event(message)).await,
             Sink::Relay(relay) => {
-                if let Some(message) = relay.event(message) {
-                    Box::pin(relay.sink().event(message)).await;
+                if let Some((sink, message)) = relay.event(message) {
+                    Box::pin(sink.event(message)).await;
                 }
             }
         }
@@ -74,8 +77,9 @@ impl Sink {
             Sink::Stream(stream) => event(stream, body).await,
             Sink::Batch(batch) => Box::pin(batch.answer(Some(body))).await,
             Sink::Relay(relay) => {
-                relay.over(Some(&body));
-                Box::pin(relay.sink().last(body, status)).await;
+                if let Some(sink) = relay.over(Some(&body)) {
+                    Box::pin(sink.last(body, status)).await;
+                }
             }
         }
     }
@@ -87,8 +91,9 @@ impl Sink {
             Sink::Exchange(exchange) => give(exchange, Down::Accepted),
             Sink::Batch(batch) => Box::pin(batch.answer(None)).await,
             Sink::Relay(relay) => {
-                relay.over(None);
-                Box::pin(relay.sink().accepted()).await;
+                if let Some(sink) = relay.over(None) {
+                    Box::pin(sink.accepted()).await;
+                }
             }
         }
     }
@@ -109,14 +114,15 @@ impl Sink {
             Sink::Exchange(exchange) => exchange.is_closed(),
             Sink::Stream(stream) => stream.is_closed(),
             Sink::Batch(batch) => batch.whole.is_closed(),
-            Sink::Relay(relay) => relay.sink().is_closed(),
+            Sink::Relay(relay) => relay.is_closed(),
         }
     }
 
-    fn is_exchange(&self) -> bool {
+    /// Whether it is one exchange over HTTP.
+    pub fn is_exchange(&self) -> bool {
         match self {
             Sink::Exchange(_) => true,
-            Sink::Relay(relay) => relay.sink().is_exchange(),
+            Sink::Relay(relay) => relay.is_exchange(),
             Sink::Lines(_) | Sink::Stream(_) | Sink::Batch(_) => false,
         }
     }

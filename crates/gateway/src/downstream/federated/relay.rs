@@ -101,19 +101,24 @@ impl Observed {
 }
 
 impl Relay for Observed {
-    fn sink(&self) -> &Sink {
-        &self.sink
+    fn event(&self, message: Bytes) -> Option<(Sink, Bytes)> {
+        Some((self.sink.clone(), message))
     }
 
-    fn event(&self, message: Bytes) -> Option<Bytes> {
-        Some(message)
-    }
-
-    fn over(&self, body: Option<&Bytes>) {
+    fn over(&self, body: Option<&Bytes>) -> Option<Sink> {
         if let Some(body) = body {
             self.known.learn(&self.server, body);
         }
         self.finish();
+        Some(self.sink.clone())
+    }
+
+    fn is_closed(&self) -> bool {
+        self.sink.is_closed()
+    }
+
+    fn is_exchange(&self) -> bool {
+        self.sink.is_exchange()
     }
 }
 

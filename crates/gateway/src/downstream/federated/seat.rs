@@ -5,11 +5,11 @@
 
 use super::gather::Line;
 use super::member::Member;
-use super::session::Session;
+use super::session::{Hearing, Session};
 use crate::conversation::Command;
 use crate::downstream::http::Body;
 use crate::downstream::sessions;
-use crate::sink::{Down, MAX_WAITING, Sink};
+use crate::sink::Sink;
 use crate::tools::own_id;
 use crate::upstream::jittered;
 use bytes::Bytes;
@@ -141,7 +141,7 @@ impl Seat {
 
     /// Takes the seat, and says how it was lost.
     async fn keep_once(&self, session: &Arc<Session>, was_taken: &mut bool, pause: &mut Pause) -> Kept {
-        let (held, mut heard) = match self.take(session).await {
+        let (held, ended) = match self.take(session).await {
             Ok(taken) => taken,
             Err(why) => return Kept::Lost(why),
         };
@@ -149,11 +149,7 @@ impl Seat {
         self.place.send_replace(Place::Taken(held.session.clone()));
         session.seated(self, std::mem::replace(was_taken, true)).await;
         let since = Instant::now();
-        while let Some(down) = heard.recv().await {
-            if let Down::Event(text) = down {
-                session.relay(&self.member, text).await;
-            }
-        }
+        ended.cancelled().await;
         if since.elapsed() >= HEALTHY {
             pause.reset();
         }
@@ -161,16 +157,16 @@ impl Seat {
         if held.session.stop.is_cancelled() { Kept::Evicted } else { Kept::Lost("it has ended; it is started again".to_owned()) }
     }
 
-    async fn take(&self, session: &Arc<Session>) -> Result<(Held, mpsc::Receiver<Down>), String> {
+    async fn take(&self, session: &Arc<Session>) -> Result<(Held, CancellationToken), String> {
         let begun = self.member.sessions.begin_seat(session.caller()).await;
         let (secret, begun) = match begun {
             Ok(begun) => begun,
             Err(response) => return Err(reason_of(*response).await),
         };
         let held = Held { member: self.member.clone(), secret, session: begun };
-        let (listener, heard) = mpsc::channel(MAX_WAITING);
+        let (listener, over) = Hearing::sink(session, &self.member);
         let ended = || "it has ended before it has answered".to_owned();
-        held.session.commands.send(Command::Attach(Sink::Exchange(listener))).await.map_err(|_| ended())?;
+        held.session.commands.send(Command::Attach(listener)).await.map_err(|_| ended())?;
         let initialize = session.initialize().with_id(&Id::from(&*own_id()));
         let initialize = Message::parse(initialize, Side::Client).map_err(|malformed| malformed.message)?;
         let line = Line { session: held.session.clone(), exchange: 0 };
@@ -185,7 +181,7 @@ impl Seat {
             None => return Err("it has answered `initialize` with something else".to_owned()),
         }
         tell(&held.session, Bytes::from_static(INITIALIZED)).await;
-        Ok((held, heard))
+        Ok((held, over))
     }
 }
 

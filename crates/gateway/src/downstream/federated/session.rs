@@ -12,15 +12,15 @@ use super::{Federation, Patience, agreed, server_info};
 use crate::conversation::Command;
 use crate::enforcer::Caller;
 use crate::refusal::{UPSTREAM_FAILED, malformed};
-use crate::sink::Sink;
+use crate::sink::{Relay, Sink};
 use crate::tools::own_id;
 use bytes::Bytes;
 use mcp::federation::{ListKind, Part, Target, Whose, capabilities, instructions, merge_tasks, own_name};
 use mcp::{Id, Kind, Message, Revision, Side};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 /// More requests in flight than any client has use for.
@@ -411,14 +411,14 @@ impl Session {
         }
     }
 
-    /// Takes what a server says by itself.
-    pub async fn relay(&self, member: &Arc<Member>, text: Bytes) {
-        let Ok(message) = Message::parse(text, Side::Server) else { return };
+    /// What the client is told when a server says something by itself, and where.
+    fn relay(&self, member: &Arc<Member>, text: Bytes) -> Option<(Sink, Bytes)> {
+        let message = Message::parse(text, Side::Server).ok()?;
         let Some(text) = self.translate(&member.name, &message) else {
             debug!(server = %member.name, method = message.method(), "dropped what belongs to nothing of this server's");
-            return;
+            return None;
         };
-        self.tell_client(Some(&member.name), text).await;
+        self.addressed(Some(&member.name), text)
     }
 
     /// What the client is told in its place; `None` where it speaks of something that is not this server's.
@@ -472,23 +472,21 @@ impl Session {
         }
     }
 
-    /// Says something to the client: on the stream that listens, else on one that waits for that server, else on any, else
-    /// later.
-    async fn tell_client(&self, server: Option<&Arc<str>>, text: Bytes) {
-        let sink = {
-            let mut state = self.lock();
-            let listening = state.listener.clone().filter(|sink| !sink.is_closed());
-            let open = || {
-                let open = state.flights.values().filter(|flight| !flight.sink.is_closed());
-                open.max_by_key(|flight| flight.server.as_ref() == server).map(|flight| flight.sink.clone())
-            };
-            match listening.or_else(open) {
-                Some(sink) => sink,
-                None if state.unheard.len() < MAX_UNHEARD => return state.unheard.push_back(text),
-                None => return warn!("dropped a message of a server's: nobody listens"),
-            }
+    /// Where something goes that belongs to no answer: to the stream that listens, else to one that waits for that server,
+    /// else to any; else it is kept until somebody listens.
+    fn addressed(&self, server: Option<&Arc<str>>, text: Bytes) -> Option<(Sink, Bytes)> {
+        let mut state = self.lock();
+        let listening = state.listener.clone().filter(|sink| !sink.is_closed());
+        let open = || {
+            let open = state.flights.values().filter(|flight| !flight.sink.is_closed());
+            open.max_by_key(|flight| flight.server.as_ref() == server).map(|flight| flight.sink.clone())
         };
-        sink.event(text).await;
+        match listening.or_else(open) {
+            Some(sink) => return Some((sink, text)),
+            None if state.unheard.len() < MAX_UNHEARD => state.unheard.push_back(text),
+            None => warn!("dropped a message of a server's: nobody listens"),
+        }
+        None
     }
 
     async fn tell_changed(&self, kinds: impl IntoIterator<Item = ListKind>) {
@@ -496,7 +494,10 @@ impl Session {
         methods.sort_unstable();
         methods.dedup();
         for method in methods {
-            self.tell_client(None, format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#).into()).await;
+            let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
+            if let Some((sink, text)) = self.addressed(None, text.into()) {
+                sink.event(text).await;
+            }
         }
     }
 
@@ -562,6 +563,41 @@ impl State {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+}
+
+/// Hears what one server says by itself.
+pub(super) struct Hearing {
+    session: Weak<Session>,
+    member: Arc<Member>,
+    /// Cancelled when the conversation with the server has ended, and this with it.
+    _ended: DropGuard,
+}
+
+impl Hearing {
+    /// The sink for what a server says by itself, and what is cancelled when it says nothing any more.
+    pub fn sink(session: &Arc<Session>, member: &Arc<Member>) -> (Sink, CancellationToken) {
+        let ended = CancellationToken::new();
+        let hearing = Hearing { session: Arc::downgrade(session), member: member.clone(), _ended: ended.clone().drop_guard() };
+        (Sink::Relay(Arc::new(hearing)), ended)
+    }
+}
+
+impl Relay for Hearing {
+    fn event(&self, message: Bytes) -> Option<(Sink, Bytes)> {
+        self.session.upgrade()?.relay(&self.member, message)
+    }
+
+    fn over(&self, _: Option<&Bytes>) -> Option<Sink> {
+        None
+    }
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+
+    fn is_exchange(&self) -> bool {
+        false
     }
 }
 
