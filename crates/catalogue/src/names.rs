@@ -45,6 +45,13 @@ impl Names {
     }
 }
 
+impl Names {
+    /// The names that have a place.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_look.iter().filter(|(look, _)| look.starts_with('1')).map(|(_, name)| name.as_str())
+    }
+}
+
 /// Whether two different names could be taken for one another.
 ///
 /// ```

@@ -11,7 +11,7 @@ use crate::enforcer::{GRANT_ENDED, Permit, Ticket};
 use crate::gate::{Elicitation, Expected, Gate, Held, Judged};
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Sink};
-use crate::tools::Ask;
+use crate::tools::{Ask, Lack};
 use crate::unanswered::Unanswered;
 use crate::upstream::{Failure, Inbound, Link};
 use bytes::Bytes;
@@ -383,10 +383,10 @@ impl Conversation {
         let request = Request { id, serial, expected };
         match self.gate.lacks(&message) {
             None => self.admit(message, sink, exchange, Some(request)),
-            Some(tool) => {
+            Some(Lack { section, name }) => {
                 let schemas = self.gate.schemas.clone();
                 self.learning.push(Box::pin(async move {
-                    schemas.of(&tool, &message).await;
+                    schemas.fill(section, name.as_deref(), &message).await;
                     Learnt { message, sink, exchange, request }
                 }));
             }

@@ -8,13 +8,14 @@ mod passing;
 use crate::approvers::{Approvers, Waiting};
 use crate::observe::{Observatory, Observed, Observer};
 use crate::ownership::{Owner, Ownership, Purpose};
+use crate::pins::{Definitions, Finding, LockFile, Objection, Pinning, Section};
 use crate::snapshot::{Current, Rules, Snapshot};
 use crate::tools::{Schemas, ToolFacts};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mcp::{Id, Malformed, Message, Side, ToolCall};
 pub(crate) use passing::{Noted, unissued};
-use policy::{ApprovalTerms, Call, Decision, Outcome, Plan, Policies, Reason, Schema};
+use policy::{ApprovalTerms, Call, Decision, Outcome, Plan, Policies, Reason, Schema, Treatment};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -79,6 +80,7 @@ pub struct Enforcer {
     arguments: ArgumentsMode,
     current: Arc<Current>,
     owned: Ownership,
+    definitions: Arc<Definitions>,
     /// Endings that are still being recorded.
     endings: TaskTracker,
     /// Whoever takes note of what is decided, if anybody does.
@@ -104,6 +106,8 @@ pub struct Facts<'a> {
     pub detail: Option<String>,
     /// Whether it hands back a state that was not issued for it.
     pub unissued: bool,
+    /// What follows from that definition, where it is not simply the accepted one.
+    pub objection: Option<Objection>,
 }
 
 /// A decision that has been recorded, and charged where it allows.
@@ -134,9 +138,11 @@ impl Enforcer {
 
     /// An enforcer for the upstream called `server`, that goes by what is in force.
     pub fn of(store: Store, server: impl Into<String>, arguments: ArgumentsMode, current: Arc<Current>) -> Arc<Enforcer> {
+        let server = server.into();
+        let definitions = Arc::new(Definitions::of(&server));
         let (owned, endings) = (Ownership::default(), TaskTracker::new());
         let (observer, approvers) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Enforcer { store, server: server.into(), arguments, current, owned, endings, observer, approvers })
+        Arc::new(Enforcer { store, server, arguments, current, owned, definitions, endings, observer, approvers })
     }
 
     /// Has all that is decided and how it ends observed from here on.
@@ -176,6 +182,31 @@ impl Enforcer {
     /// Where things are remembered.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Holds what the server says of itself against `file` from now on. To be called before anything goes by.
+    pub fn pin(&self, file: Arc<LockFile>, pinning: Pinning) {
+        self.definitions.pin(file, pinning);
+    }
+
+    /// What is known of the server's definitions.
+    pub(crate) fn definitions(&self) -> &Arc<Definitions> {
+        &self.definitions
+    }
+
+    /// What follows from the definition of a tool or prompt, as far as it is known; `None` where nothing is to be held
+    /// against it. What is only tried out stops nothing.
+    pub(crate) fn objection(&self, facts: Option<&ToolFacts>, policies: &Policies) -> Option<Objection> {
+        let finding = match facts {
+            Some(facts) => facts.finding(&self.definitions),
+            None if self.definitions.are_pinned() => Arc::new(Finding::unknown()),
+            None => return None,
+        };
+        let mut objection = finding.under(policies.definitions());
+        if policies.is_shadow() {
+            (objection.treatment, objection.escape) = (objection.treatment.min(Treatment::Warn), false);
+        }
+        (objection.treatment != Treatment::Allow || objection.escape).then_some(objection)
     }
 
     /// What was issued to whom.
@@ -224,13 +255,13 @@ impl Enforcer {
         let at = jiff::Timestamp::from_millisecond(self.store.clock().now()).unwrap_or(jiff::Timestamp::MAX);
         let Facts { tool, arguments, schema, explained, .. } = facts;
         let call = Call { tool, arguments, schema, at, explained };
-        let plan = policy.evaluate(&call);
+        let mut plan = policy.evaluate(&call);
         let raw = facts.arguments.map_or("{}", |arguments| arguments.raw());
         let draft = Draft {
             arguments: rendered,
             policy: Some(policy.revision().to_owned()),
             tool: Some(facts.tool.to_owned()),
-            detail: facts.detail.clone(),
+            detail: with_objection(facts.detail.clone(), facts.objection.as_ref()),
             ..self.draft(&id, Phase::Decided, Some("tools/call"), caller)
         };
         if plan.decision.outcome == Outcome::Deny {
@@ -242,6 +273,16 @@ impl Enforcer {
         // What is only tried out stops nothing.
         if facts.unissued && !policy.is_shadow() {
             return self.deny(draft, unissued()).await;
+        }
+        match &facts.objection {
+            Some(objection) if objection.treatment == Treatment::Deny => {
+                let decision = Decision::deny(objection.reason, objection.message(Section::Tools));
+                return self.deny(draft, Decision { rule: Some(objection.rule().into()), ..decision }).await;
+            }
+            Some(objection) if objection.treatment == Treatment::Ask => {
+                plan = plan.asking(objection.rule(), &objection.asked());
+            }
+            Some(_) | None => {}
         }
         let asked = plan.approval.as_ref().map(|terms| self.asked(terms, &facts, policy, caller));
         let decided = Arc::new(OnceLock::new());
@@ -298,17 +339,24 @@ impl Enforcer {
         };
         let observed = self.observer.get().map(|observer| observer.begin(&message, Some(&call.name)));
         let policies = self.policies(caller);
-        let needed = policies.needs_schema(&call.name) || policies.may_ask(&call.name);
-        let known = if needed { schemas.of(&call.name, &message).await } else { None };
+        let (needs_schema, may_ask) = (policies.needs_schema(&call.name), policies.may_ask(&call.name));
+        let known = match needs_schema || may_ask || self.definitions.are_pinned() {
+            true => schemas.of(Section::Tools, &call.name, &message).await,
+            false => schemas.tools.known(Section::Tools, &call.name),
+        };
+        let objection = self.objection(known.as_deref(), &policies);
+        let asks = may_ask || objection.as_ref().is_some_and(|objection| objection.treatment == Treatment::Ask);
+        let schema = known.as_deref().filter(|_| needs_schema).and_then(ToolFacts::schema);
         let facts = Facts {
             tool: &call.name,
             arguments: call.arguments,
-            schema: known.as_deref().map_or(Schema::Unknown, |known| Schema::Known(known.schema())),
-            definition: known.as_deref().filter(|_| policies.may_ask(&call.name)).map(ToolFacts::definition),
+            schema: schema.map_or(Schema::Unknown, Schema::Known),
             explained: false,
             beside: beside(&call),
             detail: self.kept_beside(&message),
             unissued: self.is_unissued(&message, caller),
+            definition: known.as_deref().filter(|_| asks).map(ToolFacts::canonical),
+            objection,
         };
         let Decided { decision, id, reservation, waiting } = self.decide(facts, &policies, caller).await;
         let observed =
@@ -471,6 +519,13 @@ fn digest(text: &str) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What is kept in the record, and what was found out about the definition.
+fn with_objection(detail: Option<String>, objection: Option<&Objection>) -> Option<String> {
+    let found = objection.filter(|found| found.treatment != Treatment::Allow).map(|found| format!("definition: {}", found.why));
+    let parts: Vec<String> = detail.into_iter().chain(found).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
 fn approval_of(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Granted { approval, .. } => approval.clone(),
@@ -547,6 +602,7 @@ impl Permit {
             message.method(),
             Some(
                 "tools/list"
+                    | "prompts/list"
                     | "initialize"
                     | "notifications/initialized"
                     | "notifications/cancelled"

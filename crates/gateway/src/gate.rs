@@ -4,6 +4,7 @@
 //! filtered. This module knows no sockets, processes or sessions.
 
 mod asked;
+mod definitions;
 mod held;
 mod other;
 mod sealed;
@@ -13,12 +14,11 @@ mod tests;
 use crate::approvers::Waiting;
 use crate::enforcer::{Caller, Denied, Enforcer, GRANT_ENDED, Permit, Ticket};
 use crate::methods::judge_method;
+use crate::pins::Section;
 use crate::refusal::{NOT_ALLOWED, is_modern, malformed};
-use crate::tools::Schemas;
+use crate::tools::{Lack, Schemas};
 use bytes::Bytes;
 pub(crate) use held::{Held, Question as Elicitation};
-use mcp::headers::Mirrored;
-use mcp::tools::{Tool, ToolList, Unreadable};
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
 use policy::{Decision, Outcome, Policies, Reason};
 use std::sync::Arc;
@@ -127,12 +127,15 @@ impl Gate {
         if let Some(decision) = self.level_denied(&message) {
             return self.deny(&message, NOT_ALLOWED, decision).await;
         }
+        if let Some(Lack { section, name }) = self.lacks(&message) {
+            self.schemas.fill(section, name.as_deref(), &message).await;
+        }
         let method = message.method().unwrap_or_default().to_owned();
         let route = mcp::route(&method, message.kind(), Side::Client);
         if is_request && route == Some(Route::Enforce) {
             if self.over_http
                 && let Some(facts) = self.schemas.of_call(&message).await
-                && let Err(why) = facts.mirrored()
+                && let Some(Err(why)) = facts.mirrored()
             {
                 let why = format!("the tool's definition is invalid over HTTP: {why}");
                 return self.refuse(malformed(&message, mcp::reply::INVALID_PARAMS, &why)).await;
@@ -188,18 +191,6 @@ impl Gate {
         (decision.outcome != Outcome::Allow).then_some(decision)
     }
 
-    /// The tool of a call that cannot be judged before the server's list of tools has been asked for.
-    pub fn lacks(&self, message: &Message) -> Option<String> {
-        if message.method() != Some("tools/call") {
-            return None;
-        }
-        let tool = message.params()?.get("name")?.as_str()?;
-        let repeats = self.over_http && is_modern(message);
-        let policies = self.policies();
-        let needed = repeats || policies.needs_schema(&tool) || policies.may_ask(&tool);
-        (needed && !self.schemas.tools.is_settled(&tool)).then(|| tool.into_owned())
-    }
-
     /// Records what is refused.
     pub async fn refuse(&self, malformed: Malformed) -> Judged {
         Judged::Refused(self.enforcer.refuse(malformed, &self.caller).await)
@@ -227,8 +218,13 @@ impl Gate {
         if expected.method == "tasks/list" {
             return self.own_tasks(reply, client_id);
         }
-        if expected.method == "tools/list" && reply.result().is_some() {
-            return self.filter(reply, client_id, expected.modern);
+        if reply.result().is_some() {
+            match expected.method.as_str() {
+                "tools/list" => return self.filter(Section::Tools, reply, client_id, expected.modern),
+                "prompts/list" => return self.filter(Section::Prompts, reply, client_id, expected.modern),
+                "initialize" | "server/discover" => return self.greeting(&expected.method, reply, client_id),
+                _ => {}
+            }
         }
         match (reply.subscription_id(), reply.document().root().get("id")) {
             // The last word of a subscription names it by the request's id, which was ours on the way.
@@ -263,31 +259,6 @@ impl Gate {
                 mcp::reply::error(Some(client_id), mcp::reply::INTERNAL_ERROR, "the server's list of tasks cannot be read", None)
             }
         }
-    }
-
-    fn filter(&self, reply: &Message, client_id: &Id, modern: bool) -> Bytes {
-        let policies = self.policies();
-        let server = self.enforcer.server();
-        match reply.result().map(ToolList::of) {
-            Some(Ok(list)) => {
-                for Unreadable { name, problem } in list.unreadable() {
-                    warn!(server, tool = name.as_deref(), why = problem, "left a tool out of the list");
-                }
-                self.schemas.tools.learn(&list);
-                let shown = |tool: &Tool<'_>| policies.lists(&tool.name) && !(modern && self.is_invalid(tool));
-                list.keep(reply.edit_with_id(client_id), shown, modern).finish()
-            }
-            unreadable => {
-                let why = unreadable.and_then(Result::err).map(|why| why.to_string()).unwrap_or_default();
-                warn!(server, why, "withheld a list of tools");
-                mcp::reply::error(Some(client_id), mcp::reply::INTERNAL_ERROR, "the server's list of tools cannot be read", None)
-            }
-        }
-    }
-
-    /// 2026-07-28, streamable HTTP: a client must leave out a tool whose annotations for headers are invalid.
-    fn is_invalid(&self, tool: &Tool<'_>) -> bool {
-        self.over_http && tool.input_schema.is_some_and(|schema| Mirrored::of(schema).is_err())
     }
 }
 

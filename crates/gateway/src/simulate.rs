@@ -76,6 +76,7 @@ impl Simulation {
             beside: String::new(),
             detail: None,
             unissued: false,
+            objection: None,
         };
         let caller = Caller { principal: call.principal.clone(), grant: call.grant.clone(), session: None };
         let Decided { decision, id, reservation, .. } = enforcer.decide(facts, &enforcer.policies(&caller), &caller).await;

@@ -1,8 +1,10 @@
-//! The tools of an upstream, as its own `tools/list` describes them.
+//! The tools and prompts of an upstream, as its own lists describe them.
 //!
-//! Learnt from every list that passes by. A rule that needs a schema which has not passed yet makes the gateway ask for one
-//! list of its own, in the era of the connection; calls that need it meanwhile wait for that one list.
+//! Learnt from every list that passes by. Where a definition is needed that has not passed yet (for a rule that needs a
+//! schema, for headers, to hold it against the pinned one), the gateway asks for one list of its own, in the era of the
+//! connection; calls that need it meanwhile wait for that one list.
 
+use crate::pins::{Definitions, Finding, Section};
 use crate::refusal::{is_modern, malformed};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -12,7 +14,7 @@ use mcp::headers::{HeaderMismatch, Mirrored, check_request};
 use mcp::tools::ToolList;
 use mcp::{Malformed, Message, Revision, Side};
 use policy::ToolSchema;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,40 +27,81 @@ pub(crate) type Ask = Arc<dyn Fn(Message) -> BoxFuture<'static, Option<Message>>
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a server that has failed to give its list is not asked again.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How long a definition that is pinned is taken to be what it was: a server may change it without a word.
+const FRESH: Duration = Duration::from_secs(60);
 /// No server pages today; this many pages is a server that never ends its list.
 const MAX_PAGES: usize = 1_000;
 
-/// What a definition says of a tool's arguments. Read when somebody asks: few of the tools of a long list are called.
+/// What a definition says. Read when somebody asks: few of the tools of a long list are called.
 pub(crate) struct ToolFacts {
-    /// The whole definition as the list has it: a part of its text.
-    definition: Bytes,
-    /// The schema: a part of it.
+    section: Section,
+    name: String,
+    /// The definition as the list has it: a part of its text.
     text: Bytes,
+    has_schema: bool,
     schema: OnceLock<ToolSchema>,
     mirrored: OnceLock<Result<Mirrored, String>>,
+    digest: OnceLock<String>,
+    /// What was found out about it, under which version of the pins.
+    finding: Mutex<Option<(u64, Arc<Finding>)>>,
 }
 
 impl ToolFacts {
-    fn new(definition: Value<'_>, schema: Value<'_>) -> ToolFacts {
-        let (definition, text) = (definition.bytes(), schema.bytes());
-        ToolFacts { definition, text, schema: OnceLock::new(), mirrored: OnceLock::new() }
+    fn new(section: Section, name: &str, definition: Value<'_>) -> ToolFacts {
+        ToolFacts {
+            section,
+            name: name.to_owned(),
+            text: definition.bytes(),
+            has_schema: definition.get("inputSchema").is_some(),
+            schema: OnceLock::new(),
+            mirrored: OnceLock::new(),
+            digest: OnceLock::new(),
+            finding: Mutex::default(),
+        }
     }
 
-    /// The definition in its canonical text: two that mean the same have the same.
-    pub fn definition(&self) -> String {
-        let document =
-            Document::parse(self.definition.clone(), Strictness::Reply).expect("it was a value in a text that was read");
-        document.root().canonical()
+    /// The name of the tool or prompt.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// What the arguments must look like.
-    pub fn schema(&self) -> &ToolSchema {
-        self.schema.get_or_init(|| ToolSchema::new(self.document().root()))
+    /// What the arguments must look like; `None` where the definition does not say.
+    pub fn schema(&self) -> Option<&ToolSchema> {
+        self.has_schema.then(|| self.schema.get_or_init(|| self.with_schema(ToolSchema::new)))
     }
 
-    /// Which of the arguments headers repeat; or why the definition is invalid over HTTP.
-    pub fn mirrored(&self) -> &Result<Mirrored, String> {
-        self.mirrored.get_or_init(|| Mirrored::of(self.document().root()))
+    /// Which of the arguments headers repeat; or why the definition is invalid over HTTP. `None` as for the schema.
+    pub fn mirrored(&self) -> Option<&Result<Mirrored, String>> {
+        self.has_schema.then(|| self.mirrored.get_or_init(|| self.with_schema(Mirrored::of)))
+    }
+
+    /// Names the definition: its digest.
+    pub fn digest(&self) -> &str {
+        self.digest.get_or_init(|| catalogue::digest(self.document().root()))
+    }
+
+    /// The definition in its canonical form: two that mean the same have the same.
+    pub fn canonical(&self) -> String {
+        self.document().root().canonical()
+    }
+
+    /// What is to be held against the definition, if anything.
+    pub fn finding(&self, definitions: &Definitions) -> Arc<Finding> {
+        let version = definitions.version();
+        let mut found = self.finding.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, finding)) = &*found
+            && *of == version
+        {
+            return finding.clone();
+        }
+        let finding = Arc::new(definitions.judge(self.section, &self.name, self.document().root()));
+        *found = Some((version, finding.clone()));
+        finding
+    }
+
+    fn with_schema<T>(&self, read: impl FnOnce(Value<'_>) -> T) -> T {
+        let document = self.document();
+        read(document.root().get("inputSchema").expect("`has_schema` says so"))
     }
 
     fn document(&self) -> Document {
@@ -68,20 +111,23 @@ impl ToolFacts {
 
 #[derive(Default)]
 struct Known {
-    tools: HashMap<String, Arc<ToolFacts>>,
-    /// Whether all pages of one list have been seen since it last changed.
-    complete: bool,
+    /// By name, with when the definition was last seen.
+    entries: HashMap<String, (Arc<ToolFacts>, Instant)>,
+    /// When all pages of one list were seen, if they were since it last changed.
+    complete: Option<Instant>,
     /// How often it has changed.
     generation: u64,
     /// When the server last failed to give its list.
     failed: Option<Instant>,
 }
 
-/// What is known of an upstream's tools. Shared by all conversations with it.
+/// What is known of an upstream's tools and prompts. Shared by all conversations with it.
 #[derive(Default)]
 pub(crate) struct LiveTools {
-    known: Mutex<Known>,
+    tools: Mutex<Known>,
+    prompts: Mutex<Known>,
     asking: tokio::sync::Mutex<()>,
+    definitions: Arc<Definitions>,
 }
 
 /// The tools of an upstream, and a way to ask for them.
@@ -91,41 +137,68 @@ pub(crate) struct Schemas {
     pub ask: Ask,
 }
 
+/// What has to be asked for before a request can be judged: a whole list, or one that has this in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lack {
+    pub section: Section,
+    pub name: Option<String>,
+}
+
 impl LiveTools {
-    /// Takes in one page.
-    pub fn learn(&self, list: &ToolList<'_>) {
-        let mut known = self.lock();
-        for tool in list.tools() {
-            if let Some(schema) = tool.input_schema {
-                // Most lists say what the last one has said.
-                let is_known = known.tools.get(&*tool.name).is_some_and(|facts| facts.definition == tool.definition.raw());
-                if !is_known {
-                    known.tools.insert(tool.name.to_string(), Arc::new(ToolFacts::new(tool.definition, schema)));
-                }
-            }
-        }
+    /// Of a server whose definitions are held against those.
+    pub fn of(definitions: Arc<Definitions>) -> Arc<LiveTools> {
+        Arc::new(LiveTools { definitions, ..LiveTools::default() })
     }
 
-    /// Forgets everything: the list has changed.
-    pub fn forget(&self) {
-        let mut known = self.lock();
+    /// Takes in one page, and gives what it says, in its order.
+    pub fn learn(&self, section: Section, list: &ToolList<'_>) -> Vec<Arc<ToolFacts>> {
+        let mut known = self.lock(section);
+        let now = Instant::now();
+        let learnt = list.tools().map(|tool| {
+            // Most lists say what the last one has said.
+            let same = known.entries.get(&*tool.name).filter(|(facts, _)| facts.text == tool.definition.raw());
+            let facts = match same {
+                Some((facts, _)) => facts.clone(),
+                None => Arc::new(ToolFacts::new(section, &tool.name, tool.definition)),
+            };
+            known.entries.insert(tool.name.to_string(), (facts.clone(), now));
+            facts
+        });
+        learnt.collect()
+    }
+
+    /// Forgets everything of a section: the list has changed.
+    pub fn forget(&self, section: Section) {
+        let mut known = self.lock(section);
         *known = Known { generation: known.generation + 1, ..Known::default() };
     }
 
-    /// What is known of a tool.
-    pub fn known(&self, tool: &str) -> Option<Arc<ToolFacts>> {
-        self.lock().tools.get(tool).cloned()
+    /// What is known of a tool or prompt.
+    pub fn known(&self, section: Section, name: &str) -> Option<Arc<ToolFacts>> {
+        self.lock(section).entries.get(name).map(|(facts, _)| facts.clone())
     }
 
-    /// Whether asking would bring nothing new: the tool is known, or is in no list, or the server has just failed to give one.
-    pub fn is_settled(&self, tool: &str) -> bool {
-        let known = self.lock();
-        let silent = known.failed.is_some_and(|failed| failed.elapsed() < SILENCE);
-        known.tools.contains_key(tool) || known.complete || silent
+    /// Whether asking would bring nothing new: it is known, or is in no list, or the server has just failed to give one.
+    pub fn is_settled(&self, section: Section, name: Option<&str>) -> bool {
+        let wanted = self.definitions.wants(section);
+        let pinned = self.definitions.are_pinned();
+        let known = self.lock(section);
+        let is_fresh = |seen: &Instant| !pinned || seen.elapsed() < FRESH;
+        let is_known = || match name {
+            Some(name) => {
+                known.entries.get(name).is_some_and(|(_, seen)| is_fresh(seen)) || known.complete.as_ref().is_some_and(is_fresh)
+            }
+            None => true,
+        };
+        known.failed.is_some_and(|failed| failed.elapsed() < SILENCE) || (!wanted && is_known())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self, section: Section) -> std::sync::MutexGuard<'_, Known> {
+        let known = match section {
+            Section::Tools => &self.tools,
+            Section::Prompts => &self.prompts,
+        };
+        known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,7 +209,7 @@ impl Schemas {
             |mismatch: HeaderMismatch| Malformed { data: mismatch.data, ..malformed(message, mismatch.code, &mismatch.message) };
         let revision = check_request(headers, message, None).map_err(refused)?;
         // Nobody is asked for the sake of a message that is refused anyway.
-        match self.of_call(message).await.as_deref().map(ToolFacts::mirrored) {
+        match self.of_call(message).await.as_deref().and_then(ToolFacts::mirrored) {
             Some(Ok(mirrored)) if !mirrored.is_empty() => check_request(headers, message, Some(mirrored)).map_err(refused),
             Some(_) | None => Ok(revision),
         }
@@ -147,57 +220,102 @@ impl Schemas {
         if !is_modern(message) || message.method() != Some("tools/call") {
             return None;
         }
-        self.of(&message.params()?.get("name")?.as_str()?, message).await
+        self.of(Section::Tools, &message.params()?.get("name")?.as_str()?, message).await
     }
 
-    /// What is known of `tool`; asks the upstream where it is not known yet. `like` is a message of the connection whose era
-    /// the question takes.
-    pub async fn of(&self, tool: &str, like: &Message) -> Option<Arc<ToolFacts>> {
-        if self.tools.is_settled(tool) {
-            return self.tools.known(tool);
+    /// What is known of a tool or prompt; asks the upstream where it is not known yet. `like` is a message of the connection
+    /// whose era the question takes.
+    pub async fn of(&self, section: Section, name: &str, like: &Message) -> Option<Arc<ToolFacts>> {
+        self.fill(section, Some(name), like).await;
+        self.tools.known(section, name)
+    }
+
+    /// Asks the upstream for its list, unless that would bring nothing new.
+    pub async fn fill(&self, section: Section, name: Option<&str>, like: &Message) {
+        if self.tools.is_settled(section, name) {
+            return;
         }
         let _one_at_a_time = self.tools.asking.lock().await;
-        if self.tools.is_settled(tool) {
-            return self.tools.known(tool);
+        if self.tools.is_settled(section, name) {
+            return;
         }
-        if tokio::time::timeout(PATIENCE, self.list(like)).await.is_err() {
-            warn!(tool, "the server has not answered a tools/list of ours");
+        let listed = tokio::time::timeout(PATIENCE, self.list(section, like)).await;
+        if listed.is_err() {
+            warn!(name, "the server has not answered a question of ours for its list");
         }
-        let mut known = self.tools.lock();
-        known.failed = (!known.complete).then(Instant::now);
-        drop(known);
-        self.tools.known(tool)
+        let mut known = self.tools.lock(section);
+        known.failed = (listed != Ok(true)).then(Instant::now);
     }
 
-    async fn list(&self, like: &Message) {
+    /// Asks for a whole list. Whether it was given, and is still the one that there is.
+    async fn list(&self, section: Section, like: &Message) -> bool {
         let (mut cursor, mut seen) = (None, HashSet::new());
-        let generation = self.tools.lock().generation;
+        let generation = self.tools.lock(section).generation;
+        let mut listed = Vec::new();
         for _ in 0..MAX_PAGES {
-            let Some(question) = question(like, cursor.as_deref()) else { return };
-            let Some(reply) = (self.ask)(question).await else { return };
-            let Some(Ok(list)) = reply.result().map(ToolList::of) else {
-                warn!("the server has answered a tools/list of ours with something else");
-                return;
-            };
-            self.tools.learn(&list);
-            cursor = list.next_cursor().and_then(|cursor| cursor.as_str()).map(|cursor| cursor.into_owned());
-            if cursor.is_none() {
-                let mut known = self.tools.lock();
-                // A list that has changed meanwhile is not the one that was read.
-                known.complete = known.generation == generation;
-                return;
+            let Some(question) = question(section, like, cursor.as_deref()) else { return false };
+            let Some(reply) = (self.ask)(question).await else { return false };
+            // A server without prompts may know no list of them.
+            let has_none = reply.error().and_then(|error| error.get("code")).is_some_and(|code| code.raw() == METHOD_NOT_FOUND);
+            if !has_none {
+                let Some(Ok(list)) = reply.result().map(|result| section_of(section, result)) else {
+                    warn!(?section, "the server has answered a question of ours for its list with something else");
+                    return false;
+                };
+                listed.extend(self.tools.learn(section, &list));
+                cursor = list.next_cursor().and_then(|cursor| cursor.as_str()).map(|cursor| cursor.into_owned());
+            }
+            if cursor.is_none() || has_none {
+                return self.complete(section, generation, listed);
             }
             // A cursor that was there before leads round in a circle.
             if !seen.insert(cursor.clone()) {
                 break;
             }
         }
-        warn!("the server's tools/list does not end");
+        warn!(?section, "the server's list does not end");
+        false
+    }
+
+    /// Takes in that a whole list has been read, unless it is not the one that there is any more.
+    fn complete(&self, section: Section, generation: u64, listed: Vec<Arc<ToolFacts>>) -> bool {
+        let mut known = self.tools.lock(section);
+        if known.generation != generation {
+            return false;
+        }
+        let names: HashSet<&str> = listed.iter().map(|facts| facts.name.as_str()).collect();
+        known.entries.retain(|name, _| names.contains(name.as_str()));
+        known.complete = Some(Instant::now());
+        drop(known);
+        if self.tools.definitions.wants(section) {
+            let mut pinned = BTreeMap::new();
+            for facts in &listed {
+                // Of two definitions of one name a client may take either: the first is the one that is shown.
+                pinned.entry(facts.name.clone()).or_insert_with(|| facts.canonical());
+            }
+            self.tools.definitions.pin_list(section, pinned);
+        }
+        true
     }
 }
 
-/// A `tools/list` under an id that no client uses. In the modern era it carries the caller's own envelope.
-fn question(like: &Message, cursor: Option<&str>) -> Option<Message> {
+/// Reads a page of a list.
+pub(crate) fn section_of<'d>(section: Section, result: Value<'d>) -> Result<ToolList<'d>, mcp::tools::NotAList> {
+    match section {
+        Section::Tools => ToolList::of(result),
+        Section::Prompts => ToolList::of_prompts(result),
+    }
+}
+
+/// -32601, as it stands in a text.
+const METHOD_NOT_FOUND: &str = "-32601";
+
+/// A question for a list under an id that no client uses. In the modern era it carries the caller's own envelope.
+fn question(section: Section, like: &Message, cursor: Option<&str>) -> Option<Message> {
+    let method = match section {
+        Section::Tools => "tools/list",
+        Section::Prompts => "prompts/list",
+    };
     let mut params = Vec::new();
     if let Some(cursor) = cursor {
         params.push(format!("\"cursor\":{}", json::quote(cursor)));
@@ -213,7 +331,7 @@ fn question(like: &Message, cursor: Option<&str>) -> Option<Message> {
         params.push(format!("\"_meta\":{{{}}}", envelope.join(",")));
     }
     let text =
-        format!(r#"{{"jsonrpc":"2.0","id":{},"method":"tools/list","params":{{{}}}}}"#, json::quote(&own_id()), params.join(","));
+        format!(r#"{{"jsonrpc":"2.0","id":{},"method":"{method}","params":{{{}}}}}"#, json::quote(&own_id()), params.join(","));
     Message::parse(text, Side::Client).ok()
 }
 
@@ -242,9 +360,9 @@ mod tests {
         let schemas = Schemas { tools: Arc::default(), ask };
         let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"b"}}"#;
         let call = Message::parse(call, Side::Client).expect("it is a message");
-        assert!(schemas.of("b", &call).await.is_none());
+        assert!(schemas.of(Section::Tools, "b", &call).await.is_none());
         // Its first page, and the one that says the same again.
         assert_eq!(asked.load(Ordering::Relaxed), 2);
-        assert!(schemas.of("a", &call).await.is_some());
+        assert!(schemas.of(Section::Tools, "a", &call).await.is_some());
     }
 }

@@ -35,6 +35,8 @@ pub(crate) const PARAMS: &[&str] = &[
 pub(crate) const RESULT: &[&str] = &[
     "_meta",
     "tools",
+    "prompts",
+    "instructions",
     "tasks",
     "nextCursor",
     "cacheScope",

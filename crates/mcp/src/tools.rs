@@ -1,4 +1,4 @@
-//! `tools/list`: a view of it, and the filter.
+//! `tools/list` and `prompts/list`: a view of them, and the filter.
 //!
 //! A list is filtered by taking elements out of its text, with their commas: `_meta`, `nextCursor` (also `""`, which is a
 //! cursor), the order and every unknown member stay byte for byte. A list that cannot be understood is an error, for passing
@@ -72,10 +72,22 @@ impl<'d> ToolList<'d> {
     /// # Errors
     /// [`NotAList`] when `tools` is no array, or stands twice or in disguise.
     pub fn of(result: Value<'d>) -> Result<ToolList<'d>, NotAList> {
+        ToolList::under("tools", result)
+    }
+
+    /// Reads the `result` of a `prompts/list`: prompts have names and definitions as tools have, and no schema.
+    ///
+    /// # Errors
+    /// As for [`ToolList::of`], of `prompts`.
+    pub fn of_prompts(result: Value<'d>) -> Result<ToolList<'d>, NotAList> {
+        ToolList::under("prompts", result)
+    }
+
+    fn under(key: &str, result: Value<'d>) -> Result<ToolList<'d>, NotAList> {
         keys::check_twice(Some(result), keys::RESULT).map_err(|clash| NotAList(clash.to_string()))?;
         keys::check_look_alikes(Some(result), keys::RESULT).map_err(|clash| NotAList(clash.to_string()))?;
-        let Some(tools) = result.get("tools") else { return Err(NotAList("`tools` is missing".into())) };
-        let Some(elements) = tools.elements() else { return Err(NotAList("`tools` is no array".into())) };
+        let Some(tools) = result.get(key) else { return Err(NotAList(format!("`{key}` is missing"))) };
+        let Some(elements) = tools.elements() else { return Err(NotAList(format!("`{key}` is no array"))) };
         let mut names = HashSet::new();
         let entries = elements.map(|element| {
             let tool = Tool::of(element)?;
@@ -281,6 +293,15 @@ mod tests {
     fn a_list_twice_does_not_even_parse() {
         let text = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[],"tools":[{"name":"hidden"}]}}"#;
         assert!(Message::parse(text, Side::Server).is_err());
+    }
+
+    #[test]
+    fn prompts_are_listed_as_tools_are() {
+        let message = reply(r#"{"prompts":[{"name":"a"},{"Name":"b"}],"tools":7}"#);
+        let list = ToolList::of_prompts(message.result().unwrap()).unwrap();
+        assert_eq!(list.tools().map(|prompt| &*prompt.name).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(list.keep(message.edit(), |_| false, false).finish(), *reply(r#"{"prompts":[],"tools":7}"#).text());
+        assert!(ToolList::of_prompts(reply("{}").result().unwrap()).is_err());
     }
 
     #[test]

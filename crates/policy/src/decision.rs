@@ -8,7 +8,7 @@
 //! values that were sent, for messages are recorded where arguments may not be.
 
 use crate::amount::Amount;
-use crate::approval::Quorum;
+use crate::approval::{Asking, Quorum};
 use crate::model::{Bound, Counter, Mode, Template};
 use crate::window::{instant, length_phrase};
 use jiff::Timestamp;
@@ -474,15 +474,30 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The same plan where a person must agree first, whatever the rules say: with these `terms`, unless a rule asks already.
-    /// A denial stays one.
-    pub fn asking(mut self, terms: ApprovalTerms) -> Plan {
+    /// The same plan where a person must agree first, whatever the rules say; `said` is what that person and the model are
+    /// told. A denial stays one, and terms that a rule has made are kept.
+    pub fn asking(mut self, rule: &str, said: &str) -> Plan {
+        if self.decision.outcome == Outcome::Deny {
+            return self;
+        }
+        let rule: Arc<str> = rule.into();
         if self.decision.outcome == Outcome::Allow {
             self.decision.outcome = Outcome::Ask;
             self.decision.reason = Reason::ApprovalRequired;
-            self.decision.rule = Some(terms.rule.clone());
-            self.approval = Some(terms);
+            self.decision.rule = Some(rule.clone());
         }
+        let asking = Asking::default();
+        let terms = ApprovalTerms {
+            timeout_ms: u64::try_from(asking.timeout.as_millis()).unwrap_or(u64::MAX),
+            wait_ms: 0,
+            quorums: vec![asking.quorum],
+            rule,
+            message: Some(said.to_owned()),
+        };
+        self.approval = Some(match self.approval.take() {
+            Some(before) => before.and(terms),
+            None => terms,
+        });
         self
     }
 

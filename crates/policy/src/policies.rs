@@ -5,6 +5,7 @@
 
 use crate::approval::Webhook;
 use crate::decision::{Decision, Outcome, Plan, Reason};
+use crate::definitions::Definitions;
 use crate::evaluate::{Call, evaluate};
 use crate::methods::{ELSEWHERE, PROTOCOL_METHODS};
 use crate::model::{Policy, Posture};
@@ -60,6 +61,12 @@ impl Policies {
     /// Who is told that a call waits for an approval.
     pub fn webhooks(&self) -> Vec<Webhook> {
         self.iter().filter_map(Policy::webhook).cloned().collect()
+    }
+
+    /// What they say of definitions that are not those that were pinned: the strictest word of each.
+    pub fn definitions(&self) -> Definitions {
+        let each = self.iter().map(Policy::definitions);
+        each.reduce(Definitions::and).unwrap_or_default()
     }
 
     /// Names these versions of them in records and approvals: 16 hexadecimal digits, of one policy its own revision.

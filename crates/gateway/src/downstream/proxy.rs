@@ -137,10 +137,11 @@ struct Exchange {
 
 impl Proxy {
     pub fn new(enforcer: Arc<Enforcer>, target: HttpTarget, reloaded: watch::Receiver<u64>) -> Arc<Proxy> {
+        let tools = LiveTools::of(enforcer.definitions().clone());
         Arc::new(Proxy {
             enforcer,
             target,
-            tools: Arc::default(),
+            tools,
             sessions: Mutex::default(),
             loose: Mutex::default(),
             reloaded,

@@ -137,10 +137,11 @@ impl Sessions {
         reloaded: watch::Receiver<u64>,
         stop: CancellationToken,
     ) -> Arc<Sessions> {
+        let tools = LiveTools::of(enforcer.definitions().clone());
         let sessions = Arc::new(Sessions {
             enforcer,
             upstream,
-            tools: Arc::default(),
+            tools,
             open: Mutex::default(),
             shared: Mutex::default(),
             messages: messages.to_owned(),

@@ -5,7 +5,7 @@ use crate::enforcer::{Caller, Enforcer};
 use crate::gate::Gate;
 use crate::outbox::Outbox;
 use crate::sink::Sink;
-use crate::tools::Schemas;
+use crate::tools::{LiveTools, Schemas};
 use crate::upstream::{Connection, Upstream};
 use mcp::framing::Lines;
 use std::io;
@@ -38,7 +38,7 @@ pub async fn run(
 ) -> io::Result<u8> {
     let (commands, heard) = mpsc::channel(256);
     let (ask, asked) = questions();
-    let schemas = Schemas { tools: Arc::default(), ask };
+    let schemas = Schemas { tools: LiveTools::of(enforcer.definitions().clone()), ask };
     let Connection { link, inbound } = upstream.connect(&schemas, "local")?;
     let (outbox, writer) = Outbox::start(output);
     let session = format!("stdio-{}", std::process::id());

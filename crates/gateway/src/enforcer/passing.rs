@@ -5,7 +5,7 @@ use crate::ownership::Purpose;
 use crate::refusal::{UNAVAILABLE, malformed};
 use json::Value;
 use mcp::{Malformed, Message};
-use policy::{Decision, Reason};
+use policy::{Decision, Outcome, Reason};
 use std::sync::Arc;
 use store::{ArgumentsMode, Draft, Phase, Reply, Reservation};
 use tracing::error;
@@ -70,6 +70,10 @@ impl Enforcer {
     /// The same without anybody waiting for it.
     pub(crate) fn leave_denied(self: &Arc<Self>, method: Option<&str>, decision: &Decision, noted: Noted, caller: &Caller) {
         let (_, draft) = self.denied(method, decision, noted, caller);
+        self.leave(draft);
+    }
+
+    fn leave(self: &Arc<Self>, draft: Draft) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let enforcer = self.clone();
         let recording = async move {
@@ -78,6 +82,16 @@ impl Enforcer {
             }
         };
         self.endings.spawn_on(recording, &runtime);
+    }
+
+    /// Records what was found out about a definition, without anybody waiting for it.
+    pub(crate) fn leave_definition(self: &Arc<Self>, method: &str, decision: &Decision, noted: Noted, caller: &Caller) {
+        let (_, draft) = self.denied(Some(method), decision, noted, caller);
+        let draft = match decision.outcome {
+            Outcome::Allow => Draft { phase: Phase::Decided, reply: None, ..draft },
+            Outcome::Ask | Outcome::Deny => draft,
+        };
+        self.leave(draft);
     }
 
     fn denied(&self, method: Option<&str>, decision: &Decision, noted: Noted, caller: &Caller) -> (String, Draft) {

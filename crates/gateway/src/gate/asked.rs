@@ -3,6 +3,7 @@
 use super::{Expected, Gate, refusal_of};
 use crate::enforcer::Noted;
 use crate::methods::judge_method;
+use crate::pins::Section;
 use crate::refusal::{NOT_ALLOWED, UNAVAILABLE};
 use bytes::Bytes;
 use mcp::{Id, Kind, Message, Side};
@@ -24,7 +25,10 @@ impl Gate {
         let policy = &self.policies();
         let decision = judge_method(policy, method, message.kind(), Side::Server, None);
         if method == "notifications/tools/list_changed" {
-            self.schemas.tools.forget();
+            self.schemas.tools.forget(Section::Tools);
+        }
+        if method == "notifications/prompts/list_changed" {
+            self.schemas.tools.forget(Section::Prompts);
         }
         if decision.outcome != Outcome::Allow {
             if decision.rule.is_some() {

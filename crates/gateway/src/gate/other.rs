@@ -32,6 +32,9 @@ impl Gate {
             }
             return self.deny(&message, NOT_ALLOWED, decision).await;
         }
+        if let Some(decision) = self.prompt_denied(&message, &policies) {
+            return self.deny(&message, NOT_ALLOWED, decision).await;
+        }
         if let Some(decision) = self.disowned(&message, &policies) {
             return self.deny(&message, mcp::reply::INVALID_PARAMS, decision).await;
         }

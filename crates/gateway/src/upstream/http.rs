@@ -434,7 +434,7 @@ impl Line {
         let agreed = self.agreed();
         if let Some(message) = message.filter(|message| is_modern(message)) {
             let facts = self.schemas.of_call(message).await;
-            let mirrored = facts.as_deref().and_then(|facts| facts.mirrored().as_ref().ok());
+            let mirrored = facts.as_deref().and_then(|facts| facts.mirrored()?.as_ref().ok());
             let revision =
                 message.protocol_version().and_then(|version| Revision::parse(&version)).unwrap_or(Revision::V2026_07_28);
             headers.extend(mcp::headers::for_request(message, revision, mirrored));
