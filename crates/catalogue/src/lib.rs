@@ -7,6 +7,7 @@
 //! same way at any time and on any machine.
 
 mod class;
+mod comparison;
 mod definition;
 mod difference;
 mod grade;
@@ -16,6 +17,7 @@ mod names;
 mod wording;
 
 pub use class::{Level, RiskClass};
+pub use comparison::{Difference, DifferenceKind, Subject, compare};
 pub use definition::{HiddenIn, digest, digest_of, hidden_in, shown_token};
 pub use difference::{Change, prompt_changes, text_changes, tool_changes};
 pub use grade::{Evidence, Signal, ToolRisk, grade};

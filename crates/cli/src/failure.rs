@@ -98,6 +98,12 @@ impl From<gateway::TelemetryError> for Failure {
     }
 }
 
+impl From<gateway::LockError> for Failure {
+    fn from(error: gateway::LockError) -> Failure {
+        Failure::invalid(chain(&error))
+    }
+}
+
 impl From<gateway::TlsError> for Failure {
     fn from(error: gateway::TlsError) -> Failure {
         Failure::invalid(chain(&error))

@@ -11,6 +11,7 @@ use crate::downstream::federated::{Federation, Patience, ServerStanding};
 use crate::downstream::server::Server;
 use crate::enforcer::{Caller, Enforcer};
 use crate::observe::Observatory;
+use crate::pins::LockFile;
 use crate::snapshot::{Current, Snapshot};
 use crate::upstream::TargetError;
 use crate::webhooks::Webhooks;
@@ -40,6 +41,8 @@ pub struct Gateway {
     federation: Arc<Federation>,
     /// What was put in force last. Held while something else takes its place.
     applied: Mutex<Applied>,
+    /// Where definitions are pinned, if any are.
+    lock: Option<Arc<LockFile>>,
     reloaded: watch::Sender<u64>,
     observatory: OnceLock<Arc<Observatory>>,
     /// Servers that are gone, and end what they had under way.
@@ -58,13 +61,17 @@ struct Applied {
 const ALL_SERVERS: &str = "*";
 
 impl Gateway {
-    /// A gateway as `config` has it. Nothing is started before somebody needs it. Within a runtime, for the sake of its clocks.
+    /// A gateway as `config` has it, that pins definitions in `lock`. Nothing is started before somebody needs it. Within a runtime, for the sake of its clocks.
     ///
     /// # Errors
     /// When a server's address, header or certificate cannot be used.
-    pub fn new(config: Config, store: Store) -> Result<Arc<Gateway>, TargetError> {
+    pub fn new(config: Config, store: Store, lock: Option<Arc<LockFile>>) -> Result<Arc<Gateway>, TargetError> {
         let (current, (reloaded, _)) = (Current::new(Snapshot::default()), watch::channel(0));
         let (servers, applied, ending) = (RwLock::default(), Mutex::default(), TaskTracker::new());
+        if let Some(lock) = &lock {
+            let changed = reloaded.clone();
+            lock.watch(move || changed.send_modify(|version| *version += 1));
+        }
         // No policy holds there: what no server has is denied.
         let nowhere = Enforcer::of(store.clone(), ALL_SERVERS, config.audit.arguments, current.clone());
         let in_force = current.clone();
@@ -74,7 +81,7 @@ impl Gateway {
         let webhooks = Webhooks::new(Vec::new(), store.clock().clone());
         let approvers = Approvers::new(store.clone()).telling(webhooks.clone().teller());
         let gateway =
-            Gateway { store, current, servers, federation, applied, reloaded, observatory, ending, approvers, webhooks };
+            Gateway { store, current, servers, federation, applied, lock, reloaded, observatory, ending, approvers, webhooks };
         let gateway = Arc::new(gateway);
         gateway.apply(config)?;
         let expiring = Arc::downgrade(&gateway);
@@ -136,6 +143,9 @@ impl Gateway {
             enforcer.observe(observatory);
         }
         enforcer.ask_by(self.approvers.clone());
+        if let Some(lock) = &self.lock {
+            enforcer.pin(lock.clone(), server.pin);
+        }
         let messages = format!("{}/{}", Endpoint::Messages.path(), server.name);
         Ok(Server::new(enforcer, server.upstream()?, &messages, self.reloaded.subscribe()))
     }
@@ -236,6 +246,9 @@ impl Gateway {
         futures_util::future::join_all(servers.values().map(|server| server.shut_down())).await;
         self.ending.close();
         self.ending.wait().await;
+        if let Some(lock) = &self.lock {
+            lock.close();
+        }
     }
 }
 

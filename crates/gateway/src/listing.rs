@@ -4,9 +4,11 @@
 //! stateless era.
 
 use crate::enforcer::Permit;
-use crate::tools::{Schemas, own_id};
+use crate::pins::Section;
+use crate::tools::{Schemas, own_id, section_of};
 use crate::upstream::{Connection, Inbound, Link, Upstream};
-use mcp::tools::ToolList;
+use catalogue::Pinned;
+use json::{Document, Strictness};
 use mcp::{Id, Message, Revision, Side};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,14 +22,31 @@ pub struct Listing {
     pub server_name: Option<String>,
     /// The revision that was spoken.
     pub revision: String,
+    /// What it tells the model to begin with.
+    pub instructions: Option<String>,
     /// Each tool's whole definition, as JSON text, in the order of the list.
     pub tools: Vec<String>,
+    /// The same of its prompts.
+    pub prompts: Vec<String>,
 }
 
 impl Listing {
     /// The definitions as one `tools/list` result.
     pub fn to_json(&self) -> String {
         format!(r#"{{"tools":[{}]}}"#, self.tools.join(","))
+    }
+
+    /// The definitions as they are pinned.
+    pub fn to_pinned(&self) -> Pinned {
+        let pinned = |list: &[String]| {
+            let read = |text: &String| Document::parse(text.clone(), Strictness::Reply).ok();
+            let named = |document: Document| {
+                let root = document.root();
+                Some((root.get("name")?.as_str()?.into_owned(), root.canonical()))
+            };
+            Some(list.iter().filter_map(read).filter_map(named).collect())
+        };
+        Pinned { instructions: Some(self.instructions.clone()), tools: pinned(&self.tools), prompts: pinned(&self.prompts) }
     }
 }
 
@@ -90,30 +109,52 @@ async fn list(link: &mut Link, inbound: &mut mpsc::Receiver<Inbound>) -> Result<
         Some(_) => Revision::V2026_07_28.as_str().to_owned(),
         None => text(result.and_then(|result| result.get("protocolVersion"))).unwrap_or_else(|| latest.to_owned()),
     };
-    let (mut tools, mut names) = (Vec::new(), HashSet::new());
+    let says = |name: &str| result.and_then(|result| result.get("capabilities")?.get(name)).is_some();
+    let instructions = text(result.and_then(|result| result.get("instructions")));
+    let tools = pages(link, inbound, Section::Tools, envelope.as_deref()).await?;
+    let prompts = match says("prompts") {
+        true => pages(link, inbound, Section::Prompts, envelope.as_deref()).await?,
+        false => Vec::new(),
+    };
+    Ok(Listing { server_name, revision, instructions, tools, prompts })
+}
+
+/// All pages of a list.
+async fn pages(
+    link: &mut Link,
+    inbound: &mut mpsc::Receiver<Inbound>,
+    section: Section,
+    envelope: Option<&str>,
+) -> Result<Vec<String>, ListingError> {
+    let (method, what) = match section {
+        Section::Tools => ("tools/list", "tools"),
+        Section::Prompts => ("prompts/list", "prompts"),
+    };
+    let text = |value: Option<json::Value<'_>>| value.and_then(|value| value.as_str()).map(|text| text.into_owned());
+    let (mut definitions, mut names) = (Vec::new(), HashSet::new());
     let (mut cursor, mut seen): (Option<String>, HashSet<Option<String>>) = Default::default();
     for _ in 0..MAX_PAGES {
-        let mut params: Vec<String> = envelope.iter().cloned().collect();
+        let mut params: Vec<String> = envelope.map(str::to_owned).into_iter().collect();
         params.extend(cursor.take().map(|cursor| format!("\"cursor\":{}", json::quote(&cursor))));
-        let page = ask(link, inbound, "tools/list", &format!("{{{}}}", params.join(","))).await?;
+        let page = ask(link, inbound, method, &format!("{{{}}}", params.join(","))).await?;
         let Some(result) = page.result() else {
             let why = text(page.error().and_then(|error| error.get("message"))).unwrap_or_default();
-            return Err(ListingError::Answer(format!("the server refuses to list its tools: {}", why.escape_debug())));
+            return Err(ListingError::Answer(format!("the server refuses to list its {what}: {}", why.escape_debug())));
         };
-        let list = ToolList::of(result).map_err(|error| ListingError::Answer(error.to_string()))?;
+        let list = section_of(section, result).map_err(|error| ListingError::Answer(error.to_string()))?;
         // Of two definitions of one name a client may take either; on one page the second is left out already.
-        tools
+        definitions
             .extend(list.tools().filter(|tool| names.insert(tool.name.to_string())).map(|tool| tool.definition.raw().to_owned()));
         cursor = text(list.next_cursor());
         if cursor.is_none() {
-            return Ok(Listing { server_name, revision, tools });
+            return Ok(definitions);
         }
         // A cursor that was there before leads round in a circle.
         if !seen.insert(cursor.clone()) {
             break;
         }
     }
-    Err(ListingError::Answer("the server's list of tools does not end".into()))
+    Err(ListingError::Answer(format!("the server's list of {what} does not end")))
 }
 
 /// Asks one question and waits for its reply; whatever else the server says meanwhile is passed over, its questions refused.

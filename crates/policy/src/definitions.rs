@@ -2,8 +2,6 @@
 //!
 //! Which definitions are pinned is no matter of policies; what a policy says is how strict to be about it.
 
-use crate::model::Policy;
-
 /// What happens to a tool or prompt whose definition is new or has changed, from the most lenient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Treatment {
@@ -71,12 +69,5 @@ impl Definitions {
             changed: self.changed.max(other.changed),
             hidden_characters: self.hidden_characters.max(other.hidden_characters),
         }
-    }
-}
-
-impl Policy {
-    /// What the policy says of definitions that are not those that were pinned.
-    pub fn definitions(&self) -> Definitions {
-        self.definitions
     }
 }

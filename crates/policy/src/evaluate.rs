@@ -10,6 +10,7 @@ use crate::amount::Amount;
 use crate::approval::{Asking, Webhook};
 use crate::condition::CannotJudge;
 use crate::decision::{ApprovalTerms, Charge, Decision, Once, Outcome, Plan, Reason, Step, StepResult, clock, note_shadow};
+use crate::definitions::Definitions;
 use crate::model::names::Names;
 use crate::model::{
     AmountFrom, Bound, Check, Condition, Counter, Entry, Limit, Mode, Pattern, Policy, Posture, Rule, Scope, Validate, Watch,
@@ -66,6 +67,11 @@ impl Policy {
     pub fn may_ask(&self, tool: &str) -> bool {
         self.mode == Mode::Enforce
             && self.rules_for(tool).any(|(_, rule)| rule.checks.iter().any(|check| matches!(check, Check::Ask { .. })))
+    }
+
+    /// What the policy says of definitions that are not those that were pinned.
+    pub fn definitions(&self) -> Definitions {
+        self.definitions
     }
 
     /// Who is told that a call waits for an approval.

@@ -7,7 +7,8 @@ use crate::failure::{Failure, OK};
 use crate::terminal::{tell, visible};
 use crate::{headers, logs, policies, server_name, signals};
 use gateway::{
-    Approvers, Caller, ChildCommand, Enforcer, HttpTarget, Listener, ListenerTls, PolicyFile, Upstream, UpstreamTls, Webhooks,
+    Approvers, Caller, ChildCommand, Enforcer, HttpTarget, Listener, ListenerTls, LockFile, Pinning, PolicyFile, Upstream,
+    UpstreamTls, Webhooks,
 };
 use policy::Severity;
 use std::sync::Arc;
@@ -130,6 +131,7 @@ struct Kept {
     store: Store,
     enforcer: Arc<Enforcer>,
     reloaded: watch::Receiver<u64>,
+    lock: Option<Arc<LockFile>>,
 }
 
 impl Kept {
@@ -160,13 +162,21 @@ impl Kept {
         let webhooks = Webhooks::new(Vec::new(), store.clock().clone());
         let approvers = Approvers::new(store.clone()).telling(webhooks.teller()).in_client(keeping.approve_in_client);
         enforcer.ask_by(approvers);
-        let reloaded = file.watch(enforcer.clone(), |file| policies::print(file, Severity::Error));
+        let mut reloaded = file.watch(enforcer.clone(), |file| policies::print(file, Severity::Error));
+        let lock = keeping.lock.as_deref().map(LockFile::open).transpose()?;
+        if let Some(lock) = &lock {
+            enforcer.pin(lock.clone(), Pinning::OnFirstUse);
+            reloaded = lock.watch_beside(reloaded);
+        }
         tokio::spawn(announce(store.clone(), enforcer.clone(), reloaded.clone(), instance));
-        Ok(Kept { store, enforcer, reloaded })
+        Ok(Kept { store, enforcer, reloaded, lock })
     }
 
     /// Signs the head of the chain. A store that cannot be written does not hold us up.
     async fn close(self) {
+        if let Some(lock) = &self.lock {
+            lock.close();
+        }
         if tokio::time::timeout(CLOSING, self.store.close()).await.is_err() {
             tracing::warn!("the state could not be closed in time; its last record is not signed as the end");
         }

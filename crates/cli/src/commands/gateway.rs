@@ -6,7 +6,7 @@ use crate::failure::{Failure, OK};
 use crate::terminal::tell;
 use crate::{configurations, logs, signals};
 use gateway::config::Config;
-use gateway::{Gateway, Listener, ListenerTls, Telling};
+use gateway::{Gateway, Listener, ListenerTls, LockFile, Telling};
 use policy::Severity;
 use std::path::Path;
 use std::time::Duration;
@@ -16,6 +16,7 @@ pub fn serve(path: &Path) -> Result<u8, Failure> {
     let (config, watched) = configurations::read(path)?;
     logs::start_at(config.telemetry.log);
     let tls = config.tls.clone().map(ListenerTls::read).transpose()?;
+    let lock = LockFile::open(&config.lock)?;
     gateway::raise_descriptor_limit();
     block_on_all_cores(async {
         let no_signals = |error: std::io::Error| Failure::because("cannot listen for signals", &error);
@@ -32,7 +33,7 @@ pub fn serve(path: &Path) -> Result<u8, Failure> {
         };
         let hosts = config.hosts.clone();
         let telling = Telling::start(&config, &store, &stop).await?;
-        let gateway = Gateway::new(config, store.clone())?;
+        let gateway = Gateway::new(config, store.clone(), Some(lock))?;
         if let Some(telling) = &telling {
             gateway.observe(telling.observatory());
             if let Some(address) = telling.address() {

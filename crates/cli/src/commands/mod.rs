@@ -9,6 +9,7 @@ mod demo;
 mod gate;
 mod gateway;
 mod init;
+mod pins;
 mod scan;
 mod shell;
 mod status;
@@ -30,6 +31,8 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Simulate(arguments) => decisions::simulate(&arguments),
         Command::Test(arguments) => test::test(&arguments),
         Command::Scan(arguments) => scan::scan(arguments),
+        Command::Pin(arguments) => pins::pin(&arguments),
+        Command::Diff(arguments) => pins::diff(&arguments),
         Command::Audit(arguments) => audit::audit(arguments),
         Command::Approvals(arguments) => approvals::approvals(arguments),
         Command::Status(arguments) => status::status(&arguments),

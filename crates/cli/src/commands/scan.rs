@@ -206,7 +206,7 @@ mod tests {
 
     fn listing(tools: &[&str]) -> Listing {
         let tools = tools.iter().map(|tool| (*tool).to_owned()).collect();
-        Listing { server_name: None, revision: "2025-11-25".into(), tools }
+        Listing { server_name: None, revision: "2025-11-25".into(), instructions: None, tools, prompts: Vec::new() }
     }
 
     /// Loads the policy of a listing, which must be without a single problem.
@@ -273,7 +273,10 @@ mod tests {
             if tools.is_empty() {
                 continue;
             }
-            let policy = policy_of("real", &Listing { server_name: None, revision: String::new(), tools });
+            let policy = policy_of(
+                "real",
+                &Listing { server_name: None, revision: String::new(), instructions: None, tools, prompts: Vec::new() },
+            );
             let source = Source::new("policy.yaml", policy);
             let loaded = policy::load(&source);
             let found = policy::check_tools(&source, &loaded, &Tools::parse(&text).unwrap());

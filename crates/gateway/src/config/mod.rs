@@ -50,6 +50,8 @@ pub struct Config {
     pub approvals: ApprovalsConfig,
     /// What is recorded, and how.
     pub audit: AuditConfig,
+    /// Where definitions are pinned.
+    pub lock: PathBuf,
     /// What is told to the outside.
     pub telemetry: TelemetryConfig,
 }
@@ -141,7 +143,7 @@ impl ConfigFile {
 
 /// The sections of the file.
 pub(crate) const KEYS: &[&str] =
-    &["listen", "hosts", "tls", "state", "servers", "grants", "admin", "approvals", "audit", "telemetry"];
+    &["listen", "hosts", "tls", "state", "servers", "grants", "admin", "approvals", "audit", "lock", "telemetry"];
 
 fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let fields = reading.fields(root, "the configuration", KEYS)?;
@@ -154,11 +156,16 @@ fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let admin = fields.get("admin").and_then(|node| admin::read(reading, node));
     let approvals = fields.get("approvals").map(|node| approvals::read(reading, node)).unwrap_or_default();
     let audit = fields.get("audit").map(|node| audit::read(reading, node)).unwrap_or_default();
+    let lock = fields.get("lock").and_then(|node| reading.path(node, "`lock`"));
+    let lock = lock.unwrap_or_else(|| reading.neighbour(LOCK));
     let telemetry = fields.get("telemetry").map(|node| telemetry::read(reading, node)).unwrap_or_default();
     let listen = listen.unwrap_or_else(default_address);
     check_reachable(reading, &fields, listen, &grants);
-    Some(Config { listen, hosts, tls, state, servers, grants, admin, approvals, audit, telemetry })
+    Some(Config { listen, hosts, tls, state, servers, grants, admin, approvals, audit, lock, telemetry })
 }
+
+/// Definitions are pinned there unless the file says otherwise: beside it, since both belong in version control.
+const LOCK: &str = "callgate.lock";
 
 fn default_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 7420))

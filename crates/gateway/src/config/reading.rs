@@ -214,6 +214,11 @@ impl<'s> Reading<'s> {
         self.string(node, what).map(|text| self.base.join(text))
     }
 
+    /// The path of `name` beside the file.
+    pub fn neighbour(&self, name: &str) -> PathBuf {
+        self.base.join(name)
+    }
+
     /// The path of a file that must be there; what it holds belongs to the configuration.
     pub fn file(&mut self, node: &Node, what: &str) -> Option<PathBuf> {
         let path = self.path(node, what)?;

@@ -1,6 +1,7 @@
 //! `servers`: the upstreams, by name.
 
 use super::reading::{Reading, code};
+use crate::pins::Pinning;
 use crate::secret::Secret;
 use crate::tls::{CertificateFiles, UpstreamTls};
 use crate::upstream::{ChildCommand, HttpTarget, TargetError, Upstream, Vitals};
@@ -29,6 +30,8 @@ pub struct ServerConfig {
     pub timeout: Duration,
     /// Whether clients of the other era are translated for.
     pub bridge_eras: bool,
+    /// When its definitions are pinned.
+    pub pin: Pinning,
 }
 
 /// What an upstream is.
@@ -79,7 +82,7 @@ pub enum Start {
 impl ServerConfig {
     /// Whether it is called as `other` is: whatever stands before one can stand before the other. Policies do not matter.
     pub fn is_called_as(&self, other: &ServerConfig) -> bool {
-        let parts = |server: &ServerConfig| (server.isolation, server.start, server.timeout, server.bridge_eras);
+        let parts = |server: &ServerConfig| (server.isolation, server.start, server.timeout, server.bridge_eras, server.pin);
         self.name == other.name
             && self.target == other.target
             && self.request_headers == other.request_headers
@@ -128,6 +131,7 @@ pub(crate) const KEYS: &[&str] = &[
     "key",
     "max_children",
     "bridge_eras",
+    "pin",
 ];
 
 /// A server may be silent so long over one request, unless it says otherwise.
@@ -166,6 +170,10 @@ fn server(reading: &mut Reading<'_>, member: &Member) -> Option<ServerConfig> {
     let timeout = fields.get("timeout").and_then(|node| reading.span(node, "`timeout`"));
     let bridge_eras =
         fields.get("bridge_eras").and_then(|node| reading.word(node, "`bridge_eras`", &[("auto", true), ("never", false)]));
+    let pin = fields.get("pin").and_then(|node| {
+        let words = [("on-first-use", Pinning::OnFirstUse), ("required", Pinning::Required), ("off", Pinning::Off)];
+        reading.word(node, "`pin`", &words)
+    });
     let server = ServerConfig {
         name: name.to_owned(),
         target: target?,
@@ -175,6 +183,7 @@ fn server(reading: &mut Reading<'_>, member: &Member) -> Option<ServerConfig> {
         request_headers,
         timeout: timeout.unwrap_or(TIMEOUT),
         bridge_eras: bridge_eras.unwrap_or(true),
+        pin: pin.unwrap_or_default(),
     };
     if let Err(error) = server.upstream() {
         let at = fields.get("url").map_or(&member.key_at, |node| &node.at);

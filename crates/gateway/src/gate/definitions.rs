@@ -75,6 +75,8 @@ impl Gate {
                 let learnt = self.schemas.tools.learn(section, &list);
                 self.shown(section, &list, &learnt, reply.edit_with_id(client_id), modern).finish()
             }
+            // What no reader takes for a list of prompts shows none.
+            Some(Err(_)) if section == Section::Prompts && !names_prompts(reply) => reply.with_id(client_id),
             unreadable => {
                 let why = unreadable.and_then(Result::err).map(|why| why.to_string()).unwrap_or_default();
                 warn!(server, why, "withheld a list of {what}");
@@ -212,6 +214,11 @@ impl Gate {
         }
         edit.finish()
     }
+}
+
+fn names_prompts(reply: &Message) -> bool {
+    let mut members = reply.result().and_then(Value::members).into_iter().flatten();
+    members.any(|member| member.key == "prompts" || json::could_be_taken_for(&member.key, &["prompts"]).is_some())
 }
 
 /// The member in which a server tells the model how to use it.

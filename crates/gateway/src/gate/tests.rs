@@ -35,6 +35,7 @@ impl Rig {
             beside: String::new(),
             detail: None,
             unissued: false,
+            objection: None,
         };
         let caller = Caller::local(None);
         let decided = self.enforcer.decide(facts, &self.enforcer.policies(&caller), &caller).await;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 /// How often the file is looked at, and what is pending written.
@@ -280,6 +281,26 @@ impl LockFile {
                 }
             }
         });
+    }
+
+    /// The same; gives what is told of each change, and of each that `others` tell of.
+    pub fn watch_beside(self: &Arc<LockFile>, mut others: watch::Receiver<u64>) -> watch::Receiver<u64> {
+        let (versions, told) = watch::channel(0);
+        let changed = versions.clone();
+        self.watch(move || changed.send_modify(|version| *version += 1));
+        tokio::spawn(async move {
+            while others.changed().await.is_ok() {
+                versions.send_modify(|version| *version += 1);
+            }
+        });
+        told
+    }
+
+    /// Writes what is pending, at the end.
+    pub fn close(&self) {
+        if let Err(error) = self.write_pending() {
+            warn!(%error, "definitions that wait for acceptance cannot be written");
+        }
     }
 
     /// Takes up what the file says now; whether that is something else than before.

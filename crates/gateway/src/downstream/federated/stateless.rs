@@ -98,7 +98,7 @@ impl Stateless {
         };
         // Which arguments headers repeat, only the tool's definition says.
         let facts = member.sessions.schemas(&self.caller).of_call(&own).await;
-        if let Some(Ok(mirrored)) = facts.as_deref().map(ToolFacts::mirrored)
+        if let Some(Ok(mirrored)) = facts.as_deref().and_then(ToolFacts::mirrored)
             && !mirrored.is_empty()
             && let Err(mismatch) = mcp::headers::check_request(headers, &message, Some(mirrored))
         {
