@@ -104,6 +104,13 @@ impl From<gateway::LockError> for Failure {
     }
 }
 
+impl From<gateway::GatewayError> for Failure {
+    /// All that it names stands in the configuration.
+    fn from(error: gateway::GatewayError) -> Failure {
+        Failure::invalid(chain(&error))
+    }
+}
+
 impl From<gateway::TlsError> for Failure {
     fn from(error: gateway::TlsError) -> Failure {
         Failure::invalid(chain(&error))

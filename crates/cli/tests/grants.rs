@@ -229,3 +229,97 @@ fn a_configuration_is_checked_as_policies_are() {
         assert!(format!("{}{}", ran.stdout, ran.stderr).contains("C003"));
     }
 }
+
+/// Runs a command on the grants of `config`, which must succeed; gives what it prints.
+#[track_caller]
+fn grants(config: &std::path::Path, arguments: &[&str]) -> String {
+    let mut command = support::callgate();
+    let output = command.arg("grants").args(arguments).arg("-c").arg(config).envs(TOKENS).output().expect("the binary runs");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn a_grant_is_made_rotated_and_revoked_while_the_gateway_runs() {
+    let stage = Stage::new();
+    let gate = stage.serve(ADA);
+    let config = stage.scratch.path("callgate.yaml");
+    let token = grants(
+        &config,
+        &["create", "bot", "--principal", "agent:bot", "--server", "web", "--tool", "echo,read_file", "--label", "team=a"],
+    );
+    assert!(token.starts_with("callgate_") && token.len() == "callgate_".len() + 43, "{token}");
+    answered(&gate, "web", &token, 200);
+    assert_eq!(initialize(&client(&gate, "child", &token)).status, 403);
+    let bot = client(&gate, "web", &token).shake_hands();
+    // What the grant names and the server's policy does not hide.
+    assert_eq!(names(&bot.ask("2", "tools/list", json!({})).reply("2")), ["read_file"]);
+
+    let again = grants(&config, &["rotate", "bot", "--overlap", "1h"]);
+    answered(&gate, "web", &again, 200);
+    assert_eq!(initialize(&client(&gate, "web", &token)).status, 200, "for an hour");
+    let last = grants(&config, &["rotate", "bot"]);
+    answered(&gate, "web", &last, 200);
+    for old in [&token, &again] {
+        assert_eq!(initialize(&client(&gate, "web", old)).status, 401);
+    }
+
+    grants(&config, &["revoke", "bot", "ada"]);
+    answered(&gate, "web", &last, 401);
+    answered(&gate, "child", TOKENS[0].1, 401);
+    let listed = grants(&config, &["list", "--json"]);
+    let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let shown: Vec<_> = listed.iter().map(|grant| [&grant["name"], &grant["source"], &grant["state"]]).collect();
+    assert_eq!(shown, [["ada", "file", "revoked"], ["bot", "store", "revoked"]]);
+    assert_eq!((&listed[1]["principal"], &listed[1]["labels"]["team"]), (&json!("agent:bot"), &json!("a")));
+
+    // Shown once, and kept nowhere.
+    let found = std::fs::read_dir(stage.scratch.path(".")).unwrap().filter_map(Result::ok).any(|file| {
+        let content = std::fs::read(file.path()).unwrap_or_default();
+        [&token, &again, &last].iter().any(|token| content.windows(token.len()).any(|part| part == token.as_bytes()))
+    });
+    assert!(!found);
+    let of_people: Vec<Value> = audit(&stage.scratch.state()).into_iter().filter(|record| record["phase"] == "admin").collect();
+    let methods: Vec<_> = of_people.iter().map(|record| record["method"].as_str().unwrap()).collect();
+    assert_eq!(methods, ["grants/create", "grants/rotate", "grants/rotate", "grants/revoke", "grants/revoke"]);
+    support::assert_verified(&stage.scratch.state());
+}
+
+#[test]
+fn a_revocation_from_elsewhere_ends_a_call_under_way() {
+    let stage = Stage::new();
+    let gate = stage.serve(ADA);
+    let ada = client(&gate, "child", TOKENS[0].1).shake_hands();
+    let text = support::call(LEGACY, "7", "slow", json!({"seconds": 60}));
+    let mut under_way = open(&ada.address, &ada.post(&ada.headers("tools/call", Some("slow")), text.as_bytes()));
+    until(PATIENCE, || (!entries_of(&stage.scratch.log(), "ran").is_empty()).then_some(())).expect("the call arrives");
+    grants(&stage.scratch.path("callgate.yaml"), &["revoke", "ada"]);
+    let reply = response(&mut under_way).expect("an answer");
+    assert!(String::from_utf8_lossy(&reply.body).contains("the grant was revoked or has expired"));
+    assert_eq!(ada.ask("8", "tools/list", json!({})).status, 401);
+}
+
+#[test]
+fn one_name_is_one_grant() {
+    let stage = Stage::new();
+    let config = stage.config(CI);
+    grants(&config, &["create", "ada"]);
+    let both = stage.config(&format!("{ADA}{CI}"));
+    let mut command = support::callgate();
+    let ran = command.args(["serve", "-c"]).arg(&both).envs(TOKENS).output().unwrap();
+    assert_eq!(ran.status.code(), Some(3), "{}", String::from_utf8_lossy(&ran.stderr));
+    let ran = support::callgate().args(["grants", "create", "ci", "-c"]).arg(&config).envs(TOKENS).output().unwrap();
+    assert_eq!(ran.status.code(), Some(1), "the configuration has it");
+}
+
+#[test]
+fn the_example_starts() {
+    let example = support::root().join("examples/gateway/callgate.yaml");
+    let variables = [("GITHUB_AUTHORIZATION", "Bearer x"), ("FILES_KEY", "x"), ("CALLGATE_TOKEN_CI", "a-token-of-the-example")];
+    let ran = support::callgate().arg("check").arg(&example).envs(variables).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ran.stdout).matches("valid").count(), 1, "{}", String::from_utf8_lossy(&ran.stdout));
+    let gate = Served::configured(&example, &variables);
+    assert_eq!(initialize(&client(&gate, "nowhere", "a-token-of-the-example")).status, 404);
+    assert_eq!(initialize(&client(&gate, "files", "a-token-of-the-example")).status, 403);
+}

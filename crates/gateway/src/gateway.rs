@@ -5,7 +5,7 @@
 //! a configuration with mistakes changes nothing.
 
 use crate::approvers::Approvers;
-use crate::config::{Config, ConfigFile, GrantConfig, ServerConfig};
+use crate::config::{Config, ConfigFile, GrantConfig, ServerConfig, grants};
 use crate::downstream::door::Endpoint;
 use crate::downstream::federated::{Federation, Patience, ServerStanding};
 use crate::downstream::server::Server;
@@ -16,11 +16,11 @@ use crate::snapshot::{Current, Snapshot};
 use crate::upstream::TargetError;
 use crate::webhooks::Webhooks;
 use ring::digest::{Context, SHA256};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
-use store::{ArgumentsMode, Store};
+use store::{ArgumentsMode, Reader, Store, StoredGrant};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -54,6 +54,19 @@ pub struct Gateway {
 #[derive(Default)]
 struct Applied {
     config: Option<Arc<Config>>,
+    /// What the state keeps of grants, and the version of that.
+    stored: (i64, Vec<StoredGrant>),
+}
+
+/// Why a configuration cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// A server's address, header or certificate cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A name stands for two grants.
+    #[error("the grant `{0}` stands in the configuration, and is kept in the state too; give one of them another name")]
+    GrantTwice(String),
 }
 
 /// What stands in the place of a server's name in records of what was refused at `/mcp` before it was known for whom it was:
@@ -64,8 +77,8 @@ impl Gateway {
     /// A gateway as `config` has it, that pins definitions in `lock`. Nothing is started before somebody needs it. Within a runtime, for the sake of its clocks.
     ///
     /// # Errors
-    /// When a server's address, header or certificate cannot be used.
-    pub fn new(config: Config, store: Store, lock: Option<Arc<LockFile>>) -> Result<Arc<Gateway>, TargetError> {
+    /// When a server's address, header or certificate cannot be used, or a name stands for two grants.
+    pub fn new(config: Config, store: Store, lock: Option<Arc<LockFile>>) -> Result<Arc<Gateway>, GatewayError> {
         let (current, (reloaded, _)) = (Current::new(Snapshot::default()), watch::channel(0));
         let (servers, applied, ending) = (RwLock::default(), Mutex::default(), TaskTracker::new());
         if let Some(lock) = &lock {
@@ -83,7 +96,13 @@ impl Gateway {
         let gateway =
             Gateway { store, current, servers, federation, applied, lock, reloaded, observatory, ending, approvers, webhooks };
         let gateway = Arc::new(gateway);
+        match gateway.store.reader().and_then(|reader| reader.grants()) {
+            Ok(stored) => gateway.lock().stored = stored,
+            // They come once it can be read; until then their tokens are unknown.
+            Err(error) => warn!(%error, "the grants that the state keeps cannot be read"),
+        }
         gateway.apply(config)?;
+        follow_grants(&gateway);
         let expiring = Arc::downgrade(&gateway);
         tokio::spawn(async move {
             while let Some(gateway) = expiring.upgrade() {
@@ -99,9 +118,14 @@ impl Gateway {
     /// what is told to the outside stay as they were at the start.
     ///
     /// # Errors
-    /// When a server's address, header or certificate cannot be used; nothing has changed then.
-    pub fn apply(&self, config: Config) -> Result<(), TargetError> {
-        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+    /// When a server's address, header or certificate cannot be used, or a name stands for two grants; nothing has changed
+    /// then.
+    pub fn apply(&self, config: Config) -> Result<(), GatewayError> {
+        let mut applied = self.lock();
+        let of_file = |name: &str| config.grants.iter().any(|grant| grant.name == name);
+        if let Some(twice) = applied.stored.1.iter().find(|stored| stored.spec.is_some() && of_file(&stored.name)) {
+            return Err(GatewayError::GrantTwice(twice.name.clone()));
+        }
         let before = self.servers();
         let arguments = applied.config.as_ref().map_or(config.audit.arguments, |config| config.audit.arguments);
         let mut servers = Servers::with_capacity(config.servers.len());
@@ -132,9 +156,24 @@ impl Gateway {
 
     fn put_in_force(&self, applied: &Applied) {
         let Some(config) = &applied.config else { return };
-        let grants: Vec<&GrantConfig> = config.grants.iter().collect();
+        let revoked: HashSet<&str> =
+            applied.stored.1.iter().filter(|stored| stored.revoked.is_some()).map(|stored| stored.name.as_str()).collect();
+        let mut grants: Vec<&GrantConfig> = config.grants.iter().filter(|grant| !revoked.contains(grant.name.as_str())).collect();
+        let kept: Vec<GrantConfig> = applied.stored.1.iter().filter_map(|stored| usable(stored, config)).collect();
+        grants.extend(&kept);
         self.current.replace(Snapshot::of(config, &grants, &self.current.snapshot()));
         self.reloaded.send_modify(|version| *version += 1);
+    }
+
+    /// Takes up what has become of grants.
+    fn take_grants(&self, stored: (i64, Vec<StoredGrant>)) {
+        let mut applied = self.lock();
+        applied.stored = stored;
+        self.put_in_force(&applied);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Applied> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stand_before(&self, server: &ServerConfig, arguments: ArgumentsMode) -> Result<Server, TargetError> {
@@ -211,7 +250,7 @@ impl Gateway {
 
     /// The configuration in force.
     pub fn config(&self) -> Option<Arc<Config>> {
-        self.applied.lock().unwrap_or_else(PoisonError::into_inner).config.clone()
+        self.lock().config.clone()
     }
 
     /// Where things are remembered.
@@ -249,6 +288,65 @@ impl Gateway {
         if let Some(lock) = &self.lock {
             lock.close();
         }
+    }
+}
+
+/// A grant that the state keeps, as it is in force; `None` where it is revoked, or there is something wrong with it.
+fn usable(stored: &StoredGrant, config: &Config) -> Option<GrantConfig> {
+    if stored.revoked.is_some() || stored.spec.is_none() {
+        return None;
+    }
+    if config.grants.iter().any(|grant| grant.name == stored.name) {
+        error!(grant = %stored.name, "a grant that the state keeps has the name of one in the configuration, and is left out");
+        return None;
+    }
+    // References belong into the configuration.
+    match grants::read_stored(stored, &config.base, &|_| None, &config.servers) {
+        Ok(grant) => Some(grant),
+        Err(problems) => {
+            let why = problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
+            error!(grant = %stored.name, why, "a grant that the state keeps cannot be used, and is left out");
+            None
+        }
+    }
+}
+
+/// Looks for changes of grants in the state, on a thread that may wait for it, for as long as the gateway lives.
+fn follow_grants(gateway: &Arc<Gateway>) {
+    let (gateway, store) = (Arc::downgrade(gateway), gateway.store.clone());
+    let follow = move || {
+        let mut reader: Option<Reader> = None;
+        let mut said = false;
+        loop {
+            std::thread::sleep(GRANTS_INTERVAL);
+            let Some(gateway) = gateway.upgrade() else { return };
+            let known = gateway.lock().stored.0;
+            let look = |reader: &Reader| match reader.grants_version()? {
+                version if version == known => Ok(None),
+                _ => reader.grants().map(Some),
+            };
+            let opened = match reader.take() {
+                Some(reader) => Ok(reader),
+                None => store.reader(),
+            };
+            match opened.and_then(|opened| look(&opened).map(|found| (opened, found))) {
+                Ok((opened, found)) => {
+                    (reader, said) = (Some(opened), false);
+                    if let Some(stored) = found {
+                        info!("grants have changed");
+                        gateway.take_grants(stored);
+                    }
+                }
+                Err(error) if !said => {
+                    said = true;
+                    warn!(%error, "the grants that the state keeps cannot be read; they stay as they were");
+                }
+                Err(_) => {}
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("grants".to_owned()).spawn(follow) {
+        error!(%error, "no thread can be started to look for revoked grants");
     }
 }
 

@@ -5,8 +5,11 @@
 //!
 //! This module knows no files and no sockets.
 
-use crate::config::GrantConfig;
-use ring::digest::{SHA256, digest};
+use crate::config::grants::sha256;
+use crate::config::{GrantConfig, TokenConfig};
+use crate::secret::Secret;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -53,11 +56,25 @@ impl Grant {
     }
 }
 
+/// A new token: 256 bits of chance.
+///
+/// `None` where the system has no chance to give.
+pub fn new_token() -> Option<Secret> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(Secret::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
+}
+
+/// What every token of ours begins with.
+const PREFIX: &str = "callgate_";
+
 /// All grants, by name and by token.
 #[derive(Debug, Default)]
 pub struct Grants {
     by_name: HashMap<String, Arc<Grant>>,
     by_digest: HashMap<[u8; 32], Arc<Grant>>,
+    /// By the digest under the key of the state, and until when that token is good.
+    by_kept: HashMap<String, (Arc<Grant>, i64)>,
 }
 
 impl Grants {
@@ -66,8 +83,14 @@ impl Grants {
         let mut grants = Grants::default();
         for config in configs {
             let grant = Arc::new(Grant::of(config, before));
-            if let Some(token) = &config.token {
-                grants.by_digest.insert(token.digest(), grant.clone());
+            if let Some(digest) = config.token.as_ref().and_then(TokenConfig::sha256) {
+                grants.by_digest.insert(digest, grant.clone());
+            }
+            if let Some(TokenConfig::Kept { digest, former }) = &config.token {
+                grants.by_kept.insert(digest.clone(), (grant.clone(), i64::MAX));
+                if let Some((former, until)) = former {
+                    grants.by_kept.insert(former.clone(), (grant.clone(), *until));
+                }
             }
             grants.by_name.insert(grant.name.clone(), grant);
         }
@@ -79,9 +102,14 @@ impl Grants {
         self.by_name.get(name)
     }
 
-    /// The grant whose token this is.
-    pub fn of_token(&self, token: &str) -> Option<&Arc<Grant>> {
-        self.by_digest.get(&sha256(token))
+    /// The grant whose token this is at `now`, in milliseconds since the Unix epoch. `keyed` gives its digest under the key of
+    /// the state.
+    pub fn of_token(&self, token: &str, now: i64, keyed: impl FnOnce(&str) -> Option<String>) -> Option<&Arc<Grant>> {
+        let kept = || {
+            let (grant, until) = (!self.by_kept.is_empty()).then(|| self.by_kept.get(&keyed(token)?)).flatten()?;
+            (now < *until).then_some(grant)
+        };
+        self.by_digest.get(&sha256(token)).or_else(kept).filter(|grant| grant.is_valid(now))
     }
 
     /// Ends what goes on in the name of grants that are not in force any more.
@@ -104,11 +132,4 @@ impl Grants {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Grant>> {
         self.by_name.values()
     }
-}
-
-/// The SHA-256 of a text.
-pub(crate) fn sha256(text: &str) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-    out
 }

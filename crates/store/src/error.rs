@@ -23,6 +23,9 @@ pub enum StoreError {
     /// The address of the state is not one; the text says what is expected.
     #[error("{0}")]
     Address(String),
+    /// A grant cannot be made, changed or revoked so.
+    #[error("{0}")]
+    Grant(String),
     /// There is no approval with this id.
     #[error("there is no approval `{0}`; `callgate approvals list` shows those that are open")]
     NoSuchApproval(String),

@@ -25,6 +25,7 @@ mod draft;
 mod error;
 mod follow;
 mod front;
+mod grants;
 mod instances;
 mod job;
 mod journal;
@@ -59,6 +60,7 @@ pub use arguments::ArgumentsMode;
 pub use clock::{Clock, ServerClock, rfc3339};
 pub use draft::{Draft, Phase, Recorded, Reply, Row};
 pub use error::StoreError;
+pub use grants::{GrantChange, StoredGrant};
 pub use instances::{Instance, Running};
 pub use key::DigestKey;
 pub use reader::{Filter, Position, Reader, Rows};
@@ -272,6 +274,21 @@ impl Store {
     pub async fn answer(&self, id: &str, answer: Answer, by: &str) -> Result<Approval, StoreError> {
         let (id, by) = (id.to_owned(), by.to_owned());
         self.writer.submit(false, Vec::new(), move |ledger| approvals::answer(ledger, &id, answer, &by)).await
+    }
+
+    /// Makes, changes or revokes a grant, and records it. `by` says who wanted it.
+    ///
+    /// # Errors
+    /// [`StoreError::Grant`] when it exists already, is revoked, or is none of those that are kept here.
+    pub async fn change_grant(&self, name: &str, change: GrantChange, by: &str) -> Result<StoredGrant, StoreError> {
+        let (name, by) = (name.to_owned(), by.to_owned());
+        self.writer.submit(false, Vec::new(), move |ledger| grants::change(ledger, &name, &change, &by)).await
+    }
+
+    /// The digest under which a grant's token is kept; `None` while the key cannot be read.
+    pub fn token_digest(&self, token: &str) -> Option<String> {
+        let key = Shared::lock(&self.writer.shared.digests).clone()?;
+        Some(key.of_token(token))
     }
 
     /// Changes what `status` says of this process, for instance after a new policy.

@@ -9,6 +9,7 @@ use crate::approvals::{self, Approval};
 use crate::clock::{Clock, rfc3339};
 use crate::draft::{Phase, Row};
 use crate::error::Fault;
+use crate::grants::{self, StoredGrant};
 use crate::moment::{self, Beside};
 use crate::server::reading::Remote;
 use crate::sql::Sql;
@@ -194,6 +195,29 @@ impl Reader {
     pub fn approval(&self, id: &str) -> Result<Approval, StoreError> {
         let (now, wanted) = (self.clock.now(), id.to_owned());
         self.with(move |sql| approvals::find(sql, &wanted, now))?.ok_or_else(|| StoreError::NoSuchApproval(id.to_owned()))
+    }
+
+    /// Counts up with every change of a grant. Cheap: for whoever looks often.
+    pub fn grants_version(&self) -> Result<i64, StoreError> {
+        self.with_database(grants::version)
+    }
+
+    /// What is kept of grants, and the version that it is of.
+    pub fn grants(&self) -> Result<(i64, Vec<StoredGrant>), StoreError> {
+        // The version first: what comes in between is seen again.
+        let version = self.grants_version()?;
+        Ok((version, self.with_database(grants::all)?))
+    }
+
+    /// The same as [`Reader::with`] for what is never in the journal.
+    fn with_database<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Sql<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match &self.source {
+            Source::File { connection, .. } => work(Sql::File(connection)).map_err(|fault| fault.at(&self.place())),
+            Source::Memory(_) | Source::Server { .. } => self.with(work),
+        }
     }
 
     /// Everything read inside `work` is of one moment.

@@ -93,4 +93,13 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     ALTER TABLE approvals ADD COLUMN votes TEXT NOT NULL DEFAULT '[]';
 ",
     },
+    Migration {
+        file: "",
+        server: "",
+        both: "
+    -- What became of grants; without a spec, of one that stands in a file.
+    CREATE TABLE grants(name TEXT PRIMARY KEY, spec TEXT, digest TEXT, former TEXT, former_until INTEGER,
+        created INTEGER NOT NULL, changed INTEGER NOT NULL, revoked INTEGER) STRICT;
+",
+    },
 ];

@@ -8,6 +8,7 @@ mod decisions;
 mod demo;
 mod gate;
 mod gateway;
+mod grants;
 mod init;
 mod pins;
 mod scan;
@@ -35,6 +36,7 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Diff(arguments) => pins::diff(&arguments),
         Command::Audit(arguments) => audit::audit(arguments),
         Command::Approvals(arguments) => approvals::approvals(arguments),
+        Command::Grants(arguments) => grants::grants(arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Init(arguments) => init::init(&arguments),
         Command::Demo(_) => demo::demo(),

@@ -49,7 +49,9 @@ pub(super) async fn carry_out(operation: Operation, admin: &Admin, asked: Asked<
 fn failed(error: &StoreError) -> Answered {
     let (status, code) = match error {
         StoreError::NoSuchApproval(_) => (StatusCode::NOT_FOUND, "not-found"),
-        StoreError::ApprovalClosed { .. } | StoreError::AlreadyApproved { .. } => (StatusCode::CONFLICT, "conflict"),
+        StoreError::ApprovalClosed { .. } | StoreError::AlreadyApproved { .. } | StoreError::Grant(_) => {
+            (StatusCode::CONFLICT, "conflict")
+        }
         StoreError::NotAsked { .. } => (StatusCode::FORBIDDEN, "not-asked"),
         StoreError::Busy | StoreError::Unavailable { .. } | StoreError::Address(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable")

@@ -3,9 +3,12 @@
 use super::reading::{Reading, code};
 use super::servers::ServerConfig;
 use crate::secret::Secret;
-use policy::{Fields, Node, Policy, Source};
+use policy::{Fields, Node, Policy, Problem, Severity, Source};
+use ring::digest::{SHA256, digest};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use store::StoredGrant;
 
 /// One grant of the file.
 #[derive(Clone, Debug)]
@@ -37,13 +40,21 @@ pub enum TokenConfig {
     Plain(Secret),
     /// Its SHA-256.
     Sha256([u8; 32]),
+    /// Digests under the key of the state, in hexadecimal: of the token, and of the one before it with the time until which
+    /// that is good, in milliseconds since the Unix epoch.
+    Kept {
+        /// Of the token.
+        digest: String,
+        /// Of the token before it.
+        former: Option<(String, i64)>,
+    },
 }
 
 /// The keys of a grant.
 pub(crate) const KEYS: &[&str] =
     &["name", "principal", "token", "servers", "tools", "policy", "limits", "expires", "labels", "approve_in_client"];
 
-pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[ServerConfig]) -> Vec<GrantConfig> {
+pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[ServerConfig], known: &[&str]) -> Vec<GrantConfig> {
     let Some(node) = fields.get("grants") else { return Vec::new() };
     let nodes = reading.list(node, "`grants`");
     let mut named = Vec::new();
@@ -55,20 +66,55 @@ pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[Se
         {
             named.push((name, node));
         }
-        grants.extend(grant(reading, &fields, servers));
+        let token = reading.required(&fields, "token", "a grant").and_then(|node| token(reading, node));
+        grants.extend(grant(reading, &fields, servers, known, token));
     }
     super::each_once(reading, named.into_iter(), "the grant");
     each_token_once(reading, &grants, node);
     grants
 }
 
-fn grant(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[ServerConfig]) -> Option<GrantConfig> {
+/// The grant that the state keeps: its spec has the form of one in the file, without a token. `base` is what its paths are
+/// relative to.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn read_stored(
+    stored: &StoredGrant,
+    base: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    servers: &[ServerConfig],
+) -> Result<GrantConfig, Vec<Problem>> {
+    let spec = stored.spec.as_deref().unwrap_or_default();
+    let source = Source::new(format!("the grant {}.json", stored.name), spec);
+    let mut reading = Reading::new(&source, base, environment);
+    let root = reading.root();
+    let known: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
+    let kept = stored.digest.clone().map(|digest| TokenConfig::Kept { digest, former: stored.former.clone() });
+    let read = root.as_ref().and_then(|root| {
+        let fields = reading.fields(root, "a grant", KEYS)?;
+        grant(&mut reading, &fields, servers, &known, kept)
+    });
+    let finished = reading.finish();
+    let problems: Vec<Problem> =
+        finished.problems.into_iter().chain(finished.of_policies.into_iter().map(|of| of.problem)).collect();
+    match read {
+        Some(grant) if problems.iter().all(|problem| problem.severity != Severity::Error) => Ok(grant),
+        _ => Err(problems),
+    }
+}
+
+fn grant(
+    reading: &mut Reading<'_>,
+    fields: &Fields<'_>,
+    servers: &[ServerConfig],
+    known: &[&str],
+    token: Option<TokenConfig>,
+) -> Option<GrantConfig> {
     let name = reading.required(fields, "name", "a grant").and_then(|node| name(reading, node));
     let what = name.map_or_else(|| "a grant".to_owned(), |name| format!("the grant `{name}`"));
     let principal = reading.required(fields, "principal", &what).and_then(|node| reading.string(node, "`principal`"));
-    let token = reading.required(fields, "token", &what).map(|node| token(reading, node));
-    let for_servers =
-        reading.required(fields, "servers", &what).map(|node| of_servers(reading, node, servers)).unwrap_or_default();
+    let for_servers = reading.required(fields, "servers", &what).map(|node| of_servers(reading, node, known)).unwrap_or_default();
     let policies = fields.get("policy").map(|node| policies(reading, node)).unwrap_or_default();
     let expires = fields.get("expires").and_then(|node| expiry(reading, node));
     let labels = fields.get("labels").map(|node| labels(reading, node)).unwrap_or_default();
@@ -89,7 +135,7 @@ fn grant(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[ServerConfig
     Some(GrantConfig {
         name: name?.to_owned(),
         principal: principal?.to_owned(),
-        token: token?,
+        token,
         servers: for_servers,
         policies,
         bounds: bounds?,
@@ -112,7 +158,7 @@ fn name<'n>(reading: &mut Reading<'_>, node: &'n Node) -> Option<&'n str> {
 ///
 /// # Errors
 /// What to write instead.
-pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
+pub fn check_name(name: &str) -> Result<(), &'static str> {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte));
     if name == "local" {
         return Err("`local` is the grant of `run` and `serve -p`; take another name");
@@ -153,11 +199,10 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-fn of_servers(reading: &mut Reading<'_>, node: &Node, servers: &[ServerConfig]) -> Vec<String> {
+fn of_servers(reading: &mut Reading<'_>, node: &Node, known: &[&str]) -> Vec<String> {
     let mut names = Vec::new();
     for (name, node) in reading.strings(node, "`servers`", "the name of a server") {
-        if !servers.iter().any(|server| server.name == name) {
-            let known: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
+        if !known.contains(&name) {
             reading.error(code::UNKNOWN, &node.at, format!("there is no server `{}`", policy::shown(name))).help =
                 Some(format!("the servers are: {}", known.join(", ")));
         }
@@ -215,6 +260,48 @@ pub(crate) fn bounds_text(tools: Option<&[String]>, limits: Option<&[String]>) -
     Some(format!(r#"{{"version":"1","default":"{posture}","tools":{{{}}}}}"#, entries.join(",")))
 }
 
+/// Whether a grant's tools and limits can be judged by.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_bounds(tools: &[String], limits: &[String]) -> Result<(), String> {
+    let given = |texts: &'_ [String]| (!texts.is_empty()).then(|| texts.to_vec());
+    let Some(text) = bounds_text(given(tools).as_deref(), given(limits).as_deref()) else { return Ok(()) };
+    let problems = policy::load(&Source::new("the grant", text)).problems;
+    match problems.into_iter().find(|problem| problem.severity == Severity::Error) {
+        Some(problem) => Err(format!("the tools or limits of the grant: {}", problem.message)),
+        None => Ok(()),
+    }
+}
+
+/// What people are shown of a grant that the state keeps.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// To whom it was given.
+    pub principal: String,
+    /// The servers that it is for.
+    pub servers: Vec<String>,
+    /// When it ends, in milliseconds since the Unix epoch.
+    pub expires: Option<i64>,
+    /// To find it by.
+    pub labels: Vec<(String, String)>,
+}
+
+/// Reads what is shown of a spec; nothing of what cannot be read.
+pub fn summary(spec: &str) -> Summary {
+    let Ok(document) = json::Document::parse(spec.to_owned(), json::Strictness::Reply) else { return Summary::default() };
+    let root = document.root();
+    let text = |key: &str| root.get(key).and_then(|value| value.as_str()).map(|text| text.into_owned());
+    let servers = root.get("servers").and_then(|value| value.elements()).into_iter().flatten();
+    let labels = root.get("labels").and_then(|value| value.members()).into_iter().flatten();
+    Summary {
+        principal: text("principal").unwrap_or_default(),
+        servers: servers.filter_map(|server| Some(server.as_str()?.into_owned())).collect(),
+        expires: text("expires").as_deref().and_then(parse_time),
+        labels: labels.filter_map(|label| Some((label.key.to_string(), label.value.as_str()?.into_owned()))).collect(),
+    }
+}
+
 fn expiry(reading: &mut Reading<'_>, node: &Node) -> Option<i64> {
     let at = node.as_str().and_then(parse_time);
     if at.is_none() {
@@ -242,8 +329,8 @@ fn labels(reading: &mut Reading<'_>, node: &Node) -> BTreeMap<String, String> {
 fn each_token_once(reading: &mut Reading<'_>, grants: &[GrantConfig], node: &Node) {
     let mut seen: BTreeMap<[u8; 32], &str> = BTreeMap::new();
     for grant in grants {
-        let Some(token) = &grant.token else { continue };
-        if let Some(other) = seen.insert(token.digest(), &grant.name) {
+        let Some(digest) = grant.token.as_ref().and_then(TokenConfig::sha256) else { continue };
+        if let Some(other) = seen.insert(digest, &grant.name) {
             let message = format!("the grants `{other}` and `{}` have the same token", grant.name);
             reading.error(code::TWICE, &node.at, message).help = Some("give each a token of its own".into());
         }
@@ -251,11 +338,19 @@ fn each_token_once(reading: &mut Reading<'_>, grants: &[GrantConfig], node: &Nod
 }
 
 impl TokenConfig {
-    /// The SHA-256 of the token.
-    pub fn digest(&self) -> [u8; 32] {
+    /// The SHA-256 of the token, where that can be known.
+    pub fn sha256(&self) -> Option<[u8; 32]> {
         match self {
-            TokenConfig::Plain(token) => crate::grants::sha256(token.expose()),
-            TokenConfig::Sha256(digest) => *digest,
+            TokenConfig::Plain(token) => Some(sha256(token.expose())),
+            TokenConfig::Sha256(digest) => Some(*digest),
+            TokenConfig::Kept { .. } => None,
         }
     }
+}
+
+/// The SHA-256 of a text.
+pub(crate) fn sha256(text: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    out
 }

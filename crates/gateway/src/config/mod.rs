@@ -9,7 +9,7 @@
 mod admin;
 mod approvals;
 mod audit;
-mod grants;
+pub(crate) mod grants;
 mod reading;
 mod servers;
 mod telemetry;
@@ -17,7 +17,7 @@ mod telemetry;
 pub use admin::AdminConfig;
 pub use approvals::ApprovalsConfig;
 pub use audit::{AuditConfig, ExportConfig};
-pub use grants::{GrantConfig, TokenConfig};
+pub use grants::{GrantConfig, Summary, TokenConfig, check_bounds, check_name as check_grant_name, summary};
 pub use servers::{Isolation, ServerConfig, Start, Target};
 pub use telemetry::{LogLevel, TelemetryConfig};
 
@@ -54,6 +54,8 @@ pub struct Config {
     pub lock: PathBuf,
     /// What is told to the outside.
     pub telemetry: TelemetryConfig,
+    /// What paths are relative to.
+    pub base: PathBuf,
 }
 
 /// A configuration file that was read, whatever is wrong with it.
@@ -152,7 +154,9 @@ fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let tls = fields.get("tls").and_then(|node| listener_tls(reading, node));
     let state = fields.get("state").and_then(|node| reading.state(node, "`state`"));
     let servers = servers::read(reading, &fields);
-    let grants = grants::read(reading, &fields, &servers);
+    // One that has mistakes is still a server: grants that name it are not wrong for that.
+    let named = servers::names(&fields);
+    let grants = grants::read(reading, &fields, &servers, &named);
     let admin = fields.get("admin").and_then(|node| admin::read(reading, node));
     let approvals = fields.get("approvals").map(|node| approvals::read(reading, node)).unwrap_or_default();
     let audit = fields.get("audit").map(|node| audit::read(reading, node)).unwrap_or_default();
@@ -161,7 +165,8 @@ fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let telemetry = fields.get("telemetry").map(|node| telemetry::read(reading, node)).unwrap_or_default();
     let listen = listen.unwrap_or_else(default_address);
     check_reachable(reading, &fields, listen, &grants);
-    Some(Config { listen, hosts, tls, state, servers, grants, admin, approvals, audit, lock, telemetry })
+    let base = reading.base().to_owned();
+    Some(Config { listen, hosts, tls, state, servers, grants, admin, approvals, audit, lock, telemetry, base })
 }
 
 /// Definitions are pinned there unless the file says otherwise: beside it, since both belong in version control.

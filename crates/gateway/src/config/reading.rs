@@ -98,6 +98,11 @@ impl<'s> Reading<'s> {
         Reading { reader: Reader::new(source, &VOCABULARY), base, environment, policies, of_policies, seen, files: Vec::new() }
     }
 
+    /// What paths are relative to.
+    pub fn base(&self) -> &'s Path {
+        self.base
+    }
+
     pub fn root(&mut self) -> Option<Node> {
         self.reader.root()
     }

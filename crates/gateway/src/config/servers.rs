@@ -149,6 +149,14 @@ pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Vec<Server
     members.iter().filter_map(|member| server(reading, member)).collect()
 }
 
+/// The names that stand in the file.
+pub(super) fn names<'n>(fields: &Fields<'n>) -> Vec<&'n str> {
+    match fields.get("servers").map(|node| &node.kind) {
+        Some(Kind::Object(members)) => members.iter().map(|member| member.key.as_str()).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn server(reading: &mut Reading<'_>, member: &Member) -> Option<ServerConfig> {
     let name = member.key.as_str();
     let what = format!("the server `{}`", policy::shown(name));

@@ -123,3 +123,21 @@ fn what_was_read_is_one_fingerprint() {
     let all = [before, rotated, place.read(&text).fingerprint()];
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), 3);
 }
+
+#[test]
+fn the_schema_knows_the_same_keys() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/callgate.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for (place, keys) in [
+        ("", KEYS),
+        ("/$defs/server", servers::KEYS),
+        ("/$defs/grant", grants::KEYS),
+        ("/$defs/admin", admin::KEYS),
+        ("/$defs/audit", audit::KEYS),
+        ("/$defs/telemetry", telemetry::KEYS),
+    ] {
+        let known: HashSet<&str> = keys.iter().copied().collect();
+        let written = schema.pointer(&format!("{place}/properties")).and_then(|value| value.as_object()).unwrap();
+        assert_eq!(written.keys().map(String::as_str).collect::<HashSet<_>>(), known, "{place}");
+    }
+}

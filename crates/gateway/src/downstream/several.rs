@@ -85,7 +85,8 @@ impl Front {
     fn identify(&self, place: &Place, headers: &HeaderMap) -> Result<(Caller, Meant), Box<Response<Body>>> {
         let snapshot = self.gateway.snapshot();
         let now = self.gateway.store().clock().now();
-        let grant = bearer(headers).and_then(|token| snapshot.grants().of_token(token)).filter(|grant| grant.is_valid(now));
+        let keyed = |token: &str| self.gateway.store().token_digest(token);
+        let grant = bearer(headers).and_then(|token| snapshot.grants().of_token(token, now, keyed));
         let Some(grant) = grant else {
             debug!("a request without a grant is answered 401");
             return Err(Box::new(self.challenge(place, headers)));
