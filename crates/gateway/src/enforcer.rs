@@ -6,6 +6,7 @@
 mod passing;
 
 use crate::approvers::{Approvers, Waiting};
+use crate::grants::Grants;
 use crate::observe::{Observatory, Observed, Observer};
 use crate::ownership::{Owner, Ownership, Purpose};
 use crate::pins::{Definitions, Finding, LockFile, Objection, Pinning, Section};
@@ -503,7 +504,7 @@ impl fmt::Debug for Enforcer {
 
 /// A snapshot of one server that treats all alike.
 fn sole(server: &str, policies: Policies) -> Snapshot {
-    Snapshot::new([(server.to_owned(), Rules::OfAll(policies))].into())
+    Snapshot::new([(server.to_owned(), Rules::OfAll(policies))].into(), Grants::default())
 }
 
 /// What is said where a grant was revoked or has expired.

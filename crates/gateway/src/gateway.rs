@@ -4,12 +4,18 @@
 //! and sessions; whoever goes on under a grant that is gone is ended. Change is found by content, as that of policies is, and
 //! a configuration with mistakes changes nothing.
 
+mod serving;
+mod snapshot;
+
+pub use serving::serve_gateway;
+
 use crate::approvers::Approvers;
 use crate::config::{Config, ConfigFile, GrantConfig, ServerConfig, grants};
 use crate::downstream::door::Endpoint;
 use crate::downstream::federated::{Federation, Patience, ServerStanding};
 use crate::downstream::server::Server;
 use crate::enforcer::{Caller, Enforcer};
+use crate::identity::Identity;
 use crate::observe::Observatory;
 use crate::pins::LockFile;
 use crate::snapshot::{Current, Snapshot};
@@ -39,6 +45,7 @@ pub struct Gateway {
     current: Arc<Current>,
     servers: RwLock<Arc<Servers>>,
     federation: Arc<Federation>,
+    identity: RwLock<Option<Arc<Identity>>>,
     /// What was put in force last. Held while something else takes its place.
     applied: Mutex<Applied>,
     /// Where definitions are pinned, if any are.
@@ -93,9 +100,20 @@ impl Gateway {
         let observatory = OnceLock::new();
         let webhooks = Webhooks::new(Vec::new(), store.clock().clone());
         let approvers = Approvers::new(store.clone()).telling(webhooks.clone().teller());
-        let gateway =
-            Gateway { store, current, servers, federation, applied, lock, reloaded, observatory, ending, approvers, webhooks };
-        let gateway = Arc::new(gateway);
+        let gateway = Arc::new(Gateway {
+            store,
+            current,
+            servers,
+            federation,
+            identity: RwLock::default(),
+            applied,
+            lock,
+            reloaded,
+            observatory,
+            ending,
+            approvers,
+            webhooks,
+        });
         match gateway.store.reader().and_then(|reader| reader.grants()) {
             Ok(stored) => gateway.lock().stored = stored,
             // They come once it can be read; until then their tokens are unknown.
@@ -161,7 +179,12 @@ impl Gateway {
         let mut grants: Vec<&GrantConfig> = config.grants.iter().filter(|grant| !revoked.contains(grant.name.as_str())).collect();
         let kept: Vec<GrantConfig> = applied.stored.1.iter().filter_map(|stored| usable(stored, config)).collect();
         grants.extend(&kept);
-        self.current.replace(Snapshot::of(config, &grants, &self.current.snapshot()));
+        self.current.replace(snapshot::of(config, &grants, &self.current.snapshot()));
+        let mut identity = self.identity.write().unwrap_or_else(PoisonError::into_inner);
+        // Its keys, and the tokens that were used, are kept while it is the same.
+        if identity.as_ref().map(|identity| identity.config()) != config.identity.as_ref() {
+            *identity = config.identity.as_ref().map(|config| Arc::new(Identity::new(config)));
+        }
         self.reloaded.send_modify(|version| *version += 1);
     }
 
@@ -261,6 +284,11 @@ impl Gateway {
     /// The servers there are now.
     pub(crate) fn servers(&self) -> Arc<Servers> {
         self.servers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who knows callers by tokens of an authorization server, if anybody.
+    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How each server stands, by name: for people.

@@ -5,11 +5,10 @@
 //!
 //! This module knows no files and no sockets.
 
-use crate::config::grants::sha256;
-use crate::config::{GrantConfig, TokenConfig};
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -32,19 +31,6 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// `before`: the grants that were in force. Whoever goes on in its name goes on, where it is still given to the same one.
-    fn of(config: &GrantConfig, before: &Grants) -> Grant {
-        let same = before.named(&config.name).filter(|before| before.principal == config.principal);
-        Grant {
-            name: config.name.clone(),
-            principal: config.principal.clone(),
-            servers: config.servers.clone(),
-            expires: config.expires,
-            approve_in_client: config.approve_in_client,
-            ended: same.map_or_else(CancellationToken::new, |before| before.ended.clone()),
-        }
-    }
-
     /// Whether it is for this server.
     pub fn is_for(&self, server: &str) -> bool {
         self.servers.iter().any(|name| name == server)
@@ -54,6 +40,16 @@ impl Grant {
     pub fn is_valid(&self, now: i64) -> bool {
         !self.ended.is_cancelled() && self.expires.is_none_or(|expires| now < expires)
     }
+}
+
+/// By what the holder of a grant is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// The SHA-256 of its token.
+    Sha256([u8; 32]),
+    /// The digest of a token under the key of the state, in hexadecimal, and until when that token is good, in milliseconds
+    /// since the Unix epoch.
+    Kept(String, i64),
 }
 
 /// A new token: 256 bits of chance.
@@ -78,18 +74,19 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// These grants, in the place of `before`.
-    pub fn new<'c>(configs: impl IntoIterator<Item = &'c GrantConfig>, before: &Grants) -> Grants {
+    /// These grants with their credentials, in the place of `before`. What goes on in the name of one goes on, where it is
+    /// still given to the same principal.
+    pub fn new(all: impl IntoIterator<Item = (Grant, Vec<Credential>)>, before: &Grants) -> Grants {
         let mut grants = Grants::default();
-        for config in configs {
-            let grant = Arc::new(Grant::of(config, before));
-            if let Some(digest) = config.token.as_ref().and_then(TokenConfig::sha256) {
-                grants.by_digest.insert(digest, grant.clone());
+        for (mut grant, credentials) in all {
+            if let Some(same) = before.named(&grant.name).filter(|before| before.principal == grant.principal) {
+                grant.ended = same.ended.clone();
             }
-            if let Some(TokenConfig::Kept { digest, former }) = &config.token {
-                grants.by_kept.insert(digest.clone(), (grant.clone(), i64::MAX));
-                if let Some((former, until)) = former {
-                    grants.by_kept.insert(former.clone(), (grant.clone(), *until));
+            let grant = Arc::new(grant);
+            for credential in credentials {
+                match credential {
+                    Credential::Sha256(digest) => drop(grants.by_digest.insert(digest, grant.clone())),
+                    Credential::Kept(digest, until) => drop(grants.by_kept.insert(digest, (grant.clone(), until))),
                 }
             }
             grants.by_name.insert(grant.name.clone(), grant);
@@ -132,4 +129,11 @@ impl Grants {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Grant>> {
         self.by_name.values()
     }
+}
+
+/// The SHA-256 of a text.
+pub(crate) fn sha256(text: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    out
 }

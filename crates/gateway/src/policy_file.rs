@@ -1,20 +1,10 @@
-//! The policy file: read with all its mistakes reported, and taken up anew when its content changes.
-//!
-//! Change is found by content hash, once a second, so that `mv`, `git checkout` and swapped links work as an edit does. A bad
-//! file changes nothing.
+//! The policy file, read with all its mistakes reported.
 
-use crate::enforcer::Enforcer;
 use policy::{Loaded, Policy, Problem, Source};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::watch;
-use tracing::{error, info, warn};
-
-/// How often the file is looked at.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A policy file that was read.
 #[derive(Debug)]
@@ -41,6 +31,11 @@ impl PolicyFile {
         Ok(PolicyFile { path: path.to_owned(), source, problems, policy: policy.map(Arc::new) })
     }
 
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The text.
     pub fn source(&self) -> &Source {
         &self.source
@@ -54,45 +49,5 @@ impl PolicyFile {
     /// The policy; `None` when the file has errors.
     pub fn policy(&self) -> Option<Arc<Policy>> {
         self.policy.clone()
-    }
-
-    /// Puts each later version of the file in force at `enforcer`, and counts them up in what it gives, for as long as the
-    /// runtime lives. `say` is given the mistakes of a version that is not taken up.
-    pub fn watch(self, enforcer: Arc<Enforcer>, say: impl Fn(&PolicyFile) + Send + 'static) -> watch::Receiver<u64> {
-        let (versions, reloaded) = watch::channel(0);
-        let PolicyFile { path, source, .. } = self;
-        tokio::spawn(async move {
-            let mut seen = source.text;
-            let mut unreadable = false;
-            loop {
-                tokio::time::sleep(INTERVAL).await;
-                let file = match PolicyFile::read(&path) {
-                    Ok(file) => file,
-                    Err(_) if unreadable => continue,
-                    Err(error) => {
-                        unreadable = true;
-                        warn!(path = %path.display(), %error, "the policy file cannot be read; the policy stays as it is");
-                        continue;
-                    }
-                };
-                unreadable = false;
-                if file.source.text == seen {
-                    continue;
-                }
-                seen.clone_from(&file.source.text);
-                match file.policy() {
-                    Some(policy) => {
-                        info!(revision = policy.revision(), "another policy is in force");
-                        enforcer.replace(policy);
-                        versions.send_modify(|version| *version += 1);
-                    }
-                    None => {
-                        error!(path = %path.display(), "the policy file has mistakes; the policy stays as it is");
-                        say(&file);
-                    }
-                }
-            }
-        });
-        reloaded
     }
 }

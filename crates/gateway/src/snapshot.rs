@@ -5,9 +5,8 @@
 //!
 //! This module knows no files, sockets or messages.
 
-use crate::config::{Config, GrantConfig, ServerConfig};
 use crate::grants::Grants;
-use policy::{Policies, Policy};
+use policy::Policies;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -29,27 +28,9 @@ pub enum Rules {
 }
 
 impl Snapshot {
-    /// What holds at each server, by its name.
-    pub fn new(servers: HashMap<String, Rules>) -> Snapshot {
-        Snapshot { servers, grants: Grants::default() }
-    }
-
-    /// What a configuration says: at each server its own policy, and those of each of `grants` that names it. `before` is what
-    /// was in force.
-    pub fn of(config: &Config, grants: &[&GrantConfig], before: &Snapshot) -> Snapshot {
-        // Many grants have the same policies.
-        let mut made: HashMap<Vec<*const Policy>, Policies> = HashMap::new();
-        let mut all_of = |policies: Vec<Arc<Policy>>| {
-            let key = policies.iter().map(Arc::as_ptr).collect();
-            made.entry(key).or_insert_with(|| Policies::all_of(policies)).clone()
-        };
-        let mut servers = HashMap::with_capacity(config.servers.len());
-        for server in &config.servers {
-            let named = grants.iter().filter(|grant| grant.servers.contains(&server.name));
-            let rules = named.map(|grant| (grant.name.clone(), all_of(policies(server, grant)))).collect();
-            servers.insert(server.name.clone(), Rules::OfGrants(rules));
-        }
-        Snapshot { servers, grants: Grants::new(grants.iter().copied(), &before.grants) }
+    /// What holds at each server, by its name, and whose credentials are accepted.
+    pub fn new(servers: HashMap<String, Rules>, grants: Grants) -> Snapshot {
+        Snapshot { servers, grants }
     }
 
     /// Whether there are grants: where everybody is treated alike, there are none that could end.
@@ -83,15 +64,6 @@ impl Snapshot {
             Rules::OfGrants(grants) => grants.get(grant),
         }
     }
-}
-
-/// What holds for a grant at a server, in the order in which it is judged. What bounds a grant allows nothing by itself.
-fn policies(server: &ServerConfig, grant: &GrantConfig) -> Vec<Arc<Policy>> {
-    let mut policies: Vec<Arc<Policy>> = server.policy.iter().chain(&grant.policies).cloned().collect();
-    if !policies.is_empty() {
-        policies.extend(grant.bounds.clone());
-    }
-    policies
 }
 
 /// The snapshot that is in force now. Shared by everything that judges.

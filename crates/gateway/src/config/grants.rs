@@ -2,9 +2,9 @@
 
 use super::reading::{Reading, code};
 use super::servers::ServerConfig;
+use crate::grants::sha256;
 use crate::secret::Secret;
 use policy::{Fields, Node, Policy, Problem, Severity, Source};
-use ring::digest::{SHA256, digest};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub(crate) const KEYS: &[&str] =
     &["name", "principal", "token", "servers", "tools", "policy", "limits", "expires", "labels", "approve_in_client"];
 
 pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[ServerConfig], known: &[&str]) -> Vec<GrantConfig> {
+    // Where callers show tokens of an authorization server, a grant needs none of its own.
+    let needs_token = fields.get("identity").is_none();
     let Some(node) = fields.get("grants") else { return Vec::new() };
     let nodes = reading.list(node, "`grants`");
     let mut named = Vec::new();
@@ -66,7 +68,11 @@ pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[Se
         {
             named.push((name, node));
         }
-        let token = reading.required(&fields, "token", "a grant").and_then(|node| token(reading, node));
+        let token = match fields.get("token") {
+            None if needs_token => reading.required(&fields, "token", "a grant"),
+            token => token,
+        };
+        let token = token.and_then(|node| self::token(reading, node));
         grants.extend(grant(reading, &fields, servers, known, token));
     }
     super::each_once(reading, named.into_iter(), "the grant");
@@ -346,11 +352,4 @@ impl TokenConfig {
             TokenConfig::Kept { .. } => None,
         }
     }
-}
-
-/// The SHA-256 of a text.
-pub(crate) fn sha256(text: &str) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-    out
 }

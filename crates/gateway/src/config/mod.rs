@@ -10,6 +10,7 @@ mod admin;
 mod approvals;
 mod audit;
 pub(crate) mod grants;
+mod identity;
 mod reading;
 mod servers;
 mod telemetry;
@@ -21,6 +22,7 @@ pub use grants::{GrantConfig, Summary, TokenConfig, check_bounds, check_name as 
 pub use servers::{Isolation, ServerConfig, Start, Target};
 pub use telemetry::{LogLevel, TelemetryConfig};
 
+use crate::identity::IdentityConfig;
 use crate::tls::CertificateFiles;
 use policy::{Fields, Node, Problem, Severity, Source};
 use reading::{Reading, code};
@@ -44,6 +46,8 @@ pub struct Config {
     pub servers: Vec<ServerConfig>,
     /// The grants of the file, in its order; each name and each token once.
     pub grants: Vec<GrantConfig>,
+    /// Whose tokens are believed besides those of grants, if anybody's.
+    pub identity: Option<IdentityConfig>,
     /// The administration's own listener, if there is one.
     pub admin: Option<AdminConfig>,
     /// Who is told of calls that wait for a person.
@@ -145,7 +149,7 @@ impl ConfigFile {
 
 /// The sections of the file.
 pub(crate) const KEYS: &[&str] =
-    &["listen", "hosts", "tls", "state", "servers", "grants", "admin", "approvals", "audit", "lock", "telemetry"];
+    &["listen", "hosts", "tls", "state", "servers", "grants", "identity", "admin", "approvals", "audit", "lock", "telemetry"];
 
 fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let fields = reading.fields(root, "the configuration", KEYS)?;
@@ -157,6 +161,8 @@ fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     // One that has mistakes is still a server: grants that name it are not wrong for that.
     let named = servers::names(&fields);
     let grants = grants::read(reading, &fields, &servers, &named);
+    let named: Vec<&str> = grants.iter().map(|grant| grant.name.as_str()).collect();
+    let identity = fields.get("identity").and_then(|node| identity::read(reading, node, &named));
     let admin = fields.get("admin").and_then(|node| admin::read(reading, node));
     let approvals = fields.get("approvals").map(|node| approvals::read(reading, node)).unwrap_or_default();
     let audit = fields.get("audit").map(|node| audit::read(reading, node)).unwrap_or_default();
@@ -166,7 +172,7 @@ fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let listen = listen.unwrap_or_else(default_address);
     check_reachable(reading, &fields, listen, &grants);
     let base = reading.base().to_owned();
-    Some(Config { listen, hosts, tls, state, servers, grants, admin, approvals, audit, lock, telemetry, base })
+    Some(Config { listen, hosts, tls, state, servers, grants, identity, admin, approvals, audit, lock, telemetry, base })
 }
 
 /// Definitions are pinned there unless the file says otherwise: beside it, since both belong in version control.

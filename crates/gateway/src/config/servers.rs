@@ -97,7 +97,8 @@ impl ServerConfig {
         let upstream = match &self.target {
             Target::Http { url, headers, tls } => {
                 let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {}", value.expose())).collect();
-                Upstream::Http(HttpTarget::new(url.expose(), &headers, tls, self.timeout)?)
+                let target = HttpTarget::new(url.expose(), &headers, tls, self.timeout)?;
+                Upstream::Http(target.passing(&self.request_headers))
             }
             Target::Command { words, env, max_children } => {
                 let env = env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));

@@ -23,10 +23,12 @@ pub(crate) enum Endpoint {
     Stream,
     /// `/messages`: where such a client posts.
     Messages,
+    /// Where clients learn which authorization server lets them in (RFC 9728); before several servers only.
+    Metadata,
 }
 
 impl Endpoint {
-    const ALL: [Endpoint; 3] = [Endpoint::Mcp, Endpoint::Stream, Endpoint::Messages];
+    const ALL: [Endpoint; 4] = [Endpoint::Mcp, Endpoint::Stream, Endpoint::Messages, Endpoint::Metadata];
 
     /// Where it is served.
     pub fn path(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Endpoint {
             Endpoint::Mcp => "/mcp",
             Endpoint::Stream => "/sse",
             Endpoint::Messages => "/messages",
+            Endpoint::Metadata => "/.well-known/oauth-protected-resource",
         }
     }
 }
@@ -51,6 +54,9 @@ impl Place {
     fn of(path: &str, several: bool) -> Option<Place> {
         Endpoint::ALL.into_iter().find_map(|endpoint| {
             let rest = path.strip_prefix(endpoint.path())?;
+            if endpoint == Endpoint::Metadata && !several {
+                return None;
+            }
             match rest.strip_prefix('/') {
                 None if rest.is_empty() => Some(Place { endpoint, server: None }),
                 Some(server) if several && !server.is_empty() => Some(Place { endpoint, server: Some(server.to_owned()) }),
@@ -132,8 +138,9 @@ impl Door {
             {
                 return Err(not_allowed("POST", "only POST is served in this protocol revision"));
             }
-            (Endpoint::Mcp, &Method::GET | &Method::DELETE) | (Endpoint::Stream, &Method::GET) => {}
+            (Endpoint::Mcp, &Method::GET | &Method::DELETE) | (Endpoint::Stream | Endpoint::Metadata, &Method::GET) => {}
             (Endpoint::Mcp, _) => return Err(not_allowed("POST, GET, DELETE", "only POST, GET and DELETE are served")),
+            (Endpoint::Metadata, _) => return Err(not_allowed("GET", "only GET is served here")),
             // A client that tries streamable HTTP first takes this for the sign to open its stream.
             (Endpoint::Stream, _) => return Err(not_allowed("GET", "only GET is served at /sse")),
             (Endpoint::Messages, _) => return Err(not_allowed("POST", "only POST is served at /messages")),

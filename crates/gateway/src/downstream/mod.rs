@@ -11,6 +11,5 @@ pub(crate) mod proxy;
 mod replay;
 pub(crate) mod server;
 pub(crate) mod sessions;
-pub(crate) mod several;
 pub(crate) mod stdio;
 mod stream;

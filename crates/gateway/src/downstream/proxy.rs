@@ -188,7 +188,7 @@ impl Proxy {
         // The stateless era has no sessions: an id that is sent all the same is ignored.
         let id = if modern { None } else { headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) };
         let session = if modern { Arc::default() } else { id.and_then(|id| self.find(id)).unwrap_or_else(|| self.loose(caller)) };
-        let up = upstream_headers(headers, modern);
+        let up = upstream_headers(headers, modern, self.target.passed());
         let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers) };
         let caller = Caller { session: session.id.clone(), ..caller.clone() };
         let elicits = session.lock().elicits;
@@ -794,14 +794,15 @@ fn make_room<K: Clone + Eq + Hash>(sessions: &mut HashMap<K, Arc<Session>>) {
     }
 }
 
-/// What of a client's headers travels upstream. Those that repeat the body do so only in the stateless era, where they have
+/// What of a client's headers travels upstream; `passed` are those that the configuration names besides. Those that repeat the body do so only in the stateless era, where they have
 /// been held against it.
-fn upstream_headers(headers: &HeaderMap, modern: bool) -> HeaderMap {
+fn upstream_headers(headers: &HeaderMap, modern: bool, passed: &[String]) -> HeaderMap {
     let mut up = HeaderMap::new();
     for (name, value) in headers {
         let repeats = matches!(name.as_str(), "mcp-method" | "mcp-name") || name.as_str().starts_with(mcp::headers::PARAM_PREFIX);
         let of_session = matches!(name.as_str(), "mcp-session-id" | "last-event-id");
-        if (repeats && modern) || (of_session && !modern) || UP.contains(&name.as_str()) {
+        let is_passed = UP.contains(&name.as_str()) || passed.iter().any(|passed| passed == name.as_str());
+        if (repeats && modern) || (of_session && !modern) || is_passed {
             up.append(name, value.clone());
         }
     }

@@ -50,6 +50,8 @@ impl Server {
             (Endpoint::Mcp, Some(proxy)) => Box::pin(self.fork(request, proxy, caller)).await,
             (Endpoint::Mcp, None) => Box::pin(self.sessions.handle(request, caller)).await,
             (Endpoint::Stream, _) => Box::pin(self.sessions.open_stream(caller)).await,
+            // It is answered before a server is looked for.
+            (Endpoint::Metadata, _) => crate::downstream::http::empty(http::StatusCode::NOT_FOUND),
             (Endpoint::Messages, _) => {
                 let (head, body) = request.into_parts();
                 Box::pin(self.sessions.post_to_stream(&head.uri, body, caller)).await

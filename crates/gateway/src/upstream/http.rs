@@ -58,6 +58,8 @@ struct Target {
     patience: Duration,
     /// Whether it answers, for the operator's log.
     reach: Arc<Reach>,
+    /// Headers of clients' requests that it gets too, in lower case.
+    passed: Arc<[String]>,
 }
 
 /// What is known of the transport of a server.
@@ -116,7 +118,17 @@ impl HttpTarget {
         }
         let tls = if https { client_config(tls)? } else { no_client_config() };
         let (client, transport, reach) = (client(tls), Arc::default(), Arc::default());
-        Ok(HttpTarget(Arc::new(Target { client, transport, uri, headers: map, patience, reach })))
+        Ok(HttpTarget(Arc::new(Target { client, transport, uri, headers: map, patience, reach, passed: Arc::default() })))
+    }
+
+    /// The same, with these headers of clients' requests sent on where it is passed whole exchanges; names in lower case.
+    pub fn passing(self, names: &[String]) -> HttpTarget {
+        HttpTarget(Arc::new(Target { passed: names.into(), ..Target::clone(&self.0) }))
+    }
+
+    /// Headers of clients' requests that travel on.
+    pub(crate) fn passed(&self) -> &[String] {
+        &self.0.passed
     }
 
     /// How long the server may be silent while a request waits for its answer.

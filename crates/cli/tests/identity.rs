@@ -1,0 +1,199 @@
+//! Callers who show access tokens of an authorization server: a real one, which signs, publishes its keys and changes them.
+
+mod support;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use support::http::{Client, Reply, exchange};
+use support::{HttpUpstream, LEGACY, PATIENCE, Scratch, Served, audit, until};
+
+/// An authorization server with one key at a time.
+struct Provider {
+    issuer: String,
+    key: Arc<Mutex<(String, EcdsaKeyPair)>>,
+    asked: Arc<Mutex<usize>>,
+}
+
+fn key() -> EcdsaKeyPair {
+    let random = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap()
+}
+
+impl Provider {
+    fn start() -> Provider {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let key = Arc::new(Mutex::new(("one".to_owned(), key())));
+        let asked = Arc::new(Mutex::new(0));
+        let (of_thread, origin, count) = (key.clone(), issuer.clone(), asked.clone());
+        std::thread::spawn(move || {
+            for connection in listener.incoming().map_while(Result::ok) {
+                let mut reader = BufReader::new(connection);
+                let mut line = String::new();
+                let _ = reader.read_line(&mut line);
+                let mut header = String::new();
+                while reader.read_line(&mut header).is_ok_and(|length| length > 2) {
+                    header.clear();
+                }
+                let body = if line.contains("/.well-known/openid-configuration") {
+                    json!({"issuer": origin, "jwks_uri": format!("{origin}/keys")})
+                } else {
+                    *count.lock().unwrap() += 1;
+                    let key = of_thread.lock().unwrap();
+                    let point = key.1.public_key().as_ref();
+                    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+                    json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": key.0, "x": encode(&point[1..33]), "y": encode(&point[33..])}]})
+                };
+                let body = body.to_string();
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+                let _ = write!(reader.get_mut(), "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+            }
+        });
+        Provider { issuer, key, asked }
+    }
+
+    fn rotate(&self, name: &str) {
+        *self.key.lock().unwrap() = (name.to_owned(), key());
+    }
+
+    /// A token; `change` may make it another.
+    fn token(&self, change: impl FnOnce(&mut Value, &mut Value)) -> String {
+        let key = self.key.lock().unwrap();
+        let now = jiff::Timestamp::now().as_second();
+        let mut header = json!({"alg": "ES256", "typ": "at+jwt", "kid": key.0});
+        let mut claims = json!({"iss": self.issuer, "aud": "https://mcp.example.org", "sub": "ada", "scope": "mcp.read",
+            "exp": now + 600, "iat": now, "jti": "id-1"});
+        change(&mut header, &mut claims);
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", encode(&header), encode(&claims));
+        let signature = key.1.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    }
+}
+
+struct Stage {
+    scratch: Scratch,
+    provider: Provider,
+    _upstream: HttpUpstream,
+    gate: Served,
+}
+
+impl Stage {
+    fn new(more: &str) -> Stage {
+        let (scratch, provider) = (Scratch::new(), Provider::start());
+        let upstream = HttpUpstream::start(&scratch.log(), &[]);
+        scratch.write("open.yaml", "version: \"1\"\ndefault: allow\n");
+        let config = format!(
+            "listen: 127.0.0.1:0\nstate: {}\nservers:\n  web: {{url: '{url}', policy: open.yaml}}\n  other: {{url: '{url}', policy: open.yaml}}\n\
+             grants:\n  - {{name: readers, principal: 'group:readers', servers: [web]}}\n  - {{name: writers, principal: 'group:writers', servers: [web, other]}}\n\
+             identity:\n  issuer: {}\n  audience: https://mcp.example.org\n{more}  grants:\n    - {{grant: writers, claims: {{scope: mcp.write}}}}\n    \
+             - {{grant: readers, claims: {{scope: mcp.read}}, principal: sub}}\n",
+            scratch.state(),
+            provider.issuer,
+            url = upstream.url(),
+        );
+        let gate = Served::configured(&scratch.write("callgate.yaml", config), &[]);
+        Stage { scratch, provider, _upstream: upstream, gate }
+    }
+
+    fn ask(&self, server: &str, token: &str) -> Reply {
+        let client = Client::silent(&self.gate.address, LEGACY).at(&format!("/mcp/{server}"), token);
+        client.ask(
+            "1",
+            "initialize",
+            json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}),
+        )
+    }
+}
+
+#[test]
+fn a_token_that_is_not_beyond_doubt_is_refused() {
+    let stage = Stage::new("");
+    let provider = &stage.provider;
+    assert_eq!(stage.ask("web", &provider.token(|_, _| {})).status, 200);
+    let now = jiff::Timestamp::now().as_second();
+    let cases: Vec<(&str, String, &str)> = vec![
+        ("audience", provider.token(|_, claims| claims["aud"] = json!("https://other")), "another audience"),
+        ("issuer", provider.token(|_, claims| claims["iss"] = json!("https://evil.example")), "another issuer"),
+        ("none", provider.token(|header, _| header["alg"] = json!("none")), "algorithm"),
+        ("shared secret", provider.token(|header, _| header["alg"] = json!("HS256")), "algorithm"),
+        ("type", provider.token(|header, _| header["typ"] = json!("JWT")), "another type"),
+        ("expired", provider.token(|_, claims| claims["exp"] = json!(now - 60)), "expired"),
+        ("future", provider.token(|_, claims| claims["nbf"] = json!(now + 300)), "future"),
+        ("unknown key", provider.token(|header, _| header["kid"] = json!("nobody's")), "signature"),
+        ("no mapping", provider.token(|_, claims| claims["scope"] = json!("else")), "no grant"),
+        ("text", "a.b.c".to_owned(), "no JWT"),
+    ];
+    for (what, token, why) in cases {
+        let reply = stage.ask("web", &token);
+        assert_eq!(reply.status, 401, "{what}");
+        let challenge = reply.header("www-authenticate").unwrap_or_default();
+        assert!(challenge.contains("error=\"invalid_token\"") && challenge.contains(why), "{what}: {challenge}");
+        assert!(challenge.contains("/.well-known/oauth-protected-resource/mcp/web\""), "{challenge}");
+    }
+    assert!(*provider.asked.lock().unwrap() <= 3, "the keys are asked for now and then, whatever tokens name");
+    // Nothing of a token is on record or in the log.
+    assert!(!stage.gate.stderr.lock().unwrap().contains("eyJ"));
+    let records = audit(&stage.scratch.state());
+    assert!(records.iter().all(|record| !record.to_string().contains("eyJ")));
+}
+
+#[test]
+fn claims_say_who_it_is_and_what_is_missing() {
+    let stage = Stage::new("");
+    let reader = stage.provider.token(|_, _| {});
+    let client = Client::silent(&stage.gate.address, LEGACY).at("/mcp/web", &reader).shake_hands();
+    client.call("2", "echo", json!({}));
+    let record =
+        audit(&stage.scratch.state()).into_iter().find(|record| record["tool"] == "echo").expect("the call is on record");
+    assert_eq!((&record["principal"], &record["grant"]), (&json!("ada"), &json!("readers")));
+    // Another principal of the same grant has not opened that session.
+    let eve = stage.provider.token(|_, claims| claims["sub"] = json!("eve"));
+    assert_eq!(Client { token: Some(eve), ..client }.ask("3", "tools/list", json!({})).status, 404);
+
+    let refused = stage.ask("other", &reader);
+    assert_eq!(refused.status, 403);
+    let challenge = refused.header("www-authenticate").unwrap_or_default();
+    assert!(challenge.contains("error=\"insufficient_scope\", scope=\"mcp.write\""), "{challenge}");
+    assert_eq!(stage.ask("other", &stage.provider.token(|_, claims| claims["scope"] = json!("mcp.read mcp.write"))).status, 200);
+
+    let request = format!("GET /.well-known/oauth-protected-resource/mcp/web HTTP/1.1\r\nHost: {}\r\n\r\n", stage.gate.address);
+    let metadata = exchange(&stage.gate.address, request.as_bytes()).expect("the metadata");
+    let metadata: Value = serde_json::from_slice(&metadata.body).unwrap();
+    assert_eq!(metadata["resource"], json!(format!("http://{}/mcp/web", stage.gate.address)));
+    assert_eq!(metadata["authorization_servers"], json!([stage.provider.issuer]));
+    assert_eq!(metadata["scopes_supported"], json!(["mcp.read", "mcp.write"]));
+}
+
+#[test]
+fn a_rotated_key_is_found() {
+    let stage = Stage::new("");
+    let old = stage.provider.token(|_, _| {});
+    assert_eq!(stage.ask("web", &old).status, 200);
+    stage.provider.rotate("two");
+    let new = stage.provider.token(|_, _| {});
+    // Keys are asked for again after a pause.
+    until(PATIENCE, || (stage.ask("web", &new).status == 200).then_some(())).expect("the new key is found");
+    assert_eq!(stage.ask("web", &old).status, 401, "the old one is gone");
+}
+
+#[test]
+fn a_token_can_be_for_one_use() {
+    let stage = Stage::new("  once: true\n");
+    let token = stage.provider.token(|_, _| {});
+    assert_eq!(stage.ask("web", &token).status, 200);
+    let again = stage.ask("web", &token);
+    assert_eq!(again.status, 401);
+    assert!(again.header("www-authenticate").unwrap_or_default().contains("used before"));
+    let without = stage.provider.token(|_, claims| {
+        claims.as_object_mut().unwrap().remove("jti");
+    });
+    assert_eq!(stage.ask("web", &without).status, 401);
+}

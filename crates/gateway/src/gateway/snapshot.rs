@@ -1,0 +1,132 @@
+//! What a configuration puts in force.
+
+use crate::config::{Config, GrantConfig, ServerConfig, TokenConfig};
+use crate::grants::{Credential, Grant, Grants};
+use crate::snapshot::{Rules, Snapshot};
+use policy::{Policies, Policy};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What a configuration says: at each server its own policy, and those of each of `grants` that names it. `before` is what was
+/// in force.
+pub(super) fn of(config: &Config, grants: &[&GrantConfig], before: &Snapshot) -> Snapshot {
+    // Many grants have the same policies.
+    let mut made: HashMap<Vec<*const Policy>, Policies> = HashMap::new();
+    let mut all_of = |policies: Vec<Arc<Policy>>| {
+        let key = policies.iter().map(Arc::as_ptr).collect();
+        made.entry(key).or_insert_with(|| Policies::all_of(policies)).clone()
+    };
+    let mut servers = HashMap::with_capacity(config.servers.len());
+    for server in &config.servers {
+        let named = grants.iter().filter(|grant| grant.servers.contains(&server.name));
+        let rules = named.map(|grant| (grant.name.clone(), all_of(policies(server, grant)))).collect();
+        servers.insert(server.name.clone(), Rules::OfGrants(rules));
+    }
+    let grants = grants.iter().map(|config| (grant(config), credentials(config)));
+    Snapshot::new(servers, Grants::new(grants, before.grants()))
+}
+
+/// What holds for a grant at a server, in the order in which it is judged. What bounds a grant allows nothing by itself.
+fn policies(server: &ServerConfig, grant: &GrantConfig) -> Vec<Arc<Policy>> {
+    let mut policies: Vec<Arc<Policy>> = server.policy.iter().chain(&grant.policies).cloned().collect();
+    if !policies.is_empty() {
+        policies.extend(grant.bounds.clone());
+    }
+    policies
+}
+
+fn grant(config: &GrantConfig) -> Grant {
+    Grant {
+        name: config.name.clone(),
+        principal: config.principal.clone(),
+        servers: config.servers.clone(),
+        expires: config.expires,
+        approve_in_client: config.approve_in_client,
+        ended: CancellationToken::new(),
+    }
+}
+
+fn credentials(config: &GrantConfig) -> Vec<Credential> {
+    match &config.token {
+        None => Vec::new(),
+        Some(TokenConfig::Kept { digest, former }) => {
+            let former = former.iter().map(|(digest, until)| Credential::Kept(digest.clone(), *until));
+            std::iter::once(Credential::Kept(digest.clone(), i64::MAX)).chain(former).collect()
+        }
+        Some(token) => token.sha256().map(Credential::Sha256).into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::{Call, Outcome, Schema, Source};
+
+    /// Numbers that are the same at every run (splitmix64).
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
+        }
+    }
+
+    const TOOLS: [&str; 12] = [
+        "read_file",
+        "read_dir",
+        "Read_File",
+        "write_file",
+        "delete",
+        "delete_repo",
+        "a",
+        "b",
+        "ab",
+        "read",
+        "read_x; drop",
+        "\u{200b}a",
+    ];
+    const PATTERNS: [&str; 8] = ["read_*", "read_file", "*", "delete*", "a", "?", "write_file", "*_file"];
+
+    fn policy(chance: &mut Chance) -> Arc<Policy> {
+        let posture = ["allow", "deny"][chance.below(2)];
+        let hidden: Vec<&str> =
+            (0..chance.below(3)).map(|_| PATTERNS[chance.below(PATTERNS.len())]).filter(|p| *p != "*").collect();
+        let listed: Vec<&str> =
+            (0..chance.below(4)).map(|_| PATTERNS[chance.below(PATTERNS.len())]).filter(|p| *p != "*").collect();
+        let unique = |names: Vec<&str>| {
+            let names: std::collections::BTreeSet<String> = names.iter().map(|name| json::quote(name)).collect();
+            names.into_iter().collect::<Vec<_>>()
+        };
+        let tools: Vec<String> = unique(listed).into_iter().map(|name| format!("{name}:{{}}")).collect();
+        let text = format!(
+            r#"{{"version":"1","default":"{posture}","hide":[{}],"tools":{{{}}}}}"#,
+            unique(hidden).join(","),
+            tools.join(",")
+        );
+        let loaded = policy::load(&Source::new("p.json", text.clone()));
+        Arc::new(loaded.policy.unwrap_or_else(|| panic!("{text}: {:?}", loaded.problems)))
+    }
+
+    #[test]
+    fn a_tool_is_listed_if_and_only_if_it_is_callable() {
+        let mut chance = Chance(7);
+        let (mut judged, mut listed) = (0, 0);
+        while judged < 100_000 {
+            let each: Vec<Arc<Policy>> = (0..chance.below(4)).map(|_| policy(&mut chance)).collect();
+            let policies = Policies::all_of(each);
+            for tool in TOOLS {
+                let at = jiff::Timestamp::UNIX_EPOCH;
+                let call = Call { tool, arguments: None, schema: Schema::Unknown, at, explained: false };
+                let callable = policies.evaluate(&call).decision.outcome == Outcome::Allow;
+                assert_eq!(policies.lists(tool), callable, "{tool}: {policies:?}");
+                (judged, listed) = (judged + 1, listed + usize::from(callable));
+            }
+        }
+        assert!(listed > judged / 20 && listed < judged / 2, "{listed} of {judged}");
+    }
+}

@@ -1,0 +1,277 @@
+//! Identity: callers who show an access token of an authorization server instead of a grant's own.
+//!
+//! The server's keys are found by its discovery document and kept; a token that names another key makes them be asked for
+//! again, at most once in a few seconds whoever asks. A token that is believed is matched with grants by its claims; what it may
+//! do is the grant's business from there on.
+
+mod jwt;
+
+pub use jwt::Algorithm;
+pub(crate) use jwt::Claims;
+
+use crate::tls::UpstreamTls;
+use crate::upstream::{HttpTarget, TargetError};
+use bytes::Bytes;
+use http::header::{ACCEPT, HeaderValue};
+use http::{HeaderMap, Method, StatusCode};
+use json::{Document, Strictness};
+use jwt::{Demands, Key, Refused, Unverified, read_keys};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// Keys older than this are asked for again: one that was withdrawn must not be believed for long.
+const FRESH: Duration = Duration::from_secs(10 * 60);
+/// Where they cannot be had, older ones are believed for so long.
+const USABLE: Duration = Duration::from_secs(60 * 60);
+/// Keys are not asked for more often than this, whatever tokens name.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How long the authorization server may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// No discovery document or key set is longer.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Ids of used tokens that are remembered; beyond it, nobody is let in before some have expired.
+const MAX_USED: usize = 100_000;
+
+/// Whose tokens are believed, and which grants they are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityConfig {
+    /// The authorization server, as its tokens name it.
+    pub issuer: String,
+    /// What tokens for us name as their audience: one of these.
+    pub audience: Vec<String>,
+    /// Where its keys are; `None`: where its discovery document says.
+    pub jwks: Option<String>,
+    /// How it is told from an impostor.
+    pub tls: UpstreamTls,
+    /// How tokens may be signed.
+    pub algorithms: Vec<Algorithm>,
+    /// What `typ` of a token may be, in lower case.
+    pub types: Vec<String>,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+    /// Whether a token may be used once only.
+    pub once: bool,
+    /// Which claims lead to which grant; the first that fits.
+    pub grants: Vec<ClaimMapping>,
+}
+
+/// Claims, and the grant that they lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimMapping {
+    /// The grant.
+    pub grant: String,
+    /// What claims must say, all of it.
+    pub claims: BTreeMap<String, Vec<String>>,
+    /// The claim that says who the principal is; `None`: the grant does.
+    pub principal: Option<String>,
+}
+
+/// Knows callers by the tokens of one authorization server.
+pub(crate) struct Identity {
+    config: IdentityConfig,
+    demands: Demands,
+    keys: RwLock<Known>,
+    asking: tokio::sync::Mutex<()>,
+    /// Ids of tokens that may be used once, and until when they could be, in seconds since the Unix epoch.
+    used: Mutex<HashMap<String, i64>>,
+}
+
+#[derive(Default)]
+struct Known {
+    keys: Arc<Vec<Key>>,
+    fetched: Option<Instant>,
+    tried: Option<Instant>,
+}
+
+/// Why nobody was known by a token.
+#[derive(Debug)]
+pub(crate) enum Unknown {
+    /// There is something wrong with it.
+    Refused(&'static str),
+    /// The authorization server's keys cannot be had.
+    Unavailable,
+}
+
+impl From<Refused> for Unknown {
+    fn from(why: Refused) -> Unknown {
+        Unknown::Refused(why)
+    }
+}
+
+impl Identity {
+    pub fn new(config: &IdentityConfig) -> Identity {
+        let demands = Demands {
+            issuer: config.issuer.clone(),
+            audiences: config.audience.clone(),
+            algorithms: config.algorithms.clone(),
+            types: config.types.clone(),
+            leeway: i64::try_from(config.leeway.as_secs()).unwrap_or(i64::MAX),
+            with_id: config.once,
+        };
+        Identity {
+            config: config.clone(),
+            demands,
+            keys: RwLock::default(),
+            asking: tokio::sync::Mutex::default(),
+            used: Mutex::default(),
+        }
+    }
+
+    /// What it is made of.
+    pub fn config(&self) -> &IdentityConfig {
+        &self.config
+    }
+
+    /// The claims of a token that is believed at `now`, in milliseconds since the Unix epoch.
+    pub async fn claims(&self, token: &str, now: i64) -> Result<Claims, Unknown> {
+        let unverified = Unverified::read(token)?;
+        let keys = self.keys(&unverified).await?;
+        let now = now.div_euclid(1_000);
+        let claims = unverified.verify(&keys, &self.demands, now)?;
+        if self.config.once {
+            self.use_up(&claims, now)?;
+        }
+        Ok(claims)
+    }
+
+    /// The grant that claims are mapped to, and the principal where a claim says who that is: the first that fits.
+    pub fn grant_of(&self, claims: &Claims) -> Option<(&str, Option<String>)> {
+        let fits = |mapping: &&ClaimMapping| {
+            mapping.claims.iter().all(|(name, wanted)| {
+                let said = claims.texts(name);
+                wanted.iter().all(|wanted| said.contains(wanted))
+            })
+        };
+        let mapping = self.config.grants.iter().find(fits)?;
+        match &mapping.principal {
+            // Whoever is not named is not let in.
+            Some(claim) => Some((&mapping.grant, Some(claims.text(claim).filter(|principal| !principal.is_empty())?))),
+            None => Some((&mapping.grant, None)),
+        }
+    }
+
+    /// The scopes by which one of these grants could be reached.
+    pub fn scopes_for(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let wanted = self.config.grants.iter().filter(|mapping| is_wanted(&mapping.grant));
+        let mut scopes: Vec<String> = wanted.filter_map(|mapping| mapping.claims.get("scope")).flatten().cloned().collect();
+        scopes.sort();
+        scopes.dedup();
+        scopes
+    }
+
+    fn use_up(&self, claims: &Claims, now: i64) -> Result<(), Unknown> {
+        let (Some(id), Some(expires)) = (claims.text("jti"), claims.time("exp")) else {
+            return Err(Unknown::Refused("the token has no id"));
+        };
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= MAX_USED {
+            used.retain(|_, until| *until > now);
+            if used.len() >= MAX_USED {
+                return Err(Unknown::Unavailable);
+            }
+        }
+        let until = expires.saturating_add(self.demands.leeway);
+        match used.insert(id, until) {
+            Some(before) if before > now => Err(Unknown::Refused("the token was used before")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The keys of the authorization server; asked for where there are none, where they are old, and where the token names
+    /// another.
+    async fn keys(&self, token: &Unverified) -> Result<Arc<Vec<Key>>, Unknown> {
+        let usable = || {
+            let known = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+            let age = known.fetched.map(|fetched| fetched.elapsed());
+            let rests = known.tried.is_some_and(|tried| tried.elapsed() < PAUSE);
+            let is_fresh = age.is_some_and(|age| age < FRESH) && token.knows(&known.keys);
+            (is_fresh || rests).then(|| match age {
+                Some(age) if age < USABLE => Ok(known.keys.clone()),
+                _ => Err(Unknown::Unavailable),
+            })
+        };
+        if let Some(known) = usable() {
+            return known;
+        }
+        let _one_at_a_time = self.asking.lock().await;
+        if let Some(known) = usable() {
+            return known;
+        }
+        let fetched = tokio::time::timeout(PATIENCE, self.fetch()).await.unwrap_or(Err("it does not answer"));
+        let mut known = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        known.tried = Some(Instant::now());
+        match fetched {
+            Ok(keys) => (known.keys, known.fetched) = (Arc::new(keys), Some(Instant::now())),
+            Err(why) => warn!(issuer = %self.config.issuer, why, "the keys of the authorization server cannot be had"),
+        }
+        match known.fetched {
+            Some(fetched) if fetched.elapsed() < USABLE => Ok(known.keys.clone()),
+            _ => Err(Unknown::Unavailable),
+        }
+    }
+
+    async fn fetch(&self) -> Result<Vec<Key>, &'static str> {
+        let place = match &self.config.jwks {
+            Some(place) => place.clone(),
+            None => self.discover().await?,
+        };
+        read_keys(&self.get(&place).await?).ok_or("its key set is none")
+    }
+
+    /// Where the keys are, by the discovery document: that of OpenID Connect, else that of RFC 8414.
+    async fn discover(&self) -> Result<String, &'static str> {
+        let issuer = self.config.issuer.trim_end_matches('/');
+        let (origin, path) = match issuer.split_once("://").and_then(|(_, rest)| rest.find('/')) {
+            Some(at) => issuer.split_at(issuer.len() - issuer.split_once("://").map_or(0, |(_, rest)| rest.len() - at)),
+            None => (issuer, ""),
+        };
+        let places = [
+            format!("{issuer}/.well-known/openid-configuration"),
+            format!("{origin}/.well-known/oauth-authorization-server{path}"),
+        ];
+        let mut why = "it has no discovery document";
+        for place in places {
+            match self.get(&place).await {
+                Ok(text) => {
+                    let document = Document::parse(text, Strictness::Reply).map_err(|_| "its discovery document is no JSON")?;
+                    let says =
+                        |name: &str| document.root().get(name).and_then(|value| value.as_str()).map(|text| text.into_owned());
+                    if says("issuer").as_deref() != Some(self.config.issuer.as_str()) {
+                        return Err("its discovery document is of another issuer");
+                    }
+                    return says("jwks_uri").ok_or("its discovery document names no keys");
+                }
+                Err(problem) => why = problem,
+            }
+        }
+        Err(why)
+    }
+
+    async fn get(&self, url: &str) -> Result<Bytes, &'static str> {
+        if !is_safe(url) {
+            return Err("its address is not https");
+        }
+        let target = HttpTarget::new(url, &[], &self.config.tls, PATIENCE);
+        let target = target.map_err(|_: TargetError| "its address cannot be used")?;
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let response = target.send(Method::GET, headers, Bytes::new()).await.map_err(|_| "it does not answer")?;
+        if response.status() != StatusCode::OK {
+            return Err("it answers with an error");
+        }
+        let body = target.whole(response.into_body()).await.map_err(|_| "its answer cannot be read")?;
+        if body.len() <= MAX_BYTES { Ok(body) } else { Err("its answer is too long") }
+    }
+}
+
+/// Whether what is read there can be believed: over TLS, or on this very machine.
+pub(crate) fn is_safe(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_here = ["127.0.0.1", "localhost", "[::1]"]
+        .iter()
+        .any(|host| authority.strip_prefix(host).is_some_and(|port| port.is_empty() || port.starts_with(':')));
+    scheme == "https" || (scheme == "http" && is_here)
+}
