@@ -221,7 +221,7 @@ impl Served {
     }
 
     #[track_caller]
-    fn ready(mut command: Command) -> Served {
+    pub fn ready(mut command: Command) -> Served {
         let mut child =
             command.stdin(Pipe::null()).stdout(Pipe::null()).stderr(Pipe::piped()).spawn().expect("the binary starts");
         let stderr = drain(child.stderr.take().expect("stderr is piped"));
