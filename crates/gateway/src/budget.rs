@@ -23,6 +23,8 @@ pub(crate) static REPLIES: Budget = Budget::of(512 * 1024 * 1024);
 const FREE: usize = 64 * 1024;
 /// Taken out at once, so that a large body does not ask for every frame.
 const STEP: usize = 256 * 1024;
+/// So much of what a long body announces is set aside at once, which takes address space and no memory.
+const RESERVED: usize = 4 * 1024 * 1024;
 
 /// Why a body could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,9 @@ impl Budget {
                 // Most bodies are one frame, and need not be copied.
                 (true, true) => first = data,
                 (false, true) => {
+                    // What is announced is not believed any further: nothing of it is used before it is there.
+                    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).saturating_add(length);
+                    whole.reserve_exact(announced.min(RESERVED));
                     whole.extend_from_slice(&first);
                     whole.extend_from_slice(&data);
                 }

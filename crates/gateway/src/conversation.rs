@@ -480,8 +480,12 @@ impl Conversation {
 
     /// Starts the judgement of a message. Judgements run side by side; their results come back in order.
     fn admit(&mut self, message: Message, sink: Sink, exchange: u64, request: Option<Request>) {
-        let judgement = self.gate.clone().judge(message);
-        self.await_judgement(Box::pin(async move { Admitted { judged: judgement.await, sink, exchange, request } }));
+        let gate = self.gate.clone();
+        // The judgement is begun inside: else the future had room for it twice.
+        self.await_judgement(Box::pin(async move {
+            let judged = gate.judge(message).await;
+            Admitted { judged, sink, exchange, request }
+        }));
     }
 
     /// Forwards what a judgement gives: at once where it is over at once and nothing waits before it. It is begun in any case,

@@ -266,14 +266,14 @@ impl Enforcer {
             ..self.draft(&id, Phase::Decided, Some("tools/call"), caller)
         };
         if plan.decision.outcome == Outcome::Deny {
-            return self.deny(draft, plan.decision).await;
+            return Box::pin(self.deny(draft, plan.decision)).await;
         }
         if self.has_ended(caller) {
             return self.deny(draft, Decision::deny(Reason::GrantEnded, GRANT_ENDED)).await;
         }
         // What is only tried out stops nothing.
         if facts.unissued && !policy.is_shadow() {
-            return self.deny(draft, unissued()).await;
+            return Box::pin(self.deny(draft, unissued())).await;
         }
         match &facts.objection {
             Some(objection) if objection.treatment == Treatment::Deny => {
@@ -321,10 +321,11 @@ impl Enforcer {
             }),
         };
         match self.store.admit(admission).await {
-            Ok(admitted) => match decided.get() {
+            // The closure is gone by now, and with it the other end of the slot.
+            Ok(admitted) => match Arc::into_inner(decided).and_then(OnceLock::into_inner) {
                 Some(decision) => {
                     let waiting = asked.and_then(|asked| self.waits(asked, &admitted.verdict, policy)).map(Box::new);
-                    Decided { decision: decision.clone(), id, reservation: admitted.reservation, waiting }
+                    Decided { decision, id, reservation: admitted.reservation, waiting }
                 }
                 None => self.unrecorded(id, &"the store has decided nothing"),
             },
@@ -710,7 +711,8 @@ impl Drop for Permit {
 /// The open end of a recorded call: says how it ended, exactly once. Dropped, it says that nobody knows.
 pub(crate) struct Ticket {
     enforcer: Arc<Enforcer>,
-    open: Option<(Draft, Reservation)>,
+    /// On the heap: a ticket goes from hand to hand.
+    open: Option<Box<(Draft, Reservation)>>,
     started: Instant,
     purpose: Option<Purpose>,
     observed: Option<Observed>,
@@ -718,7 +720,7 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     fn new(enforcer: Arc<Enforcer>, draft: Draft, reservation: Reservation, purpose: Option<Purpose>) -> Ticket {
-        Ticket { enforcer, open: Some((draft, reservation)), started: Instant::now(), purpose, observed: None }
+        Ticket { enforcer, open: Some(Box::new((draft, reservation))), started: Instant::now(), purpose, observed: None }
     }
 
     /// The same, for a request that is observed.
@@ -735,8 +737,8 @@ impl Ticket {
 
     /// Adds something worth keeping to the record of its end.
     pub fn note(&mut self, detail: String) {
-        if let Some((draft, _)) = &mut self.open {
-            draft.detail = Some(detail);
+        if let Some(open) = &mut self.open {
+            open.0.detail = Some(detail);
         }
     }
 
@@ -765,7 +767,7 @@ impl Ticket {
     }
 
     fn take(&mut self, reply: Reply, message: Option<String>) -> Option<(Draft, Reservation)> {
-        let (draft, reservation) = self.open.take()?;
+        let (draft, reservation) = *self.open.take()?;
         if let Some(observer) = self.enforcer.observer.get() {
             let (method, tool) = (draft.method.as_deref(), draft.tool.as_deref());
             observer.ended(self.observed.take(), method, tool, reply, self.started.elapsed());

@@ -118,7 +118,7 @@ fn index(text: &Bytes, strictness: Strictness) -> Result<Vec<Node>, Error> {
     if let Err(error) = std::str::from_utf8(text) {
         return fail(Problem::Encoding, error.valid_up_to());
     }
-    let mut parser = Parser { text, at: 0, strictness, nodes: Vec::with_capacity(text.len() / 12 + 4), open: Vec::new() };
+    let mut parser = Parser { text, at: 0, strictness, nodes: Vec::with_capacity(text.len() / 7 + 4), open: Vec::new() };
     parser.run()?;
     let Parser { nodes, .. } = parser;
     Ok(nodes)

@@ -530,7 +530,7 @@ impl Exchange {
             Ok(body) => body,
             Err(failure) => {
                 self.withdraw(Some(id));
-                return self.lost(id, expected, failure).await;
+                return Box::pin(self.lost(id, expected, failure)).await;
             }
         };
         let reply = if kind == BodyKind::Json { Message::parse(body.clone(), Side::Server).ok() } else { None };
@@ -553,7 +553,7 @@ impl Exchange {
             _ => {
                 let failure =
                     Failure::lost(format!("the server answered HTTP {} without a reply to the request", status.as_u16()));
-                self.lost(id, expected, failure).await
+                Box::pin(self.lost(id, expected, failure)).await
             }
         }
     }
@@ -664,7 +664,7 @@ impl Exchange {
         // A legacy server may close early and give the reply to whoever resumes the stream.
         let left = if !self.modern && resumable { self.session.orphan(&id, expected) } else { Some(expected) };
         let Some(expected) = left else { return };
-        let error = self.give_up(&id, expected, &why).await;
+        let error = Box::pin(self.give_up(&id, expected, &why)).await;
         let _ = down.send(sse::encode(&error, None, None)).await;
     }
 
@@ -704,7 +704,7 @@ impl Exchange {
             Inbound::Message(message) => message,
             Inbound::Failed { id, failure } => {
                 let expected = self.expected(&id, awaited, listening)?;
-                let error = self.give_up(&id, expected, &failure).await;
+                let error = Box::pin(self.give_up(&id, expected, &failure)).await;
                 return Some(sse::encode(&error, event.id.as_deref(), event.name.as_deref()));
             }
             Inbound::Closed | Inbound::Beside { .. } | Inbound::Of { .. } => return None,

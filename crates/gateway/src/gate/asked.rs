@@ -98,7 +98,7 @@ impl Gate {
         let tool = expected.ticket.as_ref().and_then(|ticket| ticket.purpose()).map(|purpose| purpose.target.to_string());
         let detail = Some(format!("asked by the server in its reply to {}", expected.method));
         let noted = Noted { tool: tool.filter(|_| expected.method == "tools/call"), detail, arguments: None };
-        let id = self.enforcer.record_denied(Some(&method), &decision, noted, &self.caller).await;
+        let id = Box::pin(self.enforcer.record_denied(Some(&method), &decision, noted, &self.caller)).await;
         if let Some(ticket) = expected.ticket.as_mut() {
             ticket.note(format!("asks for {method}, which is not allowed"));
         }
