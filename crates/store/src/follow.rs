@@ -104,8 +104,8 @@ pub(crate) fn follow(ledger: &mut Ledger<'_>, journal: &Journal, to: u64) -> Res
     Ok(Followed::Until { place, tail })
 }
 
-/// So many bytes are taken over at a time: what fits a processor's caches.
-const PIECE: u64 = 256 << 10;
+/// So many bytes are taken over at a time: what fits a processor's caches, and is little memory.
+const PIECE: u64 = 64 << 10;
 
 /// The changes of all groups, those that take from one bucket as one. What is given back stays by itself: where somebody has
 /// spoilt a counter, it is not the same whether that comes before or after.

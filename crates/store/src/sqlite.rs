@@ -60,7 +60,9 @@ fn open_file(path: &Path, durability: Durability, now: i64, patience: &Patience)
     let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     let patience = patience.clone();
     connection.busy_handler(Some(move |_| patience.wait()))?;
-    // Only an empty file takes this; retention can then give space back.
+    // Only an empty file takes these two. Records are appended: larger pages are fewer to write, into the write-ahead log and
+    // out of it again. Retention can give space back.
+    connection.pragma_update(None, "page_size", 8192)?;
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
@@ -74,6 +76,8 @@ fn open_file(path: &Path, durability: Durability, now: i64, patience: &Patience)
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
+    // In KiB: what is appended is not read again.
+    connection.pragma_update(None, "cache_size", -512)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     // Arguments and old records are overwritten where they lay: `FAST` would leave long ones in pages that are free again.
     connection.query_row("PRAGMA secure_delete = ON", [], |_| Ok(()))?;
