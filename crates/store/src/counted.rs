@@ -9,7 +9,7 @@ use crate::admission::{Admission, Admitted, Reservation, Taken, Verdict};
 use crate::admit::{self, Charged, Keyed};
 use crate::book::Book;
 use crate::counters::Judged;
-use crate::job::Plain;
+use crate::job::{Plain, Work};
 use crate::redis::{Memory, Redis};
 use crate::value::values;
 use crate::writer::Writer;
@@ -22,7 +22,7 @@ pub(crate) async fn admit(writer: &Writer, redis: &Redis, admission: Admission) 
         let (judged, taken) = apart(charge(redis, &charges).await?);
         let Admission { id, record, .. } = admission;
         let work = Box::new(move |book: &mut dyn Book| admit::admit_plain(book, id, Charged::Elsewhere(judged), record));
-        let admitted = writer.commit(true, Plain { wants: Vec::new(), work }).await;
+        let admitted = writer.perform(true, Work::Plain(Plain { wants: Vec::new(), work })).await;
         return with_charges(redis, admitted, taken).await;
     }
     let considered = writer.submit(true, Vec::new(), |ledger| admit::consider(ledger, admission)).await?;

@@ -71,7 +71,7 @@ pub use url::StateUrl;
 pub use verify::{Broken, Verification};
 
 use error::Fault;
-use job::Plain;
+use job::{Plain, Work};
 use place::Patience;
 use redis::Redis;
 use shared::Shared;
@@ -209,31 +209,39 @@ impl Store {
     /// # Errors
     /// Nothing was taken and nothing is on record then, as far as is known: the call must not be forwarded.
     pub async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
-        if let Some(redis) = &self.counters {
-            return counted::admit(&self.writer, redis, admission).await;
+        match &self.counters {
+            None => self.admit_here(admission).await,
+            Some(redis) => Box::pin(counted::admit(&self.writer, redis, admission)).await,
         }
+    }
+
+    // The work is made here, and not in the future: that would have room for all of it, and is moved for every call.
+    fn admit_here(&self, admission: Admission) -> impl Future<Output = Result<Admitted, StoreError>> + Send {
         let now = self.clock.now();
         let wants = |charges: &admit::Keyed| {
             charges.iter().map(|(key, charge)| (key.clone(), charge.counter.window.counts_from(now))).collect()
         };
-        if !admit::is_plain(&admission) {
+        let work = if admit::is_plain(&admission) {
+            let Admission { id, subject, charges, record, .. } = admission;
+            let charges = admit::keyed(charges, &subject);
+            let wants = wants(&charges);
+            let work =
+                Box::new(move |book: &mut dyn book::Book| admit::admit_plain(book, id, admit::Charged::Here(charges), record));
+            Work::Plain(Plain { wants, work })
+        } else {
             let wants = wants(&admit::keyed(admission.charges.clone(), &admission.subject));
-            return self.writer.submit(true, wants, |ledger| admit::admit(ledger, admission, None)).await;
-        }
-        let Admission { id, subject, charges, record, .. } = admission;
-        let charges = admit::keyed(charges, &subject);
-        let wants = wants(&charges);
-        let work = Box::new(move |book: &mut dyn book::Book| admit::admit_plain(book, id, admit::Charged::Here(charges), record));
-        self.writer.commit(true, Plain { wants, work }).await
+            Work::Whole(wants, Box::new(|ledger| admit::admit(ledger, admission, None)))
+        };
+        self.writer.perform(true, work)
     }
 
     /// Records something that takes nothing: a refused message, an administrator's act, the end of a call.
     ///
     /// # Errors
     /// It is not on record then; after a time-out it may be, later.
-    pub async fn record(&self, draft: Draft) -> Result<Recorded, StoreError> {
+    pub fn record(&self, draft: Draft) -> impl Future<Output = Result<Recorded, StoreError>> + Send {
         let work = Box::new(move |book: &mut dyn book::Book| book.append(&draft));
-        self.writer.commit(false, Plain { wants: Vec::new(), work }).await
+        self.writer.perform(false, Work::Plain(Plain { wants: Vec::new(), work }))
     }
 
     /// Records how an admitted call ended. `refund` gives back what it has taken: charges, the approval, its place among
@@ -241,30 +249,46 @@ impl Store {
     ///
     /// # Errors
     /// It is not on record then, and nothing is given back; after a time-out it may be, later.
-    pub async fn settle(&self, mut reservation: Reservation, draft: Draft, refund: bool) -> Result<Recorded, StoreError> {
-        let elsewhere = match &self.counters {
-            Some(redis) => Some((redis, std::mem::take(&mut reservation.taken))),
-            None => None,
-        };
+    pub async fn settle(&self, reservation: Reservation, draft: Draft, refund: bool) -> Result<Recorded, StoreError> {
+        match &self.counters {
+            None => self.settle_here(reservation, draft, refund).await,
+            Some(redis) => Box::pin(self.settle_there(redis, reservation, draft, refund)).await,
+        }
+    }
+
+    /// The same where counters are elsewhere.
+    async fn settle_there(
+        &self,
+        redis: &Redis,
+        mut reservation: Reservation,
+        draft: Draft,
+        refund: bool,
+    ) -> Result<Recorded, StoreError> {
+        let taken = std::mem::take(&mut reservation.taken);
         let recorded = self.settle_here(reservation, draft, refund).await?;
-        if let (Some((redis, taken)), true) = (elsewhere, refund)
-            && let Err(error) = redis.give_back(&taken).await
-        {
+        if refund && let Err(error) = redis.give_back(&taken).await {
             tracing::warn!(%error, "a call that was not sent could not be refunded, and stays spent");
         }
         Ok(recorded)
     }
 
-    async fn settle_here(&self, reservation: Reservation, draft: Draft, refund: bool) -> Result<Recorded, StoreError> {
+    fn settle_here(
+        &self,
+        reservation: Reservation,
+        draft: Draft,
+        refund: bool,
+    ) -> impl Future<Output = Result<Recorded, StoreError>> + Send {
         let wants: Vec<_> = match refund {
             true => reservation.taken.iter().map(|taken| (taken.key.clone(), taken.bucket)).collect(),
             false => Vec::new(),
         };
-        if refund && !reservation.is_plain() {
-            return self.writer.submit(false, wants, move |ledger| admit::settle(ledger, &reservation, draft, refund)).await;
-        }
-        let work = Box::new(move |book: &mut dyn book::Book| admit::settle_plain(book, &reservation, draft, refund));
-        self.writer.commit(false, Plain { wants, work }).await
+        let work = if refund && !reservation.is_plain() {
+            Work::Whole(wants, Box::new(move |ledger| admit::settle(ledger, &reservation, draft, refund)))
+        } else {
+            let work = Box::new(move |book: &mut dyn book::Book| admit::settle_plain(book, &reservation, draft, refund));
+            Work::Plain(Plain { wants, work })
+        };
+        self.writer.perform(false, work)
     }
 
     /// Carries out a person's answer to an approval, and records it. `by` says who answered.

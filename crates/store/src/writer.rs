@@ -93,15 +93,17 @@ impl Writer {
         Ok(Writer { queue, front, shared, deadline: SERVER_DEADLINE })
     }
 
-    /// Does plain work: at once where that can be, else in the thread. Work that `may_be_dropped` is not begun when nobody
-    /// waits for its answer any more.
+    /// Does work: at once where that can be, else in the thread. Work that `may_be_dropped` is not begun when nobody waits for
+    /// its answer any more.
     ///
     /// # Errors
     /// As those of [`Writer::submit`].
-    pub async fn commit<T: Send + 'static>(&self, may_be_dropped: bool, plain: Plain<T>) -> Result<T, StoreError> {
-        if self.front.gathers() {
-            return self.share(may_be_dropped, plain).await;
-        }
+    pub async fn perform<T: Send + 'static>(&self, may_be_dropped: bool, work: Work<T>) -> Result<T, StoreError> {
+        let plain = match work {
+            Work::Plain(plain) if self.front.gathers() => return self.share(may_be_dropped, plain).await,
+            Work::Plain(plain) => plain,
+            whole @ Work::Whole(..) => return self.queued(may_be_dropped, whole).await,
+        };
         match self.front.commit(plain) {
             Ok(result) => {
                 self.tell();
@@ -113,14 +115,15 @@ impl Writer {
 
     /// Does plain work in one commit with that of others.
     async fn share<T: Send + 'static>(&self, may_be_dropped: bool, plain: Plain<T>) -> Result<T, StoreError> {
+        // Declared first and so dropped last: work that may be dropped is not begun for a caller that has gone.
         let turn;
         let (answer, answered) = oneshot::channel();
         let reply = if may_be_dropped { Reply::Droppable(answer) } else { Reply::Firm(answer) };
-        if self.front.join(Box::new(Task::new(Work::Plain(plain), reply))) {
-            turn = Turn(self);
-            tokio::task::yield_now().await;
-            drop(turn);
-        }
+        let is_first = self.front.join(Box::new(Task::new(Work::Plain(plain), reply)));
+        turn = is_first.then(|| Turn(self));
+        // All that are ready now may join. Those that did are answered when they come again, without ever setting a timer.
+        tokio::task::yield_now().await;
+        drop(turn);
         self.answer(answered).await
     }
 
