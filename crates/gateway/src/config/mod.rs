@@ -97,7 +97,7 @@ impl ConfigFile {
     pub fn is_meant(text: &[u8]) -> bool {
         let text = String::from_utf8_lossy(text);
         let begins = |section: &&str| text.lines().any(|line| line.trim_start_matches(['"', '\'']).starts_with(section));
-        ["servers:", "grants:", "listen:", "servers\"", "grants\"", "listen\""].iter().any(|section| begins(&section))
+        ["servers:", "grants:", "listen:", "servers\"", "grants\"", "listen\""].iter().any(begins)
     }
 
     /// Reads the file at `path`, the policies and the secrets that it names. `environment` gives the value of a variable.
