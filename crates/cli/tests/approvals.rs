@@ -464,3 +464,37 @@ fn before_an_http_server_a_client_is_asked_and_waited_for_all_the_same() {
     assert!(!is_denied(&reply.reply("1")), "{reply:?}");
     assert_eq!(tools_run(&scratch.log()), ["delete_repo"]);
 }
+
+#[test]
+fn a_configuration_says_who_administers_who_is_told_and_whose_client_is_asked() {
+    let scratch = Scratch::new();
+    let (url, delivered) = receiver(&["200 OK"]);
+    scratch.policy(ASKING);
+    let child = serde_json::to_string(&lenient(&scratch.log(), &["--stdio"])).unwrap();
+    let config = format!(
+        "listen: 127.0.0.1:0\nstate: {}\nservers:\n  child: {{command: {child}, policy: policy.yaml}}\ngrants:\n  \
+         - {{name: ada, principal: 'person:ada', token: 'env:ADA', servers: [child], approve_in_client: true}}\n  \
+         - {{name: ci, principal: 'service:ci', token: 'env:CI', servers: [child]}}\n\
+         admin: {{listen: '127.0.0.1:0', tokens: {{alice: 'env:ALICE'}}}}\n\
+         approvals: {{webhooks: [{{url: '{url}', secret: 'env:WEBHOOK_SECRET'}}]}}\n",
+        scratch.state()
+    );
+    let (ada, ci) = ("token-of-ada-0123456789", "token-of-ci-0123456789");
+    let variables = [("ADA", ada), ("CI", ci), ("ALICE", ALICE), ("WEBHOOK_SECRET", SECRET)];
+    let served = Served::configured(&scratch.write("callgate.yaml", config), &variables);
+    let said = served.stderr.lock().unwrap().clone();
+    let api = said.split_once("administered on http://").unwrap().1.split_once("/v1").unwrap().0.to_owned();
+
+    let call = |token: &str| {
+        let client = Client::silent(&served.address, MODERN).at("/mcp/child", token);
+        client.call("1", "delete_repo", json!({"repo": "a"}))
+    };
+    assert_eq!(call(ada)["result"]["resultType"], "input_required", "its grant allows it");
+    assert!(is_denied(&call(ci)), "and this one does not");
+    for _ in 0..2 {
+        delivered.recv_timeout(PATIENCE).expect("a webhook for each").verify();
+    }
+    let (status, listed) = admin(&api, ALICE, "GET", "/v1/approvals?grant=ci");
+    assert_eq!((status, listed["items"].as_array().map(Vec::len)), (200, Some(1)), "{listed}");
+    assert_eq!(admin(&api, ada, "GET", "/v1/approvals").0, 401, "callers administer nothing");
+}
