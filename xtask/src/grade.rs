@@ -60,7 +60,9 @@ pub fn run(workspace: &Workspace, wanted: Wanted) -> Result<String, String> {
                 label.tool,
                 label.reason
             );
-            for evidence in risk.evidence.iter().filter(|evidence| evidence.class.is_some()).take(3) {
+            for evidence in
+                risk.evidence.iter().filter(|evidence| matches!(evidence.supports, catalogue::Supports::Class(_))).take(3)
+            {
                 let _ = writeln!(wrong, "      {} {} «{}» {}", evidence.rule, evidence.at, evidence.quote, evidence.why);
             }
         }

@@ -17,6 +17,7 @@ mod words;
 
 use crate::class::{Level, RiskClass};
 use clauses::Clause;
+use json::quote;
 use reading::Reading;
 use senses::{Context, Meaning};
 use verbs::Sense;
@@ -36,6 +37,59 @@ pub struct ToolRisk {
     pub evidence: Vec<Evidence>,
     /// Sorted, none twice.
     pub signals: Vec<Signal>,
+    /// The arguments on which alone the class rests, where a rule on them would make it milder.
+    pub avoidable: Option<Avoidable>,
+}
+
+impl ToolRisk {
+    /// The grade as one line of JSON: `{"server", "tool", "risk", "level", "confidence", "evidence": […], "signals": […]}`.
+    ///
+    /// An element of `evidence` is `{"at", "quote", "rule", "why", "class" or "signal"}`.
+    pub fn to_json(&self, server: &str, tool: &str) -> String {
+        let evidence = self.evidence.iter().map(|evidence| {
+            let (key, value) = match evidence.supports {
+                Supports::Class(class) => ("class", class.name()),
+                Supports::Signal(signal) => ("signal", signal.name()),
+            };
+            format!(
+                "{{\"at\":{},\"quote\":{},\"rule\":\"{}\",\"why\":{},\"{key}\":\"{value}\"}}",
+                quote(&evidence.at),
+                quote(&evidence.quote),
+                evidence.rule,
+                quote(evidence.why)
+            )
+        });
+        let evidence: Vec<String> = evidence.collect();
+        let signals: Vec<String> = self.signals.iter().map(|signal| format!("\"{signal}\"")).collect();
+        format!(
+            "{{\"server\":{},\"tool\":{},\"risk\":\"{}\",\"level\":\"{}\",\"confidence\":{},\"evidence\":[{}],\"signals\":[{}]}}",
+            quote(server),
+            quote(tool),
+            self.class,
+            self.level,
+            self.confidence,
+            evidence.join(","),
+            signals.join(",")
+        )
+    }
+}
+
+/// What makes a tool Destructive or Financial, if arguments alone do: values of an enumeration, flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Avoidable {
+    /// The arguments to bound; all of them.
+    pub arguments: Vec<Avoided>,
+    /// The class of the tool where they are bounded.
+    pub otherwise: RiskClass,
+}
+
+/// One argument that a rule can bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Avoided {
+    /// Its name, at the top of the input schema.
+    pub name: String,
+    /// The values to refuse; empty for a flag, which must not be true.
+    pub values: Vec<String>,
 }
 
 /// One thing that speaks for a class or a signal.
@@ -49,8 +103,17 @@ pub struct Evidence {
     pub rule: &'static str,
     /// What it means, in a few words.
     pub why: &'static str,
-    /// The class it speaks for; `None` for a signal.
-    pub class: Option<RiskClass>,
+    /// What it speaks for.
+    pub supports: Supports,
+}
+
+/// What evidence speaks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supports {
+    /// A class.
+    Class(RiskClass),
+    /// A signal.
+    Signal(Signal),
 }
 
 /// Something that speaks for a class.
@@ -64,12 +127,13 @@ struct Finding {
 
 impl Finding {
     fn new(meaning: Meaning, at: &str, quote: String) -> Finding {
-        let evidence = Evidence { at: at.to_owned(), quote, rule: meaning.rule, why: meaning.why, class: Some(meaning.class) };
+        let evidence =
+            Evidence { at: at.to_owned(), quote, rule: meaning.rule, why: meaning.why, supports: Supports::Class(meaning.class) };
         Finding { class: meaning.class, confidence: if meaning.is_weak { 2 } else { 3 }, is_weak: meaning.is_weak, evidence }
     }
 
     fn said(class: RiskClass, confidence: u8, rule: &'static str, why: &'static str, at: &str, quote: String) -> Finding {
-        let evidence = Evidence { at: at.to_owned(), quote, rule, why, class: Some(class) };
+        let evidence = Evidence { at: at.to_owned(), quote, rule, why, supports: Supports::Class(class) };
         Finding { class, confidence, is_weak: false, evidence }
     }
 }
@@ -90,6 +154,7 @@ pub fn grade(definition: json::Value<'_>, server: &str) -> ToolRisk {
     findings.sort_by_key(|finding| (std::cmp::Reverse(finding.class), finding.is_weak, std::cmp::Reverse(finding.confidence)));
     let (class, confidence) = worst.unwrap_or((RiskClass::Execute, 1));
     let confidence = contradicted(&reading, class, confidence, &mut findings);
+    let avoidable = avoidable(&reading, class, &findings);
     let name_words = words::of_name(&reading.name);
     let signals = signals::all(&reading, main, class != RiskClass::Read, &name_words);
     let level = level(class, &signals);
@@ -105,12 +170,13 @@ pub fn grade(definition: json::Value<'_>, server: &str) -> ToolRisk {
             quote,
             rule: "R22",
             why: "nothing says what it does: in doubt, not a read",
-            class: Some(class),
+            supports: Supports::Class(class),
         });
     }
-    let (signals, its): (Vec<Signal>, Vec<Evidence>) = signals.into_iter().unzip();
+    let (mut signals, its): (Vec<Signal>, Vec<Evidence>) = signals.into_iter().unzip();
+    signals.dedup();
     evidence.extend(its);
-    ToolRisk { class, level, confidence, evidence, signals }
+    ToolRisk { class, level, confidence, evidence, signals, avoidable }
 }
 
 /// The clauses of the first sentence that says what the tool does.
@@ -246,6 +312,32 @@ fn worst(findings: &[Finding]) -> Option<(RiskClass, u8)> {
     let class = findings.iter().map(|finding| finding.class).max()?;
     let confidence = findings.iter().filter(|finding| finding.class == class).map(|finding| finding.confidence).max()?;
     Some((class, confidence))
+}
+
+/// Whether rules on arguments would leave a milder tool: all that speaks for a critical class stands at arguments which a
+/// condition can name.
+fn avoidable(reading: &Reading, class: RiskClass, findings: &[Finding]) -> Option<Avoidable> {
+    if class < RiskClass::Destructive {
+        return None;
+    }
+    let (grave, rest): (Vec<&Finding>, Vec<&Finding>) =
+        findings.iter().partition(|finding| finding.class >= RiskClass::Destructive);
+    let mut arguments: Vec<Avoided> = Vec::new();
+    for finding in grave.iter().filter(|finding| finding.evidence.rule != "R21") {
+        let at = |parameter: &&reading::Parameter| parameter.depth == 0 && parameter.path == finding.evidence.at;
+        let parameter = reading.parameters.iter().find(at).filter(|parameter| parameter.is_plain())?;
+        let value = match (parameter.kind, parameter.values.contains(&finding.evidence.quote)) {
+            ("boolean", _) => None,
+            ("string", true) => Some(finding.evidence.quote.clone()),
+            _ => return None,
+        };
+        match arguments.iter_mut().find(|known| known.name == parameter.name) {
+            Some(known) => known.values.extend(value),
+            None => arguments.push(Avoided { name: parameter.name.clone(), values: value.into_iter().collect() }),
+        }
+    }
+    let otherwise = rest.iter().map(|finding| finding.class).max()?;
+    (!arguments.is_empty()).then_some(Avoidable { arguments, otherwise })
 }
 
 /// R21: what the annotations say against the class makes it less sure, and never milder.

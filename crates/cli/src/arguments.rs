@@ -40,6 +40,8 @@ pub enum Command {
     Pin(Pin),
     Diff(Diff),
     #[command(subcommand)]
+    Catalog(Catalog),
+    #[command(subcommand)]
     Audit(Audit),
     #[command(subcommand)]
     Approvals(Approvals),
@@ -398,9 +400,9 @@ pub struct Test {
     pub places: Vec<PathBuf>,
 }
 
-/// List a server's tools and write a policy for them
+/// List a server's tools, grade them, and write a policy for them
 ///
-/// The policy lists every tool with its parameters and refuses whatever is not listed; edit it before you use it.
+/// The policy treats every tool by what it may do at worst and refuses whatever is not listed; edit it before you use it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -413,6 +415,8 @@ pub struct Scan {
     /// How long the server may take to start and to list its tools
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_timeout)]
     pub timeout: Duration,
+    #[command(flatten)]
+    pub profile: ProfileArgument,
     #[command(flatten)]
     pub upstream: UpstreamArguments,
 }
@@ -625,6 +629,77 @@ fn parse_expiry(text: &str) -> Result<String, String> {
 fn parse_label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| "expected `name=value`".to_owned())?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Grade tools by what their definitions say, and recommend policies
+#[derive(Debug, Subcommand)]
+pub enum Catalog {
+    Classify(Classify),
+    Recommend(Recommend),
+}
+
+/// Say what each tool of a captured list may do at worst
+///
+/// Reads `{"server": "…", "tools": […]}`, as a server answers tools/list. The class is the worst that an argument can reach,
+/// with the words that say so; nothing is asked of a model or a network.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callgate catalog classify --tools tools.json
+  callgate catalog classify --tools tools.json --json | jq -r 'select(.risk == \"Destructive\").tool'")]
+pub struct Classify {
+    /// The captured tools/list
+    #[arg(long, value_name = "TOOLS.json")]
+    pub tools: PathBuf,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Write a policy for the tools of a captured list, by their grades
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callgate catalog recommend --tools tools.json > policy.yaml
+  callgate catalog recommend --tools tools.json --tool create_charge --format json")]
+pub struct Recommend {
+    /// The captured tools/list
+    #[arg(long, value_name = "TOOLS.json")]
+    pub tools: PathBuf,
+    /// Only this tool, with all others refused; may be repeated
+    #[arg(long = "tool", value_name = "NAME")]
+    pub only: Vec<String>,
+    #[command(flatten)]
+    pub profile: ProfileArgument,
+    /// YAML with the reasons in comments, or policy.json
+    #[arg(long, value_name = "FORM", default_value = "yaml")]
+    pub format: PolicyForm,
+}
+
+/// How careful a written policy is.
+#[derive(Debug, Args)]
+pub struct ProfileArgument {
+    /// How careful the policy is: strict, recommended or permissive
+    #[arg(long, value_name = "PROFILE", default_value = "recommended", value_parser = PossibleValuesParser::new(["strict", "recommended", "permissive"]))]
+    profile: String,
+}
+
+impl ProfileArgument {
+    /// The profile that was asked for.
+    pub fn profile(&self) -> catalogue::Profile {
+        match self.profile.as_str() {
+            "strict" => catalogue::Profile::Strict,
+            "permissive" => catalogue::Profile::Permissive,
+            _ => catalogue::Profile::Recommended,
+        }
+    }
+}
+
+/// In which form a policy is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyForm {
+    Yaml,
+    Json,
 }
 
 /// Read and verify the audit log

@@ -67,6 +67,11 @@ impl Parameter {
         self.words.iter().any(|word| words::is_one(word, nouns))
     }
 
+    /// Whether a path in a policy can name it as it is.
+    pub(super) fn is_plain(&self) -> bool {
+        crate::paths::is_plain(&self.name)
+    }
+
     pub(super) fn is_text(&self) -> bool {
         matches!(self.kind, "string" | "")
     }

@@ -3,7 +3,7 @@
 use super::reading::{Parameter, Reading};
 use super::verbs::Sense;
 use super::words;
-use super::{Evidence, clauses};
+use super::{Evidence, Supports, clauses};
 use std::fmt;
 
 /// A property of a tool that its class does not say.
@@ -153,12 +153,18 @@ const PATHS: &str = "path, paths, file path, filepath, file, directory, dir, fol
     workspace dir, output path, output dir, output directory, save path, local path, source path, \
     destination path, input file path, file paths, filename, filenames, root, output file";
 
+const MOST_FOR_ONE: usize = 6;
+
 /// The signals of a tool, each with what says so.
 pub(super) fn all(reading: &Reading, main: Option<Sense>, is_change: bool, names: &[String]) -> Vec<(Signal, Evidence)> {
     let mut found: Vec<(Signal, Evidence)> = Vec::new();
     let mut add = |signal: Signal, quote: String, at: String, why: &'static str| {
-        if !found.iter().any(|(known, _)| *known == signal) {
-            found.push((signal, Evidence { at, quote, rule: "signal", why, class: None }));
+        // Each argument counts, the rest once.
+        let is_known =
+            |(known, evidence): &(Signal, Evidence)| *known == signal && (evidence.at == at || !at.contains(".properties."));
+        let count = found.iter().filter(|(known, _)| *known == signal).count();
+        if count < MOST_FOR_ONE && !found.iter().any(is_known) {
+            found.push((signal, Evidence { at, quote, rule: "signal", why, supports: Supports::Signal(signal) }));
         }
     };
     for parameter in &reading.parameters {

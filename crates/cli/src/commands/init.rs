@@ -275,7 +275,10 @@ fn scan_all(servers: &mut [Proposal], timeout: Duration) -> Result<(), Failure> 
     for proposal in servers.iter_mut().filter(|proposal| proposal.found.is_ok()) {
         let Some((name, listed)) = listings.iter().find(|(name, _)| *name == proposal.name) else { continue };
         proposal.found = match listed {
-            Ok(listing) => Ok(Some(Found { policy: scan::policy_of(name, listing), listing: listing.clone() })),
+            Ok(listing) => Ok(Some(Found {
+                policy: scan::policy_of(name, listing, catalogue::Profile::Recommended),
+                listing: listing.clone(),
+            })),
             Err(why) => Err(why.clone()),
         };
     }

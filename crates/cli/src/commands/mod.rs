@@ -3,6 +3,7 @@
 mod administration;
 mod approvals;
 mod audit;
+mod catalog;
 mod check;
 mod decisions;
 mod demo;
@@ -34,6 +35,7 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Scan(arguments) => scan::scan(arguments),
         Command::Pin(arguments) => pins::pin(&arguments),
         Command::Diff(arguments) => pins::diff(&arguments),
+        Command::Catalog(arguments) => catalog::catalog(&arguments),
         Command::Audit(arguments) => audit::audit(arguments),
         Command::Approvals(arguments) => approvals::approvals(arguments),
         Command::Grants(arguments) => grants::grants(arguments),

@@ -1,0 +1,9 @@
+//! Paths to arguments, as policies write them.
+
+/// Whether a path in a policy can name this argument without quotes.
+pub(crate) fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 64
+        && name != "length"
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}

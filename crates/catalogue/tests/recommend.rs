@@ -1,0 +1,163 @@
+//! Recommended policies: what they say, and that each passes a check against the definitions it was made from.
+
+use catalogue::{Profile, policy_json, policy_yaml};
+use json::{Document, Strictness, Value};
+use policy::{Source, Tools};
+use proptest::prelude::*;
+
+const PROFILES: [Profile; 3] = [Profile::Strict, Profile::Recommended, Profile::Permissive];
+
+fn parse(list: &str) -> Document {
+    Document::parse(list.to_owned(), Strictness::Reply).expect("JSON")
+}
+
+fn tools(document: &Document) -> Vec<Value<'_>> {
+    document.root().get("tools").and_then(Value::elements).expect("a list of tools").collect()
+}
+
+/// What loading a policy and holding it against its tools finds.
+fn problems(name: &str, text: &str, tools: &Tools) -> Vec<String> {
+    let source = Source::new(name, text.to_owned());
+    let loaded = policy::load(&source);
+    let found = policy::check_tools(&source, &loaded, tools);
+    loaded.problems.iter().chain(&found).map(|problem| problem.render(&source, false)).collect()
+}
+
+/// Every profile in both forms, without a single problem.
+#[track_caller]
+fn holds(list: &str) {
+    holds_for(list, &PROFILES);
+}
+
+#[track_caller]
+fn holds_for(list: &str, profiles: &[Profile]) {
+    let document = parse(list);
+    let known = Tools::parse(list.as_bytes()).expect("a list of tools");
+    for &profile in profiles {
+        for (file, text) in [
+            ("policy.yaml", policy_yaml("acme", &tools(&document), profile)),
+            ("policy.json", policy_json("acme", &tools(&document), profile)),
+        ] {
+            let found = problems(file, &text, &known);
+            assert!(found.is_empty(), "{profile:?}:\n{text}\n{}", found.join("\n"));
+        }
+    }
+}
+
+fn recommended(list: &str) -> String {
+    policy_yaml("acme", &tools(&parse(list)), Profile::Recommended)
+}
+
+const START_RUN: &str = r#"{"tools": [{"name": "StartRun", "description": "Start a workflow run.",
+    "inputSchema": {"type": "object", "required": ["workflow_id", "role_arn"], "properties": {
+        "workflow_id": {"type": "string"}, "role_arn": {"type": "string"}, "output_path": {"type": "string"}}}}]}"#;
+
+#[test]
+fn what_executes_is_limited_and_its_arguments_are_checked() {
+    let text = recommended(START_RUN);
+    let expected = "  \"StartRun\":\n    rate_limit: 10/minute\n    validate: {required_args: true}\n";
+    assert!(text.contains(expected), "{text}");
+    assert!(text.contains("conditions: [{path: args.role_arn, op: in, value: [\"FILL-IN\"]}]"), "{text}");
+    holds(START_RUN);
+    let json = policy_json("acme", &tools(&parse(START_RUN)), Profile::Recommended);
+    assert!(json.contains(r#""counter": "startrun_rate", "window": "minute", "max": 10, "scope": "grant""#), "{json}");
+}
+
+#[test]
+fn each_class_is_treated_by_what_it_can_do() {
+    let list = r#"{"tools": [{"name": "list_items", "description": "List items"}, {"name": "create_item", "description": "Create an item"},
+        {"name": "delete_item", "description": "Delete an item"}, {"name": "create_refund", "description": "Refund a payment"}]}"#;
+    let text = recommended(list);
+    assert!(text.contains("  \"list_items\": {}\n"), "{text}");
+    assert!(text.contains("  \"create_item\":\n    rate_limit: 30/minute\n"), "{text}");
+    assert!(text.contains("hide:\n") && text.contains("  - \"delete_item\"\n"), "{text}");
+    assert!(text.contains("  \"create_refund\":\n    action: require_approval\n"), "{text}");
+    holds(list);
+}
+
+#[test]
+fn a_router_keeps_its_harmless_operations() {
+    let list = r#"{"tools": [{"name": "manage_tables", "description": "Manage tables", "inputSchema": {"type": "object", "required": ["operation"],
+        "properties": {"operation": {"type": "string", "enum": ["list", "create", "delete"]}}}}]}"#;
+    let text = recommended(list);
+    assert!(text.contains(r#"{conditions: [{path: "args.operation", op: in, value: ["list", "create"]}]}"#), "{text}");
+    holds(list);
+}
+
+#[test]
+fn a_flag_that_deletes_is_refused_and_the_rest_allowed() {
+    let list = r#"{"tools": [{"name": "drain_node", "description": "Drain a node", "inputSchema": {"type": "object",
+        "properties": {"node": {"type": "string"}, "delete_data": {"type": "boolean"}}}}]}"#;
+    let text = recommended(list);
+    assert!(text.contains(r#"deny_if:"#) && text.contains(r#"{path: "args.delete_data", op: eq, value: true}"#), "{text}");
+    holds(list);
+}
+
+#[test]
+fn a_batch_weighs_what_it_holds() {
+    let list = r#"{"tools": [{"name": "create_issues", "description": "Create issues", "inputSchema": {"type": "object", "required": ["issues"],
+        "properties": {"issues": {"type": "array", "items": {"type": "object"}}}}}]}"#;
+    let text = recommended(list);
+    assert!(text.contains("max: 30, weight: args.issues.length"), "{text}");
+    holds(list);
+}
+
+#[test]
+fn the_policies_of_real_servers_pass_check() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora/tools");
+    let Ok(entries) = std::fs::read_dir(&directory) else {
+        eprintln!("skipped: {} is not there", directory.display());
+        return;
+    };
+    for (i, entry) in entries.enumerate() {
+        let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("a file");
+        // That a policy which lists nothing denies everything is a warning, and right.
+        if !tools(&parse(&text)).is_empty() {
+            holds_for(&text, &PROFILES[i % 3..=i % 3]);
+        }
+    }
+}
+
+fn words(of: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(of), 1..4).prop_map(|words| words.join("_"))
+}
+
+fn property() -> impl Strategy<Value = serde_json::Value> {
+    prop_oneof![
+        Just(serde_json::json!({"type": "string"})),
+        Just(serde_json::json!({"type": "boolean"})),
+        Just(serde_json::json!({"type": ["string", "null"], "default": null})),
+        Just(serde_json::json!({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]})),
+        Just(serde_json::json!({"type": "array", "items": {"type": "object"}})),
+        prop::collection::vec(words(&["list", "get", "create", "delete", "run", "refund"]), 1..5).prop_map(|mut values| {
+            values.sort();
+            values.dedup();
+            serde_json::json!({"type": "string", "enum": values})
+        }),
+        any::<String>().prop_map(|text| serde_json::json!({"description": text})),
+    ]
+}
+
+fn definition() -> impl Strategy<Value = serde_json::Value> {
+    let name = prop_oneof![
+        words(&["list", "get", "create", "delete", "update", "run", "manage", "order", "item", "node", "and"]),
+        any::<String>()
+    ];
+    let key =
+        prop_oneof![words(&["operation", "path", "url", "sql", "delete", "ids", "token", "items", "data"]), any::<String>()];
+    let properties = prop::collection::btree_map(key, property(), 0..6);
+    (name, any::<String>(), properties, any::<u8>()).prop_map(|(name, description, properties, required)| {
+        let required: Vec<&String> = properties.keys().enumerate().filter(|(i, _)| required >> i & 1 == 1).map(|(_, key)| key).collect();
+        serde_json::json!({"name": name, "description": description, "inputSchema": {"type": "object", "properties": properties, "required": required}})
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_server_says_its_policy_passes_check(definition in definition()) {
+        let list = serde_json::json!({"tools": [definition, {"name": "plain", "description": "List things"}]}).to_string();
+        if Tools::parse(list.as_bytes()).is_ok() {
+            holds(&list);
+        }
+    }
+}
