@@ -180,7 +180,11 @@ fn condition_use<'u>(condition: &'u Condition, place: &'u ConditionPlace, needed
         Operator::Contains(_) | Operator::LengthAtMost(_) => {
             Wants::Types(Types::STRING.or(Types::ARRAY), "this looks at strings and lists")
         }
-        Operator::Exists(_) | Operator::Semantic(_) => Wants::Anything,
+        Operator::Semantic(operator) if operator.takes_lists() => {
+            Wants::Types(Types::STRING.or(Types::ARRAY), "this looks at strings and lists")
+        }
+        Operator::Semantic(_) => Wants::Types(Types::STRING, text),
+        Operator::Exists(_) => Wants::Anything,
     };
     // `exists` says itself what a missing argument means.
     let needed = needed && !matches!(condition.operator, Operator::Exists(_));

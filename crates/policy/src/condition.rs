@@ -317,7 +317,7 @@ impl Operator {
             Operator::StartsWith(start) => short(&json::quote(start)),
             Operator::LengthAtMost(most) => most.to_string(),
             Operator::Exists(wanted) => wanted.to_string(),
-            Operator::Semantic(_) => String::new(),
+            Operator::Semantic(operator) => short(&operator.operand()),
         }
     }
 
@@ -340,7 +340,7 @@ impl Operator {
             Operator::LengthAtMost(_) => format!("have a length of at most {operand}"),
             Operator::Exists(true) => "be given".to_owned(),
             Operator::Exists(false) => "be left out".to_owned(),
-            Operator::Semantic(operator) => format!("satisfy `{}`", operator.name()),
+            Operator::Semantic(operator) => operator.phrase(),
         }
     }
 }

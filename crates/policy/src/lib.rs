@@ -20,6 +20,7 @@ mod problem;
 mod reader;
 mod schedule;
 mod schema;
+mod semantic;
 mod source;
 mod text;
 mod tools;

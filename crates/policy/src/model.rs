@@ -193,8 +193,7 @@ pub(crate) enum Operator {
     LengthAtMost(u64),
     /// Present and not null.
     Exists(bool),
-    /// Operators that parse what they judge (paths, URLs, SQL, commands): the seam for those to come.
-    #[expect(dead_code, reason = "constructed only once there are such operators")]
+    /// Operators that parse what they judge: paths, hosts, SQL, commands, networks.
     Semantic(Box<dyn SemanticOperator>),
 }
 
@@ -202,6 +201,14 @@ pub(crate) enum Operator {
 pub trait SemanticOperator: std::fmt::Debug + Send + Sync {
     /// The name used in policies.
     fn name(&self) -> &'static str;
+    /// What comes after "must", in messages.
+    fn phrase(&self) -> String;
+    /// What is allowed, in the policy's words.
+    fn operand(&self) -> String;
+    /// Whether a list can be judged as well as a string.
+    fn takes_lists(&self) -> bool {
+        false
+    }
     /// Whether the value satisfies the operator.
     ///
     /// # Errors

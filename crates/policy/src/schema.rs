@@ -159,7 +159,8 @@ fn definitions() -> Value {
         "condition": object("A test on an argument or a counter.", &["path", "op", "value"], &[
             ("path", json!({"type": "string", "pattern": "^(args|state\\.)"})),
             ("op", json!({"enum": ["eq", "neq", "in", "not_in", "lt", "lte", "gt", "gte", "regex", "not_regex", "contains",
-                "starts_with", "length_lte", "exists"]})),
+                "starts_with", "length_lte", "exists",
+                "path_within", "host_in", "sql_statement_in", "command_in", "cidr_in"]})),
             ("value", json!({"description": "What the argument is compared with."})),
             ("quantifier", json!({"description": "For paths with [*].", "enum": ["each", "any", "sum"]})),
         ]),

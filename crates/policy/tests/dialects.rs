@@ -240,8 +240,21 @@ tools:
 #[test]
 fn forms_that_come_later_are_refused_not_ignored() {
     refused("version: \"1\"\nrisk: {read: {}}\n", 2, "not supported yet");
-    for op in ["path_within", "host_in", "sql_statement_in", "command_in", "cidr_in"] {
-        refused_rule(&format!("{{conditions: [{{path: args.x, op: {op}, value: [a]}}]}}"), "not supported yet");
+}
+
+#[test]
+fn an_operator_that_parses_says_what_it_cannot_go_by() {
+    for (op, value) in [
+        ("path_within", "[../x]"),
+        ("host_in", "['*']"),
+        ("sql_statement_in", "[selec]"),
+        ("command_in", "['ls; id']"),
+        ("cidr_in", "[10.0.0.1/8]"),
+    ] {
+        refused_rule(
+            &format!("{{conditions: [{{path: args.x, op: {op}, value: {value}}}]}}"),
+            &format!("`{op}` cannot go by this"),
+        );
     }
 }
 

@@ -7,6 +7,7 @@ use crate::model::{Condition, Literal, Operator, Path, Quantifier, Segment};
 use crate::outline::ConditionPlace;
 use crate::problem::code;
 use crate::reader::Fields;
+use crate::semantic;
 use crate::source::{Kind, Node};
 use crate::text::shown;
 use regex::RegexBuilder;
@@ -87,11 +88,8 @@ impl Lowering<'_> {
         let op = self.required(fields, "op", "a condition");
         let value = self.required(fields, "value", "a condition");
         let (op, value) = (op?, value?);
-        if let Some(name) = op.as_str().filter(|name| SEMANTIC.contains(name)) {
-            let problem = self.error(code::NOT_YET, &op.at, format!("operator `{name}` is not supported yet"));
-            problem.label = Some("this version cannot judge it".into());
-            problem.help = Some("until then allow exact values with `op: in`; a regex is no guard here".into());
-            return None;
+        if let Some(name) = op.as_str().filter(|name| semantic::NAMES.contains(name)) {
+            return self.semantic(name, value);
         }
         let op = self.word(op, "operator", OPERATORS)?;
         Some(match op {
@@ -125,6 +123,20 @@ impl Lowering<'_> {
             }
             Op::Exists => Operator::Exists(self.boolean(value, "`value`")?),
         })
+    }
+
+    /// An operator that parses what it judges.
+    fn semantic(&mut self, name: &str, value: &Node) -> Option<Operator> {
+        let allowed = self.literal(value, "`value`")?;
+        match semantic::operator(name, &allowed)? {
+            Ok(operator) => Some(Operator::Semantic(operator)),
+            Err(mistake) => {
+                let problem =
+                    self.error(code::COMBINATION, &value.at, format!("`{name}` cannot go by this: {}", mistake.message));
+                problem.label = Some(mistake.expected.into());
+                None
+            }
+        }
     }
 
     fn literals(&mut self, node: &Node) -> Option<Vec<Literal>> {
@@ -199,9 +211,6 @@ const OPERATORS: &[(&str, Op)] = &[
     ("length_lte", Op::LengthLte),
     ("exists", Op::Exists),
 ];
-
-/// Operators that parse what they judge. They come with [`crate::model::SemanticOperator`].
-const SEMANTIC: &[&str] = &["path_within", "host_in", "sql_statement_in", "command_in", "cidr_in"];
 
 const QUANTIFIERS: &[(&str, Quantifier)] = &[("each", Quantifier::Each), ("any", Quantifier::Any), ("sum", Quantifier::Sum)];
 
