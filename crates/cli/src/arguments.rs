@@ -981,7 +981,6 @@ mod tests {
     #[test]
     fn what_contradicts_itself_is_refused() {
         for line in [
-            "callgate run -p p.yaml",
             "callgate run -- cat",
             "callgate run -p p.yaml --upstream http://h/ -- cat",
             "callgate run -p p.yaml --header a:b -- cat",
@@ -989,7 +988,6 @@ mod tests {
             "callgate run -p p.yaml --audit-args some -- cat",
             "callgate run -p p.yaml --keep-for never -- cat",
             "callgate run -p p.yaml --keep-bytes 0 -- cat",
-            "callgate serve -p p.yaml",
             "callgate serve -p p.yaml --listen nowhere -- cat",
             "callgate check",
             "callgate simulate -p p.yaml",

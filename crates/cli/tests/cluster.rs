@@ -2,8 +2,11 @@
 //!
 //! Their clocks are two minutes apart, where `libfaketime` is there: the time that counts is the server's.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+
 #[path = "../../store/tests/support/servers.rs"]
 mod servers;
+
 mod support;
 
 use serde_json::json;

@@ -114,14 +114,14 @@ fn help_lists_every_command_and_no_other() {
 #[test]
 fn a_wrong_command_line_exits_with_2() {
     for words in [
-        &["grants", "list"][..],
+        &["grants", "create"][..],
         &["run", "-p", "p.yaml"],
         &["check"],
         &["explain", "-p", "p.yaml", "--tool", "t", "--args", "{"],
         &["explain", "-p", "p.yaml", "--tool", "t", "--args", "[]"],
         &["audit", "list", "--since", "yesterday"],
         &["run", "-p", "p.yaml", "--state", "mysql://h", "--", "cat"],
-        &["serve", "-c", "callgate.yaml"],
+        &["serve", "-c", "callgate.yaml", "-p", "p.yaml"],
         &["run", "-p", "p.yaml", "--upstream", "ftp://h/"],
     ] {
         let scratch = Scratch::new();
@@ -129,8 +129,6 @@ fn a_wrong_command_line_exits_with_2() {
         let words: Vec<&str> = words.iter().map(|word| if *word == "p.yaml" { policy.as_str() } else { word }).collect();
         assert_code(&run(&words, ""), 2);
     }
-    let ran = run(&["serve", "-c", "callgate.yaml"], "");
-    assert!(ran.stderr.contains("not in this build yet"), "{}", ran.stderr);
 }
 
 #[test]
@@ -677,8 +675,7 @@ fn a_file_that_cannot_be_read_is_one_mistake_among_others() {
 
 #[test]
 fn a_password_in_an_address_is_not_repeated() {
-    for line in [&["status", "--state", "postgres://u:TOPSECRET@h/d"][..], &["audit", "list", "--state", "redis://:TOPSECRET@h"]]
-    {
+    for line in [&["status", "--state", "postgres://u:TOPSECRET@h/d"][..], &["status", "--state", "mysql://u:TOPSECRET@h"]] {
         let ran = run(line, "");
         assert_ne!(ran.code, 0);
         assert!(!ran.stderr.contains("TOPSECRET") && !ran.stdout.contains("TOPSECRET"), "{}", ran.stderr);

@@ -45,6 +45,7 @@ fn the_container_starts_a_gateway_and_builds_what_there_is() {
     let file = read("deploy/Containerfile");
     let command = file.lines().find_map(|line| line.strip_prefix("CMD ")).expect("it starts something");
     check_starts(words(command));
-    let version = read("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = ").map(str::to_owned)).expect("one");
+    let version =
+        read("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = ").map(str::to_owned)).expect("one");
     assert!(file.contains(&format!("rust:{}-", version.trim_matches('"'))), "the image's Rust is not the one that is needed");
 }

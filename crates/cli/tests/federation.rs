@@ -235,7 +235,7 @@ fn what_a_server_asks_is_answered_to_it() {
         })
         .collect();
     // Both ask under one id of theirs.
-    let mut questions = vec![listening.next("elicitation/create"), listening.next("elicitation/create")];
+    let mut questions = [listening.next("elicitation/create"), listening.next("elicitation/create")];
     questions.sort_by_key(|question| question["params"]["message"].to_string());
     assert_ne!(questions[0]["id"], questions[1]["id"]);
     for question in questions.iter().rev() {

@@ -30,7 +30,7 @@ impl Stage {
     }
 
     fn servers(&self) -> String {
-        let child = serde_json::to_string(&lenient(&self.scratch.log(), &["--stdio"])).unwrap();
+        let child = serde_json::to_string(&lenient(&self.scratch.log(), &["--stdio"])).expect("words are JSON");
         format!(
             "listen: 127.0.0.1:0\nstate: {}\nservers:\n  child: {{command: {child}, policy: open.yaml}}\n  \
              web: {{url: '{}', policy: no-echo.yaml}}\n  bare: {{url: '{}'}}\n",
@@ -145,7 +145,7 @@ fn what_a_grant_may_use_is_bounded() {
 #[track_caller]
 fn answered(gate: &Served, server: &str, token: &str, status: u16) {
     let asked = || (initialize(&client(gate, server, token)).status == status).then_some(());
-    until(PATIENCE, asked).unwrap_or_else(|| panic!("never {status}: {}", gate.stderr.lock().unwrap()));
+    until(PATIENCE, asked).unwrap_or_else(|| panic!("never {status}: {}", gate.stderr.lock().expect("no reader panics")));
 }
 
 #[test]

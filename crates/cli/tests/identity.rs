@@ -1,5 +1,7 @@
 //! Callers who show access tokens of an authorization server: a real one, which signs, publishes its keys and changes them.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+
 mod support;
 
 use base64::Engine;

@@ -1,5 +1,7 @@
 //! `init`: from the configurations of clients to servers behind callgate, and back again byte for byte.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+
 mod support;
 
 use serde_json::{Value, json};

@@ -54,7 +54,7 @@ impl Chain {
         let faces = scratch.write("faces.json", script.to_string()).display().to_string();
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let program = support::root().join("tests/upstreams/turncoat.py").display().to_string();
-        let server = vec![python, program, faces, scratch.log().display().to_string()];
+        let server = [python, program, faces, scratch.log().display().to_string()];
         let over_http = mode == "bridge" || mode == "serve";
         let with_http = || HttpUpstream::start_command(server.iter().cloned().chain(["--http".to_owned()]).collect());
         let upstream = over_http.then(with_http);

@@ -2,6 +2,8 @@
 //!
 //! The collector is one of ours; what it is sent is read by OpenTelemetry's own types.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+
 mod support;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;

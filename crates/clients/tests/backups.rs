@@ -1,5 +1,7 @@
 //! Changes are made all at once and taken back byte for byte.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+
 use clients::{Backups, Change, Undone};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -39,7 +39,7 @@ impl Gate {
             "prompts/list" if pinned => return self.whole(Section::Prompts),
             _ => return None,
         };
-        (!self.schemas.tools.is_settled(section, Some(&name))).then(|| Lack { section, name: Some(name) })
+        (!self.schemas.tools.is_settled(section, Some(&name))).then_some(Lack { section, name: Some(name) })
     }
 
     fn whole(&self, section: Section) -> Option<Lack> {

@@ -149,7 +149,7 @@ impl Unverified {
             let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| NONE)?;
             Document::parse(bytes, Strictness::Request).map_err(|_| NONE)
         };
-        let signed = token[..header.len() + 1 + claims.len()].as_bytes().to_vec();
+        let signed = token.as_bytes()[..header.len() + 1 + claims.len()].to_vec();
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| NONE)?;
         Ok(Unverified { header: document(header)?, claims: document(claims)?, signed, signature })
     }
