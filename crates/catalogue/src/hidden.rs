@@ -128,8 +128,6 @@ impl<'t> Scan<'t> {
             | '\u{17b5}'
             | '\u{180e}'
             | '\u{200b}'
-            | '\u{2028}'
-            | '\u{2029}'
             | '\u{2060}'..='\u{206f}'
             | '\u{2800}'
             | '\u{3164}'
@@ -221,7 +219,6 @@ mod tests {
             ("a\u{200d}b", Invisible, "a\\u{200d}b"),
             ("👩\u{200d}\u{200d}👧", Invisible, "👩\\u{200d}\\u{200d}👧"),
             ("a\u{ad}b", Invisible, "a\\u{ad}b"),
-            ("a\u{2028}b", Invisible, "a\\u{2028}b"),
             ("a\u{e0041}\u{e0042}", Tag, "a\\u{e0041}\\u{e0042}"),
             ("🏴\u{e0041}", Tag, "🏴\\u{e0041}"),
             ("a\u{fe0f}", Selector, "a\\u{fe0f}"),

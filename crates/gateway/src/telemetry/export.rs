@@ -200,7 +200,8 @@ impl Rotated {
     }
 
     fn write(&mut self, line: &str) -> io::Result<()> {
-        if self.open.as_ref().is_some_and(|(_, length)| *length >= self.most_bytes) {
+        let more = line.len() as u64 + 1;
+        if self.open.as_ref().is_some_and(|(_, length)| *length > 0 && *length + more > self.most_bytes) {
             self.rotate()?;
         }
         if self.open.is_none() {
@@ -212,7 +213,7 @@ impl Rotated {
         let Some((file, length)) = &mut self.open else { return Ok(()) };
         file.write_all(line.as_bytes())?;
         file.write_all(b"\n")?;
-        *length += line.len() as u64 + 1;
+        *length += more;
         Ok(())
     }
 
