@@ -90,7 +90,7 @@ mod tests {
         "read_x; drop",
         "\u{200b}a",
     ];
-    const PATTERNS: [&str; 8] = ["read_*", "read_file", "*", "delete*", "a", "?", "write_file", "*_file"];
+    const PATTERNS: [&str; 8] = ["read_*", "read_file", "*", "delete*", "a", "?", "write_file", "w*_file"];
 
     fn policy(chance: &mut Chance) -> Arc<Policy> {
         let posture = ["allow", "deny"][chance.below(2)];
