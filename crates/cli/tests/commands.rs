@@ -94,8 +94,10 @@ fn help_lists_every_command_and_no_other() {
         "scan",
         "pin",
         "diff",
+        "catalog",
         "audit",
         "approvals",
+        "grants",
         "status",
         "init",
         "demo",
@@ -582,7 +584,8 @@ fn a_scanned_policy_passes_check_against_the_tools_it_came_from() {
     assert_code(&ran, 0);
     let written = std::fs::read_to_string(&policy).unwrap();
     assert!(
-        written.contains("  #   workflow_id       string, required\n") && written.contains("  \"StartAHORun\": {}\n"),
+        written.contains("  #   workflow_id       string, required\n")
+            && written.contains("  \"StartAHORun\":\n    rate_limit: 10/minute\n    validate: {required_args: true}\n"),
         "{written}"
     );
     let tools = support::root().join("crates/cli/src/commands/demo/tools.json");

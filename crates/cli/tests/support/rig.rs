@@ -148,7 +148,7 @@ impl Rig {
                     "listen": "127.0.0.1:0",
                     "state": state,
                     "audit": {"arguments": "full"},
-                    "servers": {MEMBER: {"command": child, "policy": policy}},
+                    "servers": {MEMBER: {"command": child, "policy": policy, "pin": "off"}},
                     "grants": [{"name": "tests", "principal": "service:tests", "token": "file:token", "servers": [MEMBER]}],
                 });
                 self.scratch.write("token", TOKEN);
