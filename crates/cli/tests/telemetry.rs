@@ -106,7 +106,7 @@ fn gateway(scratch: &Scratch, sections: &str) -> Served {
     scratch.policy(POLICY);
     let child = serde_json::to_string(&lenient(&scratch.log(), &["--stdio"])).unwrap();
     let config = format!(
-        "listen: 127.0.0.1:0\nstate: {}\nservers:\n  lab: {{command: {child}, policy: policy.yaml}}\ngrants:\n  \
+        "listen: 127.0.0.1:0\nstate: {}\nservers:\n  lab: {{command: {child}, policy: policy.yaml, pin: 'off'}}\ngrants:\n  \
          - {{name: ada, principal: 'person:ada', token: 'env:ADA', servers: [lab]}}\n{sections}",
         scratch.state()
     );
