@@ -633,6 +633,10 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
 
 /// Grade tools by what their definitions say, and recommend policies
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  callgate catalog classify --tools tools.json
+  callgate catalog recommend --tools tools.json --profile strict > policy.yaml")]
 pub enum Catalog {
     Classify(Classify),
     Recommend(Recommend),
