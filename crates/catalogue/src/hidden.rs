@@ -234,6 +234,11 @@ mod tests {
     }
 
     #[test]
+    fn ends_of_lines_and_paragraphs_hide_nothing() {
+        assert_eq!(first_hidden("one\u{2028}two\u{2029}three"), None);
+    }
+
+    #[test]
     fn a_message_in_tags_after_a_flag_is_found() {
         let text = "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}\u{e0041}";
         assert_eq!(first_hidden(text).map(|hidden| hidden.character), Some('\u{e0041}'));
