@@ -1,6 +1,8 @@
 //! Headers given on the command line.
 
 use crate::failure::Failure;
+use gateway::Secret;
+use policy::SecretReference;
 
 /// Reads `Name: value` headers; a value may be a reference, so that no secret stands in a command line, where everybody on the
 /// machine can read it: `env:VARIABLE`, or `file:PATH` (without its last line break).
@@ -13,20 +15,9 @@ pub fn resolved(headers: &[String]) -> Result<Vec<String>, Failure> {
 
 fn one(header: &str) -> Result<String, Failure> {
     let Some((name, value)) = header.split_once(':') else { return Ok(header.to_owned()) };
-    let value = value.trim();
-    let failed = |why: &str| Failure::usage(format!("`--header {name}: {value}` cannot be used: {why}"));
-    let read = if let Some(variable) = value.strip_prefix("env:") {
-        std::env::var(variable).map_err(|_| failed(&format!("the variable {variable} is not set")))?
-    } else if let Some(path) = value.strip_prefix("file:") {
-        let text = std::fs::read_to_string(path).map_err(|error| failed(&error.to_string()))?;
-        text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text).to_owned()
-    } else {
-        return Ok(header.to_owned());
-    };
-    if read.trim().is_empty() {
-        return Err(failed("what it refers to is empty"));
-    }
-    Ok(format!("{name}: {read}"))
+    let Some(reference) = SecretReference::parse(value.trim()) else { return Ok(header.to_owned()) };
+    let secret = Secret::of(&reference).map_err(|error| Failure::usage(format!("`--header {name}`: {error}")))?;
+    Ok(format!("{name}: {}", secret.expose()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use policy::SecretReference;
 use std::fmt;
+use std::io;
 use std::path::Path;
 
 /// A value that is shown to nobody.
@@ -25,7 +26,7 @@ impl Secret {
 #[error("the secret `{reference}` {problem}")]
 pub struct SecretError {
     reference: String,
-    problem: &'static str,
+    problem: String,
 }
 
 impl Secret {
@@ -35,21 +36,26 @@ impl Secret {
     /// When it is not there, empty, or more than a secret.
     pub fn of(reference: &SecretReference) -> Result<Secret, SecretError> {
         let (named, found) = match reference {
-            SecretReference::Env(name) => (format!("env:{name}"), std::env::var(name).map_err(|_| "is not set")),
-            SecretReference::File(path) => (format!("file:{path}"), read(Path::new(path))),
+            SecretReference::Env(name) => (format!("env:{name}"), std::env::var(name).map_err(|_| "is not set".to_owned())),
+            SecretReference::File(path) => {
+                (format!("file:{path}"), read(Path::new(path)).map_err(|error| format!("cannot be read: {error}")))
+            }
         };
-        let found = found.and_then(|value| if value.trim().is_empty() { Err("is empty") } else { Ok(value) });
+        let found = found.and_then(|value| if value.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(value) });
         found.map(Secret).map_err(|problem| SecretError { reference: named, problem })
     }
 }
 
-fn read(path: &Path) -> Result<String, &'static str> {
-    let unreadable = "cannot be read";
-    let metadata = std::fs::metadata(path).map_err(|_| unreadable)?;
+/// What a file of a secret holds, without its last line break.
+///
+/// # Errors
+/// When it cannot be read, or is more than a secret: a device or pipe would keep us waiting.
+pub(crate) fn read(path: &Path) -> io::Result<String> {
+    let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
-        return Err("is not a small file");
+        return Err(io::Error::other("it is not a small file"));
     }
-    let text = std::fs::read_to_string(path).map_err(|_| unreadable)?;
+    let text = std::fs::read_to_string(path)?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }

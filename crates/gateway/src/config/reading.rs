@@ -2,8 +2,8 @@
 
 use super::Report;
 use crate::policy_file::PolicyFile;
-use crate::secret::Secret;
-use policy::{Fields, Kind, Node, Policy, Problem, Reader, Source, Span, Vocabulary, shown};
+use crate::secret::{self, Secret};
+use policy::{Fields, Kind, Node, Policy, Problem, Reader, SecretReference, Source, Span, Vocabulary, shown};
 use ring::digest::{Context, SHA256};
 use std::collections::HashMap;
 use std::io;
@@ -271,7 +271,7 @@ impl<'s> Reading<'s> {
 
     /// Where state is kept. A URL that holds a password comes by reference.
     pub fn state(&mut self, node: &Node, what: &str) -> Option<StateUrl> {
-        let text = match reference(node.as_str().unwrap_or_default()) {
+        let text = match SecretReference::parse(node.as_str().unwrap_or_default()) {
             Some(_) => self.secret(node, what)?.expose().to_owned(),
             None => {
                 let text = self.string(node, what)?;
@@ -294,7 +294,7 @@ impl<'s> Reading<'s> {
     }
 
     /// The same reference, from wherever this file lies.
-    pub fn beside(&self, reference: policy::SecretReference) -> policy::SecretReference {
+    pub fn beside(&self, reference: SecretReference) -> SecretReference {
         reference.beside(&self.reader.source.name)
     }
 
@@ -306,23 +306,23 @@ impl<'s> Reading<'s> {
             }
             return None;
         };
-        let value = match reference(text) {
+        let value = match SecretReference::parse(text) {
             None => {
                 self.literal(&node.at, what);
                 return None;
             }
-            Some(Reference::Variable(name)) => match (self.environment)(name) {
+            Some(SecretReference::Env(name)) => match (self.environment)(&name) {
                 Some(value) => value,
                 None => {
-                    let message = format!("the variable that {what} refers to is not set: `{}`", shown(name));
+                    let message = format!("the variable that {what} refers to is not set: `{}`", shown(&name));
                     self.error(code::REFERENCE, &node.at, message).help = Some("set it in the environment of callgate".into());
                     return None;
                 }
             },
-            Some(Reference::File(place)) => {
+            Some(SecretReference::File(place)) => {
                 let path = self.base.join(place);
                 self.files.push(path.clone());
-                match read_secret(&path) {
+                match secret::read(&path) {
                     Ok(value) => value,
                     Err(error) => {
                         self.unreadable(&node.at, what, &path, &error);
@@ -342,7 +342,7 @@ impl<'s> Reading<'s> {
     /// A value that may be a secret: by reference, or written out where its name does not sound like one.
     pub fn value(&mut self, name: &str, node: &Node, what: &str) -> Option<Secret> {
         match node.as_str() {
-            Some(text) if reference(text).is_none() && !sounds_secret(name) => Some(Secret::new(text)),
+            Some(text) if SecretReference::parse(text).is_none() && !sounds_secret(name) => Some(Secret::new(text)),
             _ => self.secret(node, what),
         }
     }
@@ -355,19 +355,6 @@ impl<'s> Reading<'s> {
     fn saw(&mut self, content: &[u8]) {
         self.seen.update(&(content.len() as u64).to_le_bytes());
         self.seen.update(content);
-    }
-}
-
-enum Reference<'t> {
-    Variable(&'t str),
-    File(&'t str),
-}
-
-fn reference(text: &str) -> Option<Reference<'_>> {
-    match text.split_once(':')? {
-        ("env", name) if !name.is_empty() => Some(Reference::Variable(name)),
-        ("file", path) if !path.is_empty() => Some(Reference::File(path)),
-        _ => None,
     }
 }
 
@@ -384,12 +371,6 @@ fn has_password(url: &str) -> bool {
     let authority = url.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
     let user = authority.rsplit_once('@').map(|(user, _)| user);
     user.is_some_and(|user| user.contains(':')) || url.to_ascii_lowercase().contains("password=")
-}
-
-/// The content of a file, without its last line break.
-fn read_secret(path: &Path) -> io::Result<String> {
-    let text = std::fs::read_to_string(path)?;
-    Ok(text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text)).to_owned())
 }
 
 /// Reads a file that decides what is allowed: one that anybody may write to protects nothing.
