@@ -1,5 +1,15 @@
 //! The command line: a contract that scripts of users rely on.
 
+mod catalog;
+mod grants;
+mod init;
+mod pins;
+
+pub use catalog::{Catalog, Classify, PolicyForm, ProfileArgument, Recommend};
+pub use grants::{CreateGrant, Grants, GrantsPlace};
+pub use init::Init;
+pub use pins::{Diff, Pin, PinSource};
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gateway::{CertificateFiles, UpstreamTls};
@@ -112,6 +122,13 @@ pub struct UpstreamArguments {
     /// The command that starts the server, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+impl UpstreamArguments {
+    /// Whether no server is named.
+    pub fn is_none(&self) -> bool {
+        self.upstream.is_none() && self.command.is_empty()
+    }
 }
 
 /// How an HTTPS server is told from an impostor, and who we are to it.
@@ -419,291 +436,6 @@ pub struct Scan {
     pub profile: ProfileArgument,
     #[command(flatten)]
     pub upstream: UpstreamArguments,
-}
-
-/// Put the servers of the MCP clients on this machine behind callgate
-///
-/// Finds the configurations of MCP clients, starts their servers once to see what each can do, and proposes a policy for each.
-/// After consent the configurations are changed so that the servers go through callgate; what they held is kept.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  callgate init --dry-run
-  callgate init --client cursor --client claude-code
-  callgate init --undo")]
-pub struct Init {
-    /// Show what would be done, and do nothing
-    #[arg(long, conflicts_with_all = ["undo", "yes"])]
-    pub dry_run: bool,
-    /// Put every changed configuration back as it was, byte for byte; policies stay
-    #[arg(long, conflicts_with_all = ["yes", "client", "project"])]
-    pub undo: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-    /// Only this client (`claude-desktop`, `cursor`, `vscode`, …); may be given several times
-    #[arg(long, value_name = "CLIENT")]
-    pub client: Vec<String>,
-    /// The project whose configurations are looked at too; by default the current directory
-    #[arg(long, value_name = "DIR")]
-    pub project: Option<PathBuf>,
-    /// How long each server may take to start and to list its tools
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_timeout)]
-    pub timeout: Duration,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Write down what servers say of themselves, or accept what has changed
-///
-/// The lock file belongs in version control: `run`, `serve` and `diff` hold servers against it. Without --accept, what a
-/// server says now takes the place of what was pinned of it. With --accept, only what is named does, from the server or file
-/// that is given, else from what running gateways have seen and kept beside the lock file (FILE.pending).
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  callgate pin --server files -- npx -y @modelcontextprotocol/server-filesystem /srv/shared
-  callgate pin -c callgate.yaml
-  callgate pin --accept files/read_file
-  callgate pin --accept files")]
-pub struct Pin {
-    /// Accept this: a server, or one of its tools or prompts as `SERVER/NAME`, or `SERVER/@instructions`; may be given several
-    /// times
-    #[arg(long, value_name = "WHAT")]
-    pub accept: Vec<String>,
-    #[command(flatten)]
-    pub source: PinSource,
-}
-
-/// Show what has changed in what servers say of themselves
-///
-/// Compares with the lock file. Without a server or a file, what running gateways have seen and kept beside the lock file
-/// (FILE.pending) is shown. Changes by which more is possible than before are marked with `+`. Exits with 1 when there are
-/// differences.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  callgate diff
-  callgate diff --server files -- npx -y @modelcontextprotocol/server-filesystem /srv/shared
-  callgate diff -c callgate.yaml --json")]
-pub struct Diff {
-    #[command(flatten)]
-    pub source: PinSource,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Say who may use the gateway of a configuration
-///
-/// Grants stand in the configuration, or are kept in the state: those are made, rotated and revoked here, and every gateway
-/// on the state takes it up within a second. A grant of the configuration can be revoked here too.
-#[derive(Debug, Subcommand)]
-#[command(after_help = "\
-Examples:
-  callgate grants create night-agent --principal agent:night --server files -c callgate.yaml
-  callgate grants list -c callgate.yaml
-  callgate grants rotate night-agent --overlap 1h -c callgate.yaml
-  callgate grants revoke night-agent -c callgate.yaml")]
-pub enum Grants {
-    /// Make a grant; its token is printed, this once
-    Create(Box<CreateGrant>),
-    /// List the grants of the configuration and of the state
-    List {
-        #[command(flatten)]
-        place: GrantsPlace,
-        /// Print one JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// End grants, for good: in sessions already open and calls under way, too
-    Revoke {
-        /// Which
-        #[arg(value_name = "NAME", required = true)]
-        names: Vec<String>,
-        #[command(flatten)]
-        place: GrantsPlace,
-        /// Print one JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Give a grant another token; it is printed, this once
-    Rotate {
-        /// Which
-        #[arg(value_name = "NAME")]
-        name: String,
-        /// How long the token before it stays good; without it, not at all
-        #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
-        overlap: Option<Duration>,
-        #[command(flatten)]
-        place: GrantsPlace,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Where grants are.
-#[derive(Debug, Args)]
-pub struct GrantsPlace {
-    /// The configuration whose gateway they are for
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    #[command(flatten)]
-    pub state: StateArgument,
-}
-
-#[derive(Debug, Args)]
-pub struct CreateGrant {
-    /// Its name, in counters and records
-    #[arg(value_name = "NAME")]
-    pub name: String,
-    /// The person, agent or service that it is given to; by default the name
-    #[arg(long, value_name = "NAME")]
-    pub principal: Option<String>,
-    /// A server that it is for; may be given several times. By default all of the configuration
-    #[arg(long, value_name = "NAME", alias = "servers", value_delimiter = ',')]
-    pub server: Vec<String>,
-    /// A tool that may be used, or a pattern; may be given several times. By default what the policies allow
-    #[arg(long, value_name = "TOOL", alias = "tools", value_delimiter = ',')]
-    pub tool: Vec<String>,
-    /// A policy that must allow as well; may be given several times
-    #[arg(long, value_name = "POLICY")]
-    pub policy: Vec<PathBuf>,
-    /// A limit on all its calls, such as `100/hour`; may be given several times
-    #[arg(long, value_name = "LIMIT")]
-    pub limit: Vec<String>,
-    /// When it ends: a day, or a time such as `2027-01-01T12:00:00Z`
-    #[arg(long, value_name = "TIME", value_parser = parse_expiry)]
-    pub expires: Option<String>,
-    /// Something to find it by, `name=value`; may be given several times
-    #[arg(long, value_name = "LABEL", value_parser = parse_label)]
-    pub label: Vec<(String, String)>,
-    /// Ask for approvals in its client, where that can be asked
-    #[arg(long)]
-    pub approve_in_client: bool,
-    #[command(flatten)]
-    pub place: GrantsPlace,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Whose definitions, and where they are pinned.
-#[derive(Debug, Args)]
-pub struct PinSource {
-    /// The lock file; by default `callgate.lock`, or the one that the configuration names
-    #[arg(long, value_name = "FILE")]
-    pub lock: Option<PathBuf>,
-    /// All servers of this configuration
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["tools", "upstream", "command"])]
-    pub config: Option<PathBuf>,
-    /// The server's name, [a-z0-9-]+; derived from the command or URL by default
-    #[arg(long, value_name = "NAME", value_parser = parse_server)]
-    pub server: Option<String>,
-    /// A captured tools/list (JSON), which may hold `server`, `instructions` and `prompts` too
-    #[arg(long, value_name = "TOOLS.json", conflicts_with_all = ["upstream", "command"])]
-    pub tools: Option<PathBuf>,
-    /// How long a server may take to start and to list what it has
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_timeout)]
-    pub timeout: Duration,
-    /// An HTTP server, instead of a command
-    #[arg(long, value_name = "URL", conflicts_with = "command")]
-    pub upstream: Option<String>,
-    /// A header for the HTTP server, `Name: value`; may be given several times
-    #[arg(long, value_name = "HEADER", requires = "upstream", conflicts_with = "command")]
-    pub header: Vec<String>,
-    #[command(flatten)]
-    pub tls: UpstreamTlsArguments,
-    /// The command that starts the server, and its arguments
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
-}
-
-fn parse_expiry(text: &str) -> Result<String, String> {
-    let is_time = text.parse::<jiff::Timestamp>().is_ok() || text.parse::<jiff::civil::Date>().is_ok();
-    is_time.then(|| text.to_owned()).ok_or_else(|| "expected a day, or a time such as `2027-01-01T12:00:00Z`".to_owned())
-}
-
-fn parse_label(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| "expected `name=value`".to_owned())?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Grade tools by what their definitions say, and recommend policies
-#[derive(Debug, Subcommand)]
-#[command(after_help = "\
-Examples:
-  callgate catalog classify --tools tools.json
-  callgate catalog recommend --tools tools.json --profile strict > policy.yaml")]
-pub enum Catalog {
-    Classify(Classify),
-    Recommend(Recommend),
-}
-
-/// Say what each tool of a captured list may do at worst
-///
-/// Reads `{"server": "…", "tools": […]}`, as a server answers tools/list. The class is the worst that an argument can reach,
-/// with the words that say so; nothing is asked of a model or a network.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  callgate catalog classify --tools tools.json
-  callgate catalog classify --tools tools.json --json | jq -r 'select(.risk == \"Destructive\").tool'")]
-pub struct Classify {
-    /// The captured tools/list
-    #[arg(long, value_name = "TOOLS.json")]
-    pub tools: PathBuf,
-    /// Print one JSON object a line
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Write a policy for the tools of a captured list, by their grades
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  callgate catalog recommend --tools tools.json > policy.yaml
-  callgate catalog recommend --tools tools.json --tool create_charge --format json")]
-pub struct Recommend {
-    /// The captured tools/list
-    #[arg(long, value_name = "TOOLS.json")]
-    pub tools: PathBuf,
-    /// Only this tool, with all others refused; may be repeated
-    #[arg(long = "tool", value_name = "NAME")]
-    pub only: Vec<String>,
-    #[command(flatten)]
-    pub profile: ProfileArgument,
-    /// YAML with the reasons in comments, or policy.json
-    #[arg(long, value_name = "FORM", default_value = "yaml")]
-    pub format: PolicyForm,
-}
-
-/// How careful a written policy is.
-#[derive(Debug, Args)]
-pub struct ProfileArgument {
-    /// How careful the policy is: strict, recommended or permissive
-    #[arg(long, value_name = "PROFILE", default_value = "recommended", value_parser = PossibleValuesParser::new(["strict", "recommended", "permissive"]))]
-    profile: String,
-}
-
-impl ProfileArgument {
-    /// The profile that was asked for.
-    pub fn profile(&self) -> catalogue::Profile {
-        match self.profile.as_str() {
-            "strict" => catalogue::Profile::Strict,
-            "permissive" => catalogue::Profile::Permissive,
-            _ => catalogue::Profile::Recommended,
-        }
-    }
-}
-
-/// In which form a policy is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PolicyForm {
-    Yaml,
-    Json,
 }
 
 /// Read and verify the audit log

@@ -1,6 +1,6 @@
 //! `run` and `serve`: the gateway before one server.
 
-use crate::arguments::{BridgeWord, ErasArgument, IsolationWord, KeepingArguments, Run, Serve};
+use crate::arguments::{BridgeWord, ErasArgument, IsolationWord, KeepingArguments, Run, Serve, UpstreamArguments};
 use crate::commands::administration::Administration;
 use crate::commands::{block_on, block_on_all_cores};
 use crate::failure::{Failure, OK};
@@ -20,14 +20,9 @@ pub fn run(arguments: Run) -> Result<u8, Failure> {
     logs::start();
     let file = policies::read(&arguments.policy.policy)?;
     policies::print(&file, Severity::Warning);
-    let words = arguments.upstream.command;
     let timeout = arguments.keeping.timeout;
-    let http = arguments.upstream.upstream.as_deref().map(|url| Http {
-        url,
-        headers: &arguments.upstream.header,
-        tls: arguments.upstream.tls.tls(),
-    });
-    let (upstream, name) = upstream(http, &words, timeout, ChildCommand::inheriting)?;
+    let (upstream, name) = given(&arguments.upstream, timeout)?;
+    let words = arguments.upstream.command;
     let upstream = arguments.eras.around(upstream);
     let mode = if words.is_empty() { "bridge" } else { "run" };
     block_on(async {
@@ -106,6 +101,12 @@ struct Http<'a> {
     tls: UpstreamTls,
 }
 
+/// The server that somebody has named, a command in our own environment; and its name by default.
+pub(super) fn given(server: &UpstreamArguments, timeout: Duration) -> Result<(Upstream, String), Failure> {
+    let http = server.upstream.as_deref().map(|url| Http { url, headers: &server.header, tls: server.tls.tls() });
+    upstream(http, &server.command, timeout, ChildCommand::inheriting)
+}
+
 /// The upstream of a command line, and its name by default.
 fn upstream(
     http: Option<Http<'_>>,
@@ -124,7 +125,7 @@ fn upstream(
 }
 
 /// What is said where no server is named.
-pub const NO_SERVER: &str = "no server is named: end with `-- COMMAND` for one that is started here, or give `--upstream URL`";
+const NO_SERVER: &str = "no server is named: end with `-- COMMAND` for one that is started here, or give `--upstream URL`";
 
 /// Everything that lasts as long as the gateway does.
 struct Kept {

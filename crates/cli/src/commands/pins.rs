@@ -1,13 +1,12 @@
 //! `pin` and `diff`: the lock file of definitions, and what has changed since it was written.
 
 use crate::arguments::{Diff, Pin, PinSource};
-use crate::commands::block_on;
+use crate::commands::{block_on, gate};
 use crate::configurations;
 use crate::failure::{Failure, GENERAL, OK};
-use crate::server_name;
 use crate::terminal::{Paint, counted, shortened, tell, visible};
 use catalogue::{Difference, DifferenceKind, Lock, Pinned, Subject, compare};
-use gateway::{ChildCommand, HttpTarget, Section, Upstream, change_lock, list_tools, pending_path, read_lock, tidy};
+use gateway::{Section, Upstream, change_lock, list_tools, pending_path, read_lock, tidy};
 use json::{Document, Strictness, Value, quote};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -189,19 +188,13 @@ fn said(source: &PinSource) -> Result<Said, Failure> {
         let name = source.server.clone().or(name).ok_or_else(|| Failure::usage("name the server: `--server NAME`"))?;
         return Ok(Said { lock: named(), servers: BTreeMap::from([(name, pinned)]), whole: true });
     }
-    let (upstream, name) = match (&source.upstream, source.command.as_slice()) {
-        (Some(url), _) => {
-            let target = HttpTarget::new(url, &source.header, &source.tls.tls(), source.timeout)?;
-            (Upstream::Http(target), server_name::of_url(url))
-        }
-        (None, []) => {
-            let lock = named();
-            let mut servers = read_lock(&pending_path(&lock))?.servers;
-            servers.retain(|name, _| source.server.as_ref().is_none_or(|wanted| wanted == name));
-            return Ok(Said { lock, servers, whole: false });
-        }
-        (None, words) => (Upstream::Child(ChildCommand::inheriting(words)), server_name::of_command(words)),
-    };
+    if source.upstream.is_none() {
+        let lock = named();
+        let mut servers = read_lock(&pending_path(&lock))?.servers;
+        servers.retain(|name, _| source.server.as_ref().is_none_or(|wanted| wanted == name));
+        return Ok(Said { lock, servers, whole: false });
+    }
+    let (upstream, name) = gate::given(&source.upstream, source.timeout)?;
     let name = source.server.clone().unwrap_or(name);
     let pinned = listed(&name, &upstream, source.timeout)?;
     Ok(Said { lock: named(), servers: BTreeMap::from([(name, pinned)]), whole: true })

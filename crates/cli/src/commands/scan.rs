@@ -5,29 +5,17 @@
 
 use crate::arguments::Scan;
 use crate::commands::block_on;
-use crate::commands::gate::NO_SERVER;
+use crate::commands::gate;
 use crate::failure::{Failure, OK};
 use crate::terminal::{counted, tell, visible};
-use crate::{headers, server_name};
 use catalogue::{Profile, RiskClass};
-use gateway::{ChildCommand, HttpTarget, Listing, Upstream};
+use gateway::Listing;
 use json::{Document, Strictness};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
 pub fn scan(arguments: Scan) -> Result<u8, Failure> {
-    let given = &arguments.upstream;
-    let (upstream, name) = match &given.upstream {
-        Some(url) => {
-            let target = HttpTarget::new(url, &headers::resolved(&given.header)?, &given.tls.tls(), arguments.timeout)?;
-            (Upstream::Http(target), server_name::of_url(url))
-        }
-        None if given.command.is_empty() => return Err(Failure::usage(NO_SERVER)),
-        None => {
-            let command = ChildCommand::inheriting(&given.command);
-            (Upstream::Child(command), server_name::of_command(&given.command))
-        }
-    };
+    let (upstream, name) = gate::given(&arguments.upstream, arguments.timeout)?;
     let listing = block_on(async {
         let listed = gateway::list_tools(&upstream, arguments.timeout).await;
         listed.map_err(|error| Failure::because("cannot list the tools", &error))
