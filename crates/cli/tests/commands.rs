@@ -124,6 +124,7 @@ fn a_wrong_command_line_exits_with_2() {
         &["audit", "list", "--since", "yesterday"],
         &["run", "-p", "p.yaml", "--state", "mysql://h", "--", "cat"],
         &["serve", "-c", "callgate.yaml", "-p", "p.yaml"],
+        &["serve", "-p", "p.yaml"],
         &["run", "-p", "p.yaml", "--upstream", "ftp://h/"],
     ] {
         let scratch = Scratch::new();
@@ -678,9 +679,14 @@ fn a_file_that_cannot_be_read_is_one_mistake_among_others() {
 
 #[test]
 fn a_password_in_an_address_is_not_repeated() {
-    for line in [&["status", "--state", "postgres://u:TOPSECRET@h/d"][..], &["status", "--state", "mysql://u:TOPSECRET@h"]] {
+    for (line, fails) in [
+        (&["status", "--state", "postgres://u:TOPSECRET@h/d"][..], true),
+        (&["status", "--state", "mysql://u:TOPSECRET@h"], true),
+        // Records are not kept there, so that there may be some.
+        (&["audit", "list", "--state", "redis://:TOPSECRET@h"], false),
+    ] {
         let ran = run(line, "");
-        assert_ne!(ran.code, 0);
+        assert!(!fails || ran.code != 0);
         assert!(!ran.stderr.contains("TOPSECRET") && !ran.stdout.contains("TOPSECRET"), "{}", ran.stderr);
     }
 }
