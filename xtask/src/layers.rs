@@ -28,6 +28,12 @@ const LAYERS: &[Layer] = &[
     Layer { name: "callgate-store", may_use: &["callgate-json", "callgate-policy"], never: &["hyper", "http"] },
     // What it says of a definition is the same whoever asks: no state, no network.
     Layer { name: "callgate-catalogue", may_use: &["callgate-json", "callgate-policy"], never: PURE },
+    // A file and what is in it; who asks servers is the caller's to say.
+    Layer {
+        name: "callgate-collection",
+        may_use: &["callgate-json", "callgate-policy", "callgate-catalogue"],
+        never: &["tokio", "hyper", "rustls"],
+    },
     // Files of other programs: nothing of ours is in them.
     Layer { name: "callgate-clients", may_use: &[], never: PURE },
     Layer {
@@ -44,6 +50,7 @@ const LAYERS: &[Layer] = &[
             "callgate-store",
             "callgate-catalogue",
             "callgate-clients",
+            "callgate-collection",
             "callgate-gateway",
         ],
         never: &["axum", "rmcp"],

@@ -66,6 +66,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// All levels, the lowest first.
+    pub const ALL: [Level; 4] = [Level::Low, Level::Medium, Level::High, Level::Critical];
+
     /// The level as it is written, such as `high`.
     pub fn name(self) -> &'static str {
         match self {

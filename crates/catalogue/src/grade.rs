@@ -107,6 +107,11 @@ pub struct Evidence {
     pub supports: Supports,
 }
 
+/// The words of a name in lower case, cut where its writer would have put a space: `StartAHORun` is `start aho run`.
+pub fn words_of(name: &str) -> Vec<String> {
+    words::of_name(name)
+}
+
 /// What evidence speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Supports {

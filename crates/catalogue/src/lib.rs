@@ -22,7 +22,7 @@ pub use class::{Level, RiskClass};
 pub use comparison::{Difference, DifferenceKind, Subject, compare};
 pub use definition::{HiddenIn, digest, digest_of, hidden_in, shown_token};
 pub use difference::{Change, prompt_changes, text_changes, tool_changes};
-pub use grade::{Avoidable, Avoided, Evidence, Signal, Supports, ToolRisk, grade};
+pub use grade::{Avoidable, Avoided, Evidence, Signal, Supports, ToolRisk, grade, words_of};
 pub use hidden::{Hidden, HiddenKind, first_hidden, visible};
 pub use lock::{Lock, Pinned};
 pub use names::{Names, look_alike, unreadable_name};

@@ -5,7 +5,7 @@ mod grants;
 mod init;
 mod pins;
 
-pub use catalog::{Catalog, Classify, PolicyForm, ProfileArgument, Recommend};
+pub use catalog::{Build, Catalog, CatalogDiff, Classify, Export, PolicyForm, ProfileArgument, Recommend, Search, Show};
 pub use grants::{CreateGrant, Grants, GrantsPlace};
 pub use init::Init;
 pub use pins::{Diff, Pin, PinSource};

@@ -117,6 +117,12 @@ impl From<gateway::TlsError> for Failure {
     }
 }
 
+impl From<collection::CollectionError> for Failure {
+    fn from(error: collection::CollectionError) -> Failure {
+        Failure::general(chain(&error))
+    }
+}
+
 impl From<store::StoreError> for Failure {
     fn from(error: store::StoreError) -> Failure {
         Failure::general(chain(&error))

@@ -1,20 +1,164 @@
 //! Of `catalog`.
 
+use super::one_of;
+use catalogue::{Level, RiskClass, Signal};
 use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use std::path::PathBuf;
 
-/// Grade tools by what their definitions say, and recommend policies
+/// Grade tools by what their definitions say, recommend policies, and keep a catalog of servers
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
   callgate catalog classify --tools tools.json
-  callgate catalog recommend --tools tools.json --profile strict > policy.yaml")]
+  callgate catalog recommend --tools tools.json --profile strict > policy.yaml
+  callgate catalog build --captures captures/ -o catalog.db
+  callgate catalog search delete bucket --level critical")]
 pub enum Catalog {
     Classify(Classify),
     Recommend(Recommend),
+    Build(Build),
+    Show(Show),
+    Search(Search),
+    Diff(CatalogDiff),
+    Export(Export),
+}
+
+/// Write a catalog of servers: what they say of themselves, and how each of their tools is graded
+///
+/// A capture is what a server answers to tools/list, `{"server": "…", "tools": […]}`, in a file of its own or one a line
+/// (.jsonl). What the catalog knows already is passed over, so that an interrupted build goes on where it stopped. Exits with 1
+/// when a capture could not be read; the others are in the catalog all the same.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callgate catalog build --captures captures/ -o catalog.db
+  callgate catalog build --captures more.jsonl -o catalog.db")]
+pub struct Build {
+    /// Captured lists: files, or directories of them
+    #[arg(long, value_name = "FILE|DIR", required = true, num_args = 1..)]
+    pub captures: Vec<PathBuf>,
+    /// The catalog; made where it is missing
+    #[arg(short, long, value_name = "FILE", default_value = "catalog.db")]
+    pub output: PathBuf,
+    /// Print one JSON object in the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which catalog is read.
+#[derive(Debug, Args)]
+pub struct CatalogArgument {
+    /// The catalog
+    #[arg(long = "catalog", value_name = "FILE", default_value = "catalog.db")]
+    pub path: PathBuf,
+}
+
+/// Show what is in a catalog: its servers, one of them, or one tool
+///
+/// A server is named as the catalog lists it, with `@VERSION` for another than its newest. Characters that hide are made visible.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callgate catalog show
+  callgate catalog show awslabs.aws-healthomics-mcp-server@0.0.37
+  callgate catalog show awslabs.aws-healthomics-mcp-server/StartAHORun")]
+pub struct Show {
+    /// A server, or one of its tools; all servers by default
+    #[arg(value_name = "SERVER[/TOOL]")]
+    pub what: Option<String>,
+    #[command(flatten)]
+    pub catalog: CatalogArgument,
+    #[command(flatten)]
+    pub profile: ProfileArgument,
+    /// Print one JSON object; without a server, one a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Find tools by words in their names, descriptions and parameters
+///
+/// Every word must be there; `creat*` is any word that begins so. Without words, everything that the filters let through.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callgate catalog search delete bucket
+  callgate catalog search --class Financial
+  callgate catalog search query --signal sql --level high --level critical --json")]
+pub struct Search {
+    /// The words
+    #[arg(value_name = "TEXT")]
+    pub text: Vec<String>,
+    /// Of this class; may be repeated, for one of several
+    #[arg(long, value_parser = one_of(RiskClass::ALL.map(|class| (class.name(), class)).to_vec()), ignore_case = true)]
+    pub class: Vec<RiskClass>,
+    /// Of this level; may be repeated, for one of several
+    #[arg(long, value_parser = one_of(Level::ALL.map(|level| (level.name(), level)).to_vec()))]
+    pub level: Vec<Level>,
+    /// With this signal; may be repeated, for all of several
+    #[arg(long, value_parser = one_of(Signal::ALL.map(|signal| (signal.name(), signal)).to_vec()))]
+    pub signal: Vec<Signal>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+    #[command(flatten)]
+    pub catalog: CatalogArgument,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Show what has changed between two versions of a server, or between two catalogs
+///
+/// Changes by which more is possible than before are marked with `+`. With one server, its newest version is compared with the
+/// one before. Exits with 1 when there are differences.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callgate catalog diff files
+  callgate catalog diff files@1.9.0 files@1.10.0
+  callgate catalog diff --since last-month.db
+  callgate catalog diff --since last-month.db files --json")]
+pub struct CatalogDiff {
+    /// A server, and what it is compared with: OLD NEW
+    #[arg(value_name = "SERVER", num_args = 0..=2, required_unless_present = "since")]
+    pub servers: Vec<String>,
+    /// Compare with this older catalog
+    #[arg(long, value_name = "FILE")]
+    pub since: Option<PathBuf>,
+    #[command(flatten)]
+    pub catalog: CatalogArgument,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Write what is in a catalog as JSON
+///
+/// A server is one object: a capture that `build --captures` takes, with the grades of its tools.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callgate catalog export --jsonl > all.jsonl
+  callgate catalog export --facts --json > facts.json
+  callgate catalog export --jsonl files shop")]
+pub struct Export {
+    /// Only these servers; the newest version of all by default
+    #[arg(value_name = "SERVER")]
+    pub servers: Vec<String>,
+    /// Only what may be passed on of other people's servers: names, parameters, classes, digests
+    #[arg(long)]
+    pub facts: bool,
+    /// One JSON array
+    #[arg(long, conflicts_with = "jsonl", required_unless_present = "jsonl")]
+    pub json: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub jsonl: bool,
+    #[command(flatten)]
+    pub catalog: CatalogArgument,
 }
 
 /// Say what each tool of a captured list may do at worst

@@ -1,5 +1,9 @@
 //! `catalog`: what tools may do, and policies for them.
 
+mod browse;
+mod build;
+mod difference;
+
 use crate::arguments::{Catalog, Classify, PolicyForm, Recommend};
 use crate::failure::{Failure, OK};
 use crate::terminal::{Paint, counted, shortened, table, visible};
@@ -12,6 +16,11 @@ pub fn catalog(command: &Catalog) -> Result<u8, Failure> {
     match command {
         Catalog::Classify(arguments) => classify(arguments),
         Catalog::Recommend(arguments) => recommend(arguments),
+        Catalog::Build(arguments) => build::build(arguments),
+        Catalog::Show(arguments) => browse::show(arguments),
+        Catalog::Search(arguments) => browse::search(arguments),
+        Catalog::Diff(arguments) => difference::diff(arguments),
+        Catalog::Export(arguments) => browse::export(arguments),
     }
 }
 

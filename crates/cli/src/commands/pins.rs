@@ -239,7 +239,7 @@ fn definitions(list: Option<Value<'_>>) -> Result<Option<BTreeMap<String, String
 }
 
 /// What is different at one server, for people. The server's words are shown with what hides in them.
-fn told(server: &str, differences: &[Difference], paint: Paint) -> String {
+pub(super) fn told(server: &str, differences: &[Difference], paint: Paint) -> String {
     let mut out = String::new();
     if differences.is_empty() {
         return out;
@@ -288,7 +288,8 @@ fn named(subject: &Subject) -> (&'static str, Option<&str>) {
     }
 }
 
-fn in_json(server: &str, difference: &Difference) -> String {
+/// The same as one JSON object.
+pub(super) fn in_json(server: &str, difference: &Difference) -> String {
     let (what, name) = match &difference.subject {
         Subject::Instructions => ("instructions", "null".to_owned()),
         Subject::Prompt(name) => ("prompt", quote(name)),
