@@ -159,6 +159,8 @@ corpus! {
     nothing_slips_through_serve_2026_07_28: Serve "2026-07-28";
     nothing_slips_through_serve_with_a_child_2025_11_25: ServeChild "2025-11-25";
     nothing_slips_through_serve_with_a_child_2026_07_28: ServeChild "2026-07-28";
+    nothing_slips_through_a_child_that_is_shared_2025_03_26: Shared "2025-03-26";
+    nothing_slips_through_a_child_that_is_shared_2025_11_25: Shared "2025-11-25";
     nothing_slips_through_a_stream_to_a_child: Stream "2024-11-05";
     nothing_slips_through_a_stream_to_a_stream: StreamOld "2024-11-05";
     nothing_slips_through_the_bridge_to_a_stream: BridgeOld "2024-11-05";

@@ -18,7 +18,15 @@ use support::{MODERN, PATIENCE, Scratch, Served, call, text_of};
 const OPEN: &str = "version: \"1\"\ntools: {}\n";
 
 /// What the server does with the connection of the request that is meant, whose id it is given.
-type Conduct = dyn Fn(&mut TcpStream, &Value) + Send + Sync;
+type Conduct = dyn Fn(&mut TcpStream, &Value) -> Next + Send + Sync;
+
+/// What becomes of the connection after that. One on which a whole answer was given is kept, as servers keep theirs: whoever
+/// closes it without a word may do so just when the next request comes, which nobody could then tell to have been in vain.
+#[derive(PartialEq)]
+enum Next {
+    Keep,
+    Close,
+}
 
 struct Unruly {
     url: String,
@@ -76,7 +84,10 @@ impl Unruly {
                             Some("server/discover") => json!({"resultType": "complete", "supportedVersions": [MODERN],
                                 "capabilities": {}, "serverInfo": {"name": "unruly", "version": "1"}}),
                             Some("tools/call") if asked["params"]["name"] == "bystander" => fine(),
-                            _ => return conduct(&mut stream, &asked["id"]),
+                            _ => match conduct(&mut stream, &asked["id"]) {
+                                Next::Keep => continue,
+                                Next::Close => return,
+                            },
                         };
                         let answer = ok(&answer(&asked["id"], result));
                         if stream.write_all(answer.as_bytes()).is_err() {
@@ -96,6 +107,7 @@ fn then_silence(text: &'static str) -> Arc<Conduct> {
         let _ = stream.write_all(text.as_bytes());
         let _ = stream.set_read_timeout(Some(Duration::from_secs(60)));
         let _ = stream.read(&mut [0]);
+        Next::Close
     })
 }
 
@@ -106,16 +118,27 @@ fn endlessly(head: &'static str, more: &'static str) -> Arc<Conduct> {
         let _ = stream.write_all(head.as_bytes());
         for _ in 0..200_000_000 / block.len() {
             if stream.write_all(block.as_bytes()).is_err() {
-                return;
+                break;
             }
         }
+        Next::Close
     })
 }
 
-/// Writes `text` and closes.
+/// Writes `text`, which is no whole answer, and closes.
 fn then_closes(text: &'static str) -> Arc<Conduct> {
     Arc::new(move |stream, _| {
         let _ = stream.write_all(text.as_bytes());
+        Next::Close
+    })
+}
+
+/// Writes `text`, which is a whole answer.
+fn then_goes_on(text: impl Into<String>) -> Arc<Conduct> {
+    let text = text.into();
+    Arc::new(move |stream, _| {
+        let _ = stream.write_all(text.as_bytes());
+        Next::Keep
     })
 }
 
@@ -206,11 +229,11 @@ fn a_server_that_breaks_off_or_answers_something_else_is_an_error_at_once() {
         "two lengths",
         then_closes("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}   "),
     );
-    check("nothing but a status", then_closes("HTTP/1.1 204 No Content\r\n\r\n"));
-    check("a page", then_closes("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>"));
+    check("nothing but a status", then_goes_on("HTTP/1.1 204 No Content\r\n\r\n"));
+    check("a page", then_goes_on("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>"));
     check(
         "an answer to something else",
-        then_closes(
+        then_goes_on(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 36\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{}}",
         ),
     );
@@ -221,6 +244,7 @@ fn a_server_that_breaks_off_or_answers_something_else_is_an_error_at_once() {
                 let body = answer(id, fine());
                 let head = format!("{JSON}Content-Encoding: {encoding}\r\nContent-Length: {}\r\n\r\n", body.len());
                 let _ = stream.write_all((head + &body).as_bytes());
+                Next::Keep
             }),
         );
     }
@@ -235,6 +259,7 @@ fn what_a_server_says_before_and_beside_its_answer_stays_with_us() {
     let upstream = Unruly::start(Arc::new(move |stream, id| {
         let body = answer(id, fine());
         let _ = stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        Next::Close
     }));
     let gate = served(&scratch, &upstream.url);
     let reply = ask(&Client::silent(&gate.address, MODERN), "unruly");
@@ -244,8 +269,28 @@ fn what_a_server_says_before_and_beside_its_answer_stays_with_us() {
 }
 
 #[test]
+fn a_connection_that_the_server_has_closed_meanwhile_costs_nobody_a_call() {
+    let scratch = Scratch::new();
+    let (closed, closing) = std::sync::mpsc::channel();
+    let closed = Mutex::new(closed);
+    let upstream = Unruly::start(Arc::new(move |stream, id| {
+        let _ = stream.write_all(ok(&answer(id, fine())).as_bytes());
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+        let _ = closed.lock().unwrap().send(());
+        Next::Close
+    }));
+    let gate = served(&scratch, &upstream.url);
+    let client = Client::silent(&gate.address, MODERN);
+    for _ in 0..20 {
+        assert_eq!(text_of(&ask(&client, "unruly").reply("1")), "fine");
+        closing.recv_timeout(PATIENCE).expect("the server has closed the connection");
+    }
+    assert!(upstream.connections.load(Ordering::Relaxed) >= 20, "each call had a connection of its own");
+}
+
+#[test]
 fn no_redirect_is_followed_by_any_method() {
-    let elsewhere = Unruly::start(then_closes("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    let elsewhere = Unruly::start(then_goes_on("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
     for status in [
         "300 Multiple Choices",
         "301 Moved Permanently",
@@ -261,6 +306,7 @@ fn no_redirect_is_followed_by_any_method() {
         let upstream = Unruly::start(Arc::new(move |stream, _| {
             *counting.lock().unwrap() += 1;
             let _ = stream.write_all(text.as_bytes());
+            Next::Keep
         }));
         let policy = scratch.policy(OPEN).display().to_string();
         let secret = ["--header", "Authorization: Bearer secret"];

@@ -24,6 +24,8 @@ pub enum Mode {
     Serve,
     /// HTTP to a child.
     ServeChild,
+    /// HTTP to a child that all sessions share.
+    Shared,
     /// HTTP+SSE of 2024-11-05 to a child.
     Stream,
     /// stdio to HTTP+SSE.
@@ -45,7 +47,7 @@ impl Mode {
     }
 
     pub fn has_child(self) -> bool {
-        matches!(self, Mode::Run | Mode::ServeChild | Mode::Stream | Mode::Federated)
+        matches!(self, Mode::Run | Mode::ServeChild | Mode::Shared | Mode::Stream | Mode::Federated)
     }
 
     fn is_old(self) -> bool {
@@ -156,7 +158,10 @@ impl Rig {
                 let client = Client::silent(&served.address, self.revision).at("/mcp", TOKEN).shake_hands();
                 Channel::Http(served, client)
             }
-            Mode::Serve | Mode::ServeChild | Mode::Stream | Mode::StreamOld => {
+            Mode::Serve | Mode::ServeChild | Mode::Shared | Mode::Stream | Mode::StreamOld => {
+                if self.mode == Mode::Shared {
+                    serve.extend(["--isolation", "shared"]);
+                }
                 if self.mode.has_child() {
                     serve.push("--");
                     serve.extend(child.iter().map(String::as_str));

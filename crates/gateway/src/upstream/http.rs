@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use mcp::sse::{Decoder, Event};
 use mcp::{Id, Kind, Message, Revision, Side};
 use std::collections::HashMap;
@@ -40,6 +40,9 @@ pub(crate) const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
 const HEARING: Duration = Duration::from_secs(5);
 /// Before a broken stream is asked for again; 2025-11-25 servers may name another time by `retry`.
 const RETRY: Duration = Duration::from_secs(1);
+/// A connection that nothing went over for so long is not used again. The servers of Node and of Python (uvicorn) close theirs
+/// after five seconds, and a request that meets the closing may have been read or not: nobody could send it once more.
+const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 /// How often a stream that brings nothing is asked for again.
 const MAX_RETRIES: u32 = 10;
 
@@ -259,7 +262,7 @@ fn client(tls: rustls::ClientConfig) -> Client<HttpsConnector<HttpConnector>, Fu
     http.set_keepalive_retries(Some(4));
     let connector =
         hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
-    Client::builder(TokioExecutor::new()).build(connector)
+    Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_CONNECTION).pool_timer(TokioTimer::new()).build(connector)
 }
 
 /// Why a request got no response: for the client in a word, for the log with how to mend it.
