@@ -256,7 +256,8 @@ fn a_stream_that_broke_is_taken_up_again_where_it_broke() {
     let mut stream =
         BufReader::new(open(&served.address, &client.post(&client.headers("tools/call", Some("progress")), body.as_bytes())));
     let mut line = String::new();
-    while !line.starts_with("id: ") {
+    // The first event has nothing but an id.
+    while line.trim_end() != "id: 1-1" {
         line.clear();
         assert!(stream.read_line(&mut line).expect("an event") > 0, "no event has an id");
     }
@@ -283,6 +284,33 @@ fn a_stream_that_broke_is_taken_up_again_where_it_broke() {
     let mut told = String::new();
     let _ = listening.read_to_string(&mut told);
     assert!(told.starts_with("HTTP/1.1 200") && !told.contains("data:"), "{told}");
+}
+
+#[test]
+fn a_call_whose_connection_broke_before_anything_was_said_is_found_again() {
+    let scratch = Scratch::new();
+    let served = before_child(&scratch, &[], &[]);
+    let slow = json!({"seconds": 1.5});
+    let client = Client::begin(&served.address, LEGACY);
+    let body = call(LEGACY, "1", "slow", slow.clone());
+    let post = client.post(&client.headers("tools/call", Some("slow")), body.as_bytes());
+    let mut stream = BufReader::new(open(&served.address, &post));
+    let mut line = String::new();
+    while line.trim_end() != "id: 1-0" {
+        line.clear();
+        assert!(stream.read_line(&mut line).expect("a line") > 0, "the stream is not primed");
+    }
+    drop(stream);
+    let session = client.session.as_deref().expect("a session");
+    let resume =
+        format!("GET /mcp HTTP/1.1\r\nHost: {}\r\nMcp-Session-Id: {session}\r\nLast-Event-ID: 1-0\r\n\r\n", served.address);
+    let rest = exchange(&served.address, resume.as_bytes()).expect("an answer");
+    assert_eq!(text_of(&rest.reply("1")), r#"{"seconds":1.5}"#, "{rest:?}");
+
+    // Who need not know such events is sent none.
+    let client = Client::begin(&served.address, "2025-06-18");
+    let reply = client.ask("1", "tools/call", json!({"name": "slow", "arguments": slow}));
+    assert_eq!(reply.header("content-type"), Some("application/json"), "{reply:?}");
 }
 
 // ---------------------------------------------------------------- children

@@ -352,7 +352,8 @@ fn a_child_that_does_not_answer_is_given_up_and_told() {
     for revision in [support::LEGACY, MODERN] {
         let client = Client::begin(&gate.address, revision);
         let reply = client.ask("1", "tools/call", json!({"name": "hang", "arguments": {}}));
-        assert_eq!(reply.status, 502, "{reply:?}");
+        // A stream has begun by then, where the client can come back for it.
+        assert_eq!(reply.status, if revision == MODERN { 502 } else { 200 }, "{reply:?}");
         assert!(reply.reply("1")["error"]["message"].as_str().unwrap_or_default().contains("silent"), "{reply:?}");
         assert_eq!(text_of(&client.call("2", "echo", json!({"n": 2}))), r#"{"n":2}"#);
     }

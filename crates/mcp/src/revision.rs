@@ -76,6 +76,13 @@ impl Revision {
         self.era() == Era::Legacy && self >= Revision::V2025_03_26
     }
 
+    /// Whether servers over streamable HTTP may close a stream before its end, once it has an event with an id, for the client
+    /// to come back for the rest (2025-11-25 §Sending Messages to the Server, SEP-1699). Clients of earlier revisions need not
+    /// bear an event without data.
+    pub fn has_polling(self) -> bool {
+        self == Revision::V2025_11_25
+    }
+
     /// Whether servers may send requests of their own, and clients responses.
     pub fn has_server_requests(self) -> bool {
         self.era() == Era::Legacy

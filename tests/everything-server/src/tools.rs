@@ -49,7 +49,8 @@ pub async fn call(shared: &Shared, request: CallToolRequestParams, context: Requ
         "test_logging_tool" => call.one_log().await,
         "test_tool_with_progress" => call.progress().await,
         "test_reconnection" => {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            // Longer than anybody between waits before a stream is begun.
+            tokio::time::sleep(Duration::from_millis(1500)).await;
             text("Reconnection test completed")
         }
         "test_streaming_elicitation" => {

@@ -3,6 +3,10 @@
 //! Each event of a stream that answers a legacy client has an id. A client whose connection broke names the last one that it
 //! has seen, and is given what came after: what was said to it once, filtered as it was then. A stream goes on while nobody
 //! reads it; what was read is kept for a while, and what was not is kept as far as it was before there was anybody to come back.
+//!
+//! Clients of 2025-11-25 are let poll (SEP-1699). Their streams begin with an event that has an id and no data, so that whoever
+//! loses the connection before anything was said can come back too; and a stream on which nothing was said for long is closed,
+//! for its client to ask for the rest, so that no proxy on the way has to keep, or cut, a connection that is silent.
 
 use crate::downstream::http::{Body, event_stream, listening};
 use crate::sink::{Down, MAX_WAITING};
@@ -12,6 +16,7 @@ use http::Response;
 use mcp::sse;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
@@ -19,6 +24,11 @@ use tracing::warn;
 const MOST_STREAMS: usize = 8;
 /// So much of what was read already is kept of each.
 const KEPT_BYTES: usize = 256 * 1024;
+
+/// A stream whose client polls is closed when nothing was said on it for so long. Proxies commonly wait for a minute.
+const SILENCE: Duration = Duration::from_secs(30);
+/// After so long, in milliseconds, a client that polls comes back.
+const RETRY_MS: u64 = 500;
 
 /// The streams of one session.
 #[derive(Default)]
@@ -39,23 +49,27 @@ struct Resumable {
     changed: watch::Sender<()>,
 }
 
-#[derive(Default)]
 struct Events {
-    /// Each as it goes over the wire, with its number.
+    /// Each as it goes over the wire, with its number. They count from 1; 0 is what comes before all of them.
     kept: VecDeque<(u64, Bytes)>,
     next: u64,
     /// The first that nobody has been given.
     unread: u64,
     /// What those are together that somebody has been given.
     read_bytes: usize,
+    /// Whether its client polls, and would find it again.
+    polls: bool,
     over: bool,
 }
 
 impl Replay {
-    /// Answers a request by a stream of what it is given, which begins with `first`.
-    pub fn answer(&self, first: &Bytes, mut given: mpsc::Receiver<Down>) -> Response<Body> {
-        let stream = self.open(false);
-        stream.push(first);
+    /// Answers a request by a stream of what it is given, which begins with `first`, where there is something already.
+    /// `polls`: the client knows streams that are closed before their end.
+    pub fn answer(&self, first: Option<&Bytes>, mut given: mpsc::Receiver<Down>, polls: bool) -> Response<Body> {
+        let stream = self.open(false, polls);
+        if let Some(first) = first {
+            stream.push(first);
+        }
         let fed = stream.clone();
         tokio::spawn(async move {
             while let Some(down) = given.recv().await {
@@ -70,15 +84,15 @@ impl Replay {
             }
             fed.end();
         });
-        event_stream(read(stream, 0))
+        event_stream(read(stream, 1))
     }
 
     /// Gives a client that listens what it is given; first what it has missed, if it names the last event that it has seen.
     pub fn listen(&self, missed: Vec<Bytes>, mut given: mpsc::Receiver<Down>) -> Response<Body> {
-        let stream = self.open(true);
+        let stream = self.open(true, false);
         let fed = stream.clone();
         // It reads from here on: the task below ends when nobody does.
-        let events = read(stream, 0);
+        let events = read(stream, 1);
         tokio::spawn(async move {
             loop {
                 let down = tokio::select! {
@@ -109,14 +123,17 @@ impl Replay {
         }
     }
 
-    fn open(&self, listens: bool) -> Arc<Resumable> {
+    fn open(&self, listens: bool, polls: bool) -> Arc<Resumable> {
         let mut streams = self.lock();
         if streams.known.len() >= MOST_STREAMS {
             let over = streams.known.iter().position(|stream| stream.lock().over);
-            streams.known.remove(over.unwrap_or(0));
+            if let Some(forgotten) = streams.known.remove(over.unwrap_or(0)) {
+                forgotten.lock().polls = false;
+            }
         }
         streams.next += 1;
-        let (number, events) = (streams.next, Mutex::default());
+        let events = Events { kept: VecDeque::new(), next: 1, unread: 1, read_bytes: 0, polls, over: false };
+        let (number, events) = (streams.next, Mutex::new(events));
         let stream = Arc::new(Resumable { number, listens, events, changed: watch::Sender::default() });
         streams.known.push_back(stream.clone());
         stream
@@ -171,6 +188,11 @@ impl Events {
         self.kept.partition_point(|(number, _)| *number < self.unread)
     }
 
+    /// Whether there is anything to come back for from `from` on.
+    fn primes(&self, from: u64) -> bool {
+        self.polls && (!self.over || from < self.next)
+    }
+
     /// The first event from `from` on. What was read before it makes room.
     fn take(&mut self, from: u64) -> Option<(u64, Bytes)> {
         let (number, event) = self.kept.get(self.kept.partition_point(|(number, _)| *number < from))?.clone();
@@ -186,24 +208,33 @@ impl Events {
     }
 }
 
-/// The events of a stream from one of them on, until it is over.
+/// The events of a stream from one of them on, until it is over, or its client is to come back for the rest.
 fn read(stream: Arc<Resumable>, from: u64) -> impl futures_util::Stream<Item = Bytes> + Send + Sync + 'static {
+    // Whoever is told nothing new could not say where to go on: so each part of a stream begins with that.
+    let is_primed = stream.lock().primes(from);
+    let last = from.saturating_sub(1);
+    let first = is_primed.then(|| Bytes::from(format!("id: {}-{last}\nretry: {RETRY_MS}\ndata: \n\n", stream.number)));
     let changed = stream.changed.subscribe();
-    stream::unfold((stream, changed, from), |(stream, mut changed, from)| async move {
+    let events = stream::unfold((stream, changed, from), |(stream, mut changed, from)| async move {
         loop {
             changed.borrow_and_update();
-            let (taken, over) = {
+            let (taken, over, polls) = {
                 let mut events = stream.lock();
-                (events.take(from), events.over)
+                (events.take(from), events.over, events.polls)
             };
             match taken {
                 Some((number, event)) => return Some((event, (stream, changed, number + 1))),
                 None if over => return None,
+                None if polls => match tokio::time::timeout(SILENCE, changed.changed()).await {
+                    Err(_) if stream.lock().polls => return None,
+                    _ => {}
+                },
                 // The sender lives as long as the stream that is held here.
                 None => changed.changed().await.ok()?,
             }
         }
-    })
+    });
+    stream::iter(first).chain(events)
 }
 
 #[cfg(test)]
@@ -231,20 +262,63 @@ mod tests {
     async fn a_stream_goes_on_while_nobody_reads_it_and_is_given_again_from_where_it_broke() {
         let replay = Replay::default();
         let (sink, given) = mpsc::channel(8);
-        let mut response = replay.answer(&Bytes::from_static(b"a"), given);
-        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-0\ndata: a\n\n"));
+        let mut response = replay.answer(Some(&Bytes::from_static(b"a")), given, false);
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-1\ndata: a\n\n"));
         drop(response);
         sink.send(event("b")).await.unwrap();
         sink.send(Down::Last { body: Bytes::from_static(b"c"), status: 200 }).await.unwrap();
         for _ in 0..2 {
-            let mut rest = resumed(&replay, "1-0");
-            assert_eq!(next(&mut rest).await.as_deref(), Some("id: 1-1\ndata: b\n\n"));
-            assert_eq!(next(&mut rest).await.as_deref(), Some("id: 1-2\ndata: c\n\n"));
+            let mut rest = resumed(&replay, "1-1");
+            assert_eq!(next(&mut rest).await.as_deref(), Some("id: 1-2\ndata: b\n\n"));
+            assert_eq!(next(&mut rest).await.as_deref(), Some("id: 1-3\ndata: c\n\n"));
             assert_eq!(next(&mut rest).await, None);
         }
         for unknown in ["2-0", "x", "1", "-", "1-x", ""] {
             assert!(matches!(replay.after(unknown), Resumed::Unknown), "{unknown}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_polls_is_sent_away_while_nothing_is_said_and_finds_the_rest() {
+        let replay = Replay::default();
+        let (sink, given) = mpsc::channel(8);
+        let mut response = replay.answer(None, given, true);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-0\nretry: 500\ndata: \n\n"));
+        assert_eq!(next(&mut response).await, None);
+        assert!((SILENCE..SILENCE * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+
+        let mut response = resumed(&replay, "1-0");
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-0\nretry: 500\ndata: \n\n"));
+        sink.send(event("a")).await.unwrap();
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-1\ndata: a\n\n"));
+        assert_eq!(next(&mut response).await, None);
+
+        sink.send(Down::Last { body: Bytes::from_static(b"b"), status: 200 }).await.unwrap();
+        let mut response = resumed(&replay, "1-1");
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-1\nretry: 500\ndata: \n\n"));
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-2\ndata: b\n\n"));
+        assert_eq!(next(&mut response).await, None);
+        assert_eq!(next(&mut resumed(&replay, "1-2")).await, None, "there is nothing to come back for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_could_not_be_found_again_stays_open() {
+        let replay = Replay::default();
+        let (first, given) = mpsc::channel(8);
+        let mut response = replay.answer(None, given, true);
+        next(&mut response).await.unwrap();
+        let mut sinks = Vec::new();
+        for _ in 0..MOST_STREAMS {
+            let (sink, given) = mpsc::channel(1);
+            replay.answer(None, given, true);
+            sinks.push(sink);
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(SILENCE * 3).await;
+            first.send(Down::Last { body: Bytes::from_static(b"a"), status: 200 }).await.unwrap();
+        });
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-1\ndata: a\n\n"));
     }
 
     #[tokio::test]
@@ -254,16 +328,16 @@ mod tests {
         let mut response = replay.listen(Vec::new(), given);
         next(&mut response).await.unwrap();
         sink.send(event("a")).await.unwrap();
-        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-0\ndata: a\n\n"));
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-1\ndata: a\n\n"));
         sink.send(event("b")).await.unwrap();
-        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-1\ndata: b\n\n"));
+        assert_eq!(next(&mut response).await.as_deref(), Some("id: 1-2\ndata: b\n\n"));
         drop(response);
         sink.closed().await;
-        let Resumed::Missed(missed) = replay.after("1-0") else { panic!("it is known") };
+        let Resumed::Missed(missed) = replay.after("1-1") else { panic!("it is known") };
         let (_sink, given) = mpsc::channel(8);
         let mut again = replay.listen(missed, given);
         next(&mut again).await.unwrap();
-        assert_eq!(next(&mut again).await.as_deref(), Some("id: 1-1\ndata: b\n\n"));
+        assert_eq!(next(&mut again).await.as_deref(), Some("id: 1-2\ndata: b\n\n"));
     }
 
     #[tokio::test]
@@ -271,7 +345,7 @@ mod tests {
         let replay = Replay::default();
         let (sink, given) = mpsc::channel(8);
         let long = "x".repeat(100 * 1024);
-        let mut response = replay.answer(&Bytes::from(long.clone()), given);
+        let mut response = replay.answer(Some(&Bytes::from(long.clone())), given, false);
         for _ in 0..9 {
             sink.send(event(&long)).await.unwrap();
         }
@@ -283,7 +357,7 @@ mod tests {
         let mut sinks = Vec::new();
         for _ in 0..2 * MOST_STREAMS {
             let (sink, given) = mpsc::channel(1);
-            replay.answer(&Bytes::from_static(b"y"), given);
+            replay.answer(Some(&Bytes::from_static(b"y")), given, false);
             sinks.push(sink);
         }
         assert_eq!(replay.lock().known.len(), MOST_STREAMS);

@@ -47,6 +47,8 @@ const GREETING: Duration = Duration::from_secs(2);
 const STARTING: Duration = Duration::from_secs(60);
 /// How long the line of a session that was closed to make room may take to end.
 const ENDING: Duration = Duration::from_secs(8);
+/// An answer that takes longer than this goes out on a stream, where its client can come back for it.
+const AT_ONCE: Duration = Duration::from_secs(1);
 const SESSION_HEADER: &str = "mcp-session-id";
 
 #[derive(Clone)]
@@ -104,6 +106,17 @@ impl Session {
         let patience = if state.answered { state.used.elapsed() > GREETING } else { state.begun.elapsed() > STARTING };
         !state.established && patience
     }
+}
+
+/// Whether the client of an exchange comes back for what it has not heard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coming {
+    /// In the stateless era closing is the cancellation, of the exchange of this number.
+    Never(u64),
+    /// Where its connection broke after an event.
+    Back,
+    /// Also where the stream was closed before anything was said.
+    Often,
 }
 
 /// Where a conversation is that many share; locked while it is being begun.
@@ -203,7 +216,7 @@ impl Sessions {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             let Some(session) = session else { return self.refuse(unreadable("a batch needs a session"), caller).await };
             return match self.of_header(session, caller) {
-                Some(session) => Self::exchange(&session, |sink| Command::Bytes { bytes: body, sink }, 0).await,
+                Some(session) => Self::exchange(&session, |sink| Command::Bytes { bytes: body, sink }, Coming::Back).await,
                 None => self.unknown_session(caller).await,
             };
         }
@@ -219,18 +232,24 @@ impl Sessions {
         if revision.era() == Era::Modern {
             let exchange = self.next_exchange();
             return match self.shared(caller).await {
-                Ok(session) => Self::exchange(&session, |sink| Command::Message { message, sink, exchange }, exchange).await,
+                Ok(session) => {
+                    Self::exchange(&session, |sink| Command::Message { message, sink, exchange }, Coming::Never(exchange)).await
+                }
                 Err(response) => *response,
             };
         }
         match session {
             Some(id) => match self.of_header(id, caller) {
-                Some(session) => Self::exchange(&session, |sink| Command::Message { message, sink, exchange: 0 }, 0).await,
+                Some(session) => {
+                    let coming = if revision.has_polling() { Coming::Often } else { Coming::Back };
+                    Self::exchange(&session, |sink| Command::Message { message, sink, exchange: 0 }, coming).await
+                }
                 None => self.unknown_session(caller).await,
             },
             None if message.method() == Some("initialize") => match self.begin(caller, None).await {
                 Ok((id, session)) => {
-                    let mut response = Self::exchange(&session, |sink| Command::Message { message, sink, exchange: 0 }, 0).await;
+                    let begins = |sink| Command::Message { message, sink, exchange: 0 };
+                    let mut response = Self::exchange(&session, begins, Coming::Back).await;
                     let mut state = session.state();
                     (state.answered, state.used) = (true, Instant::now());
                     drop(state);
@@ -277,16 +296,21 @@ impl Sessions {
         }
     }
 
-    async fn exchange(session: &Session, command: impl FnOnce(Sink) -> Command, exchange: u64) -> Response<Body> {
+    async fn exchange(session: &Session, command: impl FnOnce(Sink) -> Command, coming: Coming) -> Response<Body> {
         let (sink, mut given) = mpsc::channel(MAX_WAITING);
+        let exchange = if let Coming::Never(exchange) = coming { exchange } else { 0 };
         let abandonment = Abandonment { commands: session.commands.clone(), exchange };
         // A conversation that has ended drops the command, and with it the sink: `respond` says so.
         let _ = session.commands.send(command(Sink::Exchange(sink))).await;
-        // In the legacy era a client may come back for the rest of a stream.
-        let first = given.recv().await;
+        let first = match coming {
+            Coming::Often => tokio::time::timeout(AT_ONCE, given.recv()).await,
+            Coming::Back | Coming::Never(_) => Ok(given.recv().await),
+        };
+        let polls = coming == Coming::Often;
         match first {
-            Some(Down::Event(first)) if exchange == 0 => session.replay.answer(&first, given),
-            first => respond_from(first, given, abandonment),
+            Err(_) => session.replay.answer(None, given, polls),
+            Ok(Some(Down::Event(first))) if exchange == 0 => session.replay.answer(Some(&first), given, polls),
+            Ok(first) => respond_from(first, given, abandonment),
         }
     }
 

@@ -187,6 +187,8 @@ impl Bridged {
         };
         self.send_on(number, permit);
         if let Some(id) = cancelled {
+            // A server need not answer what was cancelled: nothing else would take it out.
+            self.stop_watching(&id);
             self.forget(number, &id);
         }
     }
@@ -309,10 +311,6 @@ impl Bridged {
         {
             self.routes.insert(id.clone(), number);
         }
-        let cancelled = permit.message().cancelled_id().and_then(|id| Id::of(id).ok());
-        if let Some(cancelled) = &cancelled {
-            self.routes.remove(cancelled);
-        }
         let Some(line) = self.line(number) else { return };
         line.used = Instant::now();
         let must_wait = match &line.mode {
@@ -333,18 +331,9 @@ impl Bridged {
                 Ok(message) => translator.client(&message),
                 Err(_) => Vec::new(),
             },
-            Mode::Plain | Mode::Watching(_) | Mode::Probing { .. } => {
-                self.pass(number, permit);
-                if let Some(cancelled) = cancelled {
-                    self.stop_watching(&cancelled);
-                }
-                return;
-            }
+            Mode::Plain | Mode::Watching(_) | Mode::Probing { .. } => return self.pass(number, permit),
         };
         self.take(number, steps, Some(permit));
-        if let (Some(cancelled), Some(line)) = (cancelled, self.line(number)) {
-            line.permits.remove(&cancelled);
-        }
     }
 
     fn hold(&mut self, number: u32, permit: Permit) {

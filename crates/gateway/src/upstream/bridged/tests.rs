@@ -75,3 +75,40 @@ async fn a_message_that_cannot_be_translated_leaves_nothing_behind() {
     let Mode::Legacy { translator, .. } = &bridge.main.mode else { panic!("a legacy server") };
     assert!(translator.is_idle() && bridge.main.permits.is_empty() && bridge.routes.is_empty());
 }
+
+fn cancelled(id: u64) -> Permit {
+    permit(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#))
+}
+
+#[tokio::test]
+async fn a_call_that_was_cancelled_at_a_modern_server_leaves_nothing_behind() {
+    let mut bridge = bridge();
+    let discovered = r#"{"jsonrpc":"2.0","id":"d","result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}}"#;
+    let discovered = Message::parse(discovered.to_owned(), Side::Server).unwrap_or_else(|malformed| panic!("{malformed}"));
+    bridge.main.mode = Mode::Modern(Box::new(ToModern::new(discovered)));
+    bridge.send(permit(
+        r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#,
+    ));
+    bridge.send(permit(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#));
+    bridge.send(permit(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#));
+    assert!(bridge.main.permits.contains_key(&Id::from(1)), "kept, should the server ask something back");
+    bridge.send(cancelled(1));
+    assert!(bridge.main.permits.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_that_was_cancelled_on_a_line_of_its_own_leaves_nothing_behind() {
+    let mut bridge = bridge();
+    bridge.share();
+    bridge.begin_legacy(0, Client::unable(), None);
+    let asks = META.replace(
+        r#""io.modelcontextprotocol/clientCapabilities":{}"#,
+        r#""io.modelcontextprotocol/clientCapabilities":{"sampling":{}}"#,
+    );
+    bridge.send(permit(&format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"a","arguments":{{}},{asks}}}}}"#
+    )));
+    assert_eq!(bridge.routes.get(&Id::from(1)), Some(&1), "who can be asked has a line of its own");
+    bridge.send(cancelled(1));
+    assert!(bridge.routes.is_empty() && bridge.own[&1].held.is_empty() && bridge.own[&1].permits.is_empty());
+}
