@@ -12,7 +12,7 @@ pub use pins::{Diff, Pin, PinSource};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use gateway::{CertificateFiles, UpstreamTls};
+use gateway::{CertificateFiles, ClientAuthorities, ListenerFiles, UpstreamTls};
 use policy::{Outcome, Reason};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -206,9 +206,11 @@ pub struct KeepingArguments {
 }
 
 impl Serve {
-    /// The certificate of the listener, if it has one.
-    pub fn certificate(&self) -> Option<CertificateFiles> {
-        certificate_files(self.tls_cert.as_ref(), self.tls_key.as_ref())
+    /// The certificate of the listener, if it has one, and those that it asks for.
+    pub fn listener_files(&self) -> Option<ListenerFiles> {
+        let certificate = certificate_files(self.tls_cert.as_ref(), self.tls_key.as_ref())?;
+        let clients = self.tls_client_ca.clone().map(|authorities| ClientAuthorities { authorities, required: true });
+        Some(ListenerFiles { certificate, clients })
     }
 }
 
@@ -266,7 +268,8 @@ pub struct Serve {
     /// A configuration file: many servers and many callers, instead of one of each
     #[arg(short, long, value_name = "FILE", exclusive = true)]
     pub config: Option<PathBuf>,
-    /// Where to listen; port 0 picks a free one. Only this machine's own addresses: there are no credentials here
+    /// Where to listen; port 0 picks a free one. Other addresses than this machine's own only with `--tls-client-ca`: there are
+    /// no other credentials here
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7420", value_parser = parse_listen)]
     pub listen: SocketAddr,
     /// Where to listen for administrators: the admin API, with approvals, status and the audit log
@@ -281,6 +284,9 @@ pub struct Serve {
     /// The private key of that certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Let only clients in that show a certificate of these authorities (PEM); taken up anew when the file changes
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
     /// A host name by which clients may call us, besides the address itself and localhost; may be given several times
     #[arg(long, value_name = "NAME")]
     pub host: Vec<String>,

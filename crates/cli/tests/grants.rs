@@ -301,6 +301,28 @@ fn a_revocation_from_elsewhere_ends_a_call_under_way() {
 }
 
 #[test]
+fn another_token_ends_what_the_old_one_has_begun_unless_they_overlap() {
+    let stage = Stage::new();
+    let gate = stage.serve(ADA);
+    let config = stage.scratch.path("callgate.yaml");
+    let token = grants(&config, &["create", "bot", "--principal", "agent:bot", "--server", "child"]);
+    answered(&gate, "child", &token, 200);
+    let bot = client(&gate, "child", &token).shake_hands();
+    let text = support::call(LEGACY, "7", "slow", json!({"seconds": 60}));
+    let mut under_way = open(&bot.address, &bot.post(&bot.headers("tools/call", Some("slow")), text.as_bytes()));
+    until(PATIENCE, || (!entries_of(&stage.scratch.log(), "ran").is_empty()).then_some(())).expect("the call arrives");
+    let second = grants(&config, &["rotate", "bot", "--overlap", "1h"]);
+    answered(&gate, "child", &second, 200);
+    assert_eq!(bot.ask("8", "tools/list", json!({})).status, 200, "both are good");
+    let third = grants(&config, &["rotate", "bot"]);
+    let reply = response(&mut under_way).expect("an answer");
+    assert!(String::from_utf8_lossy(&reply.body).contains("the grant was revoked or has expired"), "{reply:?}");
+    answered(&gate, "child", &third, 200);
+    let again = client(&gate, "child", &third).shake_hands();
+    assert_eq!(again.ask("2", "tools/list", json!({})).status, 200, "what begins anew goes on");
+}
+
+#[test]
 fn one_name_is_one_grant() {
     let stage = Stage::new();
     let config = stage.config(CI);

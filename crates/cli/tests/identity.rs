@@ -7,32 +7,81 @@ mod support;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use support::http::{Client, Reply, exchange};
+use support::http::{Client, Reply, exchange, open};
 use support::{HttpUpstream, LEGACY, PATIENCE, Scratch, Served, audit, until};
 
 /// An authorization server with one key at a time.
 struct Provider {
     issuer: String,
-    key: Arc<Mutex<(String, EcdsaKeyPair)>>,
+    key: Arc<Mutex<(String, Signer)>>,
     asked: Arc<Mutex<usize>>,
 }
 
-fn key() -> EcdsaKeyPair {
-    let random = SystemRandom::new();
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap()
+/// What it signs with.
+enum Signer {
+    Ec(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
+}
+
+impl Signer {
+    /// A new key for ES256.
+    fn ec() -> Signer {
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        Signer::Ec(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap())
+    }
+
+    /// The one key for RS256 that these tests have: none can be made here.
+    fn rsa() -> Signer {
+        Signer::Rsa(RsaKeyPair::from_pkcs8(include_bytes!("support/rsa.pk8")).unwrap())
+    }
+
+    fn algorithm(&self) -> &'static str {
+        match self {
+            Signer::Ec(_) => "ES256",
+            Signer::Rsa(_) => "RS256",
+        }
+    }
+
+    /// As it is published.
+    fn published(&self, name: &str) -> Value {
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        match self {
+            Signer::Ec(key) => {
+                let point = key.public_key().as_ref();
+                json!({"kty": "EC", "crv": "P-256", "kid": name, "x": encode(&point[1..33]), "y": encode(&point[33..])})
+            }
+            Signer::Rsa(key) => {
+                let modulus = key.public().modulus().big_endian_without_leading_zero();
+                let exponent = key.public().exponent().big_endian_without_leading_zero();
+                json!({"kty": "RSA", "kid": name, "n": encode(modulus), "e": encode(exponent)})
+            }
+        }
+    }
+
+    fn sign(&self, text: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match self {
+            Signer::Ec(key) => key.sign(&random, text).unwrap().as_ref().to_vec(),
+            Signer::Rsa(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &random, text, &mut signature).unwrap();
+                signature
+            }
+        }
+    }
 }
 
 impl Provider {
     fn start() -> Provider {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
-        let key = Arc::new(Mutex::new(("one".to_owned(), key())));
+        let key = Arc::new(Mutex::new(("one".to_owned(), Signer::ec())));
         let asked = Arc::new(Mutex::new(0));
         let (of_thread, origin, count) = (key.clone(), issuer.clone(), asked.clone());
         std::thread::spawn(move || {
@@ -49,9 +98,7 @@ impl Provider {
                 } else {
                     *count.lock().unwrap() += 1;
                     let key = of_thread.lock().unwrap();
-                    let point = key.1.public_key().as_ref();
-                    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-                    json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": key.0, "x": encode(&point[1..33]), "y": encode(&point[33..])}]})
+                    json!({"keys": [key.1.published(&key.0)]})
                 };
                 let body = body.to_string();
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
@@ -61,22 +108,22 @@ impl Provider {
         Provider { issuer, key, asked }
     }
 
-    fn rotate(&self, name: &str) {
-        *self.key.lock().unwrap() = (name.to_owned(), key());
+    fn rotate(&self, name: &str, key: Signer) {
+        *self.key.lock().unwrap() = (name.to_owned(), key);
     }
 
     /// A token; `change` may make it another.
     fn token(&self, change: impl FnOnce(&mut Value, &mut Value)) -> String {
         let key = self.key.lock().unwrap();
         let now = jiff::Timestamp::now().as_second();
-        let mut header = json!({"alg": "ES256", "typ": "at+jwt", "kid": key.0});
+        let mut header = json!({"alg": key.1.algorithm(), "typ": "at+jwt", "kid": key.0});
         let mut claims = json!({"iss": self.issuer, "aud": "https://mcp.example.org", "sub": "ada", "scope": "mcp.read",
             "exp": now + 600, "iat": now, "jti": "id-1"});
         change(&mut header, &mut claims);
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(&header), encode(&claims));
-        let signature = key.1.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+        let signature = key.1.sign(signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
 
@@ -179,11 +226,56 @@ fn a_rotated_key_is_found() {
     let stage = Stage::new("");
     let old = stage.provider.token(|_, _| {});
     assert_eq!(stage.ask("web", &old).status, 200);
-    stage.provider.rotate("two");
+    stage.provider.rotate("two", Signer::ec());
     let new = stage.provider.token(|_, _| {});
     // Keys are asked for again after a pause.
     until(PATIENCE, || (stage.ask("web", &new).status == 200).then_some(())).expect("the new key is found");
     assert_eq!(stage.ask("web", &old).status, 401, "the old one is gone");
+}
+
+#[test]
+fn a_token_that_is_signed_with_rsa_is_believed_and_its_public_key_is_no_secret() {
+    let stage = Stage::new("");
+    stage.provider.rotate("rsa", Signer::rsa());
+    let token = stage.provider.token(|_, _| {});
+    assert_eq!(stage.ask("web", &token).status, 200);
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    let other = stage.provider.token(|_, claims| claims["sub"] = json!("eve"));
+    assert_eq!(stage.ask("web", &format!("{signed}.{}", other.rsplit_once('.').unwrap().1)).status, 401, "another's signature");
+    // HS256 with what is published as the shared secret.
+    let header = URL_SAFE_NO_PAD.encode(json!({"alg": "HS256", "typ": "at+jwt", "kid": "rsa"}).to_string());
+    let signed = format!("{header}.{}", signed.split_once('.').unwrap().1);
+    let published = stage.provider.key.lock().unwrap().1.published("rsa").to_string();
+    for secret in [published.clone(), serde_json::from_str::<Value>(&published).unwrap()["n"].as_str().unwrap().to_owned()] {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+        let forged = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, signed.as_bytes())));
+        let reply = stage.ask("web", &forged);
+        assert_eq!(reply.status, 401);
+        assert!(reply.header("www-authenticate").unwrap_or_default().contains("algorithm"), "{reply:?}");
+    }
+}
+
+#[test]
+fn a_stream_ends_with_the_token_that_has_opened_it() {
+    let stage = Stage::new("  leeway: 1s\n");
+    let soon = jiff::Timestamp::now().as_second() + 2;
+    let brief = stage.provider.token(|_, claims| claims["exp"] = json!(soon));
+    let listen = |token: &str| {
+        let head = format!("GET /sse/web HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", stage.gate.address);
+        let stream = open(&stage.gate.address, format!("{head}Authorization: Bearer {token}\r\n\r\n").as_bytes());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    let mut lasting = BufReader::new(listen(&stage.provider.token(|_, _| {})));
+    let mut text = String::new();
+    listen(&brief).read_to_string(&mut text).expect("it ends");
+    assert!(text.contains("event: endpoint"), "{text}");
+    assert!(jiff::Timestamp::now().as_second() > soon, "not before its time");
+    let mut line = String::new();
+    while !line.starts_with("event: endpoint") {
+        line.clear();
+        assert!(lasting.read_line(&mut line).expect("it is open") > 0, "the other one goes on");
+    }
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 mod support;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, SanType};
+use ring::digest::{SHA256, digest};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -43,9 +44,22 @@ impl Authority {
 
     /// A certificate for `host`, in files called `name`.
     fn signs(&self, scratch: &Scratch, name: &str, host: &str) -> Pair {
-        let key = KeyPair::generate().expect("a key");
         let mut parameters = CertificateParams::new(vec![host.to_owned()]).expect("a name");
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::OrganizationName, "Example");
         parameters.distinguished_name.push(DnType::CommonName, name);
+        self.signs_this(scratch, name, parameters)
+    }
+
+    /// The same with a URI in the place of a host.
+    fn signs_uri(&self, scratch: &Scratch, name: &str, uri: &str) -> Pair {
+        let mut parameters = CertificateParams::new(Vec::new()).expect("no names are good names");
+        parameters.subject_alt_names = vec![SanType::URI(uri.try_into().expect("a URI"))];
+        self.signs_this(scratch, name, parameters)
+    }
+
+    fn signs_this(&self, scratch: &Scratch, name: &str, parameters: CertificateParams) -> Pair {
+        let key = KeyPair::generate().expect("a key");
         let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");
         let text = |path: PathBuf| path.display().to_string();
         let key = scratch.write(&format!("{name}.key"), key.serialize_pem());
@@ -58,15 +72,29 @@ impl Authority {
     }
 }
 
+type Tls = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
+
 /// A TLS connection to `address` of a client that believes `authority`.
-fn connect(address: &str, authority: &Path) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+fn connect(address: &str, authority: &Path) -> Tls {
+    connect_as(None, address, authority)
+}
+
+/// The same of a client that shows a certificate when it is asked.
+fn connect_as(pair: Option<&Pair>, address: &str, authority: &Path) -> Tls {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).expect("a certificate")).expect("an authority");
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match pair {
+        None => config.with_no_client_auth(),
+        Some(pair) => {
+            let chain = vec![CertificateDer::from_pem_file(&pair.certificate).expect("a certificate")];
+            let key = PrivateKeyDer::from_pem_file(&pair.key).expect("a key");
+            config.with_client_auth_cert(chain, key).expect("a pair")
+        }
+    };
     let name = ServerName::try_from("localhost").expect("a name");
     let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
     let socket = TcpStream::connect(address).expect("the listener is there");
@@ -295,4 +323,197 @@ fn a_server_that_asks_is_shown_our_certificate() {
         let reply = client.ask("1", "initialize", json!({"protocolVersion": LEGACY, "capabilities": {}}));
         assert_eq!(reply.status == 200, known, "serve: {reply:?}");
     }
+}
+
+// ---------------------------------------------------------------- clients that are known by certificates
+
+/// A gateway of one server, whose grants are these (YAML), and which asks clients for certificates of `clients`.
+struct Asking {
+    scratch: Scratch,
+    ours: Authority,
+    _upstream: HttpUpstream,
+    clients: Authority,
+    pair: Pair,
+}
+
+const TOKEN: &str = "a-token-of-the-tests-long-enough-to-be-one";
+
+impl Asking {
+    fn new() -> Asking {
+        let scratch = Scratch::new();
+        let (ours, clients) = (Authority::new(&scratch, "ours"), Authority::new(&scratch, "clients"));
+        let pair = ours.signs(&scratch, "gateway", "localhost");
+        scratch.policy(OPEN);
+        scratch.write("token", TOKEN);
+        let _upstream = HttpUpstream::start(&scratch.log(), &[]);
+        scratch.write("url", _upstream.url());
+        Asking { scratch, ours, _upstream, clients, pair }
+    }
+
+    fn writes(&self, presence: &str, grants: &Value) -> PathBuf {
+        let config = json!({
+            "listen": "127.0.0.1:0",
+            "state": self.scratch.state(),
+            "tls": {"certificate": self.pair.certificate, "key": self.pair.key, "client_ca": self.clients.file(),
+                "client_certificates": presence},
+            "servers": {"up": {"url": self._upstream.url(), "policy": "policy.yaml", "pin": "off"}},
+            "grants": grants,
+        });
+        self.scratch.write("callgate.yaml", config.to_string())
+    }
+
+    /// The status of a call, and what of its answer is text; nothing where the connection is refused.
+    fn call(&self, gate: &Served, pair: Option<&Pair>, token: Option<&str>) -> Option<(u16, String)> {
+        let mut stream = connect_as(pair, &gate.address, &self.ours.file);
+        let reply = ask(&mut stream, gate, token)?;
+        let text = reply.messages().first().map(|message| text_of(message).to_owned()).unwrap_or_default();
+        Some((reply.status, text))
+    }
+}
+
+fn ask(stream: &mut Tls, gate: &Served, token: Option<&str>) -> Option<Reply> {
+    let body = call(MODERN, "1", "echo", json!({"n": 1}));
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let head = format!(
+        "POST /mcp/up HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+         MCP-Protocol-Version: {MODERN}\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\nContent-Length: {}\r\n\r\n{body}",
+        gate.address,
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    response(stream)
+}
+
+fn fingerprint(pair: &Pair) -> String {
+    let der = CertificateDer::from_pem_file(&pair.certificate).expect("a certificate");
+    digest(&SHA256, &der).as_ref().iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+}
+
+#[test]
+fn a_client_is_known_by_its_certificate_for_as_long_as_the_grant_is_there() {
+    let here = Asking::new();
+    let spiffe = here.clients.signs_uri(&here.scratch, "by-san", "spiffe://example.org/ci");
+    let subject = here.clients.signs(&here.scratch, "by-subject", "a.example.org");
+    let whole = here.clients.signs(&here.scratch, "by-fingerprint", "b.example.org");
+    let stranger = here.clients.signs(&here.scratch, "stranger", "c.example.org");
+    let both = here.clients.signs(&here.scratch, "by-subject", "two.example.org");
+    let forged = here.ours.signs_uri(&here.scratch, "forged", "spiffe://example.org/ci");
+    let grant = |name: &str, certificate: Value| json!({"name": name, "principal": format!("service:{name}"), "certificate": certificate, "servers": ["up"]});
+    let mut grants = vec![
+        grant("san", json!({"san": "spiffe://example.org/ci"})),
+        grant("subject", json!({"subject": "CN=by-subject,O=Example"})),
+        grant("fingerprint", json!({"fingerprint": fingerprint(&whole)})),
+        grant("two", json!({"san": "two.example.org"})),
+        json!({"name": "token", "principal": "service:token", "token": "file:token", "servers": ["up"]}),
+    ];
+    let gate = Served::configured(&here.writes("optional", &json!(grants)), &[]);
+    let echoed = || Some((200, r#"{"n":1}"#.to_owned()));
+    for pair in [&spiffe, &subject, &whole] {
+        assert_eq!(here.call(&gate, Some(pair), None), echoed(), "{}", pair.certificate);
+    }
+    let status = |pair: Option<&Pair>, token: Option<&str>| here.call(&gate, pair, token).map(|(status, _)| status);
+    assert_eq!(status(None, Some(TOKEN)), Some(200), "a certificate is optional");
+    assert_eq!(status(Some(&stranger), Some(TOKEN)), Some(200), "a token tells who it is where there is one");
+    assert_eq!(status(None, None), Some(401));
+    assert_eq!(status(Some(&stranger), None), Some(401), "a good certificate of nobody's");
+    assert_eq!(status(Some(&both), None), Some(401), "one that leads to two grants");
+    assert_eq!(status(Some(&spiffe), Some("callgate_wrong")), Some(401), "a wrong token is not made good by a certificate");
+    assert_eq!(status(Some(&forged), None), None, "of another authority");
+    let records = support::audit(&here.scratch.state());
+    let who: Vec<_> = records.iter().filter(|record| record["phase"] == "decided").map(|record| &record["principal"]).collect();
+    assert_eq!(who, ["service:san", "service:subject", "service:fingerprint", "service:token", "service:token"]);
+
+    // The connection stays, and what it may do ends with the grant.
+    let mut open = connect_as(Some(&spiffe), &gate.address, &here.ours.file);
+    assert_eq!(ask(&mut open, &gate, None).map(|reply| reply.status), Some(200));
+    grants.remove(0);
+    here.writes("optional", &json!(grants));
+    until(PATIENCE, || (ask(&mut open, &gate, None)?.status == 401).then_some(())).expect("the grant is gone");
+    assert_eq!(here.call(&gate, Some(&subject), None), echoed(), "the others stay");
+}
+
+#[test]
+fn clients_without_a_certificate_are_turned_away_where_it_is_required() {
+    let here = Asking::new();
+    let mine = here.clients.signs(&here.scratch, "mine", "me.example.org");
+    let grants = json!([{"name": "me", "principal": "service:me", "certificate": {"san": "me.example.org"}, "servers": ["up"]}]);
+    let gate = Served::configured(&here.writes("required", &grants), &[]);
+    assert_eq!(here.call(&gate, None, None), None);
+    assert_eq!(here.call(&gate, Some(&mine), None).map(|(status, _)| status), Some(200));
+
+    // Other authorities are believed as soon as the file says so.
+    let others = Authority::new(&here.scratch, "others");
+    std::fs::copy(&others.file, &here.clients.file).expect("it is ours");
+    until(PATIENCE, || here.call(&gate, Some(&mine), None).is_none().then_some(())).expect("the old ones are not believed");
+    let mine = others.signs(&here.scratch, "mine", "me.example.org");
+    assert_eq!(here.call(&gate, Some(&mine), None).map(|(status, _)| status), Some(200));
+}
+
+#[test]
+fn serve_before_one_server_asks_for_certificates_too() {
+    let here = Asking::new();
+    let mine = here.clients.signs(&here.scratch, "mine", "me.example.org");
+    let url = here._upstream.url();
+    let authorities = here.clients.file();
+    let gate = served(&here.scratch, &here.pair, &["--tls-client-ca", &authorities, "--upstream", &url]);
+    let client = Client::silent(&gate.address, MODERN);
+    let answered = |pair: Option<&Pair>| {
+        let mut stream = connect_as(pair, &gate.address, &here.ours.file);
+        stream.write_all(&echo(&client, "1")).ok()?;
+        response(&mut stream)
+    };
+    assert_eq!(text_of(&answered(Some(&mine)).expect("an answer").reply("1")), r#"{"n":1}"#);
+    assert!(answered(None).is_none());
+}
+
+#[test]
+fn a_certificate_that_nobody_could_show_is_a_mistake() {
+    let here = Asking::new();
+    let grants = json!([{"name": "me", "principal": "service:me", "certificate": {"san": "me"}, "servers": ["up"]}]);
+    let path = here.writes("required", &grants);
+    let text = std::fs::read_to_string(&path).expect("it is there");
+    let check = |find: &str, put: &str, words: &str| {
+        assert!(text.contains(find), "{find}");
+        let ran = support::run(&["check", &here.scratch.write("other.yaml", text.replace(find, put)).display().to_string()], "");
+        assert_eq!(ran.code, if words.is_empty() { 0 } else { 3 }, "{put}: {}{}", ran.stdout, ran.stderr);
+        assert!(format!("{}{}", ran.stdout, ran.stderr).contains(words), "{put}: {}{}", ran.stdout, ran.stderr);
+    };
+    check("{", "{", "");
+    let asks = format!(r#","client_ca":{},"client_certificates":"required""#, json!(here.clients.file()));
+    check(&asks, "", "clients are not asked");
+    check(&format!(r#""client_ca":{},"#, json!(here.clients.file())), "", "`client_certificates` is of no use");
+    check(r#"{"san":"me"}"#, "{}", "one of `san`, `subject` and `fingerprint`");
+    check(r#"{"san":"me"}"#, r#"{"fingerprint":"abc"}"#, "64 hexadecimal digits");
+    check(r#"{"san":"me"}"#, r#"{"subject":"me"}"#, "CN=ci,O=Example");
+}
+
+#[test]
+fn another_certificate_is_shown_to_servers_once_its_files_change() {
+    let scratch = Scratch::new();
+    let (authority, clients) = (Authority::new(&scratch, "authority"), Authority::new(&scratch, "clients"));
+    let pair = authority.signs(&scratch, "server", "localhost");
+    let foreign = authority.signs(&scratch, "mine", "me");
+    let options = ["--tls", &pair.certificate, &pair.key, "--tls-client-ca", &clients.file()];
+    let upstream = HttpUpstream::start(&scratch.log(), &options);
+    let policy = scratch.policy(OPEN).display().to_string();
+    let (ca, url) = (authority.file(), upstream.https());
+    let gate = Served::start(&[
+        "-p",
+        &policy,
+        "--state",
+        "memory:",
+        "--upstream",
+        &url,
+        "--upstream-ca",
+        &ca,
+        "--upstream-cert",
+        &foreign.certificate,
+        "--upstream-key",
+        &foreign.key,
+    ]);
+    let client = Client::silent(&gate.address, MODERN);
+    let works = || support::http::exchange(&gate.address, &echo(&client, "1")).is_some_and(|reply| reply.status == 200);
+    assert!(!works(), "the server does not believe it");
+    clients.signs(&scratch, "mine", "me");
+    until(PATIENCE, || works().then_some(())).unwrap_or_else(|| panic!("{}", gate.stderr.lock().unwrap()));
 }

@@ -179,7 +179,8 @@ impl Gateway {
         let mut grants: Vec<&GrantConfig> = config.grants.iter().filter(|grant| !revoked.contains(grant.name.as_str())).collect();
         let kept: Vec<GrantConfig> = applied.stored.1.iter().filter_map(|stored| usable(stored, config)).collect();
         grants.extend(&kept);
-        self.current.replace(snapshot::of(config, &grants, &self.current.snapshot()));
+        let now = self.store.clock().now();
+        self.current.replace(snapshot::of(config, &grants, &self.current.snapshot(), now));
         let mut identity = self.identity.write().unwrap_or_else(PoisonError::into_inner);
         // Its keys, and the tokens that were used, are kept while it is the same.
         if identity.as_ref().map(|identity| identity.config()) != config.identity.as_ref() {

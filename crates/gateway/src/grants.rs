@@ -1,10 +1,11 @@
-//! Grants: who may use what, found by the token that a request carries.
+//! Grants: who may use what, found by the token that a request carries, or by the certificate that its client has shown.
 //!
 //! A token is 256 random bits with a prefix by which people and scanners of secrets know it. It is shown once; what is kept is
 //! a digest, and a caller is found by the digest of what it shows, so that no comparison can tell how near a guess has come.
 //!
 //! This module knows no files and no sockets.
 
+use crate::certificate::{CertificateName, ClientCertificate};
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -50,6 +51,23 @@ pub enum Credential {
     /// The digest of a token under the key of the state, in hexadecimal, and until when that token is good, in milliseconds
     /// since the Unix epoch.
     Kept(String, i64),
+    /// A name in a client's certificate.
+    Certificate(CertificateName),
+}
+
+impl Credential {
+    /// Whether it is good at `now`, in milliseconds since the Unix epoch.
+    fn is_good(&self, now: i64) -> bool {
+        !matches!(self, Credential::Kept(_, until) if *until <= now)
+    }
+
+    /// Whether both are one, whatever its end.
+    fn is_same(&self, other: &Credential) -> bool {
+        match (self, other) {
+            (Credential::Kept(one, _), Credential::Kept(other, _)) => one == other,
+            (one, other) => one == other,
+        }
+    }
 }
 
 /// A new token: 256 bits of chance.
@@ -71,27 +89,40 @@ pub struct Grants {
     by_digest: HashMap<[u8; 32], Arc<Grant>>,
     /// By the digest under the key of the state, and until when that token is good.
     by_kept: HashMap<String, (Arc<Grant>, i64)>,
+    by_certificate: HashMap<CertificateName, Arc<Grant>>,
+    /// By the name of the grant.
+    credentials: HashMap<String, Vec<Credential>>,
 }
 
 impl Grants {
     /// These grants with their credentials, in the place of `before`. What goes on in the name of one goes on, where it is
-    /// still given to the same principal.
-    pub fn new(all: impl IntoIterator<Item = (Grant, Vec<Credential>)>, before: &Grants) -> Grants {
+    /// still given to the same principal, and every credential that was good at `now` still is: whatever was begun with one that
+    /// is not good any more must not go on.
+    pub fn new(all: impl IntoIterator<Item = (Grant, Vec<Credential>)>, before: &Grants, now: i64) -> Grants {
         let mut grants = Grants::default();
         for (mut grant, credentials) in all {
-            if let Some(same) = before.named(&grant.name).filter(|before| before.principal == grant.principal) {
+            let same = before.named(&grant.name).filter(|before| before.principal == grant.principal && before.is_valid(now));
+            if let Some(same) = same.filter(|_| before.is_still_known(&grant.name, &credentials, now)) {
                 grant.ended = same.ended.clone();
             }
             let grant = Arc::new(grant);
-            for credential in credentials {
-                match credential {
+            for credential in &credentials {
+                match credential.clone() {
                     Credential::Sha256(digest) => drop(grants.by_digest.insert(digest, grant.clone())),
                     Credential::Kept(digest, until) => drop(grants.by_kept.insert(digest, (grant.clone(), until))),
+                    Credential::Certificate(name) => drop(grants.by_certificate.insert(name, grant.clone())),
                 }
             }
+            grants.credentials.insert(grant.name.clone(), credentials);
             grants.by_name.insert(grant.name.clone(), grant);
         }
         grants
+    }
+
+    /// Whether every credential of a grant that is good at `now` is among these.
+    fn is_still_known(&self, grant: &str, among: &[Credential], now: i64) -> bool {
+        let mut good = self.credentials.get(grant).into_iter().flatten().filter(|credential| credential.is_good(now));
+        good.all(|credential| among.iter().any(|other| other.is_same(credential) && other.is_good(now)))
     }
 
     /// The grant of this name.
@@ -109,10 +140,22 @@ impl Grants {
         self.by_digest.get(&sha256(token)).or_else(kept).filter(|grant| grant.is_valid(now))
     }
 
-    /// Ends what goes on in the name of grants that are not in force any more.
+    /// The grant whose holder has shown this certificate at `now`, in milliseconds since the Unix epoch. None, too, where its
+    /// names lead to several grants: nobody could say which of them is meant.
+    pub fn of_certificate(&self, certificate: &ClientCertificate, now: i64) -> Option<&Arc<Grant>> {
+        if self.by_certificate.is_empty() || certificate.expires() <= now {
+            return None;
+        }
+        let mut found = certificate.names().iter().filter_map(|name| self.by_certificate.get(name));
+        let first = found.next()?;
+        let is_one = found.all(|other| Arc::ptr_eq(first, other));
+        (is_one && first.is_valid(now)).then_some(first)
+    }
+
+    /// Ends what goes on in the name of grants that are not in force any more, or not as they were.
     pub(crate) fn end_all_but(&self, after: &Grants) {
         for grant in self.iter() {
-            if after.named(&grant.name).is_none_or(|after| after.principal != grant.principal) {
+            if after.named(&grant.name).is_none_or(|after| after.ended != grant.ended) {
                 grant.ended.cancel();
             }
         }

@@ -136,6 +136,11 @@ impl Identity {
         Ok(claims)
     }
 
+    /// When a token of these claims is not good any more, in milliseconds since the Unix epoch.
+    pub fn end_of(&self, claims: &Claims) -> Option<i64> {
+        claims.time("exp").map(|end| end.saturating_add(self.demands.leeway).saturating_mul(1_000))
+    }
+
     /// The grant that claims are mapped to, and the principal where a claim says who that is: the first that fits.
     pub fn grant_of(&self, claims: &Claims) -> Option<(&str, Option<String>)> {
         let fits = |mapping: &&ClaimMapping| {

@@ -1,22 +1,25 @@
 //! TLS: who we are to clients, and whom we believe among servers.
 //!
 //! Everything is read from PEM files, with rustls and ring. A listener's certificate is taken up anew when its files change, as
-//! the policy is: found by content once a second, and a pair that cannot be used changes nothing.
+//! the policy is: found by content once a second, and a pair that cannot be used changes nothing. So is the certificate that we
+//! show to servers; whether that has changed is looked at when a connection is made, at most once a second.
 //!
 //! This module knows nothing of HTTP; connections and configuration files are handed what it has read.
 
 use ring::digest::{SHA256, digest};
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use std::error::Error;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
@@ -28,6 +31,30 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// The key, not encrypted.
     pub key: PathBuf,
+}
+
+/// What a listener shows of itself, and asks of its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerFiles {
+    /// Who it is.
+    pub certificate: CertificateFiles,
+    /// Whose certificates clients may show; `None`: they are not asked for any.
+    pub clients: Option<ClientAuthorities>,
+}
+
+/// Whose certificates clients may show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuthorities {
+    /// The authorities' own certificates.
+    pub authorities: PathBuf,
+    /// Whether a client without one is turned away.
+    pub required: bool,
+}
+
+impl From<CertificateFiles> for ListenerFiles {
+    fn from(certificate: CertificateFiles) -> ListenerFiles {
+        ListenerFiles { certificate, clients: None }
+    }
 }
 
 /// How an `https` server is told from an impostor, and who we are to it.
@@ -86,25 +113,26 @@ pub enum TlsError {
     NoSystemAuthorities(String),
 }
 
-/// The certificate of a listener, as its files hold it now.
+/// The certificate of a listener, and the authorities of its clients, as their files hold them now.
 #[derive(Debug)]
 pub struct ListenerTls {
-    files: CertificateFiles,
+    files: ListenerFiles,
     config: watch::Sender<Arc<ServerConfig>>,
     seen: Seen,
 }
 
-/// What the files held, and whether that has been complained about.
+/// What files held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen([Option<[u8; 32]>; 2]);
+struct Seen(Vec<Option<[u8; 32]>>);
 
 impl ListenerTls {
     /// Reads the files.
     ///
     /// # Errors
-    /// When they are not a chain and its key.
-    pub fn read(files: CertificateFiles) -> Result<ListenerTls, TlsError> {
-        let seen = Seen::of(&files);
+    /// When they are not a chain and its key, or hold no authorities.
+    pub fn read(files: impl Into<ListenerFiles>) -> Result<ListenerTls, TlsError> {
+        let files = files.into();
+        let seen = Seen::of(&files.all());
         let config = server_config(&files)?;
         Ok(ListenerTls { files, config: watch::Sender::new(config), seen })
     }
@@ -122,13 +150,13 @@ impl ListenerTls {
         let mut doubted = None;
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let now = Seen::of(&files);
+            let now = Seen::of(&files.all());
             if now == seen {
                 continue;
             }
             match server_config(&files) {
                 Ok(another) => {
-                    info!(path = %files.certificate.display(), "another certificate is in use");
+                    info!(path = %files.certificate.certificate.display(), "another certificate is in use");
                     config.send_replace(another);
                     seen = now;
                     doubted = None;
@@ -143,24 +171,44 @@ impl ListenerTls {
     }
 }
 
-impl Seen {
-    fn of(files: &CertificateFiles) -> Seen {
-        let hash = |path: &Path| {
-            let hash = digest(&SHA256, &read(path).ok()?);
-            hash.as_ref().try_into().ok()
-        };
-        Seen([hash(&files.certificate), hash(&files.key)])
+impl ListenerFiles {
+    fn all(&self) -> Vec<&Path> {
+        let clients = self.clients.as_ref().map(|clients| clients.authorities.as_path());
+        self.certificate.all().into_iter().chain(clients).collect()
     }
 }
 
-fn server_config(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    let (chain, key) = pair(files)?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+impl CertificateFiles {
+    fn all(&self) -> Vec<&Path> {
+        vec![&self.certificate, &self.key]
+    }
+}
+
+impl Seen {
+    fn of(files: &[&Path]) -> Seen {
+        let hash = |path: &&Path| {
+            let hash = digest(&SHA256, &read(path).ok()?);
+            hash.as_ref().try_into().ok()
+        };
+        Seen(files.iter().map(hash).collect())
+    }
+}
+
+fn server_config(files: &ListenerFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    let (chain, key) = pair(&files.certificate)?;
+    let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .expect("ring has the cipher suites of TLS 1.2 and 1.3")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| unusable(files, &error))?;
+        .expect("ring has the cipher suites of TLS 1.2 and 1.3");
+    let builder = match &files.clients {
+        None => builder.with_no_client_auth(),
+        Some(ClientAuthorities { authorities: path, required }) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(path)?), provider());
+            let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
+            let verifier = verifier.build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| no_authority(path, &error))?)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(&files.certificate, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -178,10 +226,71 @@ pub(crate) fn client_config(tls: &UpstreamTls) -> Result<ClientConfig, TlsError>
     match &tls.certificate {
         None => Ok(builder.with_no_client_auth()),
         Some(files) => {
-            let (chain, key) = pair(files)?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| unusable(files, &error))
+            let mut config = builder.with_client_cert_resolver(Arc::new(OurCertificate::read(files)?));
+            // What is resumed goes on under the certificate with which it began.
+            config.resumption = Resumption::disabled();
+            Ok(config)
         }
     }
+}
+
+/// What we show to a server that asks who we are, as its files hold it now.
+#[derive(Debug)]
+struct OurCertificate {
+    files: CertificateFiles,
+    state: Mutex<Shown>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    key: Arc<CertifiedKey>,
+    seen: Seen,
+    looked: Instant,
+}
+
+impl OurCertificate {
+    fn read(files: &CertificateFiles) -> Result<OurCertificate, TlsError> {
+        let seen = Seen::of(&files.all());
+        let shown = Shown { key: certified(files)?, seen, looked: Instant::now() };
+        Ok(OurCertificate { files: files.clone(), state: Mutex::new(shown) })
+    }
+
+    /// What is to be shown now. Files that cannot be used change nothing.
+    fn now(&self) -> Arc<CertifiedKey> {
+        let mut shown = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.looked.elapsed() < INTERVAL {
+            return shown.key.clone();
+        }
+        shown.looked = Instant::now();
+        let now = Seen::of(&self.files.all());
+        if now != shown.seen {
+            match certified(&self.files) {
+                Ok(key) => {
+                    info!(path = %self.files.certificate.display(), "another certificate is shown to the server");
+                    (shown.key, shown.seen) = (key, now);
+                }
+                Err(bad) => error!(error = %bad, "the certificate that is shown to the server stays as it is"),
+            }
+        }
+        shown.key.clone()
+    }
+}
+
+impl ResolvesClientCert for OurCertificate {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let key = self.now();
+        key.key.choose_scheme(schemes)?;
+        Some(key)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+fn certified(files: &CertificateFiles) -> Result<Arc<CertifiedKey>, TlsError> {
+    let (chain, key) = pair(files)?;
+    CertifiedKey::from_der(chain, key, &provider()).map(Arc::new).map_err(|error| unusable(files, &error))
 }
 
 /// What plain `http` addresses are given: nobody is believed.
@@ -257,8 +366,12 @@ fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     // An authority that cannot be one is found now, not with the first call.
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots.clone()), provider())
         .build()
-        .map_err(|error| content(path, format!("holds no certificate authority that can be used: {error}")))?;
+        .map_err(|error| no_authority(path, &error))?;
     Ok(roots)
+}
+
+fn no_authority(path: &Path, error: &dyn Error) -> TlsError {
+    content(path, format!("holds no certificate authority that can be used: {error}"))
 }
 
 fn pair(files: &CertificateFiles) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {

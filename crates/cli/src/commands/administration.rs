@@ -3,7 +3,7 @@
 use crate::failure::{Failure, OK};
 use crate::terminal::{tell, visible};
 use gateway::config::AdminConfig;
-use gateway::{Admin, AdminCredential, AdminCredentials, CertificateFiles, Listener, ListenerTls, Secret};
+use gateway::{Admin, AdminCredential, AdminCredentials, Listener, ListenerFiles, ListenerTls, Secret};
 use policy::SecretReference;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ pub fn print_openapi() -> Result<u8, Failure> {
 pub struct Administration {
     listen: SocketAddr,
     hosts: Vec<String>,
-    tls: Option<CertificateFiles>,
+    tls: Option<ListenerFiles>,
     admin: Admin,
 }
 

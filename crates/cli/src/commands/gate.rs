@@ -43,9 +43,9 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
         return super::gateway::serve(path);
     }
     logs::start();
-    if !arguments.listen.ip().is_loopback() {
+    if !arguments.listen.ip().is_loopback() && arguments.tls_client_ca.is_none() {
         let what = format!(
-            "`--listen {}` can be reached from other machines, and there are no credentials to tell callers apart; listen on 127.0.0.1",
+            "`--listen {}` can be reached from other machines, and there are no credentials to tell callers apart; listen on 127.0.0.1, or ask clients for certificates with `--tls-client-ca`",
             arguments.listen
         );
         return Err(Failure::invalid(what));
@@ -59,7 +59,7 @@ pub fn serve(arguments: Serve) -> Result<u8, Failure> {
     let (upstream, name) = upstream(http, &arguments.command, arguments.keeping.timeout, secluded)?;
     let upstream = arguments.eras.around(upstream);
     let upstream = if arguments.isolation == IsolationWord::Shared { upstream.shared() } else { upstream };
-    let tls = arguments.certificate().map(ListenerTls::read).transpose()?;
+    let tls = arguments.listener_files().map(ListenerTls::read).transpose()?;
     gateway::raise_descriptor_limit();
     block_on_all_cores(async {
         let stop = signals::stop_token().map_err(|error| Failure::because("cannot listen for signals", &error))?;

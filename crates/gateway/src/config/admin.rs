@@ -2,7 +2,7 @@
 
 use super::reading::{Reading, code};
 use crate::credentials::{AdminCredential, AdminCredentials};
-use crate::tls::CertificateFiles;
+use crate::tls::ListenerFiles;
 use policy::{Fields, Kind, Node};
 use std::net::SocketAddr;
 
@@ -13,8 +13,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// Names under which it may be called besides the address itself.
     pub hosts: Vec<String>,
-    /// The certificate that the listener shows.
-    pub tls: Option<CertificateFiles>,
+    /// The certificate that the listener shows, and those that it asks for.
+    pub tls: Option<ListenerFiles>,
     /// Who may administer.
     pub credentials: AdminCredentials,
 }

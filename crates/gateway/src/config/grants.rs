@@ -2,10 +2,11 @@
 
 use super::reading::{Reading, code};
 use super::servers::ServerConfig;
+use crate::certificate::{CertificateName, digest_of_hex};
 use crate::grants::sha256;
 use crate::secret::Secret;
-use policy::{Fields, Node, Policy, Problem, Severity, Source};
-use std::collections::BTreeMap;
+use policy::{Fields, Kind, Node, Policy, Problem, Severity, Source};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use store::StoredGrant;
@@ -19,6 +20,8 @@ pub struct GrantConfig {
     pub principal: String,
     /// What its holder shows; `None`: nothing of its own, it is reached through an identity.
     pub token: Option<TokenConfig>,
+    /// By which name in a certificate its holder is known, if by any.
+    pub certificate: Option<CertificateName>,
     /// The names of the servers it is for.
     pub servers: Vec<String>,
     /// The policies that hold besides the server's, all of which must allow.
@@ -51,8 +54,19 @@ pub enum TokenConfig {
 }
 
 /// The keys of a grant.
-pub(crate) const KEYS: &[&str] =
-    &["name", "principal", "token", "servers", "tools", "policy", "limits", "expires", "labels", "approve_in_client"];
+pub(crate) const KEYS: &[&str] = &[
+    "name",
+    "principal",
+    "token",
+    "certificate",
+    "servers",
+    "tools",
+    "policy",
+    "limits",
+    "expires",
+    "labels",
+    "approve_in_client",
+];
 
 pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[ServerConfig], known: &[&str]) -> Vec<GrantConfig> {
     // Where callers show tokens of an authorization server, a grant needs none of its own.
@@ -69,7 +83,7 @@ pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[Se
             named.push((name, node));
         }
         let token = match fields.get("token") {
-            None if needs_token => reading.required(&fields, "token", "a grant"),
+            None if needs_token && fields.get("certificate").is_none() => reading.required(&fields, "token", "a grant"),
             token => token,
         };
         let token = token.and_then(|node| self::token(reading, node));
@@ -77,7 +91,21 @@ pub(super) fn read(reading: &mut Reading<'_>, fields: &Fields<'_>, servers: &[Se
     }
     super::each_once(reading, named.into_iter(), "the grant");
     each_token_once(reading, &grants, node);
+    each_certificate_once(reading, &grants, node);
     grants
+}
+
+/// Reports certificates by which grants would be known, where clients are not asked for any.
+pub(super) fn refuse_certificates(reading: &mut Reading<'_>, fields: &Fields<'_>) {
+    let Some(node) = fields.get("grants") else { return };
+    let Kind::Array(nodes) = &node.kind else { return };
+    for node in nodes {
+        let Kind::Object(members) = &node.kind else { continue };
+        for member in members.iter().filter(|member| member.key == "certificate") {
+            let problem = reading.error(code::MISSING, &member.key_at, "nobody could show a certificate: clients are not asked");
+            problem.help = Some("add `client_ca` to `tls`: the file of the authorities whose certificates are believed".into());
+        }
+    }
 }
 
 /// The grant that the state keeps: its spec has the form of one in the file, without a token. `base` is what its paths are
@@ -124,6 +152,7 @@ fn grant(
     let policies = fields.get("policy").map(|node| policies(reading, node)).unwrap_or_default();
     let expires = fields.get("expires").and_then(|node| expiry(reading, node));
     let labels = fields.get("labels").map(|node| labels(reading, node)).unwrap_or_default();
+    let certificate = fields.get("certificate").map(|node| self::certificate(reading, node));
     let approve_in_client = fields.get("approve_in_client").and_then(|node| reading.boolean(node, "`approve_in_client`"));
     let bounds = bounds(reading, fields);
     if policies.is_empty() && fields.get("policy").is_none() {
@@ -142,6 +171,10 @@ fn grant(
         name: name?.to_owned(),
         principal: principal?.to_owned(),
         token,
+        certificate: match certificate {
+            Some(name) => Some(name?),
+            None => None,
+        },
         servers: for_servers,
         policies,
         bounds: bounds?,
@@ -178,7 +211,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
 fn token(reading: &mut Reading<'_>, node: &Node) -> Option<TokenConfig> {
     let what = "the token of a grant";
     if let Some(hex) = node.as_str().and_then(|text| text.strip_prefix("sha256:")) {
-        let digest = unhex(hex);
+        let digest = digest_of_hex(hex);
         if digest.is_none() {
             reading.error(code::VALUE, &node.at, format!("{what} is no SHA-256")).help =
                 Some("write `sha256:` and 64 hexadecimal digits, as `printf %s \"$TOKEN\" | sha256sum` prints them".into());
@@ -194,15 +227,30 @@ fn token(reading: &mut Reading<'_>, node: &Node) -> Option<TokenConfig> {
     Some(TokenConfig::Plain(secret))
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
+/// The keys of `certificate` of a grant, of which it has one.
+pub(crate) const CERTIFICATE_KEYS: &[&str] = &["san", "subject", "fingerprint"];
+
+fn certificate(reading: &mut Reading<'_>, node: &Node) -> Option<CertificateName> {
+    let fields = reading.fields(node, "`certificate`", CERTIFICATE_KEYS)?;
+    let [member] = fields.members() else {
+        reading.expected(&node.at, "`certificate`", "one of `san`, `subject` and `fingerprint`");
         return None;
+    };
+    let text = reading.string(&member.value, &format!("`{}`", member.key))?;
+    let name = match member.key.as_str() {
+        "san" => Some(CertificateName::alternative(text)),
+        "subject" if text.contains('=') => Some(CertificateName::Subject(text.to_owned())),
+        "fingerprint" => CertificateName::fingerprint(text),
+        _ => None,
+    };
+    if name.is_none() {
+        let expected = match member.key.as_str() {
+            "fingerprint" => "64 hexadecimal digits, as `openssl x509 -noout -fingerprint -sha256` prints them",
+            _ => "a text such as `CN=ci,O=Example`, as `openssl x509 -noout -subject -nameopt RFC2253` prints it",
+        };
+        reading.expected(&member.value.at, &format!("`{}`", member.key), expected);
     }
-    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(digest)
+    name
 }
 
 fn of_servers(reading: &mut Reading<'_>, node: &Node, known: &[&str]) -> Vec<String> {
@@ -324,7 +372,7 @@ pub(crate) fn parse_time(text: &str) -> Option<i64> {
 }
 
 fn labels(reading: &mut Reading<'_>, node: &Node) -> BTreeMap<String, String> {
-    let policy::Kind::Object(members) = &node.kind else {
+    let Kind::Object(members) = &node.kind else {
         reading.expected(&node.at, "`labels`", "a mapping of names to texts");
         return BTreeMap::new();
     };
@@ -339,6 +387,18 @@ fn each_token_once(reading: &mut Reading<'_>, grants: &[GrantConfig], node: &Nod
         if let Some(other) = seen.insert(digest, &grant.name) {
             let message = format!("the grants `{other}` and `{}` have the same token", grant.name);
             reading.error(code::TWICE, &node.at, message).help = Some("give each a token of its own".into());
+        }
+    }
+}
+
+/// A name in a certificate tells two grants apart, or neither.
+fn each_certificate_once(reading: &mut Reading<'_>, grants: &[GrantConfig], node: &Node) {
+    let mut seen: HashMap<&CertificateName, &str> = HashMap::new();
+    for grant in grants {
+        let Some(name) = &grant.certificate else { continue };
+        if let Some(other) = seen.insert(name, &grant.name) {
+            let message = format!("the grants `{other}` and `{}` are known by the same name in a certificate", grant.name);
+            reading.error(code::TWICE, &node.at, message).help = Some("give each a name of its own".into());
         }
     }
 }

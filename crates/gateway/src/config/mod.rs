@@ -23,7 +23,7 @@ pub use servers::{Isolation, ServerConfig, Start, Target};
 pub use telemetry::{LogLevel, TelemetryConfig};
 
 use crate::identity::IdentityConfig;
-use crate::tls::CertificateFiles;
+use crate::tls::{CertificateFiles, ClientAuthorities, ListenerFiles};
 use policy::{Fields, Node, Problem, Severity, Source};
 use reading::{Reading, code};
 use std::collections::HashSet;
@@ -38,8 +38,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Names under which we may be called besides the address itself.
     pub hosts: Vec<String>,
-    /// The certificate that the listener shows; without one it speaks plain HTTP.
-    pub tls: Option<CertificateFiles>,
+    /// The certificate that the listener shows, and those that it asks for; without one it speaks plain HTTP.
+    pub tls: Option<ListenerFiles>,
     /// Where state is kept; `None`: in the user's data directory.
     pub state: Option<StateUrl>,
     /// The upstreams, in the order of the file; each name once.
@@ -161,6 +161,9 @@ fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     // One that has mistakes is still a server: grants that name it are not wrong for that.
     let named = servers::names(&fields);
     let grants = grants::read(reading, &fields, &servers, &named);
+    if tls.as_ref().is_none_or(|tls| tls.clients.is_none()) {
+        grants::refuse_certificates(reading, &fields);
+    }
     let named: Vec<&str> = grants.iter().map(|grant| grant.name.as_str()).collect();
     let identity = fields.get("identity").and_then(|node| identity::read(reading, node, &named));
     let admin = fields.get("admin").and_then(|node| admin::read(reading, node));
@@ -195,11 +198,25 @@ fn check_reachable(reading: &mut Reading<'_>, fields: &Fields<'_>, listen: Socke
     }
 }
 
-fn listener_tls(reading: &mut Reading<'_>, node: &Node) -> Option<CertificateFiles> {
-    let fields = reading.fields(node, "`tls`", &["certificate", "key"])?;
+/// The keys of `tls`.
+pub(crate) const TLS_KEYS: &[&str] = &["certificate", "key", "client_ca", "client_certificates"];
+
+fn listener_tls(reading: &mut Reading<'_>, node: &Node) -> Option<ListenerFiles> {
+    let fields = reading.fields(node, "`tls`", TLS_KEYS)?;
     let certificate = reading.required(&fields, "certificate", "`tls`").and_then(|node| reading.file(node, "`certificate`"));
     let key = reading.required(&fields, "key", "`tls`").and_then(|node| reading.file(node, "`key`"));
-    Some(CertificateFiles { certificate: certificate?, key: key? })
+    let authorities = fields.get("client_ca").map(|node| reading.file(node, "`client_ca`"));
+    let words = [("required", true), ("optional", false)];
+    let required = fields.get("client_certificates").map(|node| reading.word(node, "`client_certificates`", &words));
+    if let (None, Some(member)) = (&authorities, fields.member("client_certificates")) {
+        reading.error(code::COMBINATION, &member.key_at, "`client_certificates` is of no use without `client_ca`").help =
+            Some("name the file of the authorities whose certificates clients may show".into());
+    }
+    let clients = match authorities {
+        Some(authorities) => Some(ClientAuthorities { authorities: authorities?, required: required.flatten().unwrap_or(true) }),
+        None => None,
+    };
+    Some(ListenerFiles { certificate: CertificateFiles { certificate: certificate?, key: key? }, clients })
 }
 
 /// Reports names that stand twice.

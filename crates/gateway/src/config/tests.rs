@@ -130,8 +130,11 @@ fn the_schema_knows_the_same_keys() {
     let schema: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     for (place, keys) in [
         ("", KEYS),
+        ("/properties/tls", TLS_KEYS),
+        ("/$defs/admin/properties/tls", TLS_KEYS),
         ("/$defs/server", servers::KEYS),
         ("/$defs/grant", grants::KEYS),
+        ("/$defs/grant/properties/certificate", grants::CERTIFICATE_KEYS),
         ("/$defs/identity", identity::KEYS),
         ("/$defs/mapping", identity::MAPPING_KEYS),
         ("/$defs/approvals", approvals::KEYS),

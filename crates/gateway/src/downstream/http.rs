@@ -92,7 +92,7 @@ impl Sole {
             Ok((endpoint, request)) => {
                 let listens = endpoint == Endpoint::Mcp && only_listens(&request);
                 let response = self.server.handle(endpoint, request, &caller).await;
-                if listens { until(response, self.stop.clone()) } else { response }
+                if listens { until(response, self.stop.clone().cancelled_owned()) } else { response }
             }
             Err(away) => turn_away(away, &self.server.enforcer, &caller).await,
         }
@@ -136,10 +136,10 @@ pub(crate) fn only_listens(request: &Request<Bytes>) -> bool {
     request.method() == Method::GET || method.is_some_and(|method| method == "subscriptions/listen")
 }
 
-/// Ends the body of a response when `stop` is cancelled.
-pub(crate) fn until(response: Response<Body>, stop: CancellationToken) -> Response<Body> {
+/// Ends the body of a response when `stop` is ready.
+pub(crate) fn until(response: Response<Body>, stop: impl Future<Output = ()> + Send + Sync + 'static) -> Response<Body> {
     use futures_util::StreamExt;
-    response.map(|body| BodyExt::boxed(StreamBody::new(BodyStream::new(body).take_until(stop.cancelled_owned()))))
+    response.map(|body| BodyExt::boxed(StreamBody::new(BodyStream::new(body).take_until(stop))))
 }
 
 /// A response with a JSON body.

@@ -4,6 +4,7 @@
 //! head of each request, its idleness, and the time for which it may leave what it is sent unread. How many there are at once is
 //! bounded by what this process has descriptors for; one too many is told so, instead of waiting for nobody knows what.
 
+use crate::certificate::ClientCertificate;
 use crate::descriptors;
 use crate::downstream::http::Body;
 use crate::tls::ListenerTls;
@@ -85,7 +86,8 @@ impl Listener {
     }
 
     /// Answers requests by `handle` until `stop` is cancelled; gives the connections that are then open. Each of them needs
-    /// `descriptors` descriptors.
+    /// `descriptors` descriptors. Requests of a client that has shown a certificate have it as an extension, an
+    /// `Arc<ClientCertificate>`.
     pub(crate) async fn accept<H, F>(self, handle: H, descriptors: u64, stop: &CancellationToken) -> GracefulShutdown
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -131,14 +133,15 @@ impl Listener {
             let stop = stop.clone();
             tokio::spawn(async move {
                 match acceptor {
-                    None => carry(socket, handle, watcher).await,
+                    None => carry(socket, None, handle, watcher).await,
                     Some(acceptor) => {
                         let stream = tokio::select! {
                             stream = shake_hands(socket, &acceptor, &handshakes) => stream,
                             () = stop.cancelled() => None,
                         };
                         if let Some(stream) = stream {
-                            carry(stream, handle, watcher).await;
+                            let certificate = certificate_of(&stream);
+                            carry(stream, certificate, handle, watcher).await;
                         }
                     }
                 }
@@ -190,14 +193,23 @@ async fn shake_hands(mut socket: TcpStream, acceptor: &TlsAcceptor, handshakes: 
     }
 }
 
+/// What the client has shown, where that was asked for and can be read.
+fn certificate_of(stream: &TlsStream<TcpStream>) -> Option<Arc<ClientCertificate>> {
+    let shown = stream.get_ref().1.peer_certificates()?.first()?;
+    ClientCertificate::read(shown).map(Arc::new)
+}
+
 /// Answers the requests of one connection until it ends.
-async fn carry<I, H, F>(io: I, handle: H, watcher: Watcher)
+async fn carry<I, H, F>(io: I, certificate: Option<Arc<ClientCertificate>>, handle: H, watcher: Watcher)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         // In a box of its own, which is gone once there is a response: a stream may stay open for days after it.
         let response = Box::pin(handle(request));
         async move { Ok::<_, Infallible>(response.await) }
@@ -306,7 +318,7 @@ mod tests {
         let (theirs, ours) = tokio::io::duplex(16 * 1024);
         let handle = move |_| async move { json(StatusCode::OK, Bytes::from(vec![b'x'; answer])) };
         let graceful = GracefulShutdown::new();
-        let carried = carry(ours, handle, graceful.watcher());
+        let carried = carry(ours, None, handle, graceful.watcher());
         let ended = tokio::spawn(async move {
             carried.await;
             drop(graceful);

@@ -4,6 +4,7 @@
 //! able to fill the audit log. A server outside of the grant is 403; to whom nothing is granted there, it looks as any other.
 
 use super::Gateway;
+use crate::certificate::ClientCertificate;
 use crate::downstream::door::{Door, Endpoint, Place, TurnedAway};
 use crate::downstream::http::{Body, drain, json as json_response, only_listens, read_request, turn_away, turned_away, until};
 use crate::downstream::listener::Listener;
@@ -18,11 +19,28 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mcp::Malformed;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 /// Which server a request is for; `None`: all that the grant is for.
 type Meant = Option<Arc<Server>>;
+
+/// Who is calling.
+struct Known {
+    caller: Caller,
+    /// When what it has shown is not good any more, in milliseconds since the Unix epoch; a grant has an end of its own.
+    until: Option<i64>,
+}
+
+/// What a request has shown of its caller.
+struct Shown {
+    grant: Arc<Grant>,
+    principal: String,
+    until: Option<i64>,
+    /// Whether an authorization server's token has told it.
+    by_token: bool,
+}
 
 struct Front {
     door: Door,
@@ -66,32 +84,42 @@ impl Front {
         if place.endpoint == Endpoint::Metadata {
             return self.metadata(&place, request.headers());
         }
-        let (caller, server) = match self.identify(&place, request.headers()).await {
+        let (known, server) = match self.identify(&place, &request).await {
             Ok(found) => found,
             Err(response) => return *response,
         };
         match read_request(request).await {
             Ok(request) => {
-                let listens = place.endpoint == Endpoint::Mcp && only_listens(&request);
+                let listens = only_listens(&request);
+                let caller = &known.caller;
                 let response = match &server {
-                    Some(server) => server.handle(place.endpoint, request, &caller).await,
-                    None => self.gateway.federation().handle(request, &caller).await,
+                    Some(server) => server.handle(place.endpoint, request, caller).await,
+                    None => self.gateway.federation().handle(request, caller).await,
                 };
-                if listens { until(response, self.stop.clone()) } else { response }
+                // A whole session on one stream has an end of its own when we stop.
+                let response = match place.endpoint {
+                    Endpoint::Mcp if listens => until(response, self.stop.clone().cancelled_owned()),
+                    _ => response,
+                };
+                match known.until.filter(|_| listens) {
+                    Some(end) => until(response, tokio::time::sleep(self.time_to(end))),
+                    None => response,
+                }
             }
             Err(away) => match &server {
-                Some(server) => turn_away(away, &server.enforcer, &caller).await,
-                None => turn_away(away, self.gateway.federation().enforcer(), &caller).await,
+                Some(server) => turn_away(away, &server.enforcer, &known.caller).await,
+                None => turn_away(away, self.gateway.federation().enforcer(), &known.caller).await,
             },
         }
     }
 
     /// Who is calling, and which server is meant; or what is answered.
-    async fn identify(&self, place: &Place, headers: &HeaderMap) -> Result<(Caller, Meant), Box<Response<Body>>> {
-        let (grant, principal, by_token) = self.grant(place, headers).await?;
-        let caller = Caller { principal, grant: grant.name.clone(), session: None };
+    async fn identify(&self, place: &Place, request: &Request<Incoming>) -> Result<(Known, Meant), Box<Response<Body>>> {
+        let headers = request.headers();
+        let Shown { grant, principal, until, by_token } = self.grant(place, request).await?;
+        let known = Known { caller: Caller { principal, grant: grant.name.clone(), session: None }, until };
         if *place == (Place { endpoint: Endpoint::Mcp, server: None }) {
-            return Ok((caller, None));
+            return Ok((known, None));
         }
         let server = place.server.as_ref().and_then(|name| self.gateway.servers().get(name).cloned());
         let Some(server) = server else { return Err(Box::new(refused(StatusCode::NOT_FOUND, "there is no such server here"))) };
@@ -102,18 +130,32 @@ impl Front {
             }
             return Err(Box::new(response));
         }
-        Ok((caller, Some(server)))
+        Ok((known, Some(server)))
     }
 
-    /// The grant and the principal of a request, and whether an authorization server's token has told them.
-    async fn grant(&self, place: &Place, headers: &HeaderMap) -> Result<(Arc<Grant>, String, bool), Box<Response<Body>>> {
-        let now = self.gateway.store().clock().now();
+    /// How long it is to a time in milliseconds since the Unix epoch.
+    fn time_to(&self, end: i64) -> Duration {
+        Duration::from_millis(u64::try_from(end.saturating_sub(self.gateway.store().clock().now())).unwrap_or(0))
+    }
+
+    /// What a request shows of its caller: a token, else the certificate of its connection.
+    async fn grant(&self, place: &Place, request: &Request<Incoming>) -> Result<Shown, Box<Response<Body>>> {
+        let (headers, now) = (request.headers(), self.gateway.store().clock().now());
+        let plain = |grant: &Arc<Grant>, until| {
+            let (grant, principal) = (grant.clone(), grant.principal.clone());
+            Ok(Shown { grant, principal, until, by_token: false })
+        };
         let Some(token) = bearer(headers) else {
-            return Err(Box::new(self.challenge(place, headers, None)));
+            let certificate = request.extensions().get::<Arc<ClientCertificate>>();
+            let snapshot = self.gateway.snapshot();
+            return match certificate.and_then(|shown| Some((snapshot.grants().of_certificate(shown, now)?, shown.expires()))) {
+                Some((grant, expires)) => plain(grant, Some(expires)),
+                None => Err(Box::new(self.challenge(place, headers, None))),
+            };
         };
         let keyed = |token: &str| self.gateway.store().token_digest(token);
         if let Some(grant) = self.gateway.snapshot().grants().of_token(token, now, keyed) {
-            return Ok((grant.clone(), grant.principal.clone(), false));
+            return plain(grant, None);
         }
         // No token of ours has a dot in it.
         let Some(identity) = self.gateway.identity().filter(|_| token.contains('.')) else {
@@ -135,7 +177,7 @@ impl Front {
             Some((principal.unwrap_or_else(|| grant.principal.clone()), grant))
         });
         match found {
-            Some((principal, grant)) => Ok((grant, principal, true)),
+            Some((principal, grant)) => Ok(Shown { grant, principal, until: identity.end_of(&claims), by_token: true }),
             None => Err(Box::new(self.challenge(place, headers, Some("the token leads to no grant")))),
         }
     }

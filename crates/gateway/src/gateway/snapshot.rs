@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// What a configuration says: at each server its own policy, and those of each of `grants` that names it. `before` is what was
-/// in force.
-pub(super) fn of(config: &Config, grants: &[&GrantConfig], before: &Snapshot) -> Snapshot {
+/// in force until `now`, in milliseconds since the Unix epoch.
+pub(super) fn of(config: &Config, grants: &[&GrantConfig], before: &Snapshot, now: i64) -> Snapshot {
     // Many grants have the same policies.
     let mut made: HashMap<Vec<*const Policy>, Policies> = HashMap::new();
     let mut all_of = |policies: Vec<Arc<Policy>>| {
@@ -24,7 +24,7 @@ pub(super) fn of(config: &Config, grants: &[&GrantConfig], before: &Snapshot) ->
         servers.insert(server.name.clone(), Rules::OfGrants(rules));
     }
     let grants = grants.iter().map(|config| (grant(config), credentials(config)));
-    Snapshot::new(servers, Grants::new(grants, before.grants()))
+    Snapshot::new(servers, Grants::new(grants, before.grants(), now))
 }
 
 /// What holds for a grant at a server, in the order in which it is judged. What bounds a grant allows nothing by itself.
@@ -48,14 +48,16 @@ fn grant(config: &GrantConfig) -> Grant {
 }
 
 fn credentials(config: &GrantConfig) -> Vec<Credential> {
-    match &config.token {
+    let certificate = config.certificate.clone().map(Credential::Certificate);
+    let token = match &config.token {
         None => Vec::new(),
         Some(TokenConfig::Kept { digest, former }) => {
             let former = former.iter().map(|(digest, until)| Credential::Kept(digest.clone(), *until));
             std::iter::once(Credential::Kept(digest.clone(), i64::MAX)).chain(former).collect()
         }
         Some(token) => token.sha256().map(Credential::Sha256).into_iter().collect(),
-    }
+    };
+    token.into_iter().chain(certificate).collect()
 }
 
 #[cfg(test)]
