@@ -57,9 +57,8 @@ impl Signer {
                 json!({"kty": "EC", "crv": "P-256", "kid": name, "x": encode(&point[1..33]), "y": encode(&point[33..])})
             }
             Signer::Rsa(key) => {
-                let modulus = key.public().modulus().big_endian_without_leading_zero();
-                let exponent = key.public().exponent().big_endian_without_leading_zero();
-                json!({"kty": "RSA", "kid": name, "n": encode(modulus), "e": encode(exponent)})
+                let public = ring::rsa::PublicKeyComponents::<Vec<u8>>::from(key.public());
+                json!({"kty": "RSA", "kid": name, "n": encode(&public.n), "e": encode(&public.e)})
             }
         }
     }

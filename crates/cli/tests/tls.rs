@@ -331,7 +331,7 @@ fn a_server_that_asks_is_shown_our_certificate() {
 struct Asking {
     scratch: Scratch,
     ours: Authority,
-    _upstream: HttpUpstream,
+    upstream: HttpUpstream,
     clients: Authority,
     pair: Pair,
 }
@@ -345,21 +345,17 @@ impl Asking {
         let pair = ours.signs(&scratch, "gateway", "localhost");
         scratch.policy(OPEN);
         scratch.write("token", TOKEN);
-        let _upstream = HttpUpstream::start(&scratch.log(), &[]);
-        scratch.write("url", _upstream.url());
-        Asking { scratch, ours, _upstream, clients, pair }
+        let upstream = HttpUpstream::start(&scratch.log(), &[]);
+        Asking { scratch, ours, upstream, clients, pair }
     }
 
     fn writes(&self, presence: &str, grants: &Value) -> PathBuf {
-        let config = json!({
-            "listen": "127.0.0.1:0",
-            "state": self.scratch.state(),
-            "tls": {"certificate": self.pair.certificate, "key": self.pair.key, "client_ca": self.clients.file(),
-                "client_certificates": presence},
-            "servers": {"up": {"url": self._upstream.url(), "policy": "policy.yaml", "pin": "off"}},
-            "grants": grants,
-        });
-        self.scratch.write("callgate.yaml", config.to_string())
+        let tls = json!({"certificate": self.pair.certificate, "key": self.pair.key, "client_ca": self.clients.file(),
+            "client_certificates": presence});
+        let servers = json!({"up": {"url": self.upstream.url(), "policy": "policy.yaml", "pin": "off"}});
+        let state = self.scratch.state();
+        let text = format!("listen: 127.0.0.1:0\nstate: {state}\ntls: {tls}\nservers: {servers}\ngrants: {grants}\n");
+        self.scratch.write("callgate.yaml", text)
     }
 
     /// The status of a call, and what of its answer is text; nothing where the connection is refused.
@@ -396,7 +392,8 @@ fn a_client_is_known_by_its_certificate_for_as_long_as_the_grant_is_there() {
     let subject = here.clients.signs(&here.scratch, "by-subject", "a.example.org");
     let whole = here.clients.signs(&here.scratch, "by-fingerprint", "b.example.org");
     let stranger = here.clients.signs(&here.scratch, "stranger", "c.example.org");
-    let both = here.clients.signs(&here.scratch, "by-subject", "two.example.org");
+    let elsewhere = Scratch::new();
+    let both = here.clients.signs(&elsewhere, "by-subject", "two.example.org");
     let forged = here.ours.signs_uri(&here.scratch, "forged", "spiffe://example.org/ci");
     let grant = |name: &str, certificate: Value| json!({"name": name, "principal": format!("service:{name}"), "certificate": certificate, "servers": ["up"]});
     let mut grants = vec![
@@ -453,7 +450,7 @@ fn clients_without_a_certificate_are_turned_away_where_it_is_required() {
 fn serve_before_one_server_asks_for_certificates_too() {
     let here = Asking::new();
     let mine = here.clients.signs(&here.scratch, "mine", "me.example.org");
-    let url = here._upstream.url();
+    let url = here.upstream.url();
     let authorities = here.clients.file();
     let gate = served(&here.scratch, &here.pair, &["--tls-client-ca", &authorities, "--upstream", &url]);
     let client = Client::silent(&gate.address, MODERN);
@@ -478,7 +475,7 @@ fn a_certificate_that_nobody_could_show_is_a_mistake() {
         assert_eq!(ran.code, if words.is_empty() { 0 } else { 3 }, "{put}: {}{}", ran.stdout, ran.stderr);
         assert!(format!("{}{}", ran.stdout, ran.stderr).contains(words), "{put}: {}{}", ran.stdout, ran.stderr);
     };
-    check("{", "{", "");
+    check("grants", "grants", "");
     let asks = format!(r#","client_ca":{},"client_certificates":"required""#, json!(here.clients.file()));
     check(&asks, "", "clients are not asked");
     check(&format!(r#""client_ca":{},"#, json!(here.clients.file())), "", "`client_certificates` is of no use");
