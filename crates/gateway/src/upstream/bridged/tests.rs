@@ -101,14 +101,10 @@ async fn a_call_that_was_cancelled_on_a_line_of_its_own_leaves_nothing_behind() 
     let mut bridge = bridge();
     bridge.share();
     bridge.begin_legacy(0, Client::unable(), None);
-    let asks = META.replace(
-        r#""io.modelcontextprotocol/clientCapabilities":{}"#,
-        r#""io.modelcontextprotocol/clientCapabilities":{"sampling":{}}"#,
-    );
-    bridge.send(permit(&format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"a","arguments":{{}},{asks}}}}}"#
-    )));
-    assert_eq!(bridge.routes.get(&Id::from(1)), Some(&1), "who can be asked has a line of its own");
+    let client = Client::of(discover(0).message()).unwrap();
+    let Ok(number) = bridge.own_line(client) else { panic!("there is room for a line") };
+    bridge.send_on(number, permit(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{{META}}}}}"#)));
+    assert_eq!(bridge.routes.get(&Id::from(1)), Some(&number));
     bridge.send(cancelled(1));
-    assert!(bridge.routes.is_empty() && bridge.own[&1].held.is_empty() && bridge.own[&1].permits.is_empty());
+    assert!(bridge.routes.is_empty() && bridge.own[&number].held.is_empty());
 }
