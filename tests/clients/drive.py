@@ -4,6 +4,8 @@
     setup.sh                                        once: the clients and servers
     drive.py --callgate target/debug/callgate       everything; prints a table
     drive.py --callgate … inspector filesystem      the rows whose name holds one of these words (--list names them)
+    drive.py --direct                               the clients without Callgate: what they can do by themselves, and that
+                                                    nothing else keeps them from what the policy denies
 
 The first table is about clients: each does all it can do before the same server (tests/upstreams/sdk_reader.py), wrapped
 by `run` and behind `serve`. The second is about servers: each under a policy of its own, with checks on what it has really
@@ -86,9 +88,10 @@ class Chain:
         self.started.append(process)
         return process
 
-    def run(self):
-        """The command line of a wrapped server."""
-        return [self.options.callgate, "run", "-p", self.work / "policy.yaml", "--server", "tested", "--approve-in-client", *self.kept, "--", *self.server]
+    def run(self, *upstream):
+        """The command line of a wrapped server, or of the bridge to a URL."""
+        upstream = upstream or ["--", *self.server]
+        return [self.options.callgate, "run", "-p", self.work / "policy.yaml", "--server", "tested", "--approve-in-client", *self.kept, *upstream]
 
     def serve(self, *upstream):
         """The address of a gateway before the server, or before a URL."""
@@ -174,7 +177,7 @@ class ClientRow:
         log = Path(options.work) / self.name.replace(" ", "-") / "reader.log"
         reader = [ROOT / "tests" / "upstreams" / "sdk_reader.py", "--log", log, "--tools", tools]
         chain = Chain(options, self.name.replace(" ", "-"), CLIENT_POLICY, [])
-        server = [*chain.python(), *reader]
+        server = [*chain.python(), *reader, *(["--modern-only"] if self.way.startswith("modern") else [])]
         chain.server += [str(word) for word in [*server, "--stdio"]]
         with chain:
             client = self.connect(chain, server)
@@ -188,11 +191,20 @@ class ClientRow:
             return found
 
     def connect(self, chain, server):
+        def address():
+            port = chain.start([*server, "--http", "0"]).line().split()[1]
+            return f"http://127.0.0.1:{port}/mcp"
+
         if self.way == "run":
             target = ["--", *chain.run()]
-        elif self.way == "serve-http":
-            port = chain.start([*server, "--http", "0"]).line().split()[1]
-            target = ["--url", chain.serve("--upstream", f"http://127.0.0.1:{port}/mcp")]
+        elif self.way == "modern-run":
+            target = ["--", *chain.run("--upstream", address())]
+        elif self.way in ("serve-http", "modern-serve"):
+            target = ["--url", chain.serve("--upstream", address())]
+        elif self.way == "direct-stdio":
+            target = ["--", *chain.server]
+        elif self.way == "direct-http":
+            target = ["--url", address()]
         elif self.way == "sse":
             target = ["--sse", chain.serve().replace("/mcp", "/sse")]
         elif self.way == "mcp-remote":
@@ -256,11 +268,33 @@ class ClientRow:
 
     def audit(self, _client, chain, log):
         ran = [entry["tool"] for entry in entries(log) if entry["t"] == "ran"]
+        if self.way.startswith("modern"):
+            # What such a server asks back is answered by another request; to the legacy client that is one call, as on record.
+            ran = [tool for at, tool in enumerate(ran) if tool not in ("ask", "sample") or ran[at - 1 : at] != [tool]]
         decided = chain.decided()
         allowed = [tool for tool, outcome in decided if outcome == "allow"]
         check("what ran is what is on record as allowed", ran == allowed, f"ran {ran}, on record {allowed}")
         denied = [tool for tool, outcome in decided if outcome == "deny"]
         check("so are the denials", denied == self.denials, denied)
+
+
+class DirectRow(ClientRow):
+    """A client before the server itself."""
+
+    def __init__(self, name, way, era, driver):
+        super().__init__(name, way, era, driver, [name for name in FEATURES if name not in ("approval", "audit")])
+
+    def list(self, client, _chain, _log):
+        tools = client.list()
+        check("all tools are listed", sorted(tools) == sorted(TOOLS), tools)
+
+    def denial(self, client, _chain, _log):
+        for tool in ("forbidden", "secret"):
+            check("what the policy denies runs", client.passes(tool) == f"ran {tool}")
+
+    def limit(self, client, _chain, _log):
+        for _ in range(3):
+            client.passes("limited")
 
 
 class InspectorRow(ClientRow):
@@ -528,8 +562,17 @@ def client_rows():
         rows += [ClientRow(f"client-2.4 {era}", way, era, typescript("2")) for way in ("run", "serve", "serve-http")]
     rows += [ClientRow("mcp-2.3 legacy", "sse", LEGACY, python_client), ClientRow("sdk-1.32 legacy", "sse", LEGACY, typescript("1"))]
     rows += [ClientRow("mcp-remote legacy", "mcp-remote", LEGACY, typescript("1"))]
+    # Before a server that knows no handshake: the gateway bridges.
+    rows += [ClientRow("mcp-2.3 legacy", way, LEGACY, python_client) for way in ("modern-run", "modern-serve")]
+    rows += [ClientRow(f"{name} legacy", "modern-serve", LEGACY, typescript(sdk)) for name, sdk in (("sdk-1.32", "1"), ("client-2.4", "2"))]
     rows += [InspectorRow("run", LEGACY), InspectorRow("serve", STATELESS)]
     return rows
+
+
+def direct_rows():
+    clients = [("mcp-2.3", era, python_client) for era in (LEGACY, STATELESS)]
+    clients += [("sdk-1.32", LEGACY, typescript("1"))] + [("client-2.4", era, typescript("2")) for era in (LEGACY, STATELESS)]
+    return [DirectRow(f"{name} {era}", way, era, driver) for name, era, driver in clients for way in ("direct-stdio", "direct-http")]
 
 
 def server_rows():
@@ -572,7 +615,8 @@ def play(row, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--callgate", required=True)
+    parser.add_argument("--callgate", default="callgate")
+    parser.add_argument("--direct", action="store_true")
     parser.add_argument("--clients", default=str(ROOT / "target" / "clients"), help="where setup.sh has installed them")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("rows", nargs="*")
@@ -584,7 +628,8 @@ def main():
     tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
     (Path(options.work) / "tools.json").write_text(json.dumps({"tools": tools}))
 
-    picked = [row for row in client_rows() + server_rows() if not options.rows or any(word in row.name for word in options.rows)]
+    rows = direct_rows() if options.direct else client_rows() + server_rows()
+    picked = [row for row in rows if not options.rows or any(word in row.name for word in options.rows)]
     if options.list:
         return print("\n".join(row.name for row in picked))
     # As many at once as there are processors: most of the time is their starting up.

@@ -2,7 +2,8 @@
 """An upstream on the Python SDK (`mcp` 2.x): it reads as that SDK does, and runs whatever tool it is asked for.
 
 `--stdio` or `--http PORT` (printed as `listening PORT`), both eras. Every call that it runs is one line of `--log`:
-`{"t": "ran", "tool", "arguments"}`. `--tools FILE` is the list it shows. Started with the SDK's own interpreter.
+`{"t": "ran", "tool", "arguments"}`. `--tools FILE` is the list it shows. Started with the SDK's own interpreter. With
+`--modern-only` it knows no handshake, over HTTP.
 
 Some tools do what a client may want to see: `progress` reports three steps, `hang` waits to be cancelled (and logs
 `{"t": "cancelled"}`), `ask` elicits, `sample` samples: in the legacy era by a request of its own, in the stateless one
@@ -103,26 +104,57 @@ class Reader:
         async with stdio_server() as (read, write):
             await self.server.run(read, write, self.server.create_initialization_options())
 
-    async def over_http(self, port):
+    async def over_http(self, port, modern_only):
         import uvicorn
 
         listener = socket.socket()
         listener.bind(("127.0.0.1", port))
         listener.listen(256)
         print(f"listening {listener.getsockname()[1]}", flush=True)
-        config = uvicorn.Config(self.server.streamable_http_app(), log_level="error", timeout_graceful_shutdown=1)
+        app = self.server.streamable_http_app()
+        config = uvicorn.Config(without_handshake(app) if modern_only else app, log_level="error", timeout_graceful_shutdown=1)
         await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def without_handshake(app):
+    """The same server, to which `initialize` is a method like any other that it does not know."""
+
+    async def answer(scope, receive, send):
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return await app(scope, receive, send)
+        body = b""
+        while True:
+            part = await receive()
+            body += part.get("body", b"")
+            if not part.get("more_body"):
+                break
+        message = json.loads(body or b"null")
+        if isinstance(message, dict) and message.get("method") == "initialize":
+            error = {"code": -32601, "message": "Method not found"}
+            text = json.dumps({"jsonrpc": "2.0", "id": message.get("id"), "error": error}).encode()
+            head = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode())]
+            await send({"type": "http.response.start", "status": 404, "headers": head})
+            return await send({"type": "http.response.body", "body": text})
+        given = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def again():
+            return next(given, None) or await receive()
+
+        return await app(scope, again, send)
+
+    return answer
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stdio", action="store_true")
     parser.add_argument("--http", type=int, metavar="PORT")
+    parser.add_argument("--modern-only", action="store_true")
     parser.add_argument("--log", required=True)
     parser.add_argument("--tools", required=True)
     options = parser.parse_args()
     reader = Reader(options.log, options.tools)
-    anyio.run(reader.over_stdio) if options.stdio else anyio.run(reader.over_http, options.http)
+    anyio.run(reader.over_stdio) if options.stdio else anyio.run(reader.over_http, options.http, options.modern_only)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use support::http::{Client, open};
+use support::events::Events;
+use support::http::{Client, exchange, open};
 use support::{LEGACY, MODERN, PATIENCE, Scratch, Served, audit, is_denied, names, root, text_of, until};
 
 const TOKEN: &str = "a-token-of-the-tests-long-enough-to-be-one";
@@ -176,7 +177,8 @@ fn what_servers_say_of_themselves_is_said_together() {
     assert_eq!(result["capabilities"]["tools"], json!({"listChanged": true}));
     assert_eq!(result["capabilities"]["resources"], json!({"listChanged": true, "subscribe": true}));
     let discovered = scene.client(MODERN).ask("1", "server/discover", json!({})).reply("1")["result"].clone();
-    assert_eq!(discovered["supportedVersions"], json!([MODERN]));
+    let versions = json!([MODERN, LEGACY, "2025-06-18", "2025-03-26", "2024-11-05"]);
+    assert_eq!(discovered["supportedVersions"], versions, "all that is served here");
     assert_eq!(discovered["cacheScope"], "private");
 }
 
@@ -253,6 +255,49 @@ fn what_a_server_asks_is_answered_to_it() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn a_client_of_2024_11_05_has_all_servers_on_one_stream() {
+    let scene = Scene::of(&[("one", &[]), ("two", &[])]);
+    let open = || Events::open_with(&scene.gate.address, Some(TOKEN));
+    let before = open();
+    before.post(support::request("2024-11-05", "1", "tools/list", json!({})));
+    assert!(before.message()["error"]["message"].as_str().unwrap().contains("initialize"), "nothing before the handshake");
+    before.post(support::request(MODERN, "2", "tools/list", json!({})));
+    assert!(before.message()["error"]["message"].as_str().unwrap().contains("post to /mcp"));
+
+    let client = before.shake_hands();
+    let tools = names(&client.ask("3", "tools/list", json!({})));
+    assert!(tools.contains(&"one__echo".to_owned()) && tools.contains(&"two__echo".to_owned()), "{tools:?}");
+    assert!(!tools.contains(&"one__end".to_owned()), "{tools:?}");
+    for server in ["one", "two"] {
+        let reply = client.call("4", &format!("{server}__echo"), json!({"n": 1}));
+        assert_eq!(text_of(&reply), format!("{server} says {{\"n\": 1}}"), "{reply}");
+    }
+    assert!(is_denied(&client.call("5", "one__end", json!({}))));
+    // What a server asks comes on the stream, and is answered by a post.
+    client.post(support::call("2024-11-05", "6", "two__ask", json!({})));
+    let question = client.message();
+    assert_eq!(question["method"], "elicitation/create", "{question}");
+    client.post(json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}).to_string());
+    assert!(text_of(&client.reply("6")).contains("two was told"));
+
+    // A stream is its holder's, and ends with its reader.
+    let status = |path: &str, method: &str| {
+        let text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", scene.gate.address);
+        exchange(&scene.gate.address, text.as_bytes()).map(|reply| reply.status)
+    };
+    assert_eq!(status("/sse", "GET"), Some(401));
+    let endpoint = client.endpoint.clone();
+    drop(client);
+    let mut other = open();
+    other.endpoint = endpoint;
+    let gone = || (other.post(support::request("2024-11-05", "7", "ping", json!({}))).status == 404).then_some(());
+    until(PATIENCE, gone).expect("the session is over");
+    let calls = audit(&scene.scratch.state());
+    let called: Vec<_> = calls.iter().filter(|record| record["phase"] == "decided").map(|record| &record["server"]).collect();
+    assert_eq!(called, ["one", "two", "one", "two"]);
 }
 
 #[test]

@@ -305,6 +305,7 @@ impl Gateway {
     /// Lets what is only kept open end: nobody new is let in from here on.
     pub(crate) fn finish(&self) {
         self.servers().values().for_each(|server| server.finish());
+        self.federation.finish();
     }
 
     /// Ends all servers.

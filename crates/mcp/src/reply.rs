@@ -55,10 +55,15 @@ pub fn tools_changed(subscription: &Id) -> Bytes {
     format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{{\"_meta\":{{{key}:{id}}}}}}}").into()
 }
 
-/// Gives the `data` of [`UNSUPPORTED_PROTOCOL_VERSION`]: what is spoken here, the newest first.
+/// Gives the `data` of [`UNSUPPORTED_PROTOCOL_VERSION`]: what is spoken here.
 pub fn unsupported_version(requested: &str) -> String {
+    format!("{{\"supported\":{},\"requested\":{}}}", supported_versions(), quote(requested))
+}
+
+/// Gives the list, as JSON, of what is spoken here, the newest first.
+pub fn supported_versions() -> String {
     let supported: Vec<_> = Revision::ALL.iter().rev().map(|revision| quote(revision.as_str())).collect();
-    format!("{{\"supported\":[{}],\"requested\":{}}}", supported.join(","), quote(requested))
+    format!("[{}]", supported.join(","))
 }
 
 #[cfg(test)]

@@ -145,9 +145,9 @@ struct Exception {
     way: String,
     revision: String,
     scenario: String,
-    /// The id of a check, or `*` for all of the scenario.
+    /// The id of a check.
     check: String,
-    /// What it comes out as; of `*` it is not looked at.
+    /// What it comes out as.
     becomes: String,
     used: bool,
 }
@@ -168,15 +168,19 @@ impl Exceptions {
                 value.map(str::to_owned).ok_or(format!("{}: an entry has no `{key}`: {entry}", path.display()))
             };
             text("because")?;
+            let checks = entry["checks"].as_object().filter(|checks| !checks.is_empty());
+            let checks = checks.ok_or(format!("{}: an entry names no `checks`: {entry}", path.display()))?;
             for way in entry["ways"].as_array().into_iter().flatten() {
-                exceptions.push(Exception {
-                    way: way.as_str().unwrap_or_default().to_owned(),
-                    revision: text("revision")?,
-                    scenario: text("scenario")?,
-                    check: text("check")?,
-                    becomes: text("becomes")?,
-                    used: false,
-                });
+                for (check, becomes) in checks {
+                    exceptions.push(Exception {
+                        way: way.as_str().unwrap_or_default().to_owned(),
+                        revision: text("revision")?,
+                        scenario: text("scenario")?,
+                        check: check.clone(),
+                        becomes: becomes.as_str().unwrap_or_default().to_owned(),
+                        used: false,
+                    });
+                }
             }
         }
         Ok(Self { listed: exceptions })
@@ -226,7 +230,7 @@ impl Exceptions {
 impl Exception {
     fn covers(&self, way: &str, revision: &str, change: &Change) -> bool {
         let named = self.way == way && self.revision == revision && self.scenario == change.scenario;
-        named && (self.check == "*" || (self.check == change.check && self.becomes == change.is))
+        named && self.check == change.check && self.becomes == change.is
     }
 }
 

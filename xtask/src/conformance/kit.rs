@@ -63,7 +63,32 @@ impl Kit {
     /// # Errors
     /// When it does not start.
     pub fn serve_before(&self, url: &str) -> Result<Running, String> {
-        Running::start(self.serve().args(["--upstream", url]), GATEWAY)
+        self.serve_with(url, &[])
+    }
+
+    /// The same with further words.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn serve_with(&self, url: &str, words: &[&str]) -> Result<Running, String> {
+        Running::start(self.serve().args(["--upstream", url]).args(words).env(TOKEN.0, TOKEN.1), GATEWAY)
+    }
+
+    /// Starts a gateway of a configuration whose one server is at `url`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn serve_configured(&self, url: &str) -> Result<Running, String> {
+        let policy = self.policy.display();
+        let config = format!(
+            "listen: 127.0.0.1:0\nstate: 'memory:'\nservers:\n  {SERVER}: {{url: '{url}', policy: '{policy}', pin: 'off'}}\n\
+             grants:\n  - {{name: suite, principal: 'service:suite', token: 'env:{}', servers: [{SERVER}]}}\n",
+            TOKEN.0
+        );
+        let path = self.packages.join("callgate.yaml");
+        fs::write(&path, config).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        let mut command = Command::new(&self.callgate);
+        Running::start(command.args(["serve", "-c"]).arg(&path).env(TOKEN.0, &TOKEN.1["Bearer ".len()..]), GATEWAY)
     }
 
     /// Starts a gateway that starts the server that does everything, and speaks to it over stdio.
@@ -150,6 +175,13 @@ impl Kit {
         Ok(missing.map(|scenario| format!("direct, {revision}, {scenario}: was not run")).collect())
     }
 }
+
+/// What the one server of a configuration is called.
+pub const SERVER: &str = "everything";
+/// What is shown there.
+pub const HEADER: &str = "Authorization: env:CALLGATE_SUITE";
+/// A variable, and what it holds where it is shown.
+const TOKEN: (&str, &str) = ("CALLGATE_SUITE", "Bearer a-token-of-the-conformance-suite");
 
 /// What a gateway says before its URL.
 const GATEWAY: &str = "callgate listening on ";

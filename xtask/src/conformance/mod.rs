@@ -50,6 +50,9 @@ enum Between {
     Serve,
     /// `callgate serve -- everything-server --stdio`.
     ServeStdio,
+    /// `callgate serve -c`, at the endpoint of one of its servers; before it another that shows a grant's token, which the suite
+    /// cannot.
+    Configured,
     /// A client, and what stands between it and the suite, in the words of `client.mjs`.
     Client(&'static str),
 }
@@ -58,6 +61,7 @@ const WAYS: &[Way] = &[
     way("direct", "the everything-server itself", Between::Nothing),
     way("serve", "`callgate serve --upstream URL`", Between::Serve),
     way("serve-stdio", "`callgate serve -- everything-server --stdio`", Between::ServeStdio),
+    way("configured", "`callgate serve -c`, at `/mcp/<server>`, with a grant", Between::Configured),
     Way { bridges: true, ..way("bridge", "`callgate serve --upstream URL`, a server of the other era", Between::Serve) },
     Way {
         bridges: true,
@@ -244,6 +248,13 @@ impl Way {
                 let server = kit.everything(eras)?;
                 let gateway = kit.serve_before(&server.url)?;
                 Ok((gateway.url.clone(), vec![gateway, server]))
+            }
+            Between::Configured => {
+                let server = kit.everything(eras)?;
+                let configured = kit.serve_configured(&server.url)?;
+                let url = format!("{}/{}", configured.url, kit::SERVER);
+                let gateway = kit.serve_with(&url, &["--header", kit::HEADER])?;
+                Ok((gateway.url.clone(), vec![gateway, configured, server]))
             }
             Between::ServeStdio => {
                 let gateway = kit.serve_of(eras)?;

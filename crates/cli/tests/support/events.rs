@@ -14,6 +14,8 @@ pub struct Events {
     pub address: String,
     /// The path that the stream has named.
     pub endpoint: String,
+    /// What is shown with every request, where somebody asks for it.
+    pub token: Option<String>,
     /// The head of the response that opened the stream.
     pub head: String,
     stream: TcpStream,
@@ -24,7 +26,14 @@ impl Events {
     /// Opens `/sse` and waits for the event that names the endpoint.
     #[track_caller]
     pub fn open(address: &str) -> Events {
-        let bytes = format!("GET /sse HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n");
+        Events::open_with(address, None)
+    }
+
+    /// The same with a token.
+    #[track_caller]
+    pub fn open_with(address: &str, token: Option<&str>) -> Events {
+        let authorization = authorization(token);
+        let bytes = format!("GET /sse HTTP/1.1\r\nHost: {address}\r\n{authorization}Accept: text/event-stream\r\n\r\n");
         let stream = open(address, bytes.as_bytes());
         stream.set_read_timeout(None).expect("a timeout is settable");
         let mut reader = BufReader::new(stream.try_clone().expect("a socket clones"));
@@ -47,7 +56,8 @@ impl Events {
                 }
             }
         });
-        let mut client = Events { address: address.to_owned(), endpoint: String::new(), head, stream, events };
+        let (address, token) = (address.to_owned(), token.map(str::to_owned));
+        let mut client = Events { address, endpoint: String::new(), token, head, stream, events };
         let first = client.events.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no first event: {}", client.head));
         assert_eq!(first.0, "endpoint", "{first:?}");
         client.endpoint = first.1;
@@ -62,7 +72,8 @@ impl Events {
 
     /// Posts exactly `body` with exactly these headers (and Host and Content-Length).
     pub fn post_with(&self, headers: &[(String, String)], body: &[u8]) -> Option<Reply> {
-        let mut bytes = format!("POST {} HTTP/1.1\r\nHost: {}\r\n", self.endpoint, self.address).into_bytes();
+        let authorization = authorization(self.token.as_deref());
+        let mut bytes = format!("POST {} HTTP/1.1\r\nHost: {}\r\n{authorization}", self.endpoint, self.address).into_bytes();
         for (name, value) in headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
@@ -111,13 +122,17 @@ impl Events {
     /// The handshake.
     #[track_caller]
     pub fn begin(address: &str) -> Events {
-        let client = Events::open(address);
+        Events::open(address).shake_hands()
+    }
+
+    #[track_caller]
+    pub fn shake_hands(self) -> Events {
         let params = json!({"protocolVersion": "2024-11-05", "capabilities": {"sampling": {}},
             "clientInfo": {"name": "test", "version": "1"}});
-        let reply = client.ask("\"begin\"", "initialize", params);
+        let reply = self.ask("\"begin\"", "initialize", params);
         assert_eq!(reply["result"]["protocolVersion"], "2024-11-05", "{reply}");
-        client.post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-        client
+        self.post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        self
     }
 
     /// Whether the stream ends within `wait`; what it still brings is passed over.
@@ -135,6 +150,10 @@ impl Drop for Events {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
+}
+
+fn authorization(token: Option<&str>) -> String {
+    token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default()
 }
 
 fn chunk(from: &mut impl BufRead) -> Option<String> {

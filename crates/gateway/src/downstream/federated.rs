@@ -1,4 +1,4 @@
-//! `/mcp` before many servers: everything that a grant may use, as if it were one server.
+//! `/mcp` and `/sse` before many servers: everything that a grant may use, as if it were one server.
 //!
 //! This stands above the conversations of the single servers, and is a client of theirs. It takes the server's name off what
 //! a client calls and puts it on what a client is shown; between the two, each server's own conversation judges, records and
@@ -15,8 +15,10 @@ mod relay;
 mod seat;
 mod session;
 mod stateless;
+mod stream;
 
 use crate::chance;
+use crate::downstream::door::Endpoint;
 use crate::downstream::http::{Abandonment, Body, empty, json, listen, respond};
 use crate::downstream::sessions::{Sessions, refusal};
 use crate::enforcer::{Caller, Denied, Enforcer};
@@ -36,6 +38,7 @@ use stateless::Stateless;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
+use stream::Stream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -93,6 +96,10 @@ pub(crate) struct Federation {
     patience: Patience,
     members: RwLock<Members>,
     open: Mutex<HashMap<String, Arc<Session>>>,
+    /// Those of clients of 2024-11-05, by the tokens that they post with.
+    streams: Mutex<HashMap<String, Arc<Stream>>>,
+    /// Cancelled when nothing new is to begin: streams end once nothing is under way on them.
+    finishing: CancellationToken,
     stateless: Mutex<HashMap<Owner, Arc<Stateless>>>,
     /// Of cursors.
     seal: hmac::Key,
@@ -119,6 +126,8 @@ impl Federation {
             patience,
             members: RwLock::new(members_of(servers, &BTreeMap::new())),
             open: Mutex::default(),
+            streams: Mutex::default(),
+            finishing: CancellationToken::new(),
             stateless: Mutex::default(),
             seal: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             stop: CancellationToken::new(),
@@ -140,7 +149,8 @@ impl Federation {
     pub fn replace(self: &Arc<Self>, servers: impl IntoIterator<Item = (String, Arc<Sessions>)>) {
         let members = members_of(servers, &self.members());
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
-        let open: Vec<_> = self.lock().values().cloned().collect();
+        let mut open: Vec<_> = self.lock().values().cloned().collect();
+        open.extend(self.lock_streams().values().filter_map(|stream| stream.session().cloned()));
         for session in open {
             session.reseat();
         }
@@ -164,6 +174,11 @@ impl Federation {
         self.members().values().map(standing).collect()
     }
 
+    /// Lets streams end, each when nothing is under way on it.
+    pub fn finish(&self) {
+        self.finishing.cancel();
+    }
+
     /// Ends all sessions.
     pub async fn shut_down(&self) {
         self.stop.cancel();
@@ -171,9 +186,16 @@ impl Federation {
         self.running.wait().await;
     }
 
-    /// Serves `/mcp`.
-    pub async fn handle(self: &Arc<Self>, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
+    /// Serves what is not for a single server.
+    pub async fn handle(self: &Arc<Self>, endpoint: Endpoint, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
         let (head, body) = request.into_parts();
+        match endpoint {
+            Endpoint::Mcp => {}
+            Endpoint::Stream => return self.open_stream(caller),
+            Endpoint::Messages => return Box::pin(self.post_to_stream(&head.uri, body, caller)).await,
+            // It is answered before a server is looked for.
+            Endpoint::Metadata => return empty(StatusCode::NOT_FOUND),
+        }
         match head.method {
             Method::POST => self.post(&head.headers, body, caller).await,
             Method::GET => self.get(&head.headers, caller),
@@ -365,6 +387,10 @@ impl Federation {
             }
             !session.is_over()
         });
+    }
+
+    fn lock_streams(&self) -> MutexGuard<'_, HashMap<String, Arc<Stream>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {

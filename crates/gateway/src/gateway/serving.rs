@@ -94,7 +94,7 @@ impl Front {
                 let caller = &known.caller;
                 let response = match &server {
                     Some(server) => server.handle(place.endpoint, request, caller).await,
-                    None => self.gateway.federation().handle(request, caller).await,
+                    None => self.gateway.federation().handle(place.endpoint, request, caller).await,
                 };
                 // A whole session on one stream has an end of its own when we stop.
                 let response = match place.endpoint {
@@ -118,7 +118,7 @@ impl Front {
         let headers = request.headers();
         let Shown { grant, principal, until, by_token } = self.grant(place, request).await?;
         let known = Known { caller: Caller { principal, grant: grant.name.clone(), session: None }, until };
-        if *place == (Place { endpoint: Endpoint::Mcp, server: None }) {
+        if place.server.is_none() {
             return Ok((known, None));
         }
         let server = place.server.as_ref().and_then(|name| self.gateway.servers().get(name).cloned());

@@ -159,7 +159,8 @@ fn discovery_is_answered_from_the_handshake() {
     let mut line = agreed(r#"{"tools":{"x":1.0},"tasks":{},"extensions":{"io.modelcontextprotocol/tasks":{},"e":{}}}"#);
     let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{{{ENVELOPED}}}}}"#);
     let expected = concat!(
-        r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","#,
+        r#""supportedVersions":["2026-07-28","2025-11-25","2025-06-18","2025-03-26","2024-11-05"],"#,
         r#""capabilities":{"tools":{"x":1.0},"extensions":{"e":{}}},"instructions":"i","ttlMs":0,"cacheScope":"private","#,
         r#""_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"1"}}}}"#
     );

@@ -576,9 +576,10 @@ impl ToLegacy {
         let instructions = instructions.map(|text| format!(",\"instructions\":{}", text.raw())).unwrap_or_default();
         let info = agreed("serverInfo").filter(|value| value.kind() == JsonKind::Object);
         let info = info.map(|info| format!(",\"_meta\":{{{}:{}}}", quote(keys::SERVER_INFO), info.raw())).unwrap_or_default();
-        let version = Revision::V2026_07_28;
+        // The gateway speaks all of them with its clients, whatever the server speaks.
+        let versions = crate::reply::supported_versions();
         format!(
-            r#"{{"resultType":"complete","supportedVersions":["{version}"],"capabilities":{capabilities}{instructions},{UNCACHED}{info}}}"#
+            r#"{{"resultType":"complete","supportedVersions":{versions},"capabilities":{capabilities}{instructions},{UNCACHED}{info}}}"#
         )
     }
 }

@@ -130,6 +130,11 @@ impl Session {
         unused && self.lock().listener.as_ref().is_none_or(Sink::is_closed)
     }
 
+    /// Whether nothing that the client has asked is under way.
+    pub fn is_quiet(&self) -> bool {
+        self.lock().flights.is_empty()
+    }
+
     /// Gives up every seat, and ends the stream that listens.
     pub fn close(&self) {
         self.stop.cancel();

@@ -19,7 +19,7 @@ use crate::tools::{ToolFacts, own_id};
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use mcp::federation::{Greeting, Target, capabilities, instructions, own_name};
-use mcp::{Id, Kind, Message, Revision, Side};
+use mcp::{Id, Kind, Message, Side};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -137,13 +137,13 @@ impl Stateless {
         let greetings: Vec<_> = members.iter().filter_map(|member| member.greeting()).collect();
         let able = capabilities(greetings.iter(), greetings.len() == members.len());
         let said = instructions(greetings.iter()).map(|text| format!(",\"instructions\":{text}")).unwrap_or_default();
-        let (version, info) = (Revision::V2026_07_28, server_info());
+        let (versions, info) = (mcp::reply::supported_versions(), server_info());
         let result = format!(
             concat!(
-                r#"{{"resultType":"complete","supportedVersions":["{}"],"capabilities":{}{},"ttlMs":0,"#,
+                r#"{{"resultType":"complete","supportedVersions":{},"capabilities":{}{},"ttlMs":0,"#,
                 r#""cacheScope":"private","_meta":{{"io.modelcontextprotocol/serverInfo":{}}}}}"#
             ),
-            version, able, said, info
+            versions, able, said, info
         );
         mcp::reply::result(message.id().unwrap_or(&Id::from("")), &result)
     }
