@@ -144,7 +144,8 @@ impl Stream {
         loop {
             let mut line = String::new();
             assert!(self.0.read_line(&mut line).expect("an event in time") > 0, "the stream has ended");
-            if let Some(data) = line.strip_prefix("data:") {
+            // An event without data has only an id, to come back by.
+            if let Some(data) = line.strip_prefix("data:").filter(|data| !data.trim().is_empty()) {
                 return serde_json::from_str(data).expect("a message");
             }
             if line.starts_with('{') {

@@ -296,7 +296,8 @@ fn a_client_of_2024_11_05_has_all_servers_on_one_stream() {
     let gone = || (other.post(support::request("2024-11-05", "7", "ping", json!({}))).status == 404).then_some(());
     until(PATIENCE, gone).expect("the session is over");
     let calls = audit(&scene.scratch.state());
-    let called: Vec<_> = calls.iter().filter(|record| record["phase"] == "decided").map(|record| &record["server"]).collect();
+    let called = calls.iter().filter(|record| record["phase"] == "decided" && record["method"] == "tools/call");
+    let called: Vec<_> = called.map(|record| &record["server"]).collect();
     assert_eq!(called, ["one", "two", "one", "two"]);
 }
 
