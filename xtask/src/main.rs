@@ -11,6 +11,7 @@ mod conformance;
 mod generate;
 mod grade;
 mod imports;
+mod inspect;
 mod layers;
 mod methods;
 mod source;
@@ -32,6 +33,9 @@ cargo xtask COMMAND
   methods FILE         the official schemas in FILE (dist/index.js of @modelcontextprotocol/conformance) against our list
   grade [--write|--wrong|--all|--peer]
                        how well tools are graded, against labels that people gave; --write puts it into docs/grading.md
+  inspect [--write|--missed|--false]
+                       how well poisoned definitions are found, and honest ones left alone; --write puts it into
+                       docs/inspect.md, the others print what went wrong in the half that the rules were tuned on
   bench [WORD…]        what callgate costs, in tables; `bench --help` tells what and how
   bench stores [--quick]
                        what a call costs on each kind of state; PostgreSQL and Redis are started for it
@@ -62,6 +66,15 @@ fn main() -> ExitCode {
             Some(wanted) => Workspace::find().and_then(|workspace| grade::run(&workspace, wanted)).map(|said| println!("{said}")),
             None => {
                 eprintln!("error: grade does not take `{}`\n\n{HELP}", rest.join(" "));
+                return ExitCode::from(2);
+            }
+        },
+        ["inspect", rest @ ..] if rest.len() < 2 => match inspect_wanted(rest.first().copied()) {
+            Some(wanted) => {
+                Workspace::find().and_then(|workspace| inspect::run(&workspace, wanted)).map(|said| println!("{said}"))
+            }
+            None => {
+                eprintln!("error: inspect does not take `{}`\n\n{HELP}", rest.join(" "));
                 return ExitCode::from(2);
             }
         },
@@ -98,6 +111,16 @@ fn grade_wanted(word: Option<&str>) -> Option<grade::Wanted> {
         Some("--wrong") => Some(grade::Wanted::Wrong),
         Some("--all") => Some(grade::Wanted::All),
         Some("--peer") => Some(grade::Wanted::Peer),
+        Some(_) => None,
+    }
+}
+
+fn inspect_wanted(word: Option<&str>) -> Option<inspect::Wanted> {
+    match word {
+        None => Some(inspect::Wanted::Tables),
+        Some("--write") => Some(inspect::Wanted::Write),
+        Some("--missed") => Some(inspect::Wanted::Missed),
+        Some("--false") => Some(inspect::Wanted::False),
         Some(_) => None,
     }
 }

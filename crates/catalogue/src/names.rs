@@ -64,7 +64,7 @@ pub fn look_alike(a: &str, b: &str) -> bool {
 }
 
 /// A capital `I` is like an `l` as it stands, and like an `i` without regard to case: so a name has two looks.
-fn looks(name: &str) -> [String; 2] {
+pub(crate) fn looks(name: &str) -> [String; 2] {
     let seen: String = name.chars().filter(|c| !json::is_unprintable(*c) && !c.is_whitespace()).collect();
     let lower = |text: &str| json::fold(text).into_owned();
     let as_it_stands = lower(&skeleton(&seen).collect::<String>());

@@ -3,11 +3,13 @@
 mod catalog;
 mod grants;
 mod init;
+mod inspect;
 mod pins;
 
 pub use catalog::{Build, Catalog, CatalogDiff, Classify, Export, PolicyForm, ProfileArgument, Recommend, Search, Show};
 pub use grants::{CreateGrant, Grants, GrantsPlace};
 pub use init::Init;
+pub use inspect::Inspect;
 pub use pins::{Diff, Pin, PinSource};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -49,6 +51,7 @@ pub enum Command {
     Scan(Scan),
     Pin(Pin),
     Diff(Diff),
+    Inspect(Inspect),
     #[command(subcommand)]
     Catalog(Catalog),
     #[command(subcommand)]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Servers that are started side by side: package managers lock each other out, and laptops have few cores.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 
 pub fn init(arguments: &Init) -> Result<u8, Failure> {
     let project = arguments.project.clone().or_else(|| std::env::current_dir().ok());
@@ -26,7 +26,7 @@ pub fn init(arguments: &Init) -> Result<u8, Failure> {
     if arguments.undo {
         return undo(&backups, arguments.json);
     }
-    let (configurations, unreadable) = find(arguments, &machine)?;
+    let (configurations, unreadable) = find(&arguments.client, &machine)?;
     let mut plan = Plan::of(&configurations, &policy_directory(&machine), unreadable);
     scan_all(&mut plan.servers, arguments.timeout)?;
     plan.make_changes(&configurations)?;
@@ -59,14 +59,15 @@ fn policy_directory(machine: &Machine) -> PathBuf {
     machine.config.clone().unwrap_or_else(|| machine.home.join(".config")).join("callgate").join("policies")
 }
 
-fn find(arguments: &Init, machine: &Machine) -> Result<(Vec<Configuration>, Vec<ReadError>), Failure> {
-    let named = |client: &&Client| arguments.client.is_empty() || arguments.client.iter().any(|id| id == client.id);
-    if let Some(unknown) = arguments.client.iter().find(|id| CLIENTS.iter().all(|client| client.id != **id)) {
+/// The configurations on a machine, of all clients or of those that are named, and those that cannot be read.
+pub(super) fn find(named: &[String], machine: &Machine) -> Result<(Vec<Configuration>, Vec<ReadError>), Failure> {
+    let is_named = |client: &&Client| named.is_empty() || named.iter().any(|id| id == client.id);
+    if let Some(unknown) = named.iter().find(|id| CLIENTS.iter().all(|client| client.id != **id)) {
         let known: Vec<_> = CLIENTS.iter().map(|client| client.id).collect();
         return Err(Failure::usage(format!("no client is called `{}`; known are {}", visible(unknown), known.join(", "))));
     }
     let (mut found, mut unreadable, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for read in CLIENTS.iter().filter(named).flat_map(|client| Configuration::of(client, machine)) {
+    for read in CLIENTS.iter().filter(is_named).flat_map(|client| Configuration::of(client, machine)) {
         match read {
             // The project may be the home, or one file a link to another.
             Ok(configuration) => {
@@ -246,7 +247,7 @@ fn name_of(server: &Server, before: &[Proposal]) -> String {
 }
 
 /// Why nothing is tried with a server.
-fn left_alone(server: &Server) -> Option<String> {
+pub(super) fn left_alone(server: &Server) -> Option<String> {
     if server.is_wrapped() {
         return Some(Why::Wrapped.to_string());
     }
@@ -285,7 +286,8 @@ fn scan_all(servers: &mut [Proposal], timeout: Duration) -> Result<(), Failure> 
     Ok(())
 }
 
-async fn list(server: &Server, timeout: Duration) -> Result<Listing, String> {
+/// Starts or calls a server as its client would, and asks what it has.
+pub(super) async fn list(server: &Server, timeout: Duration) -> Result<Listing, String> {
     let upstream = match &server.target {
         Target::Command { command } => Upstream::Child(ChildCommand::inheriting(command).with(server.env.iter().cloned())),
         Target::Url { url, headers } => {

@@ -11,6 +11,7 @@ mod gate;
 mod gateway;
 mod grants;
 mod init;
+mod inspect;
 mod pins;
 mod scan;
 mod shell;
@@ -35,6 +36,7 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Scan(arguments) => scan::scan(arguments),
         Command::Pin(arguments) => pins::pin(&arguments),
         Command::Diff(arguments) => pins::diff(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Catalog(arguments) => catalog::catalog(&arguments),
         Command::Audit(arguments) => audit::audit(arguments),
         Command::Approvals(arguments) => approvals::approvals(arguments),
