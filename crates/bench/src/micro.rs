@@ -39,7 +39,7 @@ pub fn all(quick: bool) -> Vec<Part> {
             let arguments = json::Document::parse(text, json::Strictness::Request).expect("arguments are JSON");
             let name = format!("tool_{}", tools / 2);
             let (schema, at) = (Schema::Unknown, Timestamp::UNIX_EPOCH);
-            let call = Call { tool: &name, arguments: Some(arguments.root()), schema, at, explained: false };
+            let call = Call { tool: &name, arguments: Some(arguments.root()), schema, class: None, at, explained: false };
             assert_eq!(policy.evaluate(&call).decision.outcome, policy::Outcome::Allow, "the call is let through");
             let judged = least(quick, 500, || drop(black_box(policy.evaluate(black_box(&call)))));
             add(format!("judging a call: {rules} rules for the tool, {tools} tools"), judged);

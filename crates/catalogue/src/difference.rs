@@ -4,6 +4,7 @@
 //! understood widens. Schemas are compared member by member; where two are equal in meaning but not in spelling there is
 //! nothing to say.
 
+use crate::grade::{Supports, ToolRisk, grade};
 use crate::wording::{Rewording, shortened, steers};
 use json::{Document, Kind, Strictness, Value};
 use std::collections::BTreeSet;
@@ -35,6 +36,9 @@ pub fn tool_changes(old: Value<'_>, new: Value<'_>) -> Vec<Change> {
             "icons" => changes.add("icons", "they changed", false),
             _ => changes.unknown(&key, before, after),
         }
+    }
+    if !changes.0.is_empty() {
+        changes.risk(&grade(old, ""), &grade(new, ""));
     }
     changes.finish(old, new)
 }
@@ -87,6 +91,18 @@ struct Changes(Vec<Change>);
 impl Changes {
     fn add(&mut self, place: &str, text: impl Into<String>, widens: bool) {
         self.0.push(Change { place: shortened(place), text: text.into(), widens });
+    }
+
+    /// What the tool may do at worst, as it was and as it is now.
+    fn risk(&mut self, old: &ToolRisk, new: &ToolRisk) {
+        if (old.class, old.level) == (new.class, new.level) {
+            return;
+        }
+        let is_for = |class| move |evidence: &&crate::Evidence| evidence.supports == Supports::Class(class);
+        let why = new.evidence.iter().find(is_for(new.class)).map(|evidence| format!(" by {}", shortened(&evidence.quote)));
+        let (class, level) = (new.class, new.level);
+        let text = format!("it was {}, {}, and is {class}, {level}{}", old.class, old.level, why.unwrap_or_default());
+        self.add("risk", text, class > old.class || level > old.level);
     }
 
     /// A difference that none of the others explains is one all the same.
@@ -443,6 +459,21 @@ mod tests {
             &with(r#""maximum":10"#, r#""maximum":10,"default":3"#),
             &["+argument `n`: `default` was not there, and is 3"],
         );
+    }
+
+    #[test]
+    fn a_tool_that_may_do_worse_than_before_is_wider_whatever_else_has_changed() {
+        let old = document(r#"{"name":"cleanup","description":"Lists old files.","inputSchema":{"type":"object"}}"#);
+        let new = document(r#"{"name":"cleanup","description":"Deletes old files.","inputSchema":{"type":"object"}}"#);
+        let risk = |old: &Document, new: &Document| {
+            let changes = tool_changes(old.root(), new.root());
+            changes.into_iter().find(|change| change.place == "risk").map(|change| (change.text, change.widens))
+        };
+        let (text, widens) = risk(&old, &new).unwrap();
+        assert!(widens && text.starts_with("it was Read, low, and is Destructive, critical by "), "{text}");
+        let (text, widens) = risk(&new, &old).unwrap();
+        assert!(!widens && text.starts_with("it was Destructive, critical, and is Read, low"), "{text}");
+        assert_eq!(risk(&old, &old), None);
     }
 
     #[test]

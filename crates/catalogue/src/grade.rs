@@ -15,9 +15,10 @@ mod signals;
 mod verbs;
 mod words;
 
-use crate::class::{Level, RiskClass};
+use crate::class::Level;
 use clauses::Clause;
 use json::quote;
+use policy::RiskClass;
 use reading::Reading;
 use senses::{Context, Meaning};
 use verbs::Sense;
@@ -368,7 +369,7 @@ fn level(class: RiskClass, signals: &[(Signal, Evidence)]) -> Level {
         RiskClass::Execute => has(&[Signal::Shell, Signal::Code]),
         RiskClass::Destructive | RiskClass::Financial => false,
     };
-    if lifts { class.base_level().lifted() } else { class.base_level() }
+    if lifts { Level::of(class).lifted() } else { Level::of(class) }
 }
 
 const MOST_EVIDENCE: usize = 12;

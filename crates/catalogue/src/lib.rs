@@ -19,7 +19,7 @@ mod paths;
 mod recommend;
 mod wording;
 
-pub use class::{Level, RiskClass};
+pub use class::Level;
 pub use comparison::{Difference, DifferenceKind, Subject, compare};
 pub use definition::{HiddenIn, digest, digest_of, hidden_in, shown_token};
 pub use difference::{Change, prompt_changes, text_changes, tool_changes};
@@ -28,4 +28,5 @@ pub use hidden::{Hidden, HiddenKind, first_hidden, visible};
 pub use inspect::{Flaw, Grade, Inspection, Introduction, Source, Suspicion, Weight, inspect, sarif, worst};
 pub use lock::{Lock, Pinned};
 pub use names::{Names, look_alike, unreadable_name};
+pub use policy::RiskClass;
 pub use recommend::{Profile, policy_json, policy_yaml};

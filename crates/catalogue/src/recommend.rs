@@ -4,11 +4,11 @@
 //! person to read and edit: whatever the server says stands in comments, shortened and with nothing that hides, and rules
 //! that need a name or a host which only the reader knows are there as lines to fill in.
 
-use crate::class::RiskClass;
 use crate::grade::{Avoidable, Avoided, Evidence, Signal, Supports, ToolRisk, grade};
 use crate::hidden;
 use crate::paths;
 use json::{Kind, Value, quote};
+use policy::RiskClass;
 use std::fmt::Write as _;
 
 /// How careful a recommended policy is.

@@ -44,6 +44,7 @@ pub fn tools(path: Option<&Path>) -> Result<Option<Tools>, Failure> {
     let Some(path) = path else { return Ok(None) };
     let shown = visible(&path.display().to_string());
     let text = std::fs::read(path).map_err(|error| Failure::because(&format!("cannot read the tools in `{shown}`"), &error))?;
-    let tools = Tools::parse(&text).map_err(|error| Failure::general(format!("cannot read the tools in `{shown}`: {error}")))?;
+    let tools =
+        gateway::read_tools(&text).map_err(|error| Failure::general(format!("cannot read the tools in `{shown}`: {error}")))?;
     Ok(Some(tools))
 }

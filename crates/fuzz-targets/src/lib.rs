@@ -307,13 +307,14 @@ pub fn evaluate(data: &[u8]) {
     for policy in POLICIES.iter() {
         let at = jiff::Timestamp::UNIX_EPOCH;
         let arguments = Some(document.root());
-        let call = || Call { tool, arguments, schema: Schema::Unjudged, at, explained: true };
+        let class = policy::RiskClass::ALL.get(usize::from(*choice) / TOOLS.len()).copied();
+        let call = || Call { tool, arguments, schema: Schema::Unjudged, class, at, explained: true };
         let plan = policy.evaluate(&call());
         assert_eq!(plan.decision, policy.evaluate(&call()).decision, "the same call, the same decision");
         if plan.decision.outcome == Outcome::Deny {
             assert!(plan.decision.message.is_some() && plan.charges.is_empty());
         }
-        if !policy.lists(tool) {
+        if !policy.lists(tool, class) {
             assert_eq!(plan.decision.outcome, Outcome::Deny, "what is not listed is not callable");
         }
     }

@@ -8,11 +8,11 @@ mod expectation;
 mod markdown;
 
 use crate::methods::judge_method;
-use crate::simulate::{SimulatedCall, Simulation};
+use crate::simulate::{SimulatedCall, Simulation, read_tools};
 use expectation::{Line, MethodLine};
 use jiff::Timestamp;
 use markdown::{Block, blocks};
-use policy::{Policies, Problem, Severity, Source, Tools};
+use policy::{Policies, Problem, Severity, Source};
 use std::fmt;
 use std::sync::Arc;
 
@@ -105,7 +105,7 @@ impl Chapter {
     }
 
     fn take_tools(&mut self, block: &Block, run: &mut Run<'_>) {
-        match Tools::parse(block.text.as_bytes()) {
+        match read_tools(block.text.as_bytes()) {
             // Counters begin anew: the policy stands before another server.
             Ok(_) => (self.tools, self.simulation) = (Some(block.text.clone()), None),
             Err(error) => run.fail(block.line, format!("the tools cannot be read: {error}")),
@@ -115,7 +115,7 @@ impl Chapter {
     /// Everything that `callgate check` says, with the tools where there are some.
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.loaded.problems.clone();
-        if let Some(Ok(tools)) = self.tools.as_ref().map(|tools| Tools::parse(tools.as_bytes())) {
+        if let Some(Ok(tools)) = self.tools.as_ref().map(|tools| read_tools(tools.as_bytes())) {
             problems.extend(policy::check_tools(&self.source, &self.loaded, &tools));
         }
         problems.sort_by_key(|problem| (problem.line, problem.column));
@@ -222,7 +222,7 @@ impl Chapter {
 }
 
 fn simulation(source: &Source, tools: Option<&str>) -> Result<Simulation, String> {
-    let tools = tools.map(|tools| Tools::parse(tools.as_bytes())).transpose()?;
+    let tools = tools.map(|tools| read_tools(tools.as_bytes())).transpose()?;
     let start: Timestamp = START.parse().map_err(|error| format!("{error}"))?;
     let policy = policy::load(source).policy.ok_or("these calls have no valid policy")?;
     Simulation::new(Arc::new(policy), tools, start).map_err(|error| error.to_string())

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mcp::{Id, Malformed, Message, Side, ToolCall};
 pub(crate) use passing::{Noted, unissued};
-use policy::{ApprovalTerms, Call, Decision, Outcome, Plan, Policies, Reason, Schema, Treatment};
+use policy::{ApprovalTerms, Call, Decision, Outcome, Plan, Policies, Reason, RiskClass, Schema, Treatment};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -99,6 +99,8 @@ pub struct Facts<'a> {
     pub definition: Option<String>,
     /// What is known of its schema.
     pub schema: Schema<'a>,
+    /// What the tool may do, where its definition is known.
+    pub class: Option<RiskClass>,
     /// Whether somebody wants to know how the decision came about.
     pub explained: bool,
     /// What else decides what the call does: its task, the server's state, answers to the server's questions; as text.
@@ -254,8 +256,8 @@ impl Enforcer {
             return self.unrecorded(id, &"the key for digests is not there yet");
         }
         let at = jiff::Timestamp::from_millisecond(self.store.clock().now()).unwrap_or(jiff::Timestamp::MAX);
-        let Facts { tool, arguments, schema, explained, .. } = facts;
-        let call = Call { tool, arguments, schema, at, explained };
+        let Facts { tool, arguments, schema, class, explained, .. } = facts;
+        let call = Call { tool, arguments, schema, class, at, explained };
         let mut plan = policy.evaluate(&call);
         let raw = facts.arguments.map_or("{}", |arguments| arguments.raw());
         let draft = Draft {
@@ -342,7 +344,8 @@ impl Enforcer {
         let observed = self.observer.get().map(|observer| observer.begin(&message, Some(&call.name)));
         let policies = self.policies(caller);
         let (needs_schema, may_ask) = (policies.needs_schema(&call.name), policies.may_ask(&call.name));
-        let known = match needs_schema || may_ask || self.definitions.are_pinned() {
+        let needs_class = policies.needs_class(&call.name);
+        let known = match needs_schema || may_ask || needs_class || self.definitions.are_pinned() {
             true => schemas.of(Section::Tools, &call.name, &message).await,
             false => schemas.tools.known(Section::Tools, &call.name),
         };
@@ -353,6 +356,7 @@ impl Enforcer {
             tool: &call.name,
             arguments: call.arguments,
             schema: schema.map_or(Schema::Unknown, Schema::Known),
+            class: known.as_deref().filter(|_| needs_class).map(|facts| facts.class(&self.definitions)),
             explained: false,
             beside: beside(&call),
             detail: self.kept_beside(&message),

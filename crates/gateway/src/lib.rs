@@ -64,7 +64,7 @@ pub use pins::{LockError, LockFile, Objection, Pinning, Section, change_lock, pe
 pub use policy_file::PolicyFile;
 pub use secret::{Secret, SecretError};
 pub use shown::{approval_facts, approval_json, arguments_text, status_json, visible};
-pub use simulate::{SimulatedCall, Simulation};
+pub use simulate::{SimulatedCall, Simulation, read_tools};
 pub use snapshot::{Current, Rules, Snapshot};
 pub use store::Reply;
 pub use telemetry::{TelemetryError, Telling};

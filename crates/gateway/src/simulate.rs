@@ -23,7 +23,8 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// A simulation with fresh counters that begins at `start`. Without `tools`, `validate` is not judged, and a step says so.
+    /// A simulation with fresh counters that begins at `start`. Without `tools` (graded, as [`read_tools`] gives them), `validate`
+    /// is not judged, and a step says so; a tool that is not among them counts as every class of risk.
     ///
     /// # Errors
     /// When no store can be opened in memory.
@@ -63,15 +64,17 @@ impl Simulation {
             Err(malformed) => return refused(&malformed),
         };
         let enforcer = self.enforcer(&call.server);
+        let tool = self.tools.as_ref().and_then(|tools| tools.get(&tool_call.name));
         let schema = match &self.tools {
             None => Schema::Unjudged,
-            Some(tools) => tools.get(&tool_call.name).map_or(Schema::Unknown, |tool| Schema::Known(&tool.schema)),
+            Some(_) => tool.map_or(Schema::Unknown, |tool| Schema::Known(&tool.schema)),
         };
         let facts = Facts {
             tool: &tool_call.name,
             arguments: tool_call.arguments,
             definition: None,
             schema,
+            class: tool.and_then(|tool| tool.class),
             explained: true,
             beside: String::new(),
             detail: None,
@@ -164,6 +167,14 @@ impl SimulatedCall {
         }
         Ok((call, unread))
     }
+}
+
+/// Reads a `tools/list`, as [`Tools::parse`] does, and grades its tools.
+///
+/// # Errors
+/// One sentence: what is not as expected.
+pub fn read_tools(text: &[u8]) -> Result<Tools, String> {
+    Ok(Tools::parse(text)?.graded(|definition, server| catalogue::grade(definition, server).class))
 }
 
 /// The reply of this word.

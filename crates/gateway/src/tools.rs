@@ -13,7 +13,7 @@ use json::{Document, Strictness, Value};
 use mcp::headers::{HeaderMismatch, Mirrored, check_request};
 use mcp::tools::ToolList;
 use mcp::{Malformed, Message, Revision, Side};
-use policy::ToolSchema;
+use policy::{RiskClass, ToolSchema};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -42,9 +42,14 @@ pub(crate) struct ToolFacts {
     schema: OnceLock<ToolSchema>,
     mirrored: OnceLock<Result<Mirrored, String>>,
     digest: OnceLock<String>,
-    /// What was found out about it, under which version of the pins.
-    finding: Mutex<Option<(u64, Arc<Finding>)>>,
+    /// What was found out about it.
+    finding: OfVersion<Arc<Finding>>,
+    /// What the tool may do.
+    class: OfVersion<RiskClass>,
 }
+
+/// What was worked out under one version of the pins.
+type OfVersion<T> = Mutex<Option<(u64, T)>>;
 
 impl ToolFacts {
     fn new(section: Section, name: &str, definition: Value<'_>) -> ToolFacts {
@@ -57,6 +62,7 @@ impl ToolFacts {
             mirrored: OnceLock::new(),
             digest: OnceLock::new(),
             finding: Mutex::default(),
+            class: Mutex::default(),
         }
     }
 
@@ -87,16 +93,12 @@ impl ToolFacts {
 
     /// What is to be held against the definition, if anything.
     pub fn finding(&self, definitions: &Definitions) -> Arc<Finding> {
-        let version = definitions.version();
-        let mut found = self.finding.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, finding)) = &*found
-            && *of == version
-        {
-            return finding.clone();
-        }
-        let finding = Arc::new(definitions.judge(self.section, &self.name, self.document().root()));
-        *found = Some((version, finding.clone()));
-        finding
+        under(&self.finding, definitions, || Arc::new(definitions.judge(self.section, &self.name, self.document().root())))
+    }
+
+    /// What a call of the tool may do at worst, by its definition and by the pinned one.
+    pub fn class(&self, definitions: &Definitions) -> RiskClass {
+        under(&self.class, definitions, || definitions.class(&self.name, self.document().root()))
     }
 
     fn with_schema<T>(&self, read: impl FnOnce(Value<'_>) -> T) -> T {
@@ -107,6 +109,20 @@ impl ToolFacts {
     fn document(&self) -> Document {
         Document::parse(self.text.clone(), Strictness::Reply).expect("it was a value in a text that was read")
     }
+}
+
+/// What was worked out under the pins as they are; works it out where they were others.
+fn under<T: Clone>(found: &OfVersion<T>, definitions: &Definitions, work_out: impl FnOnce() -> T) -> T {
+    let version = definitions.version();
+    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((of, known)) = &*found
+        && *of == version
+    {
+        return known.clone();
+    }
+    let worked_out = work_out();
+    *found = Some((version, worked_out.clone()));
+    worked_out
 }
 
 #[derive(Default)]

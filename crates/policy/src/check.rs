@@ -9,6 +9,7 @@ use crate::load::Loaded;
 use crate::model::{AmountFrom, Check, Condition, Literal, Operator, Path, Pattern, Policy, Quantifier};
 use crate::outline::{CheckPlace, ConditionPlace};
 use crate::problem::{Problem, Severity, code, finish, nearest};
+use crate::risk::RiskClass;
 use crate::text::{Source, Span, shown};
 use crate::tools::{Tool, Tools};
 use shape::{Found, Types};
@@ -71,7 +72,7 @@ impl Checker<'_> {
     /// The tool or tools that a pattern names exist.
     fn named(&mut self, pattern: &Pattern, at: &Span) {
         match pattern {
-            Pattern::Any => {}
+            Pattern::Class(_) | Pattern::Any => {}
             Pattern::Exact(name) => {
                 if self.tools.get(name).is_none() {
                     let near = nearest(name, self.tools.names());
@@ -101,9 +102,13 @@ impl Checker<'_> {
         let (entry, places) = (&policy.entries[number], &loaded.outline.entries[number]);
         let fits = |tool: &&Tool| match &entry.pattern {
             Pattern::Any => true,
+            Pattern::Class(class) => tool.class == Some(*class) && !policy.is_named(&tool.name),
             pattern => pattern.precision(&tool.name).is_some(),
         };
         let tools: Vec<&Tool> = self.tools.iter().filter(fits).collect();
+        if let Pattern::Glob(glob) = &entry.pattern {
+            self.out_of_class(policy, glob, &tools, &places.at);
+        }
         for (rule, places) in entry.rules.iter().zip(&places.rules) {
             for (check, place) in rule.checks.iter().zip(&places.checks) {
                 for used in uses(check, place) {
@@ -111,6 +116,25 @@ impl Checker<'_> {
                 }
             }
         }
+    }
+
+    /// Tools that a pattern takes away from the rules for their class.
+    fn out_of_class(&mut self, policy: &Policy, glob: &str, tools: &[&Tool], at: &Span) {
+        let says_more = |class: RiskClass| policy.restricts_class(class);
+        let taken: Vec<(&str, RiskClass)> =
+            tools.iter().filter_map(|tool| Some((tool.name.as_str(), tool.class.filter(|class| says_more(*class))?))).collect();
+        let Some((first, class)) = taken.first() else { return };
+        let message = match taken.len() {
+            1 => format!("`{}` is {class}; the rules for its class do not hold for it, as `{glob}` fits it", shown(first)),
+            many => format!(
+                "`{}` is {class}, and {} more like it; the rules for their classes do not hold for them, as `{glob}` fits them",
+                shown(first),
+                many - 1
+            ),
+        };
+        let help =
+            "what stands under a name or a pattern takes the place of `risk`: repeat the rules here, or hide the tools by name";
+        self.report(Severity::Warning, code::OUT_OF_CLASS, at, message, Some(help.to_owned()));
     }
 
     /// One use of an argument, of all tools that the entry is about.

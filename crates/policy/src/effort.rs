@@ -238,7 +238,8 @@ mod tests {
         let policy = load(&Source::new("p.yaml", TYPES)).policy.unwrap();
         let document = Document::parse(arguments.to_owned(), Strictness::Request).unwrap();
         let (schema, at) = (Schema::Known(schema), jiff::Timestamp::UNIX_EPOCH);
-        let plan = policy.evaluate(&Call { tool: "t", arguments: Some(document.root()), schema, at, explained: false });
+        let plan =
+            policy.evaluate(&Call { tool: "t", arguments: Some(document.root()), schema, class: None, at, explained: false });
         match plan.decision.outcome {
             Outcome::Allow => Ok(()),
             Outcome::Ask | Outcome::Deny => Err(plan.decision.message.unwrap_or_default()),

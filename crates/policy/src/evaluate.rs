@@ -1,7 +1,7 @@
 //! The decision: `(Policy, Call) -> Plan`.
 //!
-//! Hidden names first, then the posture, then the rules of the most specific entry (the exact name, else the longest glob) in
-//! file order, then those of `*`. The first that denies ends it; a question counts only when nothing denies; what is left are
+//! Hidden names first, then the posture, then the rules of the most specific entry (the exact name, else the longest glob, else
+//! the tool's class) in file order, then those of `*`. The first that denies ends it; a question counts only when nothing denies; what is left are
 //! the charges. A rule that cannot be judged denies. A rule in shadow mode is judged like any other, and only noted.
 //!
 //! There is no clock here, no counter and no store: the time is the call's, and counters are somebody else's.
@@ -15,6 +15,7 @@ use crate::model::names::Names;
 use crate::model::{
     AmountFrom, Bound, Check, Condition, Counter, Entry, Limit, Mode, Pattern, Policy, Posture, Rule, Scope, Validate, Watch,
 };
+use crate::risk::RiskClass;
 use crate::schedule::Schedule;
 use crate::validate::{Refusal, ToolSchema};
 use jiff::Timestamp;
@@ -30,6 +31,9 @@ pub struct Call<'a> {
     pub arguments: Option<json::Value<'a>>,
     /// What is known of the tool's `inputSchema`; [`Policy::needs_schema`] says whether it matters.
     pub schema: Schema<'a>,
+    /// What the tool may do, by its definition; `None` counts as every class at once. [`Policy::needs_class`] says whether it
+    /// matters.
+    pub class: Option<RiskClass>,
     /// When.
     pub at: Timestamp,
     /// Whether the decision keeps its steps. They are for people, and cost more than the decision.
@@ -53,20 +57,27 @@ impl Policy {
         evaluate(std::iter::once(self), call)
     }
 
-    /// Whether the tool appears in lists: it is not hidden, and it is listed where the posture is to deny.
-    pub fn lists(&self, tool: &str) -> bool {
-        self.mode == Mode::Shadow || !(self.hides(tool) || self.leaves_out(tool) || self.imitated(tool).is_some())
+    /// Whether a tool of this class appears in lists: it is not hidden, and it is listed where the posture is to deny. The class
+    /// as in [`Call::class`].
+    pub fn lists(&self, tool: &str, class: Option<RiskClass>) -> bool {
+        let refused = || self.hides(tool) || self.hidden_class(tool, class).is_some() || self.leaves_out(tool, class);
+        self.mode == Mode::Shadow || !(refused() || self.imitated(tool).is_some())
     }
 
-    /// Whether some rule for this tool judges arguments by its schema.
+    /// Whether it matters of which class this tool is.
+    pub fn needs_class(&self, tool: &str) -> bool {
+        self.names().knows_classes() && !self.is_named(tool)
+    }
+
+    /// Whether some rule for this tool, of whatever class it is, judges arguments by its schema.
     pub fn needs_schema(&self, tool: &str) -> bool {
-        self.rules_for(tool).any(|(_, rule)| rule.checks.iter().any(|check| matches!(check, Check::Validate(_))))
+        self.rules_for(tool, None).any(|(_, rule)| rule.checks.iter().any(|check| matches!(check, Check::Validate(_))))
     }
 
-    /// Whether some rule for this tool may ask for an approval.
+    /// Whether some rule for this tool, of whatever class it is, may ask for an approval.
     pub fn may_ask(&self, tool: &str) -> bool {
         self.mode == Mode::Enforce
-            && self.rules_for(tool).any(|(_, rule)| rule.checks.iter().any(|check| matches!(check, Check::Ask { .. })))
+            && self.rules_for(tool, None).any(|(_, rule)| rule.checks.iter().any(|check| matches!(check, Check::Ask { .. })))
     }
 
     /// What the policy says of definitions that are not those that were pinned.
@@ -100,7 +111,7 @@ impl Policy {
     }
 
     /// The rules that apply to a tool, in the order in which they are judged, each with its effective mode.
-    pub(crate) fn rules_for(&self, tool: &str) -> impl Iterator<Item = (Mode, &Rule)> {
+    pub(crate) fn rules_for(&self, tool: &str, class: Option<RiskClass>) -> impl Iterator<Item = (Mode, &Rule)> {
         let names = self.names();
         let precision = move |entry: usize| self.entries[entry].pattern.precision(tool);
         let exact = names.entries(tool);
@@ -108,8 +119,10 @@ impl Policy {
         let globs = if exact.is_empty() { names.entry_globs() } else { &[] };
         let best = globs.iter().filter_map(|&entry| precision(entry)).max();
         let globs = globs.iter().filter(move |&&entry| best.is_some() && precision(entry) == best);
+        let is_named = !exact.is_empty() || best.is_some();
+        let of_class = (!is_named).then(|| names.class_entries(class)).into_iter().flatten();
         let mode = |entry: &Entry, rule: &Rule| self.mode.max(entry.mode).max(rule.mode);
-        let entries = exact.iter().chain(globs).chain(names.for_all()).map(|&entry| &self.entries[entry]);
+        let entries = exact.iter().chain(globs).chain(of_class).chain(names.for_all()).map(|&entry| &self.entries[entry]);
         entries.flat_map(move |entry| entry.rules.iter().map(move |rule| (mode(entry, rule), rule)))
     }
 
@@ -142,10 +155,30 @@ impl Policy {
         pattern(first).imitated_by(tool)
     }
 
-    fn leaves_out(&self, tool: &str) -> bool {
+    fn leaves_out(&self, tool: &str, class: Option<RiskClass>) -> bool {
         let names = self.names();
         let listed = || names.entry_globs().iter().any(|&entry| self.entries[entry].pattern.lists(tool));
-        self.posture == Posture::Deny && names.entries(tool).is_empty() && !listed()
+        let of_class = || is_plain(tool) && names.has_entries(class) && !self.is_named(tool);
+        self.posture == Posture::Deny && names.entries(tool).is_empty() && !listed() && !of_class()
+    }
+
+    /// Whether an entry names the tool or a pattern of its name: what is said of its class is not meant for it then.
+    pub(crate) fn is_named(&self, tool: &str) -> bool {
+        let names = self.names();
+        let by_glob = || names.entry_globs().iter().any(|&entry| self.entries[entry].pattern.precision(tool).is_some());
+        !names.entries(tool).is_empty() || by_glob()
+    }
+
+    /// Whether more is said of a class than that its tools may be called.
+    pub(crate) fn restricts_class(&self, class: RiskClass) -> bool {
+        let names = self.names();
+        let restricts = |&entry: &usize| self.entries[entry].rules.iter().any(|rule| !rule.checks.is_empty());
+        names.hidden_class(Some(class)).is_some() || names.class_entries(Some(class)).any(restricts)
+    }
+
+    /// The class for the sake of which a tool is hidden, if it is.
+    pub(crate) fn hidden_class(&self, tool: &str, class: Option<RiskClass>) -> Option<RiskClass> {
+        self.names().hidden_class(class).filter(|_| !self.is_named(tool))
     }
 }
 
@@ -161,7 +194,7 @@ impl Pattern {
         match self {
             Pattern::Exact(name) => (name == tool).then_some(usize::MAX),
             Pattern::Glob(glob) => matches(glob.as_bytes(), tool.as_bytes()).then_some(glob.len()),
-            Pattern::Any => None,
+            Pattern::Class(_) | Pattern::Any => None,
         }
     }
 
@@ -170,7 +203,7 @@ impl Pattern {
         let fits = match self {
             Pattern::Exact(name) => json::same_folded(name, tool),
             Pattern::Glob(glob) => matches(json::fold(glob).as_bytes(), json::fold(tool).as_bytes()),
-            Pattern::Any => false,
+            Pattern::Class(_) | Pattern::Any => false,
         };
         let (Pattern::Exact(text) | Pattern::Glob(text)) = self else { return None };
         (fits && !self.matches(tool)).then_some(text)
@@ -181,11 +214,10 @@ impl Pattern {
     /// A glob lists only names of letters, digits, `_`, `-`, `.` and `/`: who writes `read_*` has not seen `read_x; drop`.
     /// It *restricts* every name that it fits.
     fn lists(&self, tool: &str) -> bool {
-        let plain = || tool.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b));
         match self {
             Pattern::Exact(_) => self.matches(tool),
-            Pattern::Glob(_) => plain() && self.matches(tool),
-            Pattern::Any => false,
+            Pattern::Glob(_) => is_plain(tool) && self.matches(tool),
+            Pattern::Class(_) | Pattern::Any => false,
         }
     }
 }
@@ -206,6 +238,11 @@ pub(crate) fn evaluate<'p>(policies: impl IntoIterator<Item = &'p Policy>, call:
         (judging.once, judging.approval) = (None, None);
     }
     judging.plan()
+}
+
+/// Whether a name is of letters, digits, `_`, `-`, `.` and `/`: who speaks of many tools has such names in mind.
+fn is_plain(tool: &str) -> bool {
+    tool.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
 }
 
 /// Whether a glob of `*` (any run) and `?` (one character) fits a name. Linear but for the last `*`, at worst their product.
@@ -302,12 +339,25 @@ impl Judging<'_> {
             self.step(&rule, "name", StepResult::Matched, format!("could be taken for `{known}`"));
             self.object(&rule, policy.mode, Objection::new(Reason::UnknownTool, no_such_tool()))?;
         }
-        if policy.leaves_out(tool) {
+        let class = self.call.class;
+        if policy.needs_class(tool) {
+            let of_class = match class {
+                Some(class) => format!("{class}, by its definition"),
+                None => "its definition is not known, so that it counts as every class".to_owned(),
+            };
+            self.step(&"(risk)".into(), "class", StepResult::Matched, of_class);
+        }
+        if let Some(hidden) = policy.hidden_class(tool, class) {
+            let rule: Arc<str> = format!("/risk/{}", hidden.key()).into();
+            self.step(&rule, "hide", StepResult::Matched, "");
+            self.object(&rule, policy.mode, Objection::new(Reason::Hidden, no_such_tool()))?;
+        }
+        if policy.leaves_out(tool, class) {
             let rule: Arc<str> = "(default deny)".into();
             self.step(&rule, "default", StepResult::Failed, "the policy does not list this tool");
             self.object(&rule, policy.mode, Objection::new(Reason::Unlisted, no_such_tool()))?;
         }
-        for (mode, rule) in policy.rules_for(tool) {
+        for (mode, rule) in policy.rules_for(tool, class) {
             for check in &rule.checks {
                 self.check(check, rule, mode)?;
             }

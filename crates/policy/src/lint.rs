@@ -8,6 +8,7 @@ mod guard;
 use crate::model::{Check, Condition, Entry, Mode, Pattern, Policy, Posture, Rule};
 use crate::outline::{ConditionPlace, Outline, RulePlace};
 use crate::problem::{Problem, Severity, code, nearest};
+use crate::risk::RiskClass;
 use crate::text::{Source, Span, shown};
 use std::collections::HashMap;
 
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 pub(crate) fn lint(source: &Source, policy: &Policy, outline: &Outline, problems: &mut Vec<Problem>) {
     let mut linter = Linter { source, policy, outline, problems };
     linter.whole();
+    linter.classes();
     linter.names();
     for entry in 0..policy.entries.len() {
         // What is only recorded neither shadows nor contradicts.
@@ -84,6 +86,35 @@ impl<'p> Linter<'p> {
         }
     }
 
+    /// A class of which nothing is said is allowed where tools are that nobody names, while milder ones are not simply allowed.
+    fn classes(&mut self) {
+        let (policy, outline) = (self.policy, self.outline);
+        if policy.posture == Posture::Deny || policy.mode == Mode::Shadow {
+            return;
+        }
+        let hidden = policy.hidden.iter().zip(&outline.hidden).map(|(pattern, at)| (pattern, at, true));
+        let restricts = |entry: &Entry| entry.rules.iter().any(|rule| !rule.checks.is_empty());
+        let entries = policy.entries.iter().zip(&outline.entries);
+        let entries = entries.map(|(entry, place)| (&entry.pattern, &place.at, restricts(entry)));
+        let said: Vec<(RiskClass, &Span, bool)> = hidden
+            .chain(entries)
+            .filter_map(|(pattern, at, restricts)| match pattern {
+                Pattern::Class(class) => Some((*class, at, restricts)),
+                Pattern::Exact(_) | Pattern::Glob(_) | Pattern::Any => None,
+            })
+            .collect();
+        let Some((mildest, at, _)) = said.iter().filter(|(.., restricts)| *restricts).min_by_key(|(class, ..)| *class) else {
+            return;
+        };
+        for class in RiskClass::ALL.into_iter().filter(|class| class > mildest) {
+            if !said.iter().any(|(of, ..)| *of == class) {
+                let message = format!("nothing is said of {class} tools, which are worse: they are allowed");
+                self.warn(code::CLASS_LEFT_OUT, at, message).help =
+                    Some(format!("add `{}: hide` to `risk`, or what is meant; or write `default: deny`", class.key()));
+            }
+        }
+    }
+
     /// The entry of `*` (not that of `all_tools`).
     fn star(&self) -> Option<usize> {
         let is_star = |at: &Span| self.source.slice(at).trim_matches(['"', '\'']) == "*";
@@ -122,12 +153,13 @@ impl<'p> Linter<'p> {
         let globs: Vec<_> = hidden.clone().filter(|(pattern, _)| matches!(pattern, Pattern::Glob(_))).collect();
         let exact = hidden.filter_map(|(pattern, at)| match pattern {
             Pattern::Exact(name) => Some((name.as_str(), at)),
-            Pattern::Glob(_) | Pattern::Any => None,
+            Pattern::Glob(_) | Pattern::Class(_) | Pattern::Any => None,
         });
         let seen_hidden: HashMap<&str, &Span> = exact.collect();
         for (pattern, at) in entries {
             let covered = match pattern {
                 Pattern::Any => None, // `hide: ["*"]` is said for the whole file
+                Pattern::Class(_) => None,
                 Pattern::Exact(name) => seen_hidden
                     .get(name.as_str())
                     .copied()

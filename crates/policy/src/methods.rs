@@ -130,7 +130,7 @@ impl MethodRule {
     fn fits(&self, method: &str) -> bool {
         let of_notifications = || match &self.pattern {
             Pattern::Exact(text) | Pattern::Glob(text) => text.starts_with("notifications/"),
-            Pattern::Any => false,
+            Pattern::Class(_) | Pattern::Any => false,
         };
         if method.starts_with("notifications/") && !of_notifications() {
             return false;

@@ -9,6 +9,7 @@ pub(crate) mod names;
 use crate::amount::Amount;
 use crate::approval::{Asking, Webhook};
 use crate::definitions::Definitions;
+use crate::risk::RiskClass;
 use crate::window::Window;
 use json::Decimal;
 use names::Names;
@@ -22,7 +23,7 @@ pub struct Policy {
     pub(crate) description: Option<String>,
     pub(crate) posture: Posture,
     pub(crate) mode: Mode,
-    /// Names (and, in native files, globs) that are neither listed nor callable.
+    /// Names (and, in native files, globs and classes) that are neither listed nor callable.
     pub(crate) hidden: Vec<Pattern>,
     /// In file order; [`Policy::rules_for`] says which apply to a tool.
     pub(crate) entries: Vec<Entry>,
@@ -56,11 +57,14 @@ pub enum Mode {
     Shadow,
 }
 
-/// A pattern of tool names: exact bytes, or with `*` (any run of characters) and `?` (one character).
+/// Which tools are meant: by a pattern of their names (exact bytes, or with `*` for any run of characters and `?` for one), or
+/// by what they may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
     Exact(String),
     Glob(String),
+    /// Every tool of this class that no name or glob of an entry fits.
+    Class(RiskClass),
     /// `*`
     Any,
 }
@@ -248,8 +252,8 @@ pub(crate) struct Limit {
 /// What a counter is: everything of its key that the policy decides.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Counter {
-    /// The entry that declares it: its key as written, `_global` for `*` and `all_tools`. Tools that share an entry share its
-    /// counters.
+    /// The entry that declares it: its key as written, `_global` for `*` and `all_tools`, `_risk_execute` for a class. Tools that
+    /// share an entry share its counters.
     pub owner: Arc<str>,
     /// Its name.
     pub name: Arc<str>,

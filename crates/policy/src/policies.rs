@@ -9,6 +9,7 @@ use crate::definitions::Definitions;
 use crate::evaluate::{Call, evaluate};
 use crate::methods::{ELSEWHERE, PROTOCOL_METHODS};
 use crate::model::{Policy, Posture};
+use crate::risk::RiskClass;
 use ring::digest::{Context, SHA256};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -43,9 +44,14 @@ impl Policies {
         evaluate(self.iter(), call)
     }
 
-    /// Whether the tool appears in lists: every one of them lists it.
-    pub fn lists(&self, tool: &str) -> bool {
-        !self.0.each.is_empty() && self.iter().all(|policy| policy.lists(tool))
+    /// Whether a tool of this class appears in lists: every one of them lists it; see [`Policy::lists`].
+    pub fn lists(&self, tool: &str, class: Option<RiskClass>) -> bool {
+        !self.0.each.is_empty() && self.iter().all(|policy| policy.lists(tool, class))
+    }
+
+    /// Whether it matters of which class this tool is.
+    pub fn needs_class(&self, tool: &str) -> bool {
+        self.iter().any(|policy| policy.needs_class(tool))
     }
 
     /// Whether some rule for this tool judges arguments by its schema.

@@ -297,7 +297,6 @@ pub(crate) mod code {
     pub const NAME: &str = "P018";
     pub const COMBINATION: &str = "P019";
     pub const COUNTER: &str = "P020";
-    pub const NOT_YET: &str = "P021";
     pub const TIME: &str = "P022";
 
     pub const NO_VERSION: &str = "P101";
@@ -312,10 +311,12 @@ pub(crate) mod code {
     pub const NO_RESCUE: &str = "P110";
     pub const NOT_SENT: &str = "P111";
     pub const PLACEHOLDER: &str = "P112";
+    pub const CLASS_LEFT_OUT: &str = "P113";
 
     pub const UNKNOWN_TOOL: &str = "P201";
     pub const UNKNOWN_ARGUMENT: &str = "P202";
     pub const ARGUMENT_TYPE: &str = "P203";
     pub const UNMATCHED: &str = "P204";
     pub const OPTIONAL: &str = "P205";
+    pub const OUT_OF_CLASS: &str = "P206";
 }

@@ -1,5 +1,6 @@
 //! A server's `tools/list`, as captured in a file or answered by the server.
 
+use crate::risk::RiskClass;
 use crate::validate::ToolSchema;
 use json::{Document, Strictness, Value};
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 /// The tools of a server, by name.
 #[derive(Debug, Default)]
 pub struct Tools {
+    server: Option<String>,
     tools: BTreeMap<String, Tool>,
 }
 
@@ -19,10 +21,12 @@ pub struct Tool {
     pub definition: String,
     /// Its `inputSchema`, ready to judge arguments; one that is missing or unfit denies what needs it.
     pub schema: ToolSchema,
+    /// What it may do at worst; `None` until somebody has graded it ([`Tools::graded`]).
+    pub class: Option<RiskClass>,
 }
 
 impl Tools {
-    /// Reads `{"tools": […]}` (other members, such as `server`, are let be), a whole reply `{"result": {"tools": […]}}`, or
+    /// Reads `{"tools": […]}` (of other members only `server` is looked at), a whole reply `{"result": {"tools": […]}}`, or
     /// a bare array.
     ///
     /// # Errors
@@ -42,7 +46,20 @@ impl Tools {
                 return Err(format!("tool `{}` is listed twice", crate::text::shown(&twice.name)));
             }
         }
-        Ok(Tools { tools })
+        let server = root.get("server").and_then(Value::as_str).map(|name| name.into_owned());
+        Ok(Tools { server, tools })
+    }
+
+    /// The same tools, each of the class that `grade` says, of its definition and the name of the server (empty where the text
+    /// does not say it).
+    #[must_use]
+    pub fn graded(mut self, grade: impl Fn(Value<'_>, &str) -> RiskClass) -> Tools {
+        let server = self.server.as_deref().unwrap_or_default();
+        for tool in self.tools.values_mut() {
+            let definition = Document::parse(tool.definition.clone(), Strictness::Reply);
+            tool.class = definition.ok().map(|definition| grade(definition.root(), server));
+        }
+        self
     }
 
     /// The tool with exactly this name.
@@ -64,7 +81,7 @@ impl Tools {
 fn tool(definition: Value<'_>, nothing: Value<'_>) -> Option<Tool> {
     let name = definition.get("name")?.as_str()?.into_owned();
     let schema = ToolSchema::new(definition.get("inputSchema").unwrap_or(nothing));
-    Some(Tool { name, definition: definition.raw().to_owned(), schema })
+    Some(Tool { name, definition: definition.raw().to_owned(), schema, class: None })
 }
 
 #[cfg(test)]

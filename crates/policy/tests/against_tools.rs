@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use policy::{Severity, Source, Tools, check_tools, load};
+use policy::{RiskClass, Severity, Source, Tools, check_tools, load};
 use std::path::{Path, PathBuf};
 
 const TOOLS: &str = r##"{"server": "s", "tools": [
@@ -20,7 +20,11 @@ const TOOLS: &str = r##"{"server": "s", "tools": [
 #[track_caller]
 fn found(text: &str) -> Vec<(Severity, u32, String)> {
     let source = Source::new("p.yaml", text);
-    let tools = Tools::parse(TOOLS.as_bytes()).unwrap();
+    let by_name = |tool: json::Value<'_>, _: &str| match tool.get("name").unwrap().as_str().unwrap().starts_with("delete") {
+        true => RiskClass::Destructive,
+        false => RiskClass::Financial,
+    };
+    let tools = Tools::parse(TOOLS.as_bytes()).unwrap().graded(by_name);
     let loaded = load(&source);
     let whole = |problem: policy::Problem| {
         let parts = [Some(problem.message), problem.label, problem.help];
@@ -54,6 +58,22 @@ fn a_name_that_the_server_does_not_list_is_an_error() {
     right("version: \"1\"\nhide: [delete_it]\ntools:\n  create_charge: {}\n  delete_*: {}\n");
     let problems = found("version: \"1\"\ntools:\n  remove_*: {}\n");
     assert_eq!((problems[0].0, problems[0].1), (Severity::Warning, 3));
+}
+
+#[test]
+fn the_rules_of_a_class_are_held_to_the_tools_of_the_class_that_nothing_names() {
+    let rules = "{deny_if: [{conditions: [{path: args.idd, op: eq, value: x}]}]}";
+    // `delete_all` takes whatever it is given.
+    right(&format!("version: \"1\"\ndefault: deny\nrisk: {{destructive: {rules}}}\n"));
+    wrong(
+        &format!("version: \"1\"\ndefault: deny\ntools: {{delete_all: {{}}}}\nrisk: {{destructive: {rules}}}\n"),
+        4,
+        "write `args.id`",
+    );
+    let problems = found("version: \"1\"\ndefault: deny\ntools:\n  delete_*: {}\nrisk: {destructive: hide}\n");
+    assert_eq!((problems[0].0, problems[0].1), (Severity::Warning, 4));
+    assert!(problems[0].2.contains("`delete_all` is Destructive, and 1 more like it"), "{problems:?}");
+    right("version: \"1\"\ndefault: deny\ntools:\n  delete_*: {}\nrisk: {destructive: {}, read: {}}\n");
 }
 
 #[test]

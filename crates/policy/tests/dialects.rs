@@ -238,8 +238,23 @@ tools:
 }
 
 #[test]
-fn forms_that_come_later_are_refused_not_ignored() {
-    refused("version: \"1\"\nrisk: {read: {}}\n", 2, "not supported yet");
+fn classes_of_risk_take_what_tools_take_or_a_word() {
+    let policy = loads(
+        "p.yaml",
+        "version: '1'\ndefault: deny\nrisk:\n  read: {}\n  write: allow\n  execute: {limits: [{counter: c, window: hour, max: 5}]}\n  destructive: hide\n  financial: require_approval\n",
+    );
+    let policy = policy.policy.unwrap();
+    let listed = |class| policy.lists("t", Some(class));
+    let hidden: Vec<_> = policy::RiskClass::ALL.into_iter().filter(|class| !listed(*class)).collect();
+    assert_eq!(hidden, [policy::RiskClass::Destructive]);
+    assert!(policy.may_ask("t") && policy.needs_class("t") && !policy.lists("t", None));
+    loads("p.json", r#"{"version": "1", "default": "deny", "risk": {"read": {}, "execute": "deny"}}"#);
+    refused("version: '1'\nrisk: {reed: {}}\n", 2, "write `read`");
+    refused("version: '1'\nrisk: {read: maybe}\n", 2, "`allow`, `require_approval`, `deny` or `hide`");
+    refused("version: '1'\nrisk: {read: [hide]}\n", 2, "expected a mapping");
+    refused("version: '1'\nrisk:\n  read:\n", 3, "write `read: {}` to list its tools");
+    refused("version: '1'\nrisk: {read: {rate: 5}}\n", 2, "unknown key `rate`");
+    refused("version: '1'\ntools: {_risk_read: {}}\n", 2, "`risk: {read: …}`");
 }
 
 #[test]

@@ -134,3 +134,14 @@ fn placeholders_that_stay_unfilled_are_pointed_out() {
     warns(&rules(&["{action: deny, message: \"{max} calls\"}"]), 5, "counts nothing");
     silent(&rules(&["{rate_limit: 5/hour, message: \"{used} of {max} until {resets_at}, {so}\"}"]));
 }
+
+#[test]
+fn a_class_that_is_left_out_while_milder_ones_are_restricted_is_pointed_out() {
+    warns(
+        "version: \"1\"\nrisk: {write: {rate_limit: 5/hour}, destructive: hide, financial: deny}\n",
+        2,
+        "nothing is said of Execute",
+    );
+    silent("version: \"1\"\nrisk: {read: {}, write: {}, execute: {}, destructive: hide, financial: hide}\n");
+    silent("version: \"1\"\ndefault: deny\nrisk: {read: {}, destructive: hide}\n");
+}

@@ -8,7 +8,7 @@ use super::reading::{Parameter, Reading};
 use super::senses::Language;
 use super::verbs::Sense;
 use super::{Finding, words};
-use crate::class::RiskClass;
+use policy::RiskClass;
 
 /// What a free form makes of a tool, if it takes one and runs it.
 pub(super) fn find(reading: &Reading, names: &[Clause], told: &[Clause]) -> Option<Finding> {

@@ -6,7 +6,7 @@ use super::senses::Context;
 use super::verbs::{self, Form, Sense};
 use super::words::{self, Sentence};
 use super::{Finding, routers};
-use crate::class::RiskClass::{self, Destructive, Execute, Financial, Read, Write};
+use policy::RiskClass::{self, Destructive, Execute, Financial, Read, Write};
 
 /// Everything that the name and the leading sentence do not say. `so_far` is the class by what is known already.
 pub(super) fn findings(

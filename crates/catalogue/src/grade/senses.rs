@@ -6,7 +6,7 @@
 use super::clauses::Clause;
 use super::verbs::Sense;
 use super::words;
-use crate::class::RiskClass::{self, Destructive, Execute, Financial, Read, Write};
+use policy::RiskClass::{self, Destructive, Execute, Financial, Read, Write};
 
 /// What a clause amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

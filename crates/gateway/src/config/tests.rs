@@ -68,7 +68,7 @@ fn a_whole_configuration_is_read() {
     assert!(matches!(&grant.token, Some(TokenConfig::Plain(token)) if token.expose() == "hunter2-of-the-file"));
     assert_eq!(grant.expires, Some(1_893_456_000_000));
     let bounds = grant.bounds.as_ref().unwrap();
-    assert!(bounds.lists("read_file") && !bounds.lists("write_file"));
+    assert!(bounds.lists("read_file", None) && !bounds.lists("write_file", None));
     assert!(!format!("{config:?}").contains("hunter2"), "secrets are not shown");
 }
 

@@ -30,7 +30,8 @@ impl Gate {
                 let repeats = self.over_http && crate::refusal::is_modern(message);
                 let policies = self.policies();
                 // An approval is for one definition of the tool.
-                let needed = pinned || repeats || policies.needs_schema(&tool) || policies.may_ask(&tool);
+                let judges = || policies.needs_schema(&tool) || policies.may_ask(&tool) || policies.needs_class(&tool);
+                let needed = pinned || repeats || judges();
                 (Section::Tools, Some(tool).filter(|_| needed)?)
             }
             "prompts/get" if pinned => (Section::Prompts, name()?),
@@ -101,9 +102,13 @@ impl Gate {
         let judged: Vec<bool> = list
             .tools()
             .map(|tool| {
-                let objection =
-                    facts.next().and_then(|facts| self.enforcer.objection(Some(facts), &policies).map(|v| (facts, v)));
-                let listed = section == Section::Prompts || (policies.lists(&tool.name) && !(modern && self.is_invalid(tool)));
+                let facts = facts.next();
+                let objection = facts.and_then(|facts| self.enforcer.objection(Some(facts), &policies).map(|v| (facts, v)));
+                let class = facts
+                    .filter(|_| section == Section::Tools && policies.needs_class(&tool.name))
+                    .map(|facts| facts.class(self.enforcer.definitions()));
+                let listed =
+                    section == Section::Prompts || (policies.lists(&tool.name, class) && !(modern && self.is_invalid(tool)));
                 if let Some((facts, objection)) = objection.as_ref().filter(|_| listed) {
                     self.note(section, facts, objection);
                 }

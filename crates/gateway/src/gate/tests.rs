@@ -31,6 +31,7 @@ impl Rig {
             arguments: Some(document.root()),
             definition: definition.map(str::to_owned),
             schema: Schema::Unknown,
+            class: None,
             explained: false,
             beside: String::new(),
             detail: None,

@@ -63,7 +63,7 @@ fn credentials(config: &GrantConfig) -> Vec<Credential> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy::{Call, Outcome, Schema, Source};
+    use policy::{Call, Outcome, RiskClass, Schema, Source};
 
     /// Numbers that are the same at every run (splitmix64).
     struct Chance(u64);
@@ -105,8 +105,11 @@ mod tests {
             names.into_iter().collect::<Vec<_>>()
         };
         let tools: Vec<String> = unique(listed).into_iter().map(|name| format!("{name}:{{}}")).collect();
+        let said = RiskClass::ALL.map(|class| (class, [None, Some("\"hide\""), Some("{}")][chance.below(3)]));
+        let said = said.iter().filter_map(|(class, said)| Some(format!("\"{}\":{}", class.key(), said.as_ref()?)));
+        let risk = if chance.below(2) == 0 { String::new() } else { said.collect::<Vec<_>>().join(",") };
         let text = format!(
-            r#"{{"version":"1","default":"{posture}","hide":[{}],"tools":{{{}}}}}"#,
+            r#"{{"version":"1","default":"{posture}","hide":[{}],"tools":{{{}}},"risk":{{{risk}}}}}"#,
             unique(hidden).join(","),
             tools.join(",")
         );
@@ -123,9 +126,13 @@ mod tests {
             let policies = Policies::all_of(each);
             for tool in TOOLS {
                 let at = jiff::Timestamp::UNIX_EPOCH;
-                let call = Call { tool, arguments: None, schema: Schema::Unknown, at, explained: false };
+                let class = RiskClass::ALL.get(chance.below(6)).copied();
+                let call = Call { tool, arguments: None, schema: Schema::Unknown, class, at, explained: false };
                 let callable = policies.evaluate(&call).decision.outcome == Outcome::Allow;
-                assert_eq!(policies.lists(tool), callable, "{tool}: {policies:?}");
+                assert_eq!(policies.lists(tool, class), callable, "{tool}, {class:?}: {policies:?}");
+                // Whoever is not known to be harmless may do what every class may, and no more.
+                let anyhow = RiskClass::ALL.iter().all(|class| policies.lists(tool, Some(*class)));
+                assert_eq!(policies.lists(tool, None), anyhow, "{tool}: {policies:?}");
                 (judged, listed) = (judged + 1, listed + usize::from(callable));
             }
         }

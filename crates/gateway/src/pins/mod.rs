@@ -11,7 +11,7 @@ mod file;
 use catalogue::{Change, Names, Pinned};
 pub use file::{LockError, LockFile, Section, change_lock, pending_path, read_lock, tidy};
 use json::{Document, Strictness, Value};
-use policy::{HiddenCharacters, Reason, Treatment};
+use policy::{HiddenCharacters, Reason, RiskClass, Treatment};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -236,6 +236,17 @@ impl Definitions {
         let too_many = (hidden.len() >= MAX_HIDDEN).then(|| "characters that hide stand all over it".to_owned());
         let standing = self.standing(section, name, definition);
         Finding { refused: refused.or(fixed).or(too_many), hides: hidden.first().map(described), standing }
+    }
+
+    /// What a call of a tool may do at worst: by this definition, and by the pinned one. A server that calls a deletion
+    /// reading tomorrow does not get past the rules for deletions.
+    pub fn class(&self, name: &str, definition: Value<'_>) -> RiskClass {
+        let class = catalogue::grade(definition, &self.server).class;
+        let lock = self.pins.get().map(|(file, _)| file.current());
+        let pinned = lock.as_ref().and_then(|lock| lock.servers.get(&self.server)?.tools.as_ref()?.get(name));
+        let pinned = pinned.filter(|pinned| **pinned != definition.canonical());
+        let pinned = pinned.and_then(|pinned| Document::parse(pinned.clone(), Strictness::Reply).ok());
+        pinned.map_or(class, |pinned| class.max(catalogue::grade(pinned.root(), &self.server).class))
     }
 
     fn standing(&self, section: Section, name: &str, definition: Value<'_>) -> Standing {

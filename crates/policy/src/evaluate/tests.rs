@@ -73,8 +73,14 @@ fn spend(max: u64) -> Check {
 
 fn evaluate_at(policy: &Policy, tool: &str, arguments: &str, at: &str) -> Plan {
     let document = Document::parse(arguments.to_owned(), Strictness::Request).unwrap();
-    let call =
-        Call { tool, arguments: Some(document.root()), schema: Schema::Unjudged, at: at.parse().unwrap(), explained: true };
+    let call = Call {
+        tool,
+        arguments: Some(document.root()),
+        schema: Schema::Unjudged,
+        class: None,
+        at: at.parse().unwrap(),
+        explained: true,
+    };
     policy.evaluate(&call)
 }
 
@@ -109,7 +115,8 @@ fn hidden_goes_before_posture_and_posture_before_rules() {
     check(&policy, "t", "{}", Reason::Forbidden, Some("all"));
     let words = |plan: Plan, name: &str| plan.decision.message.unwrap().replace(&format!("`{name}`"), "X");
     assert_eq!(words(hidden, "h"), words(unlisted, "u"), "what is hidden looks like what does not exist");
-    assert!(policy.lists("t") && !policy.lists("h") && !policy.lists("u"));
+    let lists = |tool| policy.lists(tool, None);
+    assert!(lists("t") && !lists("h") && !lists("u"));
 }
 
 #[test]
@@ -117,6 +124,35 @@ fn a_wildcard_lists_nothing_and_restricts_everything() {
     let policy = policy(Posture::Deny, &[], vec![entry("*", vec![])]);
     for name in ["t", "*", "_global", ""] {
         check(&policy, name, "{}", Reason::Unlisted, Some("(default deny)"));
+    }
+}
+
+#[test]
+fn the_rules_of_a_class_hold_for_what_nothing_names_and_those_of_all_for_what_nobody_knows() {
+    let of_class = |class, rules| Entry { pattern: Pattern::Class(class), ..entry("", rules) };
+    let entries = vec![
+        entry("named", vec![]),
+        entry("glob_*", vec![]),
+        of_class(RiskClass::Read, vec![]),
+        of_class(RiskClass::Execute, vec![rule("/risk/execute", vec![Check::Deny])]),
+    ];
+    let policy = policy(Posture::Allow, &[Pattern::Class(RiskClass::Destructive)], entries);
+    let judged = |tool, class| {
+        let at = NOW.parse().unwrap();
+        let call = Call { tool, arguments: None, schema: Schema::Unjudged, class, at, explained: true };
+        let decision = policy.evaluate(&call).decision;
+        (decision.reason, decision.rule.map(|rule| rule.to_string()).unwrap_or_default())
+    };
+    let allowed = (Reason::Allowed, String::new());
+    assert_eq!(judged("t", Some(RiskClass::Read)), allowed);
+    assert_eq!(judged("t", Some(RiskClass::Financial)), allowed);
+    assert_eq!(judged("t", Some(RiskClass::Execute)), (Reason::Forbidden, "/risk/execute".to_owned()));
+    assert_eq!(judged("t", Some(RiskClass::Destructive)), (Reason::Hidden, "/risk/destructive".to_owned()));
+    assert_eq!(judged("t", None).0, Reason::Hidden);
+    for named in ["named", "glob_x"] {
+        assert!(!policy.needs_class(named));
+        assert_eq!(judged(named, Some(RiskClass::Destructive)), allowed, "{named}");
+        assert_eq!(judged(named, None), allowed, "{named}");
     }
 }
 
@@ -363,7 +399,7 @@ fn shadow_rules_are_noted_and_not_enforced() {
 fn a_file_in_shadow_hides_nothing() {
     let mut policy = policy(Posture::Deny, &[Pattern::Any], vec![]);
     policy.mode = Mode::Shadow;
-    assert!(policy.lists("t"));
+    assert!(policy.lists("t", None));
     let decision = check(&policy, "t", "{}", Reason::Allowed, None).granted(&[]);
     assert_eq!(decision.shadow.unwrap().reason, Reason::Hidden);
 }
@@ -402,11 +438,13 @@ fn validation_without_a_schema_denies_live_and_is_skipped_offline() {
     let offline = evaluate(&policy, "t", "{}");
     assert_eq!((offline.decision.outcome, offline.decision.steps[0].result), (Outcome::Allow, StepResult::Skipped));
     let at = NOW.parse().unwrap();
-    let unknown = policy.evaluate(&Call { tool: "t", arguments: None, schema: Schema::Unknown, at, explained: true });
+    let unknown =
+        policy.evaluate(&Call { tool: "t", arguments: None, schema: Schema::Unknown, class: None, at, explained: true });
     assert_eq!(unknown.decision.reason, Reason::SchemaUnknown);
     let document = Document::parse(r#"{"required":["a"]}"#, Strictness::Reply).unwrap();
     let schema = ToolSchema::new(document.root());
-    let known = policy.evaluate(&Call { tool: "t", arguments: None, schema: Schema::Known(&schema), at, explained: true });
+    let known =
+        policy.evaluate(&Call { tool: "t", arguments: None, schema: Schema::Known(&schema), class: None, at, explained: true });
     assert_eq!(known.decision.message.as_deref(), Some("The argument `a` is required."));
 }
 

@@ -9,6 +9,7 @@ use crate::model::{Check, Entry, Mode, Pattern, Rule, Template};
 use crate::outline::{EntryPlace, RulePlace};
 use crate::problem::code;
 use crate::reader::Fields;
+use crate::risk::RiskClass;
 use crate::source::{Kind, Member, Node};
 use crate::text::Span;
 use std::collections::HashSet;
@@ -34,10 +35,15 @@ impl Lowering<'_> {
     /// Lowers one entry. `pattern` is what its key says.
     pub(super) fn entry(&mut self, member: &Member, pattern: Pattern, owner: &str, pointer: String) {
         let mut entry = EntryDraft { pattern, at: member.key_at.clone(), mode: Mode::Enforce, rules: Vec::new() };
-        let what = if owner == GLOBAL { "the rules of all tools" } else { "a tool" };
+        let what = match entry.pattern {
+            Pattern::Any => "the rules of all tools",
+            Pattern::Class(_) => "the rules of a class",
+            Pattern::Exact(_) | Pattern::Glob(_) => "a tool",
+        };
         if matches!(member.value.kind, Kind::Empty) {
             let problem = self.error(code::MISSING, &member.key_at, format!("`{}` has nothing under it", member.key));
-            problem.help = Some(format!("write `{}: {{}}` to list the tool without rules", member.key));
+            let listed = if matches!(entry.pattern, Pattern::Class(_)) { "its tools" } else { "the tool" };
+            problem.help = Some(format!("write `{}: {{}}` to list {listed} without rules", member.key));
         } else if let Some(fields) = self.fields(&member.value, what, TOOL_KEYS) {
             let context = Context { owner: owner.into(), pointer };
             entry.mode = self.mode(&fields);
@@ -49,6 +55,15 @@ impl Lowering<'_> {
             unique(&mut entry.rules);
         }
         self.entries.push(entry);
+    }
+
+    /// Lowers the entry of a class that is one word, as an entry with nothing but that `action`.
+    pub(super) fn class_entry(&mut self, member: &Member, class: RiskClass, action: Action, pointer: String) {
+        let at = &member.value.at;
+        let mut rule = RuleDraft::new(pointer, at);
+        acted(action, Asking::default(), at, &mut rule);
+        let pattern = Pattern::Class(class);
+        self.entries.push(EntryDraft { pattern, at: member.key_at.clone(), mode: Mode::Enforce, rules: vec![rule] });
     }
 
     /// One key of an entry, and the rules it makes.
@@ -93,13 +108,12 @@ impl Lowering<'_> {
         match key {
             "action" => {
                 let words: Vec<_> = ACTIONS.iter().filter(|(_, action)| *action != Action::Evaluate).copied().collect();
-                match self.word(node, "action", &words) {
-                    Some(Action::Deny) => rule.push(Check::Deny, &node.at),
-                    Some(Action::RequireApproval) => {
-                        let asking = self.asking(fields, &Asking::default());
-                        push_ask(rule, Default::default(), asking, &node.at);
-                    }
-                    Some(Action::Allow | Action::Evaluate) | None => {}
+                if let Some(action) = self.word(node, "action", &words) {
+                    let asking = match action {
+                        Action::RequireApproval => self.asking(fields, &Asking::default()),
+                        Action::Allow | Action::Evaluate | Action::Deny => Asking::default(),
+                    };
+                    acted(action, asking, &node.at, rule);
                 }
             }
             "time" => self.during(node, rule),
@@ -222,6 +236,15 @@ impl Group<'_> {
             Group::DenyIf => "deny_if",
             Group::RequireApproval(_) => "require_approval",
         }
+    }
+}
+
+/// What a rule does that is nothing but its action; `asking` says how, where it asks.
+fn acted(action: Action, asking: Asking, at: &Span, rule: &mut RuleDraft) {
+    match action {
+        Action::Deny => rule.push(Check::Deny, at),
+        Action::RequireApproval => push_ask(rule, Default::default(), asking, at),
+        Action::Allow | Action::Evaluate => {}
     }
 }
 

@@ -3,10 +3,12 @@
 use super::Lowering;
 use super::entry::{GLOBAL, escape};
 use super::name::globs_overlap;
+use super::rule::Action;
 use crate::definitions::Definitions;
 use crate::model::{Mode, Pattern, Policy, Posture, ServerRequests};
 use crate::outline::Outline;
 use crate::problem::{MOST, code};
+use crate::risk::{RISK_KEYS, RiskClass};
 use crate::source::{Kind, Member, Node};
 use crate::text::{Span, shown};
 use std::collections::HashMap;
@@ -50,10 +52,11 @@ impl Lowering<'_> {
         if let Some(node) = fields.get("hide") {
             (policy.hidden, outline.hidden) = self.hidden(node);
         }
-        if let Some(member) = fields.member("risk") {
-            let problem = self.error(code::NOT_YET, &member.key_at, "`risk` is not supported yet");
-            problem.label = Some("this version would not enforce it".into());
-            problem.help = Some("remove it; write rules for tools by name or pattern under `tools`".into());
+        if let Some(node) = fields.get("risk") {
+            for (class, at) in self.risk(node) {
+                policy.hidden.push(Pattern::Class(class));
+                outline.hidden.push(at);
+            }
         }
         if let Some(node) = fields.get("methods") {
             policy.methods = self.methods(node);
@@ -141,6 +144,13 @@ impl Lowering<'_> {
                     Some("write `*` for the rules of every tool".into());
                 continue;
             }
+            if let Some(class) = RiskClass::ALL.into_iter().find(|class| owner_of(*class) == member.key) {
+                let key = class.key();
+                let message = format!("`{}` is the name of the counters of a class", member.key);
+                self.error(code::NAME, &member.key_at, message).help =
+                    Some(format!("write the rules of the class into `risk: {{{key}: …}}`"));
+                continue;
+            }
             let Some(pattern) = self.pattern(&member.key, &member.key_at, "a tool's name") else { continue };
             if let Pattern::Glob(glob) = &pattern {
                 let length = |glob: &str| glob.chars().count();
@@ -158,6 +168,47 @@ impl Lowering<'_> {
             self.entry(member, pattern, owner, format!("/tools/{}", escape(&member.key)));
         }
     }
+}
+
+impl Lowering<'_> {
+    /// `risk:`, and gives the classes that are hidden, each with where that is written.
+    fn risk(&mut self, node: &Node) -> Vec<(RiskClass, Span)> {
+        let Some(fields) = self.fields(node, "`risk`", RISK_KEYS) else { return Vec::new() };
+        let mut hidden = Vec::new();
+        for member in fields.members() {
+            let Some(class) = RiskClass::ALL.into_iter().find(|class| class.key() == member.key) else { continue };
+            let pointer = format!("/risk/{}", class.key());
+            if member.value.as_str().is_none() {
+                self.entry(member, Pattern::Class(class), &owner_of(class), pointer);
+                continue;
+            }
+            match self.word(&member.value, &format!("`{}`", class.key()), TREATMENTS) {
+                Some(Treated::Hidden) => hidden.push((class, member.key_at.clone())),
+                Some(Treated::By(action)) => self.class_entry(member, class, action, pointer),
+                None => {}
+            }
+        }
+        hidden
+    }
+}
+
+/// What one word says of a class.
+#[derive(Clone, Copy)]
+enum Treated {
+    Hidden,
+    By(Action),
+}
+
+const TREATMENTS: &[(&str, Treated)] = &[
+    ("allow", Treated::By(Action::Allow)),
+    ("require_approval", Treated::By(Action::RequireApproval)),
+    ("deny", Treated::By(Action::Deny)),
+    ("hide", Treated::Hidden),
+];
+
+/// Who owns the counters of a class.
+fn owner_of(class: RiskClass) -> String {
+    format!("_risk_{}", class.key())
 }
 
 /// The first 16 hexadecimal digits of the SHA-256 of the text.

@@ -97,7 +97,7 @@ impl RuleDraft {
 
 /// The keys of each mapping, by the pointer of its definition in the JSON Schema.
 #[cfg(test)]
-pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 10] {
+pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 11] {
     [
         ("", file::FILE_KEYS),
         ("/properties/approvals", approval::APPROVALS_KEYS),
@@ -107,6 +107,7 @@ pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 10] {
         ("/$defs/limit", counter::LIMIT_KEYS),
         ("/$defs/state", counter::STATE_KEYS),
         ("/$defs/definitions", definitions::DEFINITION_KEYS),
+        ("/properties/risk", crate::risk::RISK_KEYS),
         ("/$defs/server_requests", methods::SERVER_REQUEST_KEYS),
         ("/$defs/elicitation", methods::ELICITATION_KEYS),
     ]

@@ -40,8 +40,14 @@ impl Counters {
 /// Decides a call whose arguments are this text (or absent), at this time.
 pub fn decide(counters: &mut Counters, policy: &Policy, tool: &str, arguments: Option<&str>, at: jiff::Timestamp) -> Decision {
     let document = arguments.map(|text| json::Document::parse(text.to_owned(), json::Strictness::Request).expect("arguments"));
-    let call =
-        Call { tool, arguments: document.as_ref().map(json::Document::root), schema: Schema::Unjudged, at, explained: true };
+    let call = Call {
+        tool,
+        arguments: document.as_ref().map(json::Document::root),
+        schema: Schema::Unjudged,
+        class: None,
+        at,
+        explained: true,
+    };
     counters.decide(policy, &call)
 }
 
