@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """A server for tests that asks back, and gives its callers things to hand back: states and tasks.
 
-`asking.py LOG` speaks stdio, `asking.py LOG --http` streamable HTTP (it prints `listening PORT`), both in both eras. Every
-message that reaches it is a line of LOG, as it came.
+`asking.py LOG [--http]` is served by `two_eras.py`.
 
     ask {"what": "form" | "url" | "sampling" | "roots" | "error"}   asks, then says what it was answered
     later {…}                                                       makes a task
@@ -15,8 +14,8 @@ In the stateless era it asks within its result, with the state `state of NAME`; 
 import json
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
+
+from two_eras import Upstream, serve
 
 ASKED = {
     "form": ("elicitation/create", {"message": "Sure?", "requestedSchema": {"type": "object", "properties": {}}}),
@@ -28,35 +27,18 @@ ASKED = {
 TOOLS = [{"name": name, "inputSchema": {"type": "object"}} for name in ("ask", "later", "plain")]
 
 
-class Server:
+class Asking(Upstream):
+    waits = True
+
     def __init__(self, log):
-        self.log = open(log, "a", encoding="utf-8")
-        self.lock = threading.Lock()
+        super().__init__(log)
         self.waiting = {}
-        self.numbers = count(1)
 
-    def hear(self, text):
-        with self.lock:
-            self.log.write(text.strip() + "\n")
-            self.log.flush()
-
-    def take(self, message, emit):
-        """Answers one message through `emit`; may wait for answers of the client's."""
-        if "method" not in message:
-            event = self.waiting.pop(message["id"], None)
-            if event:
-                event.append(message)
-                event[0].set()
-            return
-        if "id" not in message:
-            return
-        params = message.get("params") or {}
-        modern = "io.modelcontextprotocol/protocolVersion" in (params.get("_meta") or {})
-        answer = self.answer(message["method"], params, modern, emit, message["id"])
-        kind = "error" if "code" in answer else "result"
-        if kind == "result" and modern:
-            answer = {"resultType": "complete", **answer}
-        emit({"jsonrpc": "2.0", "id": message["id"], kind: answer})
+    def answered(self, message):
+        event = self.waiting.pop(message["id"], None)
+        if event:
+            event.append(message)
+            event[0].set()
 
     def answer(self, method, params, modern, emit, identity):
         if method == "initialize":
@@ -124,69 +106,5 @@ class Server:
         return task if method == "tasks/get" else {}
 
 
-def stdio(server):
-    lock = threading.Lock()
-
-    def emit(message):
-        with lock:
-            print(json.dumps(message), flush=True)
-
-    for line in sys.stdin:
-        server.hear(line)
-        # In a thread of its own: a call may wait for the client, whose answer arrives here.
-        threading.Thread(target=server.take, args=(json.loads(line), emit), daemon=True).start()
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        self.whole(405, b"")
-
-    def do_POST(self):
-        text = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.server.mcp.hear(text)
-        message = json.loads(text)
-        if "method" not in message or "id" not in message:
-            self.server.mcp.take(message, None)
-            return self.whole(202, b"")
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        if message["method"] == "initialize":
-            self.send_header("Mcp-Session-Id", f"session-{next(self.server.mcp.numbers)}")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
-        self.server.mcp.take(message, self.event)
-
-    def event(self, message):
-        self.wfile.write(f"data: {json.dumps(message)}\n\n".encode())
-        self.wfile.flush()
-
-    def whole(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-class HttpServer(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request, client_address):
-        pass
-
-
 if __name__ == "__main__":
-    mcp = Server(sys.argv[1])
-    if sys.argv[2:] == ["--http"]:
-        http = HttpServer(("127.0.0.1", 0), Handler)
-        http.mcp = mcp
-        print(f"listening {http.server_address[1]}", flush=True)
-        http.serve_forever(poll_interval=0.05)
-    else:
-        stdio(mcp)
+    serve(Asking(sys.argv[1]), sys.argv[2:])

@@ -5,143 +5,25 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio as Pipe};
-use support::http::Client;
-use support::stdio::Stdio;
-use support::{LEGACY, MODERN, PATIENCE, Scratch, Served, assert_verified, audit, request, text_of, until};
+use support::chain::{AnyClient, Chain, MODES, Setup};
+use support::{LEGACY, MODERN, PATIENCE, Scratch, assert_verified, audit, request, text_of, until};
 
-const MODES: [&str; 4] = ["run", "bridge", "serve", "serve before a command"];
 /// The gateway's code for what the policy does not allow.
 const NOT_ALLOWED: i64 = -31003;
 
-fn asking(scratch: &Scratch, more: &[&str]) -> Vec<String> {
-    let script = support::root().join("tests/upstreams/asking.py").display().to_string();
-    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let log = scratch.log().display().to_string();
-    [python, script, log].into_iter().chain(more.iter().map(|&word| word.to_owned())).collect()
-}
-
 /// A client, a gateway of one mode, and the server behind it.
-struct Chain {
-    client: AnyClient,
-    revision: &'static str,
-    scratch: Scratch,
-    served: Option<Served>,
-    upstream: Option<Child>,
-}
-
-enum AnyClient {
-    Lines(Stdio),
-    Http(Client),
-}
-
-impl Chain {
-    #[track_caller]
-    fn start(mode: &str, revision: &'static str, policy: &str) -> Chain {
-        let scratch = Scratch::new();
-        let (policy, state) = (scratch.policy(policy), scratch.state());
-        let mut upstream = None;
-        let mut url = String::new();
-        if mode == "bridge" || mode == "serve" {
-            let words = asking(&scratch, &["--http"]);
-            let mut process = Command::new(&words[0]).args(&words[1..]).stdout(Pipe::piped()).spawn().expect("python3");
-            let mut line = String::new();
-            BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-            url = format!("http://127.0.0.1:{}/mcp", line.trim().rsplit(' ').next().expect("a port"));
-            upstream = Some(process);
-        }
-        let command = asking(&scratch, &[]);
-        let place = policy.display().to_string();
-        let common = ["-p", &place, "--state", &state, "--audit-args", "full"];
-        let words: Vec<&str> = match mode {
-            "run" | "serve before a command" => {
-                common.into_iter().chain(["--"]).chain(command.iter().map(String::as_str)).collect()
-            }
-            _ => common.into_iter().chain(["--upstream", &url]).collect(),
-        };
-        let mut served = None;
-        let client = if mode == "run" || mode == "bridge" {
-            let mut run = support::callgate();
-            run.arg("run").args(&words);
-            let mut client = Stdio::spawn(run);
-            client.begin(revision);
-            AnyClient::Lines(client)
-        } else {
-            let gate = Served::start(&words);
-            let client = Client::begin(&gate.address, revision);
-            served = Some(gate);
-            AnyClient::Http(client)
-        };
-        Chain { client, revision, scratch, served, upstream }
-    }
-
-    /// Sends a request; gives everything that the client is sent up to its answer, the answer last.
-    #[track_caller]
-    fn exchange(&mut self, id: &str, method: &str, params: Value) -> Vec<Value> {
-        let expected: Value = serde_json::from_str(id).expect("the id is JSON");
-        match &mut self.client {
-            AnyClient::Lines(client) => {
-                assert!(client.send(request(self.revision, id, method, params)), "nobody reads: {}", client.said());
-                let mut messages = vec![client.message()];
-                while messages.last().is_some_and(|last| last["id"] != expected || last.get("method").is_some()) {
-                    messages.push(client.message());
-                }
-                messages
-            }
-            AnyClient::Http(client) => {
-                let name = ["name", "uri", "taskId"].iter().find_map(|key| params[key].as_str()).map(str::to_owned);
-                let headers = client.headers(method, name.as_deref());
-                let reply = client.send(&headers, request(self.revision, id, method, params).as_bytes()).expect("an answer");
-                assert_eq!(reply.status, 200, "{reply:?}");
-                reply.messages()
-            }
-        }
-    }
-
-    #[track_caller]
-    fn ask(&mut self, id: &str, method: &str, params: Value) -> Value {
-        self.exchange(id, method, params).pop().expect("an answer")
-    }
-
-    #[track_caller]
-    fn call(&mut self, id: &str, tool: &str, arguments: Value) -> Value {
-        self.ask(id, "tools/call", json!({"name": tool, "arguments": arguments}))
-    }
-
-    /// Every message that reached the server.
-    fn reached(&self) -> Vec<Value> {
-        let log = std::fs::read_to_string(self.scratch.log()).unwrap_or_default();
-        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    fn requests(&self, method: &str) -> Vec<Value> {
-        self.reached().into_iter().filter(|message| message["method"] == method).collect()
-    }
-
-    /// The records of this method, once there is one.
-    #[track_caller]
-    fn records(&self, method: &str) -> Vec<Value> {
-        let of_method =
-            || audit(&self.scratch.state()).into_iter().filter(|record| record["method"] == method).collect::<Vec<_>>();
-        until(PATIENCE, || Some(of_method()).filter(|records| !records.is_empty())).unwrap_or_default()
-    }
-}
-
-impl Drop for Chain {
-    fn drop(&mut self) {
-        self.served = None;
-        if let Some(upstream) = &mut self.upstream {
-            let _ = upstream.kill();
-            let _ = upstream.wait();
-        }
-    }
+#[track_caller]
+fn start(mode: &str, revision: &'static str, policy: &str) -> Chain {
+    let scratch = Scratch::new();
+    let arguments = vec![scratch.log().display().to_string()];
+    let options = vec!["--audit-args".to_owned(), "full".to_owned()];
+    Chain::start(scratch, Setup { mode, revision, policy, server: "asking", arguments, options, members: Value::Null })
 }
 
 /// Runs a test in every mode of a revision.
 fn in_every_mode(revision: &'static str, policy: &str, test: impl Fn(&str, &mut Chain)) {
     for mode in MODES {
-        let mut chain = Chain::start(mode, revision, policy);
+        let mut chain = start(mode, revision, policy);
         test(mode, &mut chain);
         assert_verified(&chain.scratch.state());
     }
@@ -173,7 +55,7 @@ fn what_a_legacy_server_must_not_ask_for_is_answered_in_the_clients_place() {
 
 #[test]
 fn what_a_server_may_ask_for_is_recorded() {
-    let mut chain = Chain::start("run", LEGACY, SERVERS_ASK_LITTLE);
+    let mut chain = start("run", LEGACY, SERVERS_ASK_LITTLE);
     let AnyClient::Lines(client) = &mut chain.client else { panic!("a stdio client") };
     client.send(request(LEGACY, "1", "tools/call", json!({"name": "ask", "arguments": {"what": "form"}})));
     let asked = client.message();
@@ -230,7 +112,7 @@ fn what_nobody_knows_a_server_may_ask_for_under_default_allow_only() {
         (format!("{LISTED}methods: {{\"x-odd/*\": allow}}\n"), true),
         ("version: \"1\"\nmethods: {x-odd/ask: deny}\n".to_owned(), false),
     ] {
-        let mut chain = Chain::start("run", MODERN, &policy);
+        let mut chain = start("run", MODERN, &policy);
         let reply = chain.call("1", "ask", json!({"what": "odd"}));
         assert_eq!(reply.get("error").is_none(), passes, "{policy}: {reply}");
     }
@@ -283,7 +165,7 @@ fn a_method_that_is_denied_never_reaches_the_server() {
 #[test]
 fn a_method_that_nobody_knows_passes_where_it_is_allowed_by_name() {
     let policy = "version: \"1\"\ndefault: deny\ntools: {plain: {}}\nmethods: {x/known: allow}\n";
-    let mut chain = Chain::start("run", LEGACY, policy);
+    let mut chain = start("run", LEGACY, policy);
     assert!(chain.ask("1", "x/known", json!({}))["result"].is_object());
     assert_eq!(chain.ask("2", "x/unknown", json!({}))["error"]["code"], -32601);
     assert_eq!(chain.requests("x/unknown").len(), 0);
@@ -302,7 +184,7 @@ fn notifications_that_are_denied_are_dropped() {
 #[test]
 fn in_shadow_mode_methods_pass_and_say_what_would_have_been() {
     let policy = "version: \"1\"\nmode: shadow\nmethods: {prompts: deny}\nserver_requests: {sampling: deny}\n";
-    let mut chain = Chain::start("run", MODERN, policy);
+    let mut chain = start("run", MODERN, policy);
     assert!(chain.ask("1", "prompts/get", json!({"name": "p"}))["result"].is_object());
     let record = &chain.records("prompts/get")[0];
     assert_eq!((&record["outcome"], &record["shadow"]["rule"]), (&json!("allow"), &json!("/methods/prompts")), "{record}");
@@ -367,7 +249,7 @@ fn answers_to_a_server_are_in_the_record() {
 
 #[test]
 fn a_task_tells_in_the_record_how_its_call_ended() {
-    let mut chain = Chain::start("run", MODERN, OPEN);
+    let mut chain = start("run", MODERN, OPEN);
     chain.call("1", "later", json!({"id": "t done"}));
     chain.ask("2", "tasks/get", json!({"taskId": "t done"}));
     let finished = || chain.records("tasks/get").into_iter().find(|record| record["phase"] == "finished");

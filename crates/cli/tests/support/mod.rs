@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod chain;
 pub mod corpus;
 pub mod events;
 pub mod http;
