@@ -5,12 +5,14 @@ mod grants;
 mod init;
 mod inspect;
 mod pins;
+mod replay;
 
 pub use catalog::{Build, Catalog, CatalogDiff, Classify, Export, PolicyForm, ProfileArgument, Recommend, Search, Show};
 pub use grants::{CreateGrant, Grants, GrantsPlace};
 pub use init::Init;
 pub use inspect::Inspect;
 pub use pins::{Diff, Pin, PinSource};
+pub use replay::{Policy, RecordsArguments, Replay, Suggest};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -48,6 +50,9 @@ pub enum Command {
     Explain(Explain),
     Simulate(Simulate),
     Test(Test),
+    Replay(Replay),
+    #[command(subcommand)]
+    Policy(Policy),
     Scan(Scan),
     Pin(Pin),
     Diff(Diff),
@@ -342,9 +347,12 @@ pub struct Check {
 
 #[derive(Debug, Args)]
 pub struct ToolsArgument {
-    /// A captured tools/list (JSON), to judge names, arguments and `validate` by
+    /// A captured tools/list (JSON), to judge names, arguments, `validate` and `risk` by
     #[arg(long, value_name = "TOOLS.json")]
     pub tools: Option<PathBuf>,
+    /// A lock file, whose pinned tools are taken instead; of several servers in it, the tools of all
+    #[arg(long, value_name = "FILE", conflicts_with = "tools")]
+    pub lock: Option<PathBuf>,
 }
 
 /// Show one decision, with its steps
@@ -366,7 +374,7 @@ pub struct Explain {
     #[arg(long, value_name = "JSON")]
     pub args: Option<String>,
     /// Another method than a call: what a client sends (`resources/read`), or a server asks for (`roots/list`)
-    #[arg(long, value_name = "METHOD", conflicts_with_all = ["tool", "args", "tools"])]
+    #[arg(long, value_name = "METHOD", conflicts_with_all = ["tool", "args", "tools", "lock"])]
     pub method: Option<String>,
     /// The mode of an elicitation: `form` or `url`
     #[arg(long, value_name = "MODE", requires = "method")]
@@ -404,12 +412,14 @@ pub struct Simulate {
 /// Run the tests of policies: Markdown with policies, calls and expected decisions
 ///
 /// Prose is ignored; a ```policy block begins a policy with fresh counters, and each line of a ```calls block is a call and
-/// what is expected of it. Of a directory, every .md file is run. Exits with 4 when an expectation fails.
+/// what is expected of it; ```policy file=PATH takes the policy from a file beside this one. Of a directory, every .md file
+/// is run. With --coverage, the rules are listed by which no example was denied, asked about or noted. Exits with 4 when an
+/// expectation fails.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   callgate test docs/policy
-  callgate test limits.md
+  callgate test limits.md --coverage
 
 A test:
   ```policy
@@ -424,6 +434,12 @@ pub struct Test {
     /// Markdown files, or directories of them
     #[arg(value_name = "FILE|DIR", required = true)]
     pub places: Vec<PathBuf>,
+    /// List the rules that no example has decided by
+    #[arg(long)]
+    pub coverage: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// List a server's tools, grade them, and write a policy for them

@@ -1,9 +1,11 @@
 //! Policies and tool lists, from files.
 
+use crate::arguments::ToolsArgument;
 use crate::failure::Failure;
 use crate::terminal::{Paint, counted, tell, visible};
 use gateway::PolicyFile;
 use policy::{Problem, Severity, Tools};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Reads a policy file whose errors end the command: they are printed to stderr, and the exit code is 3.
@@ -39,12 +41,50 @@ pub fn count<'p>(problems: impl IntoIterator<Item = &'p Problem>, severity: Seve
     problems.into_iter().filter(|problem| problem.severity == severity).count() as u64
 }
 
-/// Reads a captured `tools/list`, where one was given.
-pub fn tools(path: Option<&Path>) -> Result<Option<Tools>, Failure> {
-    let Some(path) = path else { return Ok(None) };
+/// Reads the tools that were named, if any were: captured, or pinned.
+pub fn tools(arguments: &ToolsArgument) -> Result<Option<Tools>, Failure> {
+    if let Some(path) = &arguments.tools {
+        return captured(path).map(Some);
+    }
+    let Some(path) = &arguments.lock else { return Ok(None) };
+    let mut all: BTreeMap<String, String> = BTreeMap::new();
+    let lock = read_lock(path)?;
+    for (name, definition) in lock.servers.into_values().filter_map(|pinned| pinned.tools).flatten() {
+        if all.insert(name.clone(), definition.clone()).is_some_and(|other| other != definition) {
+            let name = visible(&name);
+            return Err(Failure::general(format!(
+                "several servers in the lock file have another tool `{name}`; give the tools of one with --tools"
+            )));
+        }
+    }
+    pinned("", &all).map(Some)
+}
+
+/// The same, by the names of the servers where they are known; else, of any server.
+pub fn tools_of_servers(arguments: &ToolsArgument) -> Result<(HashMap<String, Tools>, Option<Tools>), Failure> {
+    let Some(path) = &arguments.lock else { return Ok((HashMap::new(), tools(arguments)?)) };
+    let servers = read_lock(path)?.servers.into_iter();
+    let tools = servers.filter_map(|(name, known)| Some((pinned(&name, &known.tools?), name)));
+    let tools: Result<HashMap<String, Tools>, Failure> = tools.map(|(tools, name)| Ok((name, tools?))).collect();
+    Ok((tools?, None))
+}
+
+fn read_lock(path: &Path) -> Result<catalogue::Lock, Failure> {
+    if !path.exists() {
+        return Err(Failure::general(format!("there is no lock file `{}`", visible(&path.display().to_string()))));
+    }
+    Ok(gateway::read_lock(path)?)
+}
+
+fn pinned(server: &str, tools: &BTreeMap<String, String>) -> Result<Tools, Failure> {
+    let list: Vec<&str> = tools.values().map(String::as_str).collect();
+    let text = format!(r#"{{"server":{},"tools":[{}]}}"#, json::quote(server), list.join(","));
+    gateway::read_tools(text.as_bytes())
+        .map_err(|error| Failure::general(format!("the lock file holds what is no tool of `{}`: {error}", visible(server))))
+}
+
+fn captured(path: &Path) -> Result<Tools, Failure> {
     let shown = visible(&path.display().to_string());
     let text = std::fs::read(path).map_err(|error| Failure::because(&format!("cannot read the tools in `{shown}`"), &error))?;
-    let tools =
-        gateway::read_tools(&text).map_err(|error| Failure::general(format!("cannot read the tools in `{shown}`: {error}")))?;
-    Ok(Some(tools))
+    gateway::read_tools(&text).map_err(|error| Failure::general(format!("cannot read the tools in `{shown}`: {error}")))
 }

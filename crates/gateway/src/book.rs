@@ -1,7 +1,7 @@
 //! The policy book: Markdown in which policies, calls and expected decisions stand among prose, and are run.
 //!
-//! A fenced block called `policy` begins a policy with fresh counters at 10:30 UTC on 15 January 2026; `tools` gives it a
-//! `tools/list`; each line of `calls` is a call and what is expected of it, each line of `methods` another message by its
+//! A fenced block called `policy` (or `policy file=…`, empty) begins a policy with fresh counters at 10:30 UTC on 15 January 2026; `tools` gives it a
+//! `tools/list`, `pinned` one that was accepted before; each line of `calls` is a call and what is expected of it, each line of `methods` another message by its
 //! method; `problems` lists exactly what checking the policy finds. Everything else is prose.
 
 mod expectation;
@@ -12,9 +12,9 @@ use crate::simulate::{SimulatedCall, Simulation, read_tools};
 use expectation::{Line, MethodLine};
 use jiff::Timestamp;
 use markdown::{Block, blocks};
-use policy::{Policies, Problem, Severity, Source};
+use policy::{Decider, Decision, Policies, Problem, RiskClass, Severity, Source};
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 
 /// What running one file found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,8 +23,34 @@ pub struct BookRun {
     pub policies: u64,
     /// How many calls were made.
     pub calls: u64,
+    /// How many rules there are in policies that examples were given for.
+    pub rules: u64,
+    /// Those of them that no example has decided, in the order of the file.
+    pub undecided: Vec<Undecided>,
     /// What is not as expected, in the order of the file.
     pub failures: Vec<BookFailure>,
+}
+
+impl BookRun {
+    /// Adds what another file holds.
+    pub fn add(&mut self, other: BookRun) {
+        self.policies += other.policies;
+        self.calls += other.calls;
+        self.rules += other.rules;
+        self.failures.extend(other.failures);
+        self.undecided.extend(other.undecided);
+    }
+}
+
+/// A rule that no example has decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecided {
+    /// The file in which it stands.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// How decisions name it.
+    pub rule: String,
 }
 
 /// An expectation that does not hold, or a line that cannot be read.
@@ -44,8 +70,9 @@ impl fmt::Display for BookFailure {
     }
 }
 
-/// Runs every policy and every call of a Markdown text; `file` is its name in failures.
-pub async fn run_book(file: &str, text: &str) -> BookRun {
+/// Runs every policy and every call of a Markdown text; `file` is its name in failures. `read` gives the text of a policy that
+/// stands in a file of its own, by its path as it is written there, or says why it cannot be had.
+pub async fn run_book(file: &str, text: &str, read: impl Fn(&str) -> Result<Vec<u8>, String>) -> BookRun {
     let mut run = Run { file, found: BookRun::default() };
     let mut chapter: Option<Chapter> = None;
     for block in blocks(text) {
@@ -53,10 +80,13 @@ pub async fn run_book(file: &str, text: &str) -> BookRun {
             ("policy", _) => {
                 run.end(chapter.take());
                 run.found.policies += 1;
-                chapter = Some(Chapter::begin(file, block));
+                chapter = Chapter::begin(block, &read, &mut run);
             }
-            ("tools" | "problems" | "calls" | "methods", None) => run.fail(block.line, "a block before the first `policy`"),
+            ("tools" | "pinned" | "problems" | "calls" | "methods", None) => {
+                run.fail(block.line, "a block before the first `policy`")
+            }
             ("tools", Some(chapter)) => chapter.take_tools(&block, &mut run),
+            ("pinned", Some(chapter)) => chapter.take_pinned(&block, &mut run),
             ("problems", Some(chapter)) => chapter.check_problems(&block, &mut run),
             ("calls", Some(chapter)) => chapter.run_calls(&block, &mut run).await,
             ("methods", Some(chapter)) => chapter.run_methods(&block, &mut run),
@@ -79,8 +109,11 @@ impl Run<'_> {
 
     /// A policy without a list of its problems must load.
     fn end(&mut self, chapter: Option<Chapter>) {
-        let Some(chapter) = chapter.filter(|chapter| !chapter.expects_problems && !chapter.reported) else { return };
-        chapter.report_errors(self);
+        let Some(chapter) = chapter else { return };
+        if !chapter.expects_problems && !chapter.reported {
+            chapter.report_errors(self);
+        }
+        chapter.report_undecided(self);
     }
 }
 
@@ -92,16 +125,77 @@ struct Chapter {
     loaded: policy::Loaded,
     simulation: Option<Result<Simulation, String>>,
     tools: Option<String>,
+    /// The tools as they were accepted.
+    pinned: Option<String>,
+    /// What has decided so far.
+    decided: HashSet<(Option<usize>, String)>,
+    /// Whether it was asked to decide anything.
+    is_tried: bool,
     expects_problems: bool,
     /// Whether its errors have been reported.
     reported: bool,
 }
 
 impl Chapter {
-    fn begin(file: &str, block: Block) -> Chapter {
-        let source = Source::new(file, block.text);
+    fn begin(block: Block, read: impl Fn(&str) -> Result<Vec<u8>, String>, run: &mut Run<'_>) -> Option<Chapter> {
+        let (source, line) = match block.more.strip_prefix("file=") {
+            None => (Source::new(run.file, block.text), block.line),
+            Some(_) if !block.text.trim().is_empty() => {
+                run.fail(block.line, "a policy that stands in a file cannot stand here too");
+                return None;
+            }
+            Some(path) => match read(path) {
+                Ok(text) => (Source::new(path, text), 1),
+                Err(why) => {
+                    run.fail(block.line - 1, format!("the policy `{path}` cannot be read: {why}"));
+                    return None;
+                }
+            },
+        };
         let loaded = policy::load(&source);
-        Chapter { source, line: block.line, loaded, simulation: None, tools: None, expects_problems: false, reported: false }
+        Some(Chapter {
+            source,
+            line,
+            loaded,
+            simulation: None,
+            tools: None,
+            pinned: None,
+            decided: HashSet::new(),
+            is_tried: false,
+            expects_problems: false,
+            reported: false,
+        })
+    }
+
+    fn take_pinned(&mut self, block: &Block, run: &mut Run<'_>) {
+        match read_tools(block.text.as_bytes()) {
+            Ok(_) => (self.pinned, self.simulation) = (Some(block.text.clone()), None),
+            Err(error) => run.fail(block.line, format!("the pinned tools cannot be read: {error}")),
+        }
+    }
+
+    /// Notes what has decided a call of a tool, or another message.
+    fn note(&mut self, decision: &Decision, tool: Option<(&str, Option<RiskClass>)>) {
+        self.is_tried = true;
+        let shadow = decision.shadow.as_ref().and_then(|shadow| shadow.rule.as_ref());
+        for rule in decision.rule.as_ref().into_iter().chain(shadow) {
+            let number = tool.zip(self.loaded.policy.as_ref());
+            let number = number.and_then(|((tool, class), policy)| policy.rule_number(tool, class, rule));
+            self.decided.insert((number, rule.to_string()));
+        }
+    }
+
+    fn report_undecided(&self, run: &mut Run<'_>) {
+        if !self.is_tried {
+            return;
+        }
+        for Decider { reference, line, number } in self.loaded.deciders(&self.source) {
+            run.found.rules += 1;
+            if !self.decided.contains(&(number, reference.clone())) {
+                let line = self.line + line as usize - 1;
+                run.found.undecided.push(Undecided { file: self.source.name.clone(), line, rule: reference });
+            }
+        }
     }
 
     fn take_tools(&mut self, block: &Block, run: &mut Run<'_>) {
@@ -159,6 +253,7 @@ impl Chapter {
             let judged = MethodLine::parse(text).and_then(|line| {
                 run.found.calls += 1;
                 let decision = judge_method(&policies, &line.method, line.kind, line.from, line.mode.as_deref());
+                self.note(&decision, None);
                 line.expected.check(&decision, true)
             });
             if let Err(message) = judged {
@@ -184,7 +279,10 @@ impl Chapter {
     }
 
     async fn run_line(&mut self, line: &Line, run: &mut Run<'_>) -> Result<(), String> {
-        let simulation = match self.simulation.get_or_insert_with(|| simulation(&self.source, self.tools.as_deref())) {
+        let simulation = match self
+            .simulation
+            .get_or_insert_with(|| simulation(&self.source, self.tools.as_deref(), self.pinned.as_deref()))
+        {
             Ok(simulation) => simulation,
             Err(error) => return Err(error.clone()),
         };
@@ -202,30 +300,43 @@ impl Chapter {
                 place.clone_from(given);
             }
         }
+        let class = simulation.class_of(&call.server, &line.tool);
+        let mut verdict = Ok(());
+        let mut decided: Vec<Decision> = Vec::new();
         for time in 1..=line.times {
             let decision = simulation.decide(&call).await;
             run.found.calls += 1;
-            line.expected.check(&decision, time == line.times).map_err(|difference| match line.times {
+            verdict = line.expected.check(&decision, time == line.times).map_err(|difference| match line.times {
                 1 => difference,
                 times => format!("call {time} of {times}: {difference}"),
-            })?;
+            });
+            decided.push(decision);
+            if verdict.is_err() {
+                break;
+            }
         }
-        Ok(())
+        decided.iter().for_each(|decision| self.note(decision, Some((&line.tool, class))));
+        verdict
     }
 
     fn report_errors(&self, run: &mut Run<'_>) {
         for problem in self.loaded.problems.iter().filter(|problem| problem.severity == Severity::Error) {
             let line = self.line + problem.line as usize - 1;
-            run.fail(line, format!("the policy is not valid: {} ({})", problem.message, shown(problem)));
+            let message = format!("the policy is not valid: {} ({})", problem.message, shown(problem));
+            run.found.failures.push(BookFailure { file: self.source.name.clone(), line, message });
         }
     }
 }
 
-fn simulation(source: &Source, tools: Option<&str>) -> Result<Simulation, String> {
+fn simulation(source: &Source, tools: Option<&str>, pinned: Option<&str>) -> Result<Simulation, String> {
     let tools = tools.map(|tools| read_tools(tools.as_bytes())).transpose()?;
     let start: Timestamp = START.parse().map_err(|error| format!("{error}"))?;
     let policy = policy::load(source).policy.ok_or("these calls have no valid policy")?;
-    Simulation::new(Arc::new(policy), tools, start).map_err(|error| error.to_string())
+    let simulation = Simulation::new(policy, tools, start).map_err(|error| error.to_string())?;
+    Ok(match pinned.map(|pinned| read_tools(pinned.as_bytes())).transpose()? {
+        Some(pinned) => simulation.pinning(&pinned),
+        None => simulation,
+    })
 }
 
 /// `error P014 9:17`
@@ -259,7 +370,7 @@ mod tests {
     /// Runs a book, and gives its failures as `line: message`.
     fn failures(text: &str) -> Vec<String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let run = runtime.block_on(run_book("book.md", text));
+        let run = runtime.block_on(run_book("book.md", text, |path| Err(format!("there is no `{path}`"))));
         run.failures.iter().map(|failure| format!("{}: {}", failure.line, failure.message)).collect()
     }
 
@@ -323,6 +434,51 @@ mod tests {
             ]
         );
         assert_eq!(failures(&format!("{broken}```calls\nt # allow\n```\n")).len(), 2);
+    }
+
+    #[test]
+    fn rules_that_no_example_has_decided_are_listed() {
+        let policy = "```policy\nversion: \"1\"\nhide: [h]\nmethods: {prompts: deny}\nrisk: {financial: deny}\ntools:\n  a: {rules: [{name: pace, rate_limit: 1/minute}, {name: never, action: deny}]}\n  b: {rules: [{name: pace, rate_limit: 1/minute}]}\n```\n";
+        let undecided = |calls: &str| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let run = runtime.block_on(run_book("book.md", &format!("{policy}{calls}"), |_| Err(String::new())));
+            let undecided: Vec<String> = run.undecided.iter().map(|rule| format!("{} {}", rule.line, rule.rule)).collect();
+            (run.rules, undecided)
+        };
+        assert_eq!(undecided(""), (0, Vec::new()));
+        let all = ["5 /risk/financial", "7 pace", "7 never", "8 pace", "3 (hidden)", "4 /methods/prompts"];
+        assert_eq!(undecided("```calls\na # deny\n```\n").1.len(), 5, "the rule that denies is decided by");
+        let (rules, left) = undecided("```calls\nx # deny\nb # allow\nb # deny\nh # deny\n```\n");
+        assert_eq!(rules, all.len() as u64);
+        assert_eq!(left, ["7 pace", "7 never", "4 /methods/prompts"]);
+    }
+
+    #[test]
+    fn a_policy_may_stand_in_a_file_of_its_own() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let book = "```policy file=p.yaml\n```\n```calls\nt # deny rule=no\nu # deny\n```\n";
+        let read = |path: &str| match path {
+            "p.yaml" => Ok(b"version: \"1\"\ntools: {t: {rules: [{name: no, action: deny}]}}\n".to_vec()),
+            _ => Err("not there".to_owned()),
+        };
+        let run = runtime.block_on(run_book("book.md", book, read));
+        let failures: Vec<String> = run.failures.iter().map(ToString::to_string).collect();
+        assert_eq!(failures, ["book.md:5: expected deny, got allow allowed"]);
+        let run = runtime.block_on(run_book("book.md", "```policy file=q.yaml\n```\n", read));
+        assert_eq!(run.failures[0].message, "the policy `q.yaml` cannot be read: not there");
+    }
+
+    #[test]
+    fn tools_are_held_against_those_that_were_accepted() {
+        let policy = "```policy\nversion: \"1\"\n```\n";
+        let pinned = "```pinned\n{\"tools\": [{\"name\": \"t\", \"description\": \"Reads.\"}]}\n```\n";
+        let tools = "```tools\n{\"tools\": [{\"name\": \"t\", \"description\": \"Deletes.\"}, {\"name\": \"u\"}]}\n```\n";
+        let calls = "```calls\nt # deny definition-changed\nu # deny definition-unpinned\nv # deny definition-unknown\n```\n";
+        assert_eq!(failures(&format!("{policy}{pinned}{tools}{calls}")), [""; 0]);
+        assert_eq!(
+            failures(&format!("{policy}{pinned}{}```calls\nt # allow\n```\n", pinned.replace("pinned", "tools"))),
+            [""; 0]
+        );
     }
 
     #[test]

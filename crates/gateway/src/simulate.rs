@@ -4,18 +4,25 @@
 //! [`Enforcer`] and charged to a store in memory. Only time is not real: it stands still until a call moves it.
 
 use crate::enforcer::{Caller, Decided, Enforcer, Facts};
+use crate::pins::{LockFile, Pinning, Section};
+use crate::tools::ToolFacts;
+use catalogue::{Lock, Pinned};
 use jiff::Timestamp;
 use json::{Document, Kind, Strictness, Value, quote};
 use mcp::{Malformed, Message, Side, ToolCall};
-use policy::{Decision, Outcome, Policy, Reason, Schema, Tools};
+use policy::{Decision, Outcome, Policies, Reason, RiskClass, Schema, Tool, Tools};
 use std::collections::HashMap;
 use std::sync::Arc;
-use store::{ArgumentsMode, Clock, Draft, Options, Phase, Reply, StateUrl, Store, StoreError};
+use store::{Answer, ArgumentsMode, Clock, Draft, Options, Phase, Reply, Reservation, Retention, StateUrl, Store, StoreError};
 
 /// A policy, its counters, and a clock.
 pub struct Simulation {
-    policy: Arc<Policy>,
+    policies: Policies,
     tools: Option<Tools>,
+    /// The tools of servers by their names, where that is known.
+    tools_of: HashMap<String, Tools>,
+    /// What is pinned of every server.
+    pinned: Option<Pinned>,
     clock: Clock,
     store: Store,
     /// By the upstream's name.
@@ -28,10 +35,30 @@ impl Simulation {
     ///
     /// # Errors
     /// When no store can be opened in memory.
-    pub fn new(policy: Arc<Policy>, tools: Option<Tools>, start: Timestamp) -> Result<Simulation, StoreError> {
+    pub fn new(policies: impl Into<Policies>, tools: Option<Tools>, start: Timestamp) -> Result<Simulation, StoreError> {
         let clock = Clock::simulated(start.as_millisecond());
-        let store = Store::open(StateUrl::Memory, Options { clock: clock.clone(), ..Options::default() })?;
-        Ok(Simulation { policy, tools, clock, store, enforcers: HashMap::new() })
+        // What is decided here is told at once; the records of it need not grow without end.
+        let retention = Some(Retention { max_age: None, max_bytes: Some(MOST_REMEMBERED) });
+        let store = Store::open(StateUrl::Memory, Options { clock: clock.clone(), retention, ..Options::default() })?;
+        let (policies, tools_of, enforcers) = (policies.into(), HashMap::new(), HashMap::new());
+        Ok(Simulation { policies, tools, tools_of, pinned: None, clock, store, enforcers })
+    }
+
+    /// The same, with the tools (graded) of some servers by their names; what was given for all holds for the others.
+    #[must_use]
+    pub fn with_tools_of(self, tools_of: HashMap<String, Tools>) -> Simulation {
+        Simulation { tools_of, ..self }
+    }
+
+    /// The same, with the tools held against these, which were accepted of every server.
+    #[must_use]
+    pub(crate) fn pinning(self, accepted: &Tools) -> Simulation {
+        let canonical = |tool: &Tool| {
+            let definition = Document::parse(tool.definition.clone(), Strictness::Reply).ok()?;
+            Some((tool.name.clone(), definition.root().canonical()))
+        };
+        let pinned = Pinned { tools: Some(accepted.iter().filter_map(canonical).collect()), ..Pinned::default() };
+        Simulation { pinned: Some(pinned), ..self }
     }
 
     /// Milliseconds since the Unix epoch.
@@ -51,10 +78,50 @@ impl Simulation {
 
     /// Sets the clock where the call says so, decides it, and lets it end as it says.
     pub async fn decide(&mut self, call: &SimulatedCall) -> Decision {
+        let Decided { decision, id, reservation, .. } = self.judge(call).await;
+        if decision.outcome == Outcome::Allow && call.reply == Reply::Refused {
+            self.give_back(id, reservation).await;
+        }
+        decision
+    }
+
+    /// Has a person answer an approval that was opened here.
+    ///
+    /// # Errors
+    /// When it is not there, or is over.
+    pub(crate) async fn answer(&self, id: &str, answer: Answer, by: &str) -> Result<(), StoreError> {
+        self.store.answer(id, answer, by).await.map(drop)
+    }
+
+    /// Gives back what a call has taken that was never sent.
+    pub(crate) async fn give_back(&self, id: String, reservation: Reservation) {
+        let draft = Draft { id, phase: Phase::Finished, reply: Some(Reply::Refused), ..Draft::default() };
+        if let Err(error) = self.store.settle(reservation, draft, true).await {
+            tracing::warn!(%error, "a simulated call could not be refunded");
+        }
+    }
+
+    /// What a tool of a server may do, where its definition is known.
+    pub(crate) fn class_of(&self, server: &str, tool: &str) -> Option<RiskClass> {
+        self.tools_of(server)?.get(tool)?.class
+    }
+
+    /// The tools of a server, where they are known.
+    pub(crate) fn tools_of(&self, server: &str) -> Option<&Tools> {
+        self.tools_of.get(server).or(self.tools.as_ref())
+    }
+
+    /// Sets the clock where the call says so, and decides it; how it ends is to come.
+    pub(crate) async fn judge(&mut self, call: &SimulatedCall) -> Decided {
         if let Some(at) = call.at {
             self.set(at);
         }
-        let refused = |malformed: &Malformed| Decision::deny(Reason::Malformed, malformed.message.clone());
+        let refused = |malformed: &Malformed| Decided {
+            decision: Decision::deny(Reason::Malformed, malformed.message.clone()),
+            id: String::new(),
+            reservation: Reservation::default(),
+            waiting: None,
+        };
         let message = match &call.message {
             Ok(message) => message,
             Err(malformed) => return refused(malformed),
@@ -64,36 +131,47 @@ impl Simulation {
             Err(malformed) => return refused(&malformed),
         };
         let enforcer = self.enforcer(&call.server);
-        let tool = self.tools.as_ref().and_then(|tools| tools.get(&tool_call.name));
-        let schema = match &self.tools {
+        let tools = self.tools_of(&call.server);
+        let tool = tools.and_then(|tools| tools.get(&tool_call.name));
+        let schema = match tools {
             None => Schema::Unjudged,
             Some(_) => tool.map_or(Schema::Unknown, |tool| Schema::Known(&tool.schema)),
+        };
+        // Where nothing is pinned, nothing is held against the definitions that were given.
+        let defined = tool.filter(|_| self.pinned.is_some()).and_then(|tool| {
+            let definition = Document::parse(tool.definition.clone(), Strictness::Reply).ok()?;
+            Some(ToolFacts::new(Section::Tools, &tool.name, definition.root()))
+        });
+        let objection = enforcer.objection(defined.as_ref(), &self.policies);
+        let class = match &defined {
+            Some(defined) => Some(defined.class(enforcer.definitions())),
+            None => tool.and_then(|tool| tool.class),
         };
         let facts = Facts {
             tool: &tool_call.name,
             arguments: tool_call.arguments,
             definition: None,
             schema,
-            class: tool.and_then(|tool| tool.class),
+            class,
             explained: true,
-            beside: String::new(),
+            beside: call.beside.clone(),
             detail: None,
             unissued: false,
-            objection: None,
+            objection,
         };
-        let caller = Caller { principal: call.principal.clone(), grant: call.grant.clone(), session: None };
-        let Decided { decision, id, reservation, .. } = enforcer.decide(facts, &enforcer.policies(&caller), &caller).await;
-        if decision.outcome == Outcome::Allow && call.reply == Reply::Refused {
-            let draft = Draft { id, phase: Phase::Finished, reply: Some(Reply::Refused), ..Draft::default() };
-            if let Err(error) = self.store.settle(reservation, draft, true).await {
-                tracing::warn!(%error, "a simulated call could not be refunded");
-            }
-        }
-        decision
+        let caller = Caller { principal: call.principal.clone(), grant: call.grant.clone(), session: call.session.clone() };
+        enforcer.decide(facts, &enforcer.policies(&caller), &caller).await
     }
 
     fn enforcer(&mut self, server: &str) -> Arc<Enforcer> {
-        let make = || Enforcer::new(self.store.clone(), server, ArgumentsMode::Drop, self.policy.clone());
+        let make = || {
+            let enforcer = Enforcer::new(self.store.clone(), server, ArgumentsMode::Drop, self.policies.clone());
+            if let Some(pinned) = &self.pinned {
+                let lock = Lock { servers: [(server.to_owned(), pinned.clone())].into() };
+                enforcer.pin(LockFile::of(lock), Pinning::Required);
+            }
+            enforcer
+        };
         self.enforcers.entry(server.to_owned()).or_insert_with(make).clone()
     }
 }
@@ -111,6 +189,10 @@ pub struct SimulatedCall {
     pub principal: String,
     /// Of which upstream.
     pub server: String,
+    /// In which session, where there are some.
+    pub session: Option<String>,
+    /// What stands beside its arguments and makes it another call.
+    pub(crate) beside: String,
     /// How it ends, once it is allowed. Only what was never sent is refunded.
     pub reply: Reply,
 }
@@ -127,6 +209,8 @@ impl SimulatedCall {
             grant: "local".into(),
             principal: "local".into(),
             server: "local".into(),
+            session: None,
+            beside: String::new(),
             reply: Reply::Completed,
         }
     }
@@ -193,6 +277,9 @@ pub(crate) fn reply_of(word: &str) -> Result<Reply, String> {
 pub(crate) fn is_object(text: &str) -> bool {
     Document::parse(text.to_owned(), Strictness::Reply).is_ok_and(|document| document.root().kind() == Kind::Object)
 }
+
+/// How much room the records of a simulation may take, in bytes.
+const MOST_REMEMBERED: u64 = 64 << 20;
 
 const MEMBERS: &[&str] = &["tool", "arguments", "at", "grant", "principal", "server", "reply"];
 

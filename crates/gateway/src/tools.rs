@@ -52,7 +52,8 @@ pub(crate) struct ToolFacts {
 type OfVersion<T> = Mutex<Option<(u64, T)>>;
 
 impl ToolFacts {
-    fn new(section: Section, name: &str, definition: Value<'_>) -> ToolFacts {
+    /// Of a definition in a list.
+    pub fn new(section: Section, name: &str, definition: Value<'_>) -> ToolFacts {
         ToolFacts {
             section,
             name: name.to_owned(),

@@ -129,6 +129,17 @@ impl AmountFrom {
     }
 }
 
+impl Path {
+    /// The values to which it leads; `None` where that cannot be judged.
+    pub(crate) fn found<'d>(&self, arguments: Value<'d>) -> Option<Vec<Value<'d>>> {
+        let value = |item: Item<'d>| match item {
+            Item::Value(value) => Some(value),
+            Item::Missing | Item::Number(_) => None,
+        };
+        find(self, Some(arguments)).ok().map(|items| items.into_iter().filter_map(value).collect())
+    }
+}
+
 fn sum(path: &Path, items: &[Item<'_>]) -> Result<Amount, CannotJudge> {
     let bad = || CannotJudge::Amount(format!("`{}` must be a number of 0 or more with at most six decimals", path.text));
     items.iter().try_fold(Amount::ZERO, |sum, item| {

@@ -4,6 +4,7 @@
 //! for whoever has something to say about a part of a policy that loaded.
 
 use crate::text::Span;
+use std::sync::Arc;
 
 /// The places of a policy's parts.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(crate) struct Outline {
     pub hidden: Vec<Span>,
     /// Parallel to `Policy::entries`.
     pub entries: Vec<EntryPlace>,
+    /// What of `methods` and `server_requests` denies, with its reference.
+    pub refusals: Vec<(Arc<str>, Span)>,
     /// The value of `default`, where it is written.
     pub default: Option<Span>,
     /// The first characters of the file: for what concerns the whole.

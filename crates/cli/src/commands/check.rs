@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub fn check(arguments: &Check) -> Result<u8, Failure> {
-    let tools = policies::tools(arguments.tools.tools.as_deref())?;
+    let tools = policies::tools(&arguments.tools)?;
     let mut checked: Vec<(PolicyFile, Vec<Problem>)> = Vec::new();
     let mut configurations = Vec::new();
     let mut unreadable = Vec::new();

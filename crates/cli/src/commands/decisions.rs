@@ -27,7 +27,7 @@ pub fn explain(arguments: &Explain) -> Result<u8, Failure> {
             (method, gateway::explain_method(&policy.into(), method, arguments.mode.as_deref()))
         }
         (None, Some(tool)) => {
-            let tools = policies::tools(arguments.tools.tools.as_deref())?;
+            let tools = policies::tools(&arguments.tools)?;
             let mut simulation = simulation(&file, tools)?;
             let call = SimulatedCall::new(tool, arguments.args.as_deref());
             (tool, block_on(async { Ok(simulation.decide(&call).await) })?)
@@ -87,7 +87,7 @@ fn explanation(tool: &str, decision: &Decision, paint: Paint) -> String {
 }
 
 pub fn simulate(arguments: &Simulate) -> Result<u8, Failure> {
-    let tools = policies::tools(arguments.tools.tools.as_deref())?;
+    let tools = policies::tools(&arguments.tools)?;
     let mut simulation = simulation(&policies::read(&arguments.policy.policy)?, tools)?;
     let from_stdin = arguments.calls.as_os_str() == "-";
     let name = if from_stdin { "stdin".to_owned() } else { visible(&arguments.calls.display().to_string()) };

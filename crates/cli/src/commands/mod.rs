@@ -13,12 +13,14 @@ mod grants;
 mod init;
 mod inspect;
 mod pins;
+mod replay;
 mod scan;
 mod shell;
 mod status;
+mod suggest;
 mod test;
 
-use crate::arguments::{Command, StateArgument};
+use crate::arguments::{Command, Policy, StateArgument};
 use crate::failure::Failure;
 use crate::terminal::visible;
 use std::future::Future;
@@ -33,6 +35,8 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Explain(arguments) => decisions::explain(&arguments),
         Command::Simulate(arguments) => decisions::simulate(&arguments),
         Command::Test(arguments) => test::test(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Policy(Policy::Suggest(arguments)) => suggest::suggest(&arguments),
         Command::Scan(arguments) => scan::scan(arguments),
         Command::Pin(arguments) => pins::pin(&arguments),
         Command::Diff(arguments) => pins::diff(&arguments),

@@ -13,6 +13,7 @@ use gateway::Listing;
 use json::{Document, Strictness};
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::Path;
 
 pub fn scan(arguments: Scan) -> Result<u8, Failure> {
     let (upstream, name) = gate::given(&arguments.upstream, arguments.timeout)?;
@@ -24,16 +25,21 @@ pub fn scan(arguments: Scan) -> Result<u8, Failure> {
     match &arguments.output {
         None => std::io::stdout().write_all(policy.as_bytes())?,
         Some(path) => {
+            write_new(path, &policy)?;
             let shown = visible(&path.display().to_string());
-            // Never over a policy that somebody has edited.
-            let file = OpenOptions::new().write(true).create_new(true).open(path);
-            let written = file.and_then(|mut file| file.write_all(policy.as_bytes()));
-            written.map_err(|error| Failure::because(&format!("cannot write `{shown}`"), &error))?;
             let tools = counted(listing.tools.len() as u64, "tool", "tools");
             tell!("{tools} of `{name}` written to {shown}; edit it, then: callgate check {shown}");
         }
     }
     Ok(OK)
+}
+
+/// Writes a policy to a file that does not exist yet: never over one that somebody has edited.
+pub(super) fn write_new(path: &Path, policy: &str) -> Result<(), Failure> {
+    let shown = visible(&path.display().to_string());
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(policy.as_bytes()));
+    written.map_err(|error| Failure::because(&format!("cannot write `{shown}`"), &error))
 }
 
 /// What a server can do, in a line: `3 tools: 2 Read, 1 Execute`.

@@ -5,6 +5,8 @@
 pub(crate) struct Block {
     /// The first word after the opening fence; empty where there is none.
     pub kind: String,
+    /// What else stands there.
+    pub more: String,
     /// The number of the first line of its text, from 1.
     pub line: usize,
     /// The lines between the fences, each with its line break.
@@ -28,8 +30,9 @@ pub(crate) fn blocks(text: &str) -> Vec<Block> {
         match &mut open {
             None => {
                 if let Some((sign, length, indent, info)) = fence(line) {
-                    let kind = info.split_whitespace().next().unwrap_or_default().to_owned();
-                    open = Some((sign, length, indent, Block { kind, line: i + 2, text: String::new() }));
+                    let (kind, more) = info.split_once(char::is_whitespace).unwrap_or((info, ""));
+                    let (kind, more) = (kind.to_owned(), more.trim().to_owned());
+                    open = Some((sign, length, indent, Block { kind, more, line: i + 2, text: String::new() }));
                 }
             }
             Some((sign, length, indent, block)) => match fence(line) {
@@ -67,8 +70,11 @@ mod tests {
     fn blocks_are_found_with_their_lines() {
         let text = "prose\n```policy\na: 1\n\nb: 2\n```\n  ~~~calls x\n  t # allow\n  ~~~\n```\nend";
         let found = blocks(text);
-        let block = |kind: &str, line, text: &str| Block { kind: kind.into(), line, text: text.into() };
-        assert_eq!(found, [block("policy", 3, "a: 1\n\nb: 2\n"), block("calls", 8, "t # allow\n"), block("", 11, "end\n")]);
+        let block =
+            |kind: &str, more: &str, line, text: &str| Block { kind: kind.into(), more: more.into(), line, text: text.into() };
+        let expected =
+            [block("policy", "", 3, "a: 1\n\nb: 2\n"), block("calls", "x", 8, "t # allow\n"), block("", "", 11, "end\n")];
+        assert_eq!(found, expected);
     }
 
     #[test]

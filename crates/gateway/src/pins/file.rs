@@ -186,6 +186,17 @@ impl LockFile {
         }))
     }
 
+    /// What is pinned without any file: for simulation. Nothing is ever written.
+    pub(crate) fn of(lock: Lock) -> Arc<LockFile> {
+        Arc::new(LockFile {
+            path: PathBuf::new(),
+            current: RwLock::new(Arc::new(lock)),
+            text: Mutex::default(),
+            version: AtomicU64::new(1),
+            pending: Mutex::default(),
+        })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -79,6 +79,7 @@ impl Lowering<'_> {
             }
         }
         (policy.entries, outline.entries) = self.finished();
+        outline.refusals = std::mem::take(&mut self.refusals);
         (policy, outline)
     }
 

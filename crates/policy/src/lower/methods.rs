@@ -121,7 +121,11 @@ impl Lowering<'_> {
         if let (true, Some(problem)) = (asks, self.problems.last_mut()) {
             problem.help = Some("nobody can be asked about this yet: write `deny` or `allow`".into());
         }
-        Some(Stance { allow: allow?, reference: reference.into() })
+        let stance = Stance { allow: allow?, reference: reference.into() };
+        if !stance.allow {
+            self.refusals.push((stance.reference.clone(), node.at.clone()));
+        }
+        Some(stance)
     }
 }
 

@@ -32,7 +32,8 @@ use std::sync::Arc;
 pub(crate) fn lower(source: &Source, root: &Node, problems: &mut Vec<Problem>) -> (Policy, Outline) {
     let mut reader = Reader::new(source, &fields::VOCABULARY);
     reader.problems = std::mem::take(problems);
-    let mut lowering = Lowering { reader, counters: Vec::new(), attempted: Vec::new(), entries: Vec::new() };
+    let mut lowering =
+        Lowering { reader, counters: Vec::new(), attempted: Vec::new(), entries: Vec::new(), refusals: Vec::new() };
     let lowered = lowering.file(root);
     *problems = lowering.reader.problems;
     lowered
@@ -44,6 +45,8 @@ struct Lowering<'s> {
     /// The counters that the file meant to declare, also where that went wrong.
     attempted: Vec<String>,
     entries: Vec<entry::EntryDraft>,
+    /// What of `methods` and `server_requests` denies.
+    refusals: Vec<(Arc<str>, Span)>,
 }
 
 /// Every part of the lowering reads.
