@@ -8,6 +8,8 @@ use ring::digest::{SHA256, digest};
 pub struct AdminCredential {
     /// Under which what it does is recorded, and by which policies name approvers.
     pub name: String,
+    /// Whether it may change what the gateway does, and not only answer approvals and look.
+    pub may_change: bool,
     digest: [u8; 32],
 }
 
@@ -19,7 +21,12 @@ impl AdminCredential {
 
     /// Known by `token`, of which only a digest is kept.
     pub fn new(name: impl Into<String>, token: &str) -> AdminCredential {
-        AdminCredential { name: name.into(), digest: sha256(token) }
+        AdminCredential { name: name.into(), may_change: true, digest: sha256(token) }
+    }
+
+    /// The same for somebody who answers approvals and looks, and changes nothing.
+    pub fn for_approvals(name: impl Into<String>, token: &str) -> AdminCredential {
+        AdminCredential { may_change: false, ..AdminCredential::new(name, token) }
     }
 }
 
@@ -33,12 +40,12 @@ impl AdminCredentials {
         AdminCredentials(credentials)
     }
 
-    /// The name of whoever shows this header. Found by digests, so that no comparison tells how near a guess has come.
-    pub(crate) fn name_of(&self, authorization: Option<&HeaderValue>) -> Option<&str> {
+    /// Whoever shows this header. Found by digests, so that no comparison tells how near a guess has come.
+    pub(crate) fn holder(&self, authorization: Option<&HeaderValue>) -> Option<&AdminCredential> {
         let (scheme, token) = authorization?.to_str().ok()?.split_once(' ')?;
         let shown = sha256(token.trim());
         let known = self.0.iter().find(|credential| credential.digest == shown)?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(&known.name)
+        scheme.eq_ignore_ascii_case("bearer").then_some(known)
     }
 }
 
@@ -62,13 +69,14 @@ mod tests {
     fn an_administrator_is_known_by_the_token_alone() {
         let credentials =
             AdminCredentials::new(vec![AdminCredential::new("alice", "a-token"), AdminCredential::new("bob", "b-token")]);
-        let name = |header: &str| credentials.name_of(Some(&HeaderValue::from_str(header).unwrap())).map(str::to_owned);
+        let name =
+            |header: &str| credentials.holder(Some(&HeaderValue::from_str(header).unwrap())).map(|holder| holder.name.clone());
         assert_eq!(name("Bearer a-token").as_deref(), Some("alice"));
         assert_eq!(name("bearer b-token").as_deref(), Some("bob"));
         for wrong in ["Bearer ", "Bearer a-toke", "Basic a-token", "a-token", "Bearer a-token b-token"] {
             assert_eq!(name(wrong), None, "{wrong}");
         }
-        assert_eq!(credentials.name_of(None), None);
+        assert!(credentials.holder(None).is_none());
         assert!(!format!("{credentials:?}").contains("token"));
     }
 }

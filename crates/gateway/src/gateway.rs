@@ -4,15 +4,18 @@
 //! and sessions; whoever goes on under a grant that is gone is ended. Change is found by content, as that of policies is, and
 //! a configuration with mistakes changes nothing.
 
+mod keeping;
 mod serving;
 mod snapshot;
+mod standing;
 
 pub use serving::serve_gateway;
 
 use crate::approvers::Approvers;
-use crate::config::{Config, ConfigFile, GrantConfig, ServerConfig, grants};
+use crate::config::kept::Whole;
+use crate::config::{Config, ConfigFile, ServerConfig};
 use crate::downstream::door::Endpoint;
-use crate::downstream::federated::{Federation, Patience, ServerStanding};
+use crate::downstream::federated::{Federation, Patience};
 use crate::downstream::server::Server;
 use crate::enforcer::{Caller, Enforcer};
 use crate::identity::Identity;
@@ -22,12 +25,12 @@ use crate::snapshot::{Current, Snapshot};
 use crate::upstream::TargetError;
 use crate::webhooks::Webhooks;
 use ring::digest::{Context, SHA256};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
-use store::{ArgumentsMode, Reader, Store, StoredGrant};
-use tokio::sync::{Notify, watch};
+use store::{ArgumentsMode, Kept, Store};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
@@ -36,8 +39,8 @@ pub(crate) type Servers = HashMap<String, Arc<Server>>;
 
 /// How often files are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often grants are looked at: a revocation takes effect within a second.
-const GRANTS_INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is looked for grants whose time is over.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Many servers before many callers.
 pub struct Gateway {
@@ -56,13 +59,38 @@ pub struct Gateway {
     ending: TaskTracker,
     approvers: Approvers,
     webhooks: Webhooks,
+    /// What is kept of arguments, as it was at the start.
+    arguments: ArgumentsMode,
+    /// Gives the value of a variable.
+    environment: Environment,
+    /// Asks whoever watches the files to look at once.
+    look: mpsc::Sender<oneshot::Sender<Reloaded>>,
+    /// Taken by whoever watches.
+    asked: Mutex<Option<mpsc::Receiver<oneshot::Sender<Reloaded>>>>,
+}
+
+/// Gives the value of a variable of the process.
+pub type Environment = fn(&str) -> Option<String>;
+
+/// What came of looking at the files anew.
+#[derive(Debug)]
+pub(crate) enum Reloaded {
+    /// What they say is in force.
+    InForce,
+    /// They have mistakes: these, as JSON.
+    Mistaken(Vec<String>),
+    /// They cannot be read, or what they say cannot be put in force; why.
+    Refused(String),
 }
 
 #[derive(Default)]
 struct Applied {
+    /// What the file says.
     config: Option<Arc<Config>>,
-    /// What the state keeps of grants, and the version of that.
-    stored: (i64, Vec<StoredGrant>),
+    /// What the state keeps.
+    kept: Kept,
+    /// What both say together: this is in force.
+    whole: Arc<Whole>,
 }
 
 /// Why a configuration cannot be put in force.
@@ -74,6 +102,9 @@ pub enum GatewayError {
     /// A name stands for two grants.
     #[error("the grant `{0}` stands in the configuration, and is kept in the state too; give one of them another name")]
     GrantTwice(String),
+    /// A name stands for two servers.
+    #[error("the server `{0}` stands in the configuration, and is kept in the state too; give one of them another name")]
+    ServerTwice(String),
 }
 
 /// What stands in the place of a server's name in records of what was refused at `/mcp` before it was known for whom it was:
@@ -81,11 +112,17 @@ pub enum GatewayError {
 const ALL_SERVERS: &str = "*";
 
 impl Gateway {
-    /// A gateway as `config` has it, that pins definitions in `lock`. Nothing is started before somebody needs it. Within a runtime, for the sake of its clocks.
+    /// A gateway as `config` has it and what the state keeps besides, that pins definitions in `lock`. Nothing is started
+    /// before somebody needs it. Within a runtime, for the sake of its clocks.
     ///
     /// # Errors
-    /// When a server's address, header or certificate cannot be used, or a name stands for two grants.
-    pub fn new(config: Config, store: Store, lock: Option<Arc<LockFile>>) -> Result<Arc<Gateway>, GatewayError> {
+    /// When a server's address, header or certificate cannot be used, or a name stands for two grants or servers.
+    pub fn new(
+        config: Config,
+        store: Store,
+        lock: Option<Arc<LockFile>>,
+        environment: Environment,
+    ) -> Result<Arc<Gateway>, GatewayError> {
         let (current, (reloaded, _)) = (Current::new(Snapshot::default()), watch::channel(0));
         let (servers, applied, ending) = (RwLock::default(), Mutex::default(), TaskTracker::new());
         if let Some(lock) = &lock {
@@ -100,6 +137,7 @@ impl Gateway {
         let observatory = OnceLock::new();
         let webhooks = Webhooks::new(Vec::new(), store.clock().clone());
         let approvers = Approvers::new(store.clone()).telling(webhooks.clone().teller());
+        let (look, asked) = mpsc::channel(1);
         let gateway = Arc::new(Gateway {
             store,
             current,
@@ -113,54 +151,81 @@ impl Gateway {
             ending,
             approvers,
             webhooks,
+            arguments: config.audit.arguments,
+            environment,
+            look,
+            asked: Mutex::new(Some(asked)),
         });
-        match gateway.store.reader().and_then(|reader| reader.grants()) {
-            Ok(stored) => gateway.lock().stored = stored,
-            // They come once it can be read; until then their tokens are unknown.
-            Err(error) => warn!(%error, "the grants that the state keeps cannot be read"),
+        match gateway.store.reader().and_then(|reader| reader.kept()) {
+            Ok(kept) => gateway.lock().kept = kept,
+            // It comes once it can be read; until then its servers are not there, and its tokens unknown.
+            Err(error) => warn!(%error, "what the state keeps cannot be read"),
         }
         gateway.apply(config)?;
-        follow_grants(&gateway);
+        keeping::follow(&gateway);
         let expiring = Arc::downgrade(&gateway);
         tokio::spawn(async move {
             while let Some(gateway) = expiring.upgrade() {
                 gateway.snapshot().grants().end_expired(gateway.store.clock().now());
                 drop(gateway);
-                tokio::time::sleep(GRANTS_INTERVAL).await;
+                tokio::time::sleep(EXPIRY_INTERVAL).await;
             }
         });
         Ok(gateway)
     }
 
-    /// Puts another configuration in force, as a whole. Where it listens, where state is kept, what is recorded and how, and
-    /// what is told to the outside stay as they were at the start.
+    /// Puts another configuration in force, as a whole, with what the state keeps. Where it listens, where state is kept, what
+    /// is recorded and how, and what is told to the outside stay as they were at the start.
     ///
     /// # Errors
-    /// When a server's address, header or certificate cannot be used, or a name stands for two grants; nothing has changed
-    /// then.
+    /// When a server's address, header or certificate cannot be used, or a name stands for two grants or servers; nothing has
+    /// changed then.
     pub fn apply(&self, config: Config) -> Result<(), GatewayError> {
         let mut applied = self.lock();
         let of_file = |name: &str| config.grants.iter().any(|grant| grant.name == name);
-        if let Some(twice) = applied.stored.1.iter().find(|stored| stored.spec.is_some() && of_file(&stored.name)) {
+        if let Some(twice) = applied.kept.grants.iter().find(|stored| stored.spec.is_some() && of_file(&stored.name)) {
             return Err(GatewayError::GrantTwice(twice.name.clone()));
         }
+        let of_file = |name: &str| config.servers.iter().any(|server| server.name == name);
+        if let Some(twice) = applied.kept.servers.iter().find(|document| of_file(&document.name)) {
+            return Err(GatewayError::ServerTwice(twice.name.clone()));
+        }
+        let whole = Whole::of(&config, &applied.kept, &self.environment, &applied.whole);
+        self.put_in_force(&mut applied, Arc::new(config), Arc::new(whole))
+    }
+
+    /// # Errors
+    /// When a server's address, header or certificate cannot be used; nothing has changed then.
+    fn put_in_force(&self, applied: &mut Applied, config: Arc<Config>, whole: Arc<Whole>) -> Result<(), GatewayError> {
         let before = self.servers();
-        let arguments = applied.config.as_ref().map_or(config.audit.arguments, |config| config.audit.arguments);
-        let mut servers = Servers::with_capacity(config.servers.len());
-        for server in &config.servers {
-            let known = applied.config.iter().flat_map(|config| &config.servers).find(|known| known.is_called_as(server));
+        let mut servers = Servers::with_capacity(whole.servers.len());
+        for server in &whole.servers {
+            let known = applied.whole.servers.iter().find(|known| known.is_called_as(server));
             let kept = known.and_then(|known| before.get(&known.name)).cloned();
             let standing = match kept {
                 Some(kept) => kept,
-                None => Arc::new(self.stand_before(server, arguments)?),
+                None => Arc::new(self.stand_before(server)?),
             };
             servers.insert(server.name.clone(), standing);
         }
         let servers = Arc::new(servers);
         *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers.clone();
         self.webhooks.replace(config.approvals.webhooks.clone());
-        applied.config = Some(Arc::new(config));
-        self.put_in_force(&applied);
+        keeping::report(&whole, &applied.whole);
+        let now = self.store.clock().now();
+        self.current.replace(snapshot::of(&whole.servers, &whole.grants, &self.current.snapshot(), now));
+        let mut identity = self.identity.write().unwrap_or_else(PoisonError::into_inner);
+        // Its keys, and the tokens that were used, are kept while it is the same.
+        if identity.as_ref().map(|identity| identity.config()) != config.identity.as_ref() {
+            *identity = config.identity.as_ref().map(|config| Arc::new(Identity::new(config)));
+        }
+        drop(identity);
+        (applied.config, applied.whole) = (Some(config), whole);
+        self.reloaded.send_modify(|version| *version += 1);
+        let is_same = |name: &String, server: &Arc<Server>| before.get(name).is_some_and(|known| Arc::ptr_eq(known, server));
+        if before.len() == servers.len() && servers.iter().all(|(name, server)| is_same(name, server)) {
+            return Ok(());
+        }
         self.federation
             .replace(servers.iter().map(|(name, server)| (name.clone(), server.sessions().clone())).collect::<Vec<_>>());
         for (name, server) in before.iter() {
@@ -172,36 +237,12 @@ impl Gateway {
         Ok(())
     }
 
-    fn put_in_force(&self, applied: &Applied) {
-        let Some(config) = &applied.config else { return };
-        let revoked: HashSet<&str> =
-            applied.stored.1.iter().filter(|stored| stored.revoked.is_some()).map(|stored| stored.name.as_str()).collect();
-        let mut grants: Vec<&GrantConfig> = config.grants.iter().filter(|grant| !revoked.contains(grant.name.as_str())).collect();
-        let kept: Vec<GrantConfig> = applied.stored.1.iter().filter_map(|stored| usable(stored, config)).collect();
-        grants.extend(&kept);
-        let now = self.store.clock().now();
-        self.current.replace(snapshot::of(config, &grants, &self.current.snapshot(), now));
-        let mut identity = self.identity.write().unwrap_or_else(PoisonError::into_inner);
-        // Its keys, and the tokens that were used, are kept while it is the same.
-        if identity.as_ref().map(|identity| identity.config()) != config.identity.as_ref() {
-            *identity = config.identity.as_ref().map(|config| Arc::new(Identity::new(config)));
-        }
-        self.reloaded.send_modify(|version| *version += 1);
-    }
-
-    /// Takes up what has become of grants.
-    fn take_grants(&self, stored: (i64, Vec<StoredGrant>)) {
-        let mut applied = self.lock();
-        applied.stored = stored;
-        self.put_in_force(&applied);
-    }
-
     fn lock(&self) -> MutexGuard<'_, Applied> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stand_before(&self, server: &ServerConfig, arguments: ArgumentsMode) -> Result<Server, TargetError> {
-        let enforcer = Enforcer::of(self.store.clone(), &server.name, arguments, self.current.clone());
+    fn stand_before(&self, server: &ServerConfig) -> Result<Server, TargetError> {
+        let enforcer = Enforcer::of(self.store.clone(), &server.name, self.arguments, self.current.clone());
         if let Some(observatory) = self.observatory.get() {
             enforcer.observe(observatory);
         }
@@ -214,48 +255,64 @@ impl Gateway {
     }
 
     /// Takes up each later version of the file that `began` was read from, for as long as the gateway lives: when it or a file
-    /// that it names has changed, and when `asked` says so. `environment` gives the value of a variable; `say` is given a
-    /// version that is not taken up.
-    pub fn watch(
-        self: &Arc<Gateway>,
-        began: Watched,
-        environment: fn(&str) -> Option<String>,
-        asked: Arc<Notify>,
-        say: impl Fn(&ConfigFile) + Send + 'static,
-    ) {
+    /// that it names has changed, and when `asked` or an administrator says so. `say` is given a version that is not taken up.
+    pub fn watch(self: &Arc<Gateway>, began: Watched, asked: Arc<Notify>, say: impl Fn(&ConfigFile) + Send + 'static) {
+        let Some(mut questions) = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let environment = self.environment;
         let gateway = Arc::downgrade(self);
         tokio::spawn(async move {
             let mut watched = began;
             let mut unreadable = false;
             loop {
-                let is_asked = tokio::time::timeout(INTERVAL, asked.notified()).await.is_ok();
+                let (is_asked, answer) = tokio::select! {
+                    () = tokio::time::sleep(INTERVAL) => (false, None),
+                    () = asked.notified() => (true, None),
+                    Some(answer) = questions.recv() => (true, Some(answer)),
+                };
                 let Some(gateway) = gateway.upgrade() else { return };
                 let Some(read) = watched.look(is_asked, environment).await else { continue };
-                match read {
-                    Err(_) if unreadable && !is_asked => {}
+                let reloaded = match read {
+                    Err(_) if unreadable && !is_asked => continue,
                     Err(error) => {
                         unreadable = true;
                         warn!(path = %watched.path.display(), %error, "the configuration cannot be read; it stays as it is");
+                        Reloaded::Refused(format!("the configuration cannot be read: {error}"))
                     }
                     Ok(file) => {
                         unreadable = false;
-                        gateway.take_up(file, &watched.path, &say);
+                        gateway.take_up(file, &watched.path, &say)
                     }
-                }
+                };
+                // Whoever has asked may have gone.
+                let _ = answer.map(|answer| answer.send(reloaded));
             }
         });
     }
 
-    fn take_up(&self, file: ConfigFile, path: &Path, say: &impl Fn(&ConfigFile)) {
+    fn take_up(&self, file: ConfigFile, path: &Path, say: &impl Fn(&ConfigFile)) -> Reloaded {
         if file.config().is_none() {
             error!(path = %path.display(), "the configuration has mistakes; it stays as it is");
-            return say(&file);
+            say(&file);
+            return Reloaded::Mistaken(file.reports().iter().map(|report| report.problem.to_json()).collect());
         }
-        let Some(config) = file.into_config() else { return };
+        let Some(config) = file.into_config() else { return Reloaded::Mistaken(Vec::new()) };
         match self.apply(config) {
-            Ok(()) => info!(path = %path.display(), "another configuration is in force"),
-            Err(error) => error!(path = %path.display(), %error, "the configuration cannot be used; it stays as it is"),
+            Ok(()) => {
+                info!(path = %path.display(), "another configuration is in force");
+                Reloaded::InForce
+            }
+            Err(error) => {
+                error!(path = %path.display(), %error, "the configuration cannot be used; it stays as it is");
+                Reloaded::Refused(error.to_string())
+            }
         }
+    }
+
+    /// Has the files looked at now, and gives what came of it; `None` where nobody watches them.
+    pub(crate) async fn reload(&self) -> Option<Reloaded> {
+        let (answer, answered) = oneshot::channel();
+        self.look.send(answer).await.ok()?;
+        answered.await.ok()
     }
 
     /// Has everything observed from here on.
@@ -292,11 +349,6 @@ impl Gateway {
         self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How each server stands, by name: for people.
-    pub fn standings(&self) -> Vec<ServerStanding> {
-        self.federation.standings()
-    }
-
     /// All that a caller may use, as one server.
     pub(crate) fn federation(&self) -> &Arc<Federation> {
         &self.federation
@@ -318,65 +370,6 @@ impl Gateway {
         if let Some(lock) = &self.lock {
             lock.close();
         }
-    }
-}
-
-/// A grant that the state keeps, as it is in force; `None` where it is revoked, or there is something wrong with it.
-fn usable(stored: &StoredGrant, config: &Config) -> Option<GrantConfig> {
-    if stored.revoked.is_some() || stored.spec.is_none() {
-        return None;
-    }
-    if config.grants.iter().any(|grant| grant.name == stored.name) {
-        error!(grant = %stored.name, "a grant that the state keeps has the name of one in the configuration, and is left out");
-        return None;
-    }
-    // References belong into the configuration.
-    match grants::read_stored(stored, &config.base, &|_| None, &config.servers) {
-        Ok(grant) => Some(grant),
-        Err(problems) => {
-            let why = problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
-            error!(grant = %stored.name, why, "a grant that the state keeps cannot be used, and is left out");
-            None
-        }
-    }
-}
-
-/// Looks for changes of grants in the state, on a thread that may wait for it, for as long as the gateway lives.
-fn follow_grants(gateway: &Arc<Gateway>) {
-    let (gateway, store) = (Arc::downgrade(gateway), gateway.store.clone());
-    let follow = move || {
-        let mut reader: Option<Reader> = None;
-        let mut said = false;
-        loop {
-            std::thread::sleep(GRANTS_INTERVAL);
-            let Some(gateway) = gateway.upgrade() else { return };
-            let known = gateway.lock().stored.0;
-            let look = |reader: &Reader| match reader.grants_version()? {
-                version if version == known => Ok(None),
-                _ => reader.grants().map(Some),
-            };
-            let opened = match reader.take() {
-                Some(reader) => Ok(reader),
-                None => store.reader(),
-            };
-            match opened.and_then(|opened| look(&opened).map(|found| (opened, found))) {
-                Ok((opened, found)) => {
-                    (reader, said) = (Some(opened), false);
-                    if let Some(stored) = found {
-                        info!("grants have changed");
-                        gateway.take_grants(stored);
-                    }
-                }
-                Err(error) if !said => {
-                    said = true;
-                    warn!(%error, "the grants that the state keeps cannot be read; they stay as they were");
-                }
-                Err(_) => {}
-            }
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("grants".to_owned()).spawn(follow) {
-        error!(%error, "no thread can be started to look for revoked grants");
     }
 }
 

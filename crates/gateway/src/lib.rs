@@ -46,7 +46,7 @@ mod unanswered;
 mod upstream;
 mod webhooks;
 
-pub use admin::{Admin, openapi, serve_admin};
+pub use admin::{Admin, Place, openapi, serve_admin};
 pub use approvers::{Approvers, Tell, Waiting};
 pub use book::{BookFailure, BookRun, Undecided, run_book};
 pub use certificate::{CertificateName, ClientCertificate};
@@ -57,7 +57,7 @@ pub use downstream::http::serve;
 pub use downstream::listener::Listener;
 pub use downstream::stdio::run;
 pub use enforcer::{Caller, Decided, Enforcer, Facts, Permit};
-pub use gateway::{Gateway, GatewayError, Watched, serve_gateway};
+pub use gateway::{Environment, Gateway, GatewayError, Watched, serve_gateway};
 pub use grants::{Grant, Grants, new_token};
 pub use identity::{Algorithm, ClaimMapping, IdentityConfig};
 pub use listing::{Listing, ListingError, list_tools};

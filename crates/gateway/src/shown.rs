@@ -140,8 +140,9 @@ pub fn approval_json(approval: &Approval) -> String {
 pub fn status_json(state: &str, status: &Status) -> String {
     let instance = |running: &Running| {
         let policy = running.instance.policy.as_deref().map_or("null".to_owned(), quote);
+        let servers = running.instance.servers.as_deref().unwrap_or("null");
         format!(
-            r#"{{"server":{},"mode":{},"pid":{},"alive":{},"started":{},"seen":{},"version":{},"policy":{policy}}}"#,
+            r#"{{"server":{},"mode":{},"pid":{},"alive":{},"started":{},"seen":{},"version":{},"policy":{policy},"servers":{servers}}}"#,
             quote(&running.instance.server),
             quote(&running.instance.mode),
             running.pid,

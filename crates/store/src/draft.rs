@@ -108,8 +108,25 @@ pub struct Draft {
     pub duration_ms: Option<u64>,
     /// The arguments as [`crate::arguments::render`] gives them: JSON. What is not JSON is kept as a string.
     pub arguments: Option<String>,
+    /// Which document has another version, for [`Phase::Admin`].
+    pub change: Option<Changed>,
     /// Anything else worth keeping, for people.
     pub detail: Option<String>,
+}
+
+/// Another version of a document.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// `server`, `policy` or `grant`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// The number of the version that it has now.
+    pub version: i64,
+    /// The SHA-256 of what it was, in hexadecimal; `None`: it was not there.
+    pub before: Option<String>,
+    /// The same of what it is; `None`: it was removed.
+    pub after: Option<String>,
 }
 
 /// What the store adds to a draft.
@@ -155,6 +172,9 @@ impl Draft {
         if let Some(arguments) = &self.arguments {
             line.json("arguments", arguments);
         }
+        if let Some(change) = &self.change {
+            line.raw("change", &change_object(change));
+        }
         line.present("detail", self.detail.as_deref());
         if let Some((instance, millis)) = stamp.instance {
             line.text("instance", Some(instance));
@@ -171,6 +191,16 @@ fn shadow_object(shadow: &Shadow) -> String {
     line.text("reason", Some(shadow.reason.as_str()));
     line.text("rule", shadow.rule.as_deref());
     line.text("message", shadow.message.as_deref());
+    line.end()
+}
+
+fn change_object(change: &Changed) -> String {
+    let mut line = Line::new();
+    line.text("kind", Some(change.kind));
+    line.text("name", Some(&change.name));
+    line.number("version", change.version);
+    line.text("before", change.before.as_deref());
+    line.text("after", change.after.as_deref());
     line.end()
 }
 

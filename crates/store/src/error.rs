@@ -26,6 +26,27 @@ pub enum StoreError {
     /// A grant cannot be made, changed or revoked so.
     #[error("{0}")]
     Grant(String),
+    /// There is no such server or policy among those that are kept.
+    #[error("no {kind} `{name}` is kept")]
+    NoSuchDocument {
+        /// `server`, `policy` or `grant`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It is not the version that was to be changed.
+    #[error("the {kind} `{name}` is not the version that was to be changed: {}", standing_shown(*.standing))]
+    OtherVersion {
+        /// `server`, `policy` or `grant`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Which version there is, if any.
+        standing: Option<i64>,
+    },
+    /// Something was changed since the change was checked; check it again.
+    #[error("something else was changed at the same time; try again")]
+    Moved,
     /// There is no approval with this id.
     #[error("there is no approval `{0}`; `callgate approvals list` shows those that are open")]
     NoSuchApproval(String),
@@ -57,6 +78,10 @@ pub enum StoreError {
         /// How many others are missing.
         missing: u32,
     },
+}
+
+fn standing_shown(version: Option<i64>) -> String {
+    version.map_or_else(|| "there is none".to_owned(), |version| format!("it is version {version} now"))
 }
 
 /// What goes wrong inside a transaction, before the place is known.

@@ -2,13 +2,14 @@
 //!
 //! A token is shown once and never kept: what is kept is its digest under the key of this state, so that whoever reads the
 //! rows can neither use one nor try likely ones. What a grant allows is a text that this module does not read. A revocation
-//! lies here also for a grant of a file. Each change counts up a version, so that gateways notice by looking at one row.
+//! lies here also for a grant of a file. Each text is a document,
+//! version by version.
 
 use crate::StoreError;
 use crate::chain::Ledger;
-use crate::draft::{Draft, Phase};
+use crate::documents::{self, Condition, Document, DocumentKind};
 use crate::error::Fault;
-use crate::key::{DigestKey, random_id};
+use crate::key::DigestKey;
 use crate::sql::{Row, Sql};
 use crate::value::values;
 
@@ -17,6 +18,8 @@ use crate::value::values;
 pub struct StoredGrant {
     /// Its name.
     pub name: String,
+    /// The number of what it allows, as [`Document::version`]; 0 of a grant of a file.
+    pub version: i64,
     /// What it allows, as it was given; `None` of a grant of a file, of which only the revocation lies here.
     pub spec: Option<String>,
     /// The digest of its token, as [`DigestKey::of_token`] makes it.
@@ -31,6 +34,19 @@ pub struct StoredGrant {
     pub revoked: Option<i64>,
 }
 
+/// Everything that people have given to keep, as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Counts up with every change; 0 before the first.
+    pub version: i64,
+    /// The servers, by name.
+    pub servers: Vec<Document>,
+    /// The policies, by name.
+    pub policies: Vec<Document>,
+    /// What became of grants, by name: also of those that are revoked, and of those that stand in a file.
+    pub grants: Vec<StoredGrant>,
+}
+
 /// A change of grants.
 #[derive(Clone, Debug)]
 pub enum GrantChange {
@@ -40,6 +56,11 @@ pub enum GrantChange {
         spec: String,
         /// The digest of its token.
         digest: String,
+    },
+    /// Something else that it allows; its token stays.
+    Replace {
+        /// What it allows from now on.
+        spec: String,
     },
     /// Another token; the one before is good for so many milliseconds more.
     Rotate {
@@ -60,46 +81,73 @@ impl DigestKey {
 }
 
 /// Carries out a change, and records it. `by` says who wanted it.
-pub(crate) fn change(ledger: &mut Ledger<'_>, name: &str, change: &GrantChange, by: &str) -> Result<StoredGrant, Fault> {
-    let now = ledger.now();
-    let known = find(ledger.sql, name)?;
-    let refused = |problem: &str| StoreError::Grant(format!("the grant `{name}` {problem}"));
-    let (method, grant) = match (change, known) {
-        (GrantChange::Create { .. }, Some(_)) => return Err(refused("exists already, or has existed; take another name").into()),
-        (GrantChange::Create { spec, digest }, None) => {
-            let (spec, digest) = (Some(spec.clone()), Some(digest.clone()));
-            let (created, changed) = (now, now);
-            ("grants/create", StoredGrant { name: name.to_owned(), spec, digest, former: None, created, changed, revoked: None })
-        }
-        (_, Some(StoredGrant { revoked: Some(_), .. })) => return Err(refused("is revoked").into()),
-        (GrantChange::Rotate { digest, overlap_ms }, Some(known)) if known.spec.is_some() => {
-            let former = known.digest.filter(|_| *overlap_ms > 0).map(|digest| (digest, now.saturating_add(*overlap_ms)));
-            ("grants/rotate", StoredGrant { digest: Some(digest.clone()), former, changed: now, ..known })
-        }
-        (GrantChange::Rotate { .. }, _) => return Err(refused("is not kept here").into()),
-        (GrantChange::Revoke, known) => {
-            let kept = known.unwrap_or_else(|| StoredGrant {
-                name: name.to_owned(),
-                spec: None,
-                digest: None,
-                former: None,
-                created: now,
-                changed: now,
-                revoked: None,
-            });
-            ("grants/revoke", StoredGrant { digest: None, former: None, changed: now, revoked: Some(now), ..kept })
-        }
+pub(crate) fn change(
+    ledger: &mut Ledger<'_>,
+    name: &str,
+    change: &GrantChange,
+    condition: Condition,
+    by: &str,
+) -> Result<StoredGrant, Fault> {
+    let (now, known) = (ledger.now(), find(ledger.sql, name)?);
+    let before = documents::current(ledger.sql, KIND, name)?;
+    documents::check(ledger.sql, KIND, name, before.as_ref(), condition)?;
+    let (done, mut grant) = changed(name, change, known, now)?;
+    // A grant of a file has no text here, and a token is no part of it.
+    let text = match change {
+        GrantChange::Rotate { .. } => None,
+        GrantChange::Revoke => grant.spec.is_some().then_some(None),
+        GrantChange::Create { spec, .. } | GrantChange::Replace { spec } => Some(Some(spec.as_str())),
     };
     write(ledger.sql, &grant)?;
-    ledger.append(&Draft {
-        id: random_id(16).map_err(Fault::State)?,
-        phase: Phase::Admin,
-        method: Some(method.to_owned()),
-        principal: Some(by.to_owned()),
-        grant: Some(name.to_owned()),
-        ..Draft::default()
-    })?;
+    let was = before.as_ref().and_then(Document::digest);
+    let document = match text {
+        Some(text) => documents::write(ledger, KIND, name, text, by)?,
+        None => {
+            documents::count_up(ledger.sql)?;
+            let nothing = || Document { name: name.to_owned(), version: 0, text: None, at: now, by: by.to_owned() };
+            before.unwrap_or_else(nothing)
+        }
+    };
+    grant.version = document.version;
+    documents::record(ledger, KIND, &document, was, done, by)?;
     Ok(grant)
+}
+
+/// What a change makes of a grant, and its name in records.
+fn changed(
+    name: &str,
+    change: &GrantChange,
+    known: Option<StoredGrant>,
+    now: i64,
+) -> Result<(&'static str, StoredGrant), StoreError> {
+    let refused = |problem: &str| StoreError::Grant(format!("the grant `{name}` {problem}"));
+    let new = |spec, digest| StoredGrant {
+        name: name.to_owned(),
+        version: 0,
+        spec,
+        digest,
+        former: None,
+        created: now,
+        changed: now,
+        revoked: None,
+    };
+    Ok(match (change, known) {
+        (GrantChange::Create { .. }, Some(_)) => return Err(refused("exists already, or has existed; take another name")),
+        (GrantChange::Create { spec, digest }, None) => ("create", new(Some(spec.clone()), Some(digest.clone()))),
+        (_, Some(StoredGrant { revoked: Some(_), .. })) => return Err(refused("is revoked")),
+        (GrantChange::Replace { spec }, Some(known)) if known.spec.is_some() => {
+            ("change", StoredGrant { spec: Some(spec.clone()), changed: now, ..known })
+        }
+        (GrantChange::Rotate { digest, overlap_ms }, Some(known)) if known.spec.is_some() => {
+            let former = known.digest.filter(|_| *overlap_ms > 0).map(|digest| (digest, now.saturating_add(*overlap_ms)));
+            ("rotate", StoredGrant { digest: Some(digest.clone()), former, changed: now, ..known })
+        }
+        (GrantChange::Replace { .. } | GrantChange::Rotate { .. }, _) => return Err(refused("is not kept here")),
+        (GrantChange::Revoke, known) => {
+            let kept = known.unwrap_or_else(|| new(None, None));
+            ("revoke", StoredGrant { digest: None, former: None, changed: now, revoked: Some(now), ..kept })
+        }
+    })
 }
 
 fn write(sql: Sql<'_>, grant: &StoredGrant) -> Result<(), Fault> {
@@ -119,18 +167,7 @@ fn write(sql: Sql<'_>, grant: &StoredGrant) -> Result<(), Fault> {
             grant.revoked
         ],
     )?;
-    sql.execute(
-        "INSERT INTO meta(name, value) VALUES ('grants', '1')
-         ON CONFLICT(name) DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT)",
-        &[],
-    )?;
     Ok(())
-}
-
-/// Counts up with every change; 0 before the first.
-pub(crate) fn version(sql: Sql<'_>) -> Result<i64, Fault> {
-    let version = sql.row("SELECT value FROM meta WHERE name = 'grants'", &[], |row| row.get::<String>(0))?;
-    Ok(version.and_then(|version| version.parse().ok()).unwrap_or(0))
 }
 
 fn find(sql: Sql<'_>, name: &str) -> Result<Option<StoredGrant>, Fault> {
@@ -142,7 +179,9 @@ pub(crate) fn all(sql: Sql<'_>) -> Result<Vec<StoredGrant>, Fault> {
     sql.rows(&format!("SELECT {COLUMNS} FROM grants ORDER BY name"), &[], read)
 }
 
-const COLUMNS: &str = "name, spec, digest, former, former_until, created, changed, revoked";
+const COLUMNS: &str = "name, spec, digest, former, former_until, created, changed, revoked,
+    (SELECT coalesce(max(version), 0) FROM documents AS d WHERE d.kind = 'grant' AND d.name = grants.name)";
+const KIND: DocumentKind = DocumentKind::Grant;
 
 fn read(row: &Row<'_>) -> Result<StoredGrant, Fault> {
     let former: (Option<String>, Option<i64>) = (row.get(3)?, row.get(4)?);
@@ -154,5 +193,6 @@ fn read(row: &Row<'_>) -> Result<StoredGrant, Fault> {
         created: row.get(5)?,
         changed: row.get(6)?,
         revoked: row.get(7)?,
+        version: row.get(8)?,
     })
 }

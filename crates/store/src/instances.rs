@@ -15,6 +15,8 @@ pub struct Instance {
     pub version: String,
     /// The revision of the policy.
     pub policy: Option<String>,
+    /// How the servers behind it are, as JSON: an array.
+    pub servers: Option<String>,
 }
 
 /// A process that has used the store, as it was last seen. Times are milliseconds since the Unix epoch.
@@ -37,10 +39,12 @@ pub struct Running {
 pub(crate) fn beat(sql: Sql<'_>, id: &str, instance: &Instance, started: i64, now: i64) -> Result<(), Fault> {
     let (pid, policy) = (i64::from(std::process::id()), instance.policy.as_deref());
     sql.execute(
-        "INSERT INTO instances(id, pid, server, mode, version, policy, started, seen) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO instances(id, pid, server, mode, version, policy, started, seen, servers)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT(id) DO UPDATE SET pid = excluded.pid, server = excluded.server, mode = excluded.mode,
-             version = excluded.version, policy = excluded.policy, started = excluded.started, seen = excluded.seen",
-        values![id, pid, &instance.server, &instance.mode, &instance.version, policy, started, now],
+             version = excluded.version, policy = excluded.policy, started = excluded.started, seen = excluded.seen,
+             servers = excluded.servers",
+        values![id, pid, &instance.server, &instance.mode, &instance.version, policy, started, now, instance.servers.as_deref()],
     )?;
     Ok(())
 }
@@ -56,13 +60,19 @@ pub(crate) fn prune(sql: Sql<'_>, now: i64) -> Result<(), Fault> {
 }
 
 pub(crate) fn all(sql: Sql<'_>, now: i64) -> Result<Vec<Running>, Fault> {
-    let find = "SELECT id, pid, server, mode, version, policy, started, seen FROM instances ORDER BY started, id";
+    let find = "SELECT id, pid, server, mode, version, policy, started, seen, servers FROM instances ORDER BY started, id";
     sql.rows(find, &[], |row| {
         let seen: i64 = row.get(7)?;
         Ok(Running {
             id: row.get(0)?,
             pid: u32::try_from(row.get::<i64>(1)?).unwrap_or(0),
-            instance: Instance { server: row.get(2)?, mode: row.get(3)?, version: row.get(4)?, policy: row.get(5)? },
+            instance: Instance {
+                server: row.get(2)?,
+                mode: row.get(3)?,
+                version: row.get(4)?,
+                policy: row.get(5)?,
+                servers: row.get(8)?,
+            },
             started: row.get(6)?,
             seen,
             alive: now.saturating_sub(seen) < ALIVE_MS,

@@ -21,6 +21,7 @@ mod chain;
 mod clock;
 mod counted;
 mod counters;
+mod documents;
 mod draft;
 mod error;
 mod follow;
@@ -58,9 +59,10 @@ pub use admission::{Admission, Admitted, ApprovalRequest, Once, Reservation, Sub
 pub use approvals::{Answer, Approval, ApprovalState, ShownArguments, Vote};
 pub use arguments::ArgumentsMode;
 pub use clock::{Clock, ServerClock, rfc3339};
-pub use draft::{Draft, Phase, Recorded, Reply, Row};
+pub use documents::{Condition, Document, DocumentKind, Expected};
+pub use draft::{Changed, Draft, Phase, Recorded, Reply, Row};
 pub use error::StoreError;
-pub use grants::{GrantChange, StoredGrant};
+pub use grants::{GrantChange, Kept, StoredGrant};
 pub use instances::{Instance, Running};
 pub use key::DigestKey;
 pub use reader::{Filter, Position, Reader, Rows};
@@ -303,10 +305,36 @@ impl Store {
     /// Makes, changes or revokes a grant, and records it. `by` says who wanted it.
     ///
     /// # Errors
-    /// [`StoreError::Grant`] when it exists already, is revoked, or is none of those that are kept here.
-    pub async fn change_grant(&self, name: &str, change: GrantChange, by: &str) -> Result<StoredGrant, StoreError> {
+    /// [`StoreError::Grant`] when it exists already, is revoked, or is none of those that are kept here;
+    /// [`StoreError::OtherVersion`] and [`StoreError::Moved`] when the condition does not hold.
+    pub async fn change_grant(
+        &self,
+        name: &str,
+        change: GrantChange,
+        condition: Condition,
+        by: &str,
+    ) -> Result<StoredGrant, StoreError> {
         let (name, by) = (name.to_owned(), by.to_owned());
-        self.writer.submit(false, Vec::new(), move |ledger| grants::change(ledger, &name, &change, &by)).await
+        self.writer.submit(false, Vec::new(), move |ledger| grants::change(ledger, &name, &change, condition, &by)).await
+    }
+
+    /// Puts another version of a server or policy in the place of the one there is, or removes it (no `text`), and records it.
+    /// Grants are changed by [`Store::change_grant`]. `by` says who wanted it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchDocument`] when there is nothing to remove; [`StoreError::OtherVersion`] and [`StoreError::Moved`]
+    /// when the condition does not hold.
+    pub async fn change_document(
+        &self,
+        kind: DocumentKind,
+        name: &str,
+        text: Option<String>,
+        condition: Condition,
+        by: &str,
+    ) -> Result<Document, StoreError> {
+        let (name, by) = (name.to_owned(), by.to_owned());
+        let work = move |ledger: &mut chain::Ledger<'_>| documents::change(ledger, kind, &name, text.as_deref(), condition, &by);
+        self.writer.submit(false, Vec::new(), work).await
     }
 
     /// The digest under which a grant's token is kept; `None` while the key cannot be read.

@@ -7,9 +7,10 @@
 use crate::address::ServerAddress;
 use crate::approvals::{self, Approval};
 use crate::clock::{Clock, rfc3339};
+use crate::documents::{self, Document, DocumentKind};
 use crate::draft::{Phase, Row};
 use crate::error::Fault;
-use crate::grants::{self, StoredGrant};
+use crate::grants::{self, Kept};
 use crate::moment::{self, Beside};
 use crate::server::reading::Remote;
 use crate::sql::Sql;
@@ -197,16 +198,25 @@ impl Reader {
         self.with(move |sql| approvals::find(sql, &wanted, now))?.ok_or_else(|| StoreError::NoSuchApproval(id.to_owned()))
     }
 
-    /// Counts up with every change of a grant. Cheap: for whoever looks often.
-    pub fn grants_version(&self) -> Result<i64, StoreError> {
-        self.with_database(grants::version)
+    /// Counts up with every change of a server, policy or grant that is kept. Cheap: for whoever looks often.
+    pub fn kept_version(&self) -> Result<i64, StoreError> {
+        self.with_database(documents::version)
     }
 
-    /// What is kept of grants, and the version that it is of.
-    pub fn grants(&self) -> Result<(i64, Vec<StoredGrant>), StoreError> {
+    /// What people have given to keep, as it is now.
+    pub fn kept(&self) -> Result<Kept, StoreError> {
         // The version first: what comes in between is seen again.
-        let version = self.grants_version()?;
-        Ok((version, self.with_database(grants::all)?))
+        let version = self.kept_version()?;
+        self.with_database(move |sql| {
+            let (servers, policies) = (documents::all(sql, DocumentKind::Server)?, documents::all(sql, DocumentKind::Policy)?);
+            Ok(Kept { version, servers, policies, grants: grants::all(sql)? })
+        })
+    }
+
+    /// The versions of a document that are kept, the latest first: at most a hundred.
+    pub fn history(&self, kind: DocumentKind, name: &str) -> Result<Vec<Document>, StoreError> {
+        let name = name.to_owned();
+        self.with_database(move |sql| documents::history(sql, kind, &name, documents::HISTORY))
     }
 
     /// The same as [`Reader::with`] for what is never in the journal.

@@ -108,6 +108,9 @@ pub(crate) fn open_to_read(path: &Path) -> Result<(Connection, Option<Copied>), 
         if version < WITH_VOTES {
             connection.execute_batch(READING_BEFORE_VOTES)?;
         }
+        if version < WITH_SERVERS {
+            connection.execute_batch(READING_BEFORE_SERVERS)?;
+        }
         Ok(connection)
     };
     match open(path) {
@@ -251,3 +254,7 @@ const READING: &str = "
 const WITH_VOTES: usize = 3;
 /// How a file of an earlier version is read.
 const READING_BEFORE_VOTES: &str = "CREATE TEMP VIEW approvals AS SELECT *, '[]' AS quorums, '[]' AS votes FROM main.approvals;";
+/// The version from which on instances tell of their servers.
+const WITH_SERVERS: usize = 5;
+/// How a file of an earlier version is read.
+const READING_BEFORE_SERVERS: &str = "CREATE TEMP VIEW instances AS SELECT *, NULL AS servers FROM main.instances;";

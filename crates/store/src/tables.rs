@@ -102,4 +102,17 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         created INTEGER NOT NULL, changed INTEGER NOT NULL, revoked INTEGER) STRICT;
 ",
     },
+    Migration {
+        file: "",
+        server: "",
+        both: "
+    -- What people have given to keep, version by version; without a text, that it was removed.
+    CREATE TABLE documents(kind TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, text TEXT, at INTEGER NOT NULL,
+        by_whom TEXT NOT NULL, PRIMARY KEY (kind, name, version)) STRICT, WITHOUT ROWID;
+    INSERT INTO documents(kind, name, version, text, at, by_whom)
+        SELECT 'grant', name, 1, CASE WHEN revoked IS NULL THEN spec END, changed, '' FROM grants WHERE spec IS NOT NULL;
+    -- How the servers behind a gateway are, as JSON.
+    ALTER TABLE instances ADD COLUMN servers TEXT;
+",
+    },
 ];

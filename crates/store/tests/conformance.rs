@@ -6,8 +6,8 @@ mod support;
 
 use policy::{Amount, Mode, Outcome, Quorum, Reason, Scope};
 use store::{
-    Admission, Answer, ApprovalRequest, ApprovalState, Clock, Draft, Filter, Instance, Once, Phase, Reply, ShownArguments,
-    StateUrl, Store, StoreError, Verdict,
+    Admission, Answer, ApprovalRequest, ApprovalState, Clock, Condition, DocumentKind, Draft, Expected, Filter, GrantChange,
+    Instance, Once, Phase, Reply, ShownArguments, StateUrl, Store, StoreError, Verdict,
 };
 use support::servers::{Postgres, Redis};
 use support::*;
@@ -79,6 +79,8 @@ macro_rules! backends {
             records_of_one_call_are_shown_together,
             a_mistake_in_one_call_does_not_touch_others,
             status_counts_calls_and_instances,
+            what_is_kept_is_changed_one_version_at_a_time,
+            a_grant_is_a_document_with_a_token,
             a_closed_store_denies,
         );)*
     };
@@ -632,7 +634,8 @@ async fn status_counts_calls_and_instances(place: Place) {
     let store = match place.url {
         StateUrl::Memory => place.store.clone(),
         _ => {
-            let instance = Instance { server: "omics".into(), mode: "run".into(), version: "0.1.0".into(), policy: None };
+            let instance =
+                Instance { server: "omics".into(), mode: "run".into(), version: "0.1.0".into(), ..Instance::default() };
             Store::open(
                 place.url.clone(),
                 store::Options { instance: Some(instance), ..Place::options(&place.directory, &place.clock) },
@@ -670,4 +673,60 @@ async fn a_closed_store_denies(place: Place) {
     let answer = place.store.admit(call("g", Vec::new())).await;
     assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
     place.store.close().await;
+}
+
+async fn what_is_kept_is_changed_one_version_at_a_time(place: Place) {
+    let (one, other) = (place.store.clone(), place.another());
+    let seen = |version| Condition { expected: Expected::Version(version), checked_at: None };
+    let put = async |store: &Store, text: Option<&str>, condition| {
+        store.change_document(DocumentKind::Policy, "p", text.map(str::to_owned), condition, "ada").await
+    };
+    let new = Condition { expected: Expected::Nothing, checked_at: Some(0) };
+    assert_eq!(put(&one, Some("first"), new).await.unwrap().version, 1);
+    assert!(matches!(put(&other, Some("again"), new).await, Err(StoreError::OtherVersion { standing: Some(1), .. })));
+    let stale = Condition { expected: Expected::Any, checked_at: Some(0) };
+    assert!(matches!(put(&other, Some("again"), stale).await, Err(StoreError::Moved)));
+    assert_eq!(put(&other, Some("second"), seen(1)).await.unwrap().version, 2);
+    assert!(matches!(put(&one, Some("lost"), seen(1)).await, Err(StoreError::OtherVersion { standing: Some(2), .. })));
+    put(&one, None, seen(2)).await.unwrap();
+    assert!(matches!(put(&one, None, Condition::default()).await, Err(StoreError::NoSuchDocument { .. })));
+    assert_eq!(put(&one, Some("third"), Condition::default()).await.unwrap().version, 4, "a number never means two texts");
+
+    let reader = other.reader().unwrap();
+    let kept = reader.kept().unwrap();
+    assert_eq!((kept.version, kept.policies.len(), kept.policies[0].text.as_deref()), (4, 1, Some("third")));
+    let history = reader.history(DocumentKind::Policy, "p").unwrap();
+    let texts: Vec<_> = history.iter().map(|document| document.text.as_deref()).collect();
+    assert_eq!(texts, [Some("third"), None, Some("second"), Some("first")]);
+
+    let changes: Vec<String> = bodies(&one).iter().filter(|body| member(body, "phase") == "admin").cloned().collect();
+    let done: Vec<String> = changes.iter().map(|body| member(body, "method")).collect();
+    assert_eq!(done, ["policies/create", "policies/change", "policies/remove", "policies/create"]);
+    let digest = |text: &str| history.iter().find(|document| document.text.as_deref() == Some(text)).unwrap().digest().unwrap();
+    let change = member(&changes[1], "change");
+    assert!(
+        change.contains(&format!(r#""version":2,"before":"{}","after":"{}""#, digest("first"), digest("second"))),
+        "{change}"
+    );
+    assert!(member(&changes[2], "change").ends_with(r#""after":null}"#));
+    assert_eq!(member(&changes[1], "principal"), "ada");
+}
+
+async fn a_grant_is_a_document_with_a_token(place: Place) {
+    let change = async |change, expected| {
+        let condition = Condition { expected, checked_at: None };
+        place.store.change_grant("g", change, condition, "ada").await
+    };
+    let spec = |text: &str| GrantChange::Replace { spec: text.to_owned() };
+    let create = GrantChange::Create { spec: "one".into(), digest: "d".into() };
+    assert_eq!(change(create.clone(), Expected::Nothing).await.unwrap().version, 1);
+    assert_eq!(change(spec("two"), Expected::Version(1)).await.unwrap().version, 2);
+    assert!(matches!(change(spec("three"), Expected::Version(1)).await, Err(StoreError::OtherVersion { .. })));
+    let rotated = change(GrantChange::Rotate { digest: "e".into(), overlap_ms: 0 }, Expected::Any).await.unwrap();
+    assert_eq!((rotated.version, rotated.spec.as_deref(), rotated.digest.as_deref()), (2, Some("two"), Some("e")));
+    assert_eq!(change(GrantChange::Revoke, Expected::Version(2)).await.unwrap().version, 3);
+    assert!(matches!(change(spec("four"), Expected::Any).await, Err(StoreError::Grant(_))));
+    assert!(matches!(change(create, Expected::Any).await, Err(StoreError::Grant(_))), "a name is not given twice");
+    let kept = place.another().reader().unwrap().kept().unwrap();
+    assert_eq!((kept.version, kept.grants.len(), kept.grants[0].revoked), (4, 1, Some(NOON)));
 }

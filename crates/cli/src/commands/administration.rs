@@ -3,7 +3,7 @@
 use crate::failure::{Failure, OK};
 use crate::terminal::{tell, visible};
 use gateway::config::AdminConfig;
-use gateway::{Admin, AdminCredential, AdminCredentials, Listener, ListenerFiles, ListenerTls, Secret};
+use gateway::{Admin, AdminCredential, AdminCredentials, Listener, ListenerFiles, ListenerTls, Place, Secret};
 use policy::SecretReference;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -35,8 +35,8 @@ pub struct Bound {
 impl Administration {
     /// As a configuration file has it.
     pub fn of_config(config: AdminConfig, store: &Store) -> Administration {
-        let AdminConfig { listen, hosts, tls, credentials } = config;
-        Administration { listen, hosts, tls, admin: Admin { credentials, store: store.clone() } }
+        let AdminConfig { listen, hosts, tls, credentials, .. } = config;
+        Administration { listen, hosts, tls, admin: Admin { credentials, store: store.clone(), place: None } }
     }
 
     /// As a command line has it: `tokens` are `env:NAME` or `file:PATH`, perhaps with a name before (`alice=env:NAME`).
@@ -48,7 +48,7 @@ impl Administration {
             return Err(Failure::invalid(what));
         }
         let credentials: Vec<AdminCredential> = tokens.iter().map(|token| credential(token)).collect::<Result<_, _>>()?;
-        let admin = Admin { credentials: AdminCredentials::new(credentials), store: store.clone() };
+        let admin = Admin { credentials: AdminCredentials::new(credentials), store: store.clone(), place: None };
         Ok(Administration { listen, hosts: Vec::new(), tls: None, admin })
     }
 
@@ -65,6 +65,12 @@ impl Administration {
 }
 
 impl Bound {
+    /// The same for a gateway that has a configuration.
+    pub fn of(mut self, place: Place) -> Bound {
+        self.admin.place = Some(place);
+        self
+    }
+
     /// Answers until `stop` is cancelled.
     pub fn serve(self, stop: &CancellationToken) -> JoinHandle<()> {
         let Bound { listener, hosts, admin } = self;

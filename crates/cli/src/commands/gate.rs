@@ -148,6 +148,7 @@ impl Kept {
             mode: mode.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             policy: Some(policy.revision().to_owned()),
+            servers: None,
         };
         let durability = keeping.durability.into();
         let retention = keeping.retention();

@@ -6,9 +6,11 @@ use crate::failure::{Failure, OK};
 use crate::terminal::tell;
 use crate::{configurations, logs, signals};
 use gateway::config::Config;
-use gateway::{Gateway, Listener, ListenerTls, LockFile, Telling};
+use gateway::{Gateway, Listener, ListenerTls, LockFile, Place, Telling};
 use policy::Severity;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Instance, Options, StateUrl, Store};
 
@@ -25,7 +27,8 @@ pub fn serve(path: &Path) -> Result<u8, Failure> {
         let listening = |error: std::io::Error| Failure::because(&format!("cannot listen on {}", config.listen), &error);
         let listener = Listener::bind(config.listen, tls).await.map_err(listening)?;
         let (address, scheme) = (listener.address().map_err(listening)?, listener.scheme());
-        let store = open_store(&config)?;
+        let instance = instance(&config);
+        let store = open_store(&config, instance.clone())?;
         let admin = config.admin.clone().map(|admin| Administration::of_config(admin, &store));
         let admin = match admin {
             Some(admin) => Some(admin.bind().await?),
@@ -33,15 +36,17 @@ pub fn serve(path: &Path) -> Result<u8, Failure> {
         };
         let hosts = config.hosts.clone();
         let telling = Telling::start(&config, &store, &stop).await?;
-        let gateway = Gateway::new(config, store.clone(), Some(lock))?;
+        let gateway = Gateway::new(config, store.clone(), Some(lock), configurations::variable)?;
         if let Some(telling) = &telling {
             gateway.observe(telling.observatory());
             if let Some(address) = telling.address() {
                 tell!("callgate metrics at http://{address}/metrics");
             }
         }
-        gateway.watch(watched, configurations::variable, asked, |file| configurations::print(file, Severity::Error));
-        let admin = admin.map(|admin| admin.serve(&stop));
+        gateway.watch(watched, asked, |file| configurations::print(file, Severity::Error));
+        let origin = origin(scheme, address, &hosts);
+        let admin = admin.map(|admin| admin.of(Place { gateway: gateway.clone(), origin }).serve(&stop));
+        tokio::spawn(announce(gateway.clone(), instance));
         tell!("callgate listening on {scheme}://{address}/mcp");
         let ended = gateway::serve_gateway(listener, gateway, &hosts, stop).await;
         if let Some(admin) = admin {
@@ -58,15 +63,38 @@ pub fn serve(path: &Path) -> Result<u8, Failure> {
     })
 }
 
-/// State that cannot be used yet is no reason to stop: calls are denied until it can.
-fn open_store(config: &Config) -> Result<Store, Failure> {
+/// How clients call the gateway: by its address, or where that stands for all of a machine's, by a name.
+fn origin(scheme: &str, address: SocketAddr, hosts: &[String]) -> String {
+    match hosts.first() {
+        Some(host) if address.ip().is_unspecified() => format!("{scheme}://{host}:{}", address.port()),
+        _ => format!("{scheme}://{address}"),
+    }
+}
+
+/// What `status` says of this process.
+fn instance(config: &Config) -> Instance {
     let names: Vec<&str> = config.servers.iter().map(|server| server.name.as_str()).collect();
-    let instance = Instance {
+    Instance {
         server: names.join(", "),
         mode: "serve".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        policy: None,
-    };
+        ..Instance::default()
+    }
+}
+
+/// Lets `status` know how the servers are, for as long as the gateway lives.
+async fn announce(gateway: Arc<Gateway>, instance: Instance) {
+    let (gateway, store) = (Arc::downgrade(&gateway), gateway.store().clone());
+    while let Some(gateway) = gateway.upgrade() {
+        let names = gateway.server_names().join(", ");
+        store.announce(Instance { server: names, servers: Some(gateway.standings_json()), ..instance.clone() });
+        drop(gateway);
+        tokio::time::sleep(ANNOUNCE).await;
+    }
+}
+
+/// State that cannot be used yet is no reason to stop: calls are denied until it can.
+fn open_store(config: &Config, instance: Instance) -> Result<Store, Failure> {
     let options = Options {
         durability: config.audit.durability,
         retention: config.audit.retention,
@@ -88,4 +116,6 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
     })
 }
 
+/// Looked at so often; written down every ten seconds.
+const ANNOUNCE: Duration = Duration::from_secs(2);
 const CLOSING: Duration = Duration::from_secs(3);

@@ -13,7 +13,7 @@ use json::quote;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
-use store::{GrantChange, Options, StateUrl, Store, StoredGrant, rfc3339};
+use store::{Condition, GrantChange, Options, StateUrl, Store, StoredGrant, rfc3339};
 
 pub fn grants(command: Grants) -> Result<u8, Failure> {
     match command {
@@ -65,7 +65,7 @@ impl Kept {
         let by = std::env::var("USER").unwrap_or_else(|_| "operator".to_owned());
         self.with(async |store| {
             let change = change(store).ok_or_else(|| Failure::general("the key of the state cannot be read"))?;
-            Ok(store.change_grant(name, change, &by).await?)
+            Ok(store.change_grant(name, change, Condition::default(), &by).await?)
         })
     }
 }
@@ -168,7 +168,7 @@ fn revoke(names: &[String], place: &GrantsPlace, json: bool) -> Result<u8, Failu
 }
 
 fn is_kept(store: &Store, name: &str) -> Result<bool, store::StoreError> {
-    Ok(store.reader()?.grants()?.1.iter().any(|grant| grant.name == name))
+    Ok(store.reader()?.kept()?.grants.iter().any(|grant| grant.name == name))
 }
 
 fn rotate(name: &str, overlap: Option<Duration>, place: &GrantsPlace, json: bool) -> Result<u8, Failure> {
@@ -198,7 +198,7 @@ struct Line {
 fn list(place: &GrantsPlace, json: bool) -> Result<u8, Failure> {
     let kept = place.kept()?;
     // Opened to write, so that a state of an earlier version is brought up to date.
-    let (stored, now) = kept.with(async |store| Ok((store.reader()?.grants()?.1, store.clock().now())))?;
+    let (stored, now) = kept.with(async |store| Ok((store.reader()?.kept()?.grants, store.clock().now())))?;
     let lines = lines(&kept, &stored, now);
     let mut out = std::io::stdout().lock();
     if json {

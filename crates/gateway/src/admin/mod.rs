@@ -1,4 +1,5 @@
-//! The admin API: what people and their tools do to a running gateway, over HTTP.
+//! The admin API: what people and their tools do to a running gateway, over HTTP. They answer approvals, look at records, and
+//! make, change and remove servers, policies and grants.
 //!
 //! It has a listener and credentials of its own: no token of a caller opens it, and none of its tokens lets anybody call. Each
 //! credential has a name, and whatever is done is recorded under it. The listener is checked as the door for callers is
@@ -6,9 +7,13 @@
 //!
 //! Every operation is a row of [`routes::ROUTES`]; the OpenAPI document is made from the same rows.
 
+mod documents;
+mod grants;
 mod openapi;
+mod policies;
 mod resources;
 mod routes;
+mod servers;
 
 pub use openapi::openapi;
 
@@ -16,20 +21,21 @@ use crate::credentials::AdminCredentials;
 use crate::downstream::door::{Door, read_body};
 use crate::downstream::http::{Body, json as json_response};
 use crate::downstream::listener::Listener;
+use crate::gateway::Gateway;
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, ETAG, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use json::quote;
 use routes::{Access, Found, find};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
+use store::{Expected, Store};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// How much a request may say.
-const MAX_BODY_BYTES: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Requests that read or write state at once; further ones wait.
 const MOST_AT_ONCE: usize = 8;
 /// How long open requests get when we are told to stop.
@@ -41,6 +47,16 @@ pub struct Admin {
     pub credentials: AdminCredentials,
     /// Where things are remembered.
     pub store: Store,
+    /// The gateway whose servers, policies and grants are administered, where it has a configuration.
+    pub place: Option<Place>,
+}
+
+/// A gateway, and where clients find it.
+pub struct Place {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// The beginning of its URLs: `http://127.0.0.1:7420`.
+    pub origin: String,
 }
 
 /// Answers administrators until `stop` is cancelled. `names` are host names by which we may be called besides the address
@@ -70,16 +86,19 @@ struct Desk {
 pub(crate) struct Answered {
     status: StatusCode,
     body: String,
+    /// The version of what is answered, where it has versions.
+    etag: Option<i64>,
 }
 
 impl Answered {
     fn ok(body: String) -> Answered {
-        Answered { status: StatusCode::OK, body }
+        Answered { status: StatusCode::OK, body, etag: None }
     }
 
     /// A refusal, in the one form that all have.
     fn refused(status: StatusCode, code: &str, message: &str) -> Answered {
-        Answered { status, body: format!(r#"{{"error":{{"code":{},"message":{}}}}}"#, quote(code), quote(message)) }
+        let body = format!(r#"{{"error":{{"code":{},"message":{}}}}}"#, quote(code), quote(message));
+        Answered { status, body, etag: None }
     }
 }
 
@@ -90,6 +109,15 @@ pub(crate) struct Asked<'a> {
     /// The part of the path that names one thing.
     id: Option<String>,
     query: Vec<(String, String)>,
+    body: Bytes,
+    /// Which version it is about, for what has versions.
+    expected: Expected,
+}
+
+impl Asked<'_> {
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
 }
 
 impl Desk {
@@ -112,10 +140,14 @@ impl Desk {
                 return response(refused);
             }
         };
-        let by = match (route.access, self.admin.credentials.name_of(request.headers().get(AUTHORIZATION))) {
-            (_, Some(name)) => name.to_owned(),
+        let by = match (route.access, self.admin.credentials.holder(request.headers().get(AUTHORIZATION))) {
+            (Access::Administrators, Some(holder)) if !holder.may_change => {
+                let message = "this credential answers approvals and looks; it changes nothing";
+                return response(Answered::refused(StatusCode::FORBIDDEN, "forbidden", message));
+            }
+            (_, Some(holder)) => holder.name.clone(),
             (Access::Anybody, None) => String::new(),
-            (Access::Administrators, None) => return unauthorized(),
+            (Access::Approvers | Access::Administrators, None) => return unauthorized(),
         };
         let Some(query) = parameters(request.uri().query().unwrap_or_default()) else {
             return response(Answered::refused(StatusCode::BAD_REQUEST, "bad-request", "the query cannot be read"));
@@ -125,13 +157,26 @@ impl Desk {
             let message = format!("there is no parameter `{}`", crate::shown::visible(name));
             return response(Answered::refused(StatusCode::BAD_REQUEST, "bad-request", &message));
         }
-        if request.method() == Method::POST
-            && let Err(away) = read_body(request.into_body(), MAX_BODY_BYTES).await
-        {
-            return response(Answered::refused(away.status, "bad-request", &away.why));
-        }
+        let expected = match documents::expected(request.headers()) {
+            Ok(expected) if expected == Expected::Any || route.operation.changes_a_version() => expected,
+            Ok(_) => {
+                let message = "this has no versions; leave `If-Match` and `If-None-Match` out";
+                return response(Answered::refused(StatusCode::BAD_REQUEST, "bad-request", message));
+            }
+            Err(refused) => return response(refused),
+        };
+        let body = match *request.method() {
+            Method::POST | Method::PUT => read_body(request.into_body(), MAX_BODY_BYTES).await,
+            _ => Ok(Bytes::new()),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(away) => return response(Answered::refused(away.status, "bad-request", &away.why)),
+        };
         let _turn = self.turns.acquire().await;
-        response(resources::carry_out(route.operation, &self.admin, Asked { by: &by, id, query }).await)
+        let asked = Asked { by: &by, id, query, body, expected };
+        // On the heap: it has room for all that can be asked.
+        response(Box::pin(resources::carry_out(route.operation, &self.admin, asked)).await)
     }
 }
 
@@ -144,6 +189,9 @@ fn unauthorized() -> Response<Body> {
 
 fn response(answered: Answered) -> Response<Body> {
     let mut response = json_response(answered.status, Bytes::from(answered.body));
+    if let Some(version) = answered.etag.and_then(|version| HeaderValue::from_str(&format!("\"{version}\"")).ok()) {
+        response.headers_mut().insert(ETAG, version);
+    }
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response

@@ -1,7 +1,7 @@
 //! Carrying out what the admin API is asked.
 
 use super::routes::Operation;
-use super::{Admin, Answered, Asked, openapi};
+use super::{Admin, Answered, Asked, documents, openapi};
 use crate::shown::{approval_json, status_json};
 use http::StatusCode;
 use json::quote;
@@ -19,7 +19,8 @@ pub(super) async fn carry_out(operation: Operation, admin: &Admin, asked: Asked<
         Operation::OpenApi => return Answered::ok(openapi()),
         Operation::Status => {
             let place = admin.store.url().to_string();
-            read(&admin.store, move |reader| Ok(status_json(&place, &reader.status(None)?))).await
+            let servers = admin.place.as_ref().map(|place| place.gateway.standings_json());
+            read(&admin.store, move |reader| Ok(status(status_json(&place, &reader.status(None)?), servers))).await
         }
         Operation::ListApprovals => match Wanted::of(&asked) {
             Ok(wanted) => read(&admin.store, move |reader| Ok(approvals(reader.approvals()?, &wanted))).await,
@@ -32,6 +33,14 @@ pub(super) async fn carry_out(operation: Operation, admin: &Admin, asked: Asked<
             Ok((filter, limit)) => read(&admin.store, move |reader| records(&reader, &filter, limit)).await,
             Err(refused) => return refused,
         },
+        Operation::List(kind) => return documents::list(admin, kind).await,
+        Operation::Show(kind) => return documents::show(admin, kind, id).await,
+        Operation::Put(kind) => return documents::put(admin, kind, &asked).await,
+        Operation::Remove(kind) => return documents::remove(admin, kind, &asked).await,
+        Operation::History(kind) => return documents::history(admin, kind, id).await,
+        Operation::Restore(kind) => return documents::restore(admin, kind, &asked).await,
+        Operation::Rotate => return documents::rotate(admin, &asked).await,
+        Operation::Reload => return documents::reload(admin).await,
         Operation::ShowRecord => match read(&admin.store, move |reader| reader.show(&id)).await {
             Ok(rows) if rows.is_empty() => {
                 return Answered::refused(StatusCode::NOT_FOUND, "not-found", "there is no such record");
@@ -46,10 +55,11 @@ pub(super) async fn carry_out(operation: Operation, admin: &Admin, asked: Asked<
     }
 }
 
-fn failed(error: &StoreError) -> Answered {
+pub(super) fn failed(error: &StoreError) -> Answered {
     let (status, code) = match error {
-        StoreError::NoSuchApproval(_) => (StatusCode::NOT_FOUND, "not-found"),
-        StoreError::ApprovalClosed { .. } | StoreError::AlreadyApproved { .. } | StoreError::Grant(_) => {
+        StoreError::NoSuchApproval(_) | StoreError::NoSuchDocument { .. } => (StatusCode::NOT_FOUND, "not-found"),
+        StoreError::OtherVersion { .. } => (StatusCode::PRECONDITION_FAILED, "other-version"),
+        StoreError::ApprovalClosed { .. } | StoreError::AlreadyApproved { .. } | StoreError::Grant(_) | StoreError::Moved => {
             (StatusCode::CONFLICT, "conflict")
         }
         StoreError::NotAsked { .. } => (StatusCode::FORBIDDEN, "not-asked"),
@@ -64,12 +74,22 @@ fn health(store: &Store) -> Answered {
     match store.health().trouble {
         None => Answered::ok(r#"{"status":"ok"}"#.to_owned()),
         // Where state lies and what is wrong with it is for administrators: the log says it.
-        Some(_) => Answered { status: StatusCode::SERVICE_UNAVAILABLE, body: r#"{"status":"store-unavailable"}"#.to_owned() },
+        Some(_) => {
+            Answered { status: StatusCode::SERVICE_UNAVAILABLE, body: r#"{"status":"store-unavailable"}"#.to_owned(), etag: None }
+        }
+    }
+}
+
+/// What the state tells of all gateways, and how the servers of this one are now.
+fn status(of_all: String, servers: Option<String>) -> String {
+    match (of_all.strip_suffix('}'), servers) {
+        (Some(members), Some(servers)) => format!(r#"{members},"gateway":{{"servers":{servers}}}}}"#),
+        _ => of_all,
     }
 }
 
 /// Reads state where that may take its time.
-async fn read<T: Send + 'static>(
+pub(super) async fn read<T: Send + 'static>(
     store: &Store,
     work: impl FnOnce(Reader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
@@ -88,11 +108,11 @@ struct Wanted {
 
 impl Wanted {
     fn of(asked: &Asked<'_>) -> Result<Wanted, Answered> {
-        let state = parameter(asked, "state").unwrap_or("pending").to_owned();
+        let state = asked.parameter("state").unwrap_or("pending").to_owned();
         if !["pending", "approved", "denied", "spent", "expired", "all"].contains(&state.as_str()) {
             return Err(bad("`state` is `pending`, `approved`, `denied`, `spent`, `expired` or `all`"));
         }
-        let text = |name| parameter(asked, name).map(str::to_owned);
+        let text = |name| asked.parameter(name).map(str::to_owned);
         Ok(Wanted { state, server: text("server"), grant: text("grant"), limit: limit(asked)? })
     }
 
@@ -109,15 +129,15 @@ fn approvals(all: Vec<Approval>, wanted: &Wanted) -> String {
 }
 
 fn filter(asked: &Asked<'_>) -> Result<(Filter, usize), Answered> {
-    let text = |name| parameter(asked, name).map(str::to_owned);
-    let outcome = match parameter(asked, "outcome") {
+    let text = |name| asked.parameter(name).map(str::to_owned);
+    let outcome = match asked.parameter("outcome") {
         None => None,
         Some(word) => {
             let known = [Outcome::Allow, Outcome::Ask, Outcome::Deny].into_iter().find(|outcome| outcome.as_str() == word);
             Some(known.ok_or_else(|| bad("`outcome` is `allow`, `ask` or `deny`"))?)
         }
     };
-    let after = match parameter(asked, "after") {
+    let after = match asked.parameter("after") {
         None => None,
         Some(text) => Some(text.parse::<i64>().map_err(|_| bad("`after` is the number of a record"))?),
     };
@@ -142,18 +162,14 @@ fn records(reader: &Reader, filter: &Filter, limit: usize) -> Result<String, Sto
 }
 
 fn limit(asked: &Asked<'_>) -> Result<usize, Answered> {
-    let Some(text) = parameter(asked, "limit") else { return Ok(USUAL) };
+    let Some(text) = asked.parameter("limit") else { return Ok(USUAL) };
     text.parse().ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| bad("`limit` is a number from 1 to 1000"))
 }
 
-fn parameter<'a>(asked: &'a Asked<'_>, name: &str) -> Option<&'a str> {
-    asked.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-}
-
-fn bad(message: &str) -> Answered {
+pub(super) fn bad(message: &str) -> Answered {
     Answered::refused(StatusCode::BAD_REQUEST, "bad-request", message)
 }
 
-fn listed(items: impl Iterator<Item = String>) -> String {
+pub(super) fn listed(items: impl Iterator<Item = String>) -> String {
     format!(r#"{{{}:[{}]}}"#, quote("items"), items.collect::<Vec<_>>().join(","))
 }

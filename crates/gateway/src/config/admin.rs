@@ -17,10 +17,12 @@ pub struct AdminConfig {
     pub tls: Option<ListenerFiles>,
     /// Who may administer.
     pub credentials: AdminCredentials,
+    /// Whether servers that the state keeps may be commands.
+    pub commands: bool,
 }
 
 /// The keys of `admin`.
-pub(crate) const KEYS: &[&str] = &["listen", "hosts", "tls", "token", "tokens"];
+pub(crate) const KEYS: &[&str] = &["listen", "hosts", "tls", "token", "tokens", "approvers", "commands"];
 
 pub(super) fn read(reading: &mut Reading<'_>, node: &Node) -> Option<AdminConfig> {
     let fields = reading.fields(node, "`admin`", KEYS)?;
@@ -37,17 +39,19 @@ pub(super) fn read(reading: &mut Reading<'_>, node: &Node) -> Option<AdminConfig
             Some("listen on 127.0.0.1, or add `tls: {certificate: …, key: …}`".into());
     }
     let credentials = credentials(reading, &fields)?;
-    Some(AdminConfig { listen: listen?, hosts, tls: tls.flatten(), credentials })
+    let commands = fields.get("commands").and_then(|node| reading.boolean(node, "`commands`")).unwrap_or(true);
+    Some(AdminConfig { listen: listen?, hosts, tls: tls.flatten(), credentials, commands })
 }
 
-/// `token: env:NAME`, whose holder is `admin`; and `tokens: {alice: env:NAME}`.
+/// `token: env:NAME`, whose holder is `admin`; `tokens: {alice: env:NAME}`; and `approvers` alike, who change nothing.
 fn credentials(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<AdminCredentials> {
-    let mut named: Vec<(&str, &Node)> = fields.get("token").map(|node| ("admin", node)).into_iter().collect();
-    if let Some(node) = fields.get("tokens") {
+    let mut named: Vec<(&str, &Node, bool)> = fields.get("token").map(|node| ("admin", node, true)).into_iter().collect();
+    for (key, may_change) in [("tokens", true), ("approvers", false)] {
+        let Some(node) = fields.get(key) else { continue };
         match &node.kind {
-            Kind::Object(members) => named.extend(members.iter().map(|member| (member.key.as_str(), &member.value))),
+            Kind::Object(members) => named.extend(members.iter().map(|member| (member.key.as_str(), &member.value, may_change))),
             Kind::Invalid => return None,
-            _ => reading.expected(&node.at, "`tokens`", "`{alice: env:NAME}`: a name and its token"),
+            _ => reading.expected(&node.at, &format!("`{key}`"), "`{alice: env:NAME}`: a name and its token"),
         }
     }
     if named.is_empty() {
@@ -56,13 +60,17 @@ fn credentials(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<AdminCr
         return None;
     }
     let mut credentials = Vec::new();
-    for (name, node) in &named {
+    for (name, node, may_change) in &named {
         if let Err(why) = super::grants::check_name(name) {
             reading.error(code::VALUE, &node.at, format!("`{}` is no name for an administrator", policy::shown(name))).help =
                 Some(why.into());
         }
         let secret = reading.secret(node, &format!("the token of `{}`", policy::shown(name)))?;
-        credentials.push((node, AdminCredential::new(*name, secret.expose())));
+        let credential = match may_change {
+            true => AdminCredential::new(*name, secret.expose()),
+            false => AdminCredential::for_approvals(*name, secret.expose()),
+        };
+        credentials.push((node, credential));
     }
     for (at, (node, credential)) in credentials.iter().enumerate() {
         if credentials[..at].iter().any(|(_, other)| other.is_same(credential)) {

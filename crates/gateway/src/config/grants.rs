@@ -5,11 +5,9 @@ use super::servers::ServerConfig;
 use crate::certificate::{CertificateName, digest_of_hex};
 use crate::grants::sha256;
 use crate::secret::Secret;
-use policy::{Fields, Kind, Node, Policy, Problem, Severity, Source};
+use policy::{Fields, Kind, Node, Policy, Severity, Source};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
-use store::StoredGrant;
 
 /// One grant of the file.
 #[derive(Clone, Debug)]
@@ -108,37 +106,8 @@ pub(super) fn refuse_certificates(reading: &mut Reading<'_>, fields: &Fields<'_>
     }
 }
 
-/// The grant that the state keeps: its spec has the form of one in the file, without a token. `base` is what its paths are
-/// relative to.
-///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn read_stored(
-    stored: &StoredGrant,
-    base: &Path,
-    environment: &dyn Fn(&str) -> Option<String>,
-    servers: &[ServerConfig],
-) -> Result<GrantConfig, Vec<Problem>> {
-    let spec = stored.spec.as_deref().unwrap_or_default();
-    let source = Source::new(format!("the grant {}.json", stored.name), spec);
-    let mut reading = Reading::new(&source, base, environment);
-    let root = reading.root();
-    let known: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
-    let kept = stored.digest.clone().map(|digest| TokenConfig::Kept { digest, former: stored.former.clone() });
-    let read = root.as_ref().and_then(|root| {
-        let fields = reading.fields(root, "a grant", KEYS)?;
-        grant(&mut reading, &fields, servers, &known, kept)
-    });
-    let finished = reading.finish();
-    let problems: Vec<Problem> =
-        finished.problems.into_iter().chain(finished.of_policies.into_iter().map(|of| of.problem)).collect();
-    match read {
-        Some(grant) if problems.iter().all(|problem| problem.severity != Severity::Error) => Ok(grant),
-        _ => Err(problems),
-    }
-}
-
-fn grant(
+/// One grant. `known` are the names of all servers.
+pub(super) fn grant(
     reading: &mut Reading<'_>,
     fields: &Fields<'_>,
     servers: &[ServerConfig],

@@ -11,6 +11,7 @@ mod approvals;
 mod audit;
 pub(crate) mod grants;
 mod identity;
+pub(crate) mod kept;
 mod reading;
 mod servers;
 mod telemetry;

@@ -1,11 +1,12 @@
 //! Reading values of a configuration: addresses, files, policies, and references to secrets.
 
 use super::Report;
+use super::kept::{KEPT, KeptPolicy};
 use crate::policy_file::PolicyFile;
 use crate::secret::{self, Secret};
 use policy::{Fields, Kind, Node, Policy, Problem, Reader, SecretReference, Source, Span, Vocabulary, shown};
 use ring::digest::{Context, SHA256};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -73,6 +74,8 @@ pub(super) struct Reading<'s> {
     environment: &'s dyn Fn(&str) -> Option<String>,
     /// By path; `None` for one with errors.
     policies: HashMap<PathBuf, Option<Arc<Policy>>>,
+    /// Those that the state keeps, by name; `None`: of a file, which knows no state.
+    kept: Option<&'s BTreeMap<String, KeptPolicy>>,
     of_policies: Vec<Report>,
     seen: Context,
     files: Vec<PathBuf>,
@@ -95,7 +98,21 @@ impl<'s> Reading<'s> {
         let mut seen = Context::new(&SHA256);
         seen.update(&source.text);
         let (policies, of_policies) = (HashMap::new(), Vec::new());
-        Reading { reader: Reader::new(source, &VOCABULARY), base, environment, policies, of_policies, seen, files: Vec::new() }
+        Reading {
+            reader: Reader::new(source, &VOCABULARY),
+            base,
+            environment,
+            policies,
+            kept: None,
+            of_policies,
+            seen,
+            files: Vec::new(),
+        }
+    }
+
+    /// The same of a text beside which the state keeps these policies: `state:NAME` names one of them.
+    pub fn beside_policies(self, kept: &'s BTreeMap<String, KeptPolicy>) -> Reading<'s> {
+        Reading { kept: Some(kept), ..self }
     }
 
     /// What paths are relative to.
@@ -245,8 +262,11 @@ impl<'s> Reading<'s> {
         self.error(code::REFERENCE, at, message).help = Some("paths are relative to the configuration file".into());
     }
 
-    /// The policy in a file. Its own mistakes are reported once, with their own places.
+    /// The policy in a file, or one that the state keeps. Its own mistakes are reported once, with their own places.
     pub fn policy(&mut self, node: &Node, what: &str) -> Option<Arc<Policy>> {
+        if let Some(name) = node.as_str().and_then(|text| text.strip_prefix(KEPT)) {
+            return self.kept_policy(node, name);
+        }
         let path = self.path(node, what)?;
         if let Some(known) = self.policies.get(&path) {
             return known.clone();
@@ -267,6 +287,28 @@ impl<'s> Reading<'s> {
         };
         self.policies.insert(path, policy.clone());
         policy
+    }
+
+    fn kept_policy(&mut self, node: &Node, name: &str) -> Option<Arc<Policy>> {
+        let Some(kept) = self.kept else {
+            self.error(code::VALUE, &node.at, "a file cannot name a policy that the state keeps").help =
+                Some("write the path of a policy file".into());
+            return None;
+        };
+        let policy = kept.get(name).map(|kept| kept.policy.clone());
+        match policy {
+            Some(Some(policy)) => return Some(policy),
+            Some(None) => drop(self.error(code::UNKNOWN, &node.at, format!("the policy `{}` has mistakes", shown(name)))),
+            None => {
+                let names: Vec<&str> = kept.keys().map(String::as_str).collect();
+                let help = match names.is_empty() {
+                    true => "no policy is kept yet; put one first".to_owned(),
+                    false => format!("the policies that are kept: {}", names.join(", ")),
+                };
+                self.error(code::UNKNOWN, &node.at, format!("no policy `{}` is kept", shown(name))).help = Some(help);
+            }
+        }
+        None
     }
 
     /// Where state is kept. A URL that holds a password comes by reference.

@@ -158,7 +158,8 @@ pub(super) fn names<'n>(fields: &Fields<'n>) -> Vec<&'n str> {
     }
 }
 
-fn server(reading: &mut Reading<'_>, member: &Member) -> Option<ServerConfig> {
+/// One of them, under its name.
+pub(super) fn server(reading: &mut Reading<'_>, member: &Member) -> Option<ServerConfig> {
     let name = member.key.as_str();
     let what = format!("the server `{}`", policy::shown(name));
     if !is_name(name) {

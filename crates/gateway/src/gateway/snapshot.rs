@@ -1,6 +1,6 @@
 //! What a configuration puts in force.
 
-use crate::config::{Config, GrantConfig, ServerConfig, TokenConfig};
+use crate::config::{GrantConfig, ServerConfig, TokenConfig};
 use crate::grants::{Credential, Grant, Grants};
 use crate::snapshot::{Rules, Snapshot};
 use policy::{Policies, Policy};
@@ -8,23 +8,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// What a configuration says: at each server its own policy, and those of each of `grants` that names it. `before` is what was
-/// in force until `now`, in milliseconds since the Unix epoch.
-pub(super) fn of(config: &Config, grants: &[&GrantConfig], before: &Snapshot, now: i64) -> Snapshot {
+/// At each server its own policy, and those of each of `grants` that names it. `before` is what was in force until `now`, in
+/// milliseconds since the Unix epoch.
+pub(super) fn of(servers: &[ServerConfig], grants: &[GrantConfig], before: &Snapshot, now: i64) -> Snapshot {
     // Many grants have the same policies.
     let mut made: HashMap<Vec<*const Policy>, Policies> = HashMap::new();
     let mut all_of = |policies: Vec<Arc<Policy>>| {
         let key = policies.iter().map(Arc::as_ptr).collect();
         made.entry(key).or_insert_with(|| Policies::all_of(policies)).clone()
     };
-    let mut servers = HashMap::with_capacity(config.servers.len());
-    for server in &config.servers {
+    let mut rules_at = HashMap::with_capacity(servers.len());
+    for server in servers {
         let named = grants.iter().filter(|grant| grant.servers.contains(&server.name));
         let rules = named.map(|grant| (grant.name.clone(), all_of(policies(server, grant)))).collect();
-        servers.insert(server.name.clone(), Rules::OfGrants(rules));
+        rules_at.insert(server.name.clone(), Rules::OfGrants(rules));
     }
     let grants = grants.iter().map(|config| (grant(config), credentials(config)));
-    Snapshot::new(servers, Grants::new(grants, before.grants(), now))
+    Snapshot::new(rules_at, Grants::new(grants, before.grants(), now))
 }
 
 /// What holds for a grant at a server, in the order in which it is judged. What bounds a grant allows nothing by itself.

@@ -245,6 +245,13 @@ impl LockFile {
         self.version.fetch_add(1, Ordering::Release);
     }
 
+    /// How many definitions of a server nobody has accepted yet.
+    pub(crate) fn pending_of(&self, server: &str) -> usize {
+        let pending = self.lock_pending();
+        let definitions = pending.known.iter().filter(|((of, ..), definition)| of == server && definition.is_some()).count();
+        definitions + usize::from(pending.instructions.get(server).is_some_and(Option::is_some))
+    }
+
     /// Keeps a definition that is not the pinned one for acceptance, or (`None`) forgets it: it is the pinned one again.
     pub(crate) fn pend(&self, server: &str, section: Section, name: &str, definition: Option<String>) {
         let mut pending = self.lock_pending();

@@ -1,0 +1,205 @@
+//! What the state keeps besides the file: servers, policies and grants that people have given to a running gateway.
+//!
+//! Each is read by what reads the file, so that what is a mistake there is one here. Together with the file's they are one
+//! list: a name that stands in both is a mistake of the one that is kept. One with mistakes is left out; nothing else suffers
+//! for it. A policy that is kept is named as `state:NAME` where a file would name a path.
+
+use super::Config;
+use super::grants::{self, GrantConfig, TokenConfig};
+use super::reading::{Finished, Reading, code};
+use super::servers::{self, ServerConfig, Target};
+use policy::{Member, Policy, Problem, Severity, Source, Span};
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use store::{Document, DocumentKind, Kept, StoredGrant};
+
+/// How a policy that is kept is named, before its name.
+pub(crate) const KEPT: &str = "state:";
+
+/// A policy that is kept, as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptPolicy {
+    /// Of which version of the document.
+    pub version: i64,
+    /// `None`: it has mistakes.
+    pub policy: Option<Arc<Policy>>,
+    problems: Vec<Problem>,
+}
+
+/// What is said of one document.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub kind: DocumentKind,
+    pub name: String,
+    /// Errors and warnings.
+    pub problems: Vec<Problem>,
+}
+
+impl Said {
+    /// Whether it is left out for that.
+    pub fn is_wrong(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+}
+
+/// What the file and the state say together.
+#[derive(Debug, Default)]
+pub(crate) struct Whole {
+    /// The file's, and then those that are kept.
+    pub servers: Vec<ServerConfig>,
+    /// The same; without those that are revoked.
+    pub grants: Vec<GrantConfig>,
+    /// The policies that are kept, by name.
+    pub policies: BTreeMap<String, KeptPolicy>,
+    /// What there is to say of what is kept.
+    pub said: Vec<Said>,
+    /// The files that what is kept names.
+    pub files: Vec<PathBuf>,
+    /// Digests of all that was read of what is kept, and of those files.
+    pub fingerprints: Vec<[u8; 32]>,
+}
+
+impl Whole {
+    /// What a configuration and what the state keeps say together. `environment` gives the value of a variable; `before` is
+    /// what they said before, of which what has not changed is taken over.
+    pub fn of(config: &Config, kept: &Kept, environment: &dyn Fn(&str) -> Option<String>, before: &Whole) -> Whole {
+        let mut whole = Whole::default();
+        for document in &kept.policies {
+            let known = before.policies.get(&document.name).filter(|known| known.version == document.version);
+            let policy = known.cloned().unwrap_or_else(|| read_policy(document));
+            whole.say(DocumentKind::Policy, &document.name, policy.problems.clone());
+            whole.policies.insert(document.name.clone(), policy);
+        }
+        let policies = std::mem::take(&mut whole.policies);
+        // Whoever may write the state could otherwise start programs on gateways that nobody administers.
+        let commands = config.admin.as_ref().is_some_and(|admin| admin.commands);
+        whole.servers.clone_from(&config.servers);
+        let mut known: Vec<&str> = config.servers.iter().map(|server| server.name.as_str()).collect();
+        let twice: HashSet<&str> = known.iter().copied().collect();
+        for document in &kept.servers {
+            let source = source(DocumentKind::Server, &document.name, document.text.as_deref());
+            let reading = Reading::new(&source, &config.base, environment).beside_policies(&policies);
+            let read = read_with(reading, |reading, root| {
+                if twice.contains(document.name.as_str()) {
+                    stands_twice(reading, &root.at, "server", &document.name);
+                }
+                let (at, key_at) = (root.at.clone(), root.at.clone());
+                let server = servers::server(reading, &Member { key: document.name.clone(), key_at, value: root })?;
+                if matches!(server.target, Target::Command { .. }) && !commands {
+                    let problem = reading.error(code::COMBINATION, &at, "a server that the state keeps may be no command here");
+                    problem.help = Some("give it a `url`, or write it into the configuration file".into());
+                }
+                Some(server)
+            });
+            let read = whole.take(DocumentKind::Server, &document.name, read);
+            whole.servers.extend(read);
+            // One that has mistakes is still a server: grants that name it are not wrong for that.
+            known.push(&document.name);
+        }
+        let revoked: HashSet<&str> =
+            kept.grants.iter().filter(|grant| grant.revoked.is_some()).map(|grant| grant.name.as_str()).collect();
+        let of_file = config.grants.iter();
+        whole.grants.extend(of_file.clone().filter(|grant| !revoked.contains(grant.name.as_str())).cloned());
+        let twice: HashSet<&str> = of_file.map(|grant| grant.name.as_str()).collect();
+        for stored in kept.grants.iter().filter(|grant| grant.revoked.is_none() && grant.spec.is_some()) {
+            let source = source(DocumentKind::Grant, &stored.name, stored.spec.as_deref());
+            // References to secrets belong to servers: a grant has none.
+            let no_variables = |_: &str| None;
+            let reading = Reading::new(&source, &config.base, &no_variables).beside_policies(&policies);
+            let servers = &whole.servers;
+            let read = read_with(reading, |reading, root| {
+                if twice.contains(stored.name.as_str()) {
+                    stands_twice(reading, &root.at, "grant", &stored.name);
+                }
+                read_grant(reading, &root, stored, servers, &known)
+            });
+            let read = whole.take(DocumentKind::Grant, &stored.name, read);
+            whole.grants.extend(read);
+        }
+        whole.policies = policies;
+        whole
+    }
+
+    /// What is said of one document.
+    pub fn said_of(&self, kind: DocumentKind, name: &str) -> &[Problem] {
+        self.said.iter().find(|said| said.kind == kind && said.name == name).map_or(&[], |said| &said.problems)
+    }
+
+    /// The server of this name.
+    pub fn server(&self, name: &str) -> Option<&ServerConfig> {
+        self.servers.iter().find(|server| server.name == name)
+    }
+
+    /// The grant of this name.
+    pub fn grant(&self, name: &str) -> Option<&GrantConfig> {
+        self.grants.iter().find(|grant| grant.name == name)
+    }
+
+    fn say(&mut self, kind: DocumentKind, name: &str, problems: Vec<Problem>) {
+        if !problems.is_empty() {
+            self.said.push(Said { kind, name: name.to_owned(), problems });
+        }
+    }
+
+    /// Notes what is said of something that was read, and gives it where it has no mistakes.
+    fn take<T>(&mut self, kind: DocumentKind, name: &str, read: (Option<T>, Finished)) -> Option<T> {
+        let (value, Finished { mut problems, of_policies, files, fingerprint }) = read;
+        self.fingerprints.push(fingerprint);
+        problems.extend(of_policies.into_iter().map(|of| of.problem));
+        self.files.extend(files);
+        let is_sound = problems.iter().all(|problem| problem.severity != Severity::Error);
+        self.say(kind, name, problems);
+        value.filter(|_| is_sound)
+    }
+}
+
+fn read_with<'s, T>(
+    mut reading: Reading<'s>,
+    read: impl FnOnce(&mut Reading<'s>, policy::Node) -> Option<T>,
+) -> (Option<T>, Finished) {
+    let value = reading.root().and_then(|root| read(&mut reading, root));
+    (value, reading.finish())
+}
+
+fn read_grant(
+    reading: &mut Reading<'_>,
+    root: &policy::Node,
+    stored: &StoredGrant,
+    servers: &[ServerConfig],
+    known: &[&str],
+) -> Option<GrantConfig> {
+    let fields = reading.fields(root, "a grant", grants::KEYS)?;
+    if let Some(node) = fields.get("name")
+        && node.as_str() != Some(&stored.name)
+    {
+        reading.error(code::VALUE, &node.at, "`name` is another than the grant's").help = Some("leave it out".into());
+    }
+    if let Some(node) = fields.get("token") {
+        reading.error(code::COMBINATION, &node.at, "the token of a grant that the state keeps is made by callgate").help =
+            Some("leave `token` out; it is given with the answer, once".into());
+    }
+    let kept = stored.digest.clone().map(|digest| TokenConfig::Kept { digest, former: stored.former.clone() });
+    grants::grant(reading, &fields, servers, known, kept)
+}
+
+fn read_policy(document: &Document) -> KeptPolicy {
+    let loaded = policy::load(&source(DocumentKind::Policy, &document.name, document.text.as_deref()));
+    KeptPolicy { version: document.version, policy: loaded.policy.map(Arc::new), problems: loaded.problems }
+}
+
+/// A document's text, under the name by which problems tell it.
+fn source(kind: DocumentKind, name: &str, text: Option<&str>) -> Source {
+    let place = match kind {
+        DocumentKind::Server => format!("servers/{name}.json"),
+        DocumentKind::Policy => format!("policies/{name}"),
+        DocumentKind::Grant => format!("grants/{name}.json"),
+    };
+    Source::new(place, text.unwrap_or_default())
+}
+
+fn stands_twice(reading: &mut Reading<'_>, at: &Span, what: &str, name: &str) {
+    let problem =
+        reading.error(code::TWICE, at, format!("the {what} `{}` stands in the configuration file too", policy::shown(name)));
+    problem.help = Some("give one of them another name".into());
+}
