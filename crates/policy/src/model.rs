@@ -39,6 +39,16 @@ pub struct Policy {
     pub(crate) names: OnceLock<Names>,
 }
 
+impl Policy {
+    /// The tools that entries name, each by its whole name; none of those that patterns stand for.
+    pub fn tools_named(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter_map(|entry| match &entry.pattern {
+            Pattern::Exact(name) => Some(name.as_str()),
+            Pattern::Glob(_) | Pattern::Class(_) | Pattern::Any => None,
+        })
+    }
+}
+
 /// What happens to a tool that no entry names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Posture {

@@ -119,6 +119,16 @@ pub(super) fn grant(
     let principal = reading.required(fields, "principal", &what).and_then(|node| reading.string(node, "`principal`"));
     let for_servers = reading.required(fields, "servers", &what).map(|node| of_servers(reading, node, known)).unwrap_or_default();
     let policies = fields.get("policy").map(|node| policies(reading, node)).unwrap_or_default();
+    for server in &for_servers {
+        if let Some(node) = fields.get("policy") {
+            super::check_names(reading, server, policies.iter().flat_map(|policy| policy.tools_named()), node);
+        }
+        if let Some(node) = fields.get("tools") {
+            let tools = reading.names(node, "`tools`", "the name or pattern of a tool");
+            let named = tools.iter().map(String::as_str).filter(|tool| !tool.contains(['*', '?']));
+            super::check_names(reading, server, named, node);
+        }
+    }
     let expires = fields.get("expires").and_then(|node| expiry(reading, node));
     let labels = fields.get("labels").map(|node| labels(reading, node)).unwrap_or_default();
     let certificate = fields.get("certificate").map(|node| self::certificate(reading, node));

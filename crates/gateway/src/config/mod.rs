@@ -220,6 +220,17 @@ fn listener_tls(reading: &mut Reading<'_>, node: &Node) -> Option<ListenerFiles>
     Some(ListenerFiles { certificate: CertificateFiles { certificate: certificate?, key: key? }, clients })
 }
 
+/// Reports tools whose names would be too long for clients of `/mcp`, where each stands behind its server's.
+fn check_names<'n>(reading: &mut Reading<'_>, server: &str, tools: impl Iterator<Item = &'n str>, node: &Node) {
+    for tool in tools {
+        if let Err(why) = mcp::federation::join(server, tool) {
+            let message =
+                format!("the tool `{}` of `{}` can have no name at `/mcp`: {why}", policy::shown(tool), policy::shown(server));
+            reading.error(code::VALUE, &node.at, message).help = Some("give the server a shorter name".into());
+        }
+    }
+}
+
 /// Reports names that stand twice.
 fn each_once<'n>(reading: &mut Reading<'_>, names: impl Iterator<Item = (&'n str, &'n Node)>, what: &str) {
     let mut seen = HashSet::new();

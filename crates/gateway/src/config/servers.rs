@@ -168,7 +168,11 @@ pub(super) fn server(reading: &mut Reading<'_>, member: &Member) -> Option<Serve
     }
     let fields = reading.fields(&member.value, &what, KEYS)?;
     let target = target(reading, &fields, member, &what);
-    let policy = fields.get("policy").map(|node| reading.policy(node, "`policy`"));
+    let policy = fields.get("policy").map(|node| {
+        let policy = reading.policy(node, "`policy`");
+        super::check_names(reading, name, policy.iter().flat_map(|policy| policy.tools_named()), node);
+        policy
+    });
     let isolation = fields.get("isolation").and_then(|node| {
         let words = [("shared", Isolation::Shared), ("session", Isolation::Session), ("principal", Isolation::Principal)];
         reading.word(node, "`isolation`", &words)

@@ -92,6 +92,9 @@ fn every_mistake_has_its_place() {
         6,
         "`flies`",
     );
+    let long = "x".repeat(122);
+    let grant = format!("  - {{name: a, principal: p, token: 'env:TOKEN', servers: [files], tools: ['{long}', '{long}*']}}\n");
+    check(&format!("{SERVERS}grants:\n{grant}"), "C002", 6, "it is longer than 128 characters");
     let twice = "  - {name: a, principal: p, token: 'env:TOKEN', servers: [files]}\n";
     check(&format!("{SERVERS}grants:\n{twice}{twice}"), "C006", 7, "stands twice");
     check(&format!("listen: 0.0.0.0:0\n{SERVERS}"), "C009", 1, "no credentials");
