@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::http::Client;
-use support::{HttpUpstream, MODERN, Scratch, Served, callgate, is_denied, run};
+use support::{HttpUpstream, MODERN, Scratch, Served, callgate, is_denied, run, tools_run};
 
 const MAX: usize = 40;
 const POLICY: &str =
@@ -39,6 +39,10 @@ impl Stage {
 
     /// A gateway with a home of its own, whose clock is off by so many seconds.
     fn gateway(&self, name: &str, state: &str, seconds: i32) -> Served {
+        self.gateway_under(POLICY, name, state, seconds)
+    }
+
+    fn gateway_under(&self, policy: &str, name: &str, state: &str, seconds: i32) -> Served {
         let mut command = callgate();
         command.env("XDG_DATA_HOME", self.home(name)).env("STATE", state);
         match faketime() {
@@ -47,7 +51,7 @@ impl Stage {
             }
             None => eprintln!("libfaketime is not installed: the clocks of these gateways agree"),
         }
-        let policy = self.scratch.policy(POLICY);
+        let policy = self.scratch.policy(policy);
         let url = self.upstream.url();
         let words = ["-p", policy.to_str().unwrap(), "--server", "s", "--state", "env:STATE", "--upstream", &url];
         Served::start_with(command, &words)
@@ -118,5 +122,64 @@ fn two_gateways_on_redis_admit_exactly_what_is_allowed() {
     for name in ["one", "two"] {
         let verification = stage.check(name, &state);
         assert!(verification.contains("\"valid\":true"), "{verification}");
+    }
+}
+
+const LEASED: &str = "version: \"1\"\ndefault: allow\ntools:\n  echo:\n    limits: [{counter: calls, window: hour, max: 200, scope: global, lease: 16}]\n";
+
+/// Calls on 64 connections at once, half of them to each gateway, of which one is killed in the middle. Gives how many got
+/// through, and of how many it is not known.
+fn storm_and_kill(gateways: [Served; 2]) -> (usize, usize) {
+    let (granted, unknown) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let addresses = [0, 1].map(|at: usize| gateways[at].address.clone());
+    let [killed, left] = gateways;
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..64)
+            .map(|connection| {
+                let (granted, unknown, address) = (&granted, &unknown, &addresses[connection % 2]);
+                scope.spawn(move || {
+                    let client = Client::silent(address, MODERN);
+                    for turn in 0.. {
+                        let text = support::call(MODERN, &turn.to_string(), "echo", json!({"message": "m"}));
+                        let post = client.post(&client.headers("tools/call", Some("echo")), text.as_bytes());
+                        // Nobody listens there any more, or it was killed before it has answered.
+                        let Ok(mut stream) = std::net::TcpStream::connect(address) else { return };
+                        let sent = std::io::Write::write_all(&mut stream, &post);
+                        let reply = sent.ok().and_then(|()| support::http::response(&mut stream));
+                        match reply.map(|reply| reply.reply(&turn.to_string())) {
+                            Some(reply) if is_denied(&reply) => return,
+                            Some(_) => {
+                                granted.fetch_add(1, Ordering::SeqCst);
+                            }
+                            None => {
+                                unknown.fetch_add(1, Ordering::SeqCst);
+                                return;
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        while granted.load(Ordering::SeqCst) < 60 && !all.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        drop(killed);
+    });
+    drop(left);
+    (granted.into_inner(), unknown.into_inner())
+}
+
+#[test]
+fn leases_exceed_nothing_when_a_gateway_is_killed_in_the_middle() {
+    let (postgres, redis) = (Postgres::start(), Redis::start());
+    for state in postgres.iter().map(Postgres::url).chain(redis.iter().map(Redis::url)) {
+        let stage = Stage::new();
+        let gateways = ["one", "two"].map(|name| stage.gateway_under(LEASED, name, &state, 0));
+        let (granted, unknown) = storm_and_kill(gateways);
+        assert!(granted <= 200, "{state}: {granted}");
+        let ran = tools_run(&stage.scratch.log()).len();
+        assert!(ran <= 200, "{state}: {ran} reached the server");
+        // One lease of the gateway that was killed, and what was on its way there.
+        assert!(granted + unknown + 2 * 16 >= 200, "{state}: {granted} and {unknown}");
     }
 }

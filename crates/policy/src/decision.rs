@@ -281,6 +281,8 @@ pub struct Charge {
     pub rule: Arc<str>,
     /// In [`Mode::Shadow`] the amount is counted, and the charge never refused.
     pub mode: Mode,
+    /// How much whoever keeps the counter for several gateways may hand to one of them at a time.
+    pub lease: Option<Amount>,
     pub(crate) message: Option<Template>,
     /// Whether the counter counts calls: one each, whatever they hold.
     pub(crate) counts_calls: bool,
@@ -290,7 +292,7 @@ impl Charge {
     /// A charge without a message of its own.
     pub fn new(counter: Arc<Counter>, amount: Amount, bound: Bound, rule: Arc<str>, mode: Mode) -> Charge {
         let counts_calls = amount == Amount::ONE;
-        Charge { counter, amount, bound, rule, mode, message: None, counts_calls }
+        Charge { counter, amount, bound, rule, mode, lease: None, message: None, counts_calls }
     }
 
     /// How the counter stands at `now`, before this charge.

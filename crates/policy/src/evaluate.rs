@@ -482,7 +482,8 @@ impl Judging<'_> {
             }
         };
         let bound = Bound::AtMost(limit.max);
-        self.charges.push(charge(limit.counter.clone(), amount, bound, limit.counts_calls(), rule, mode));
+        let charge = charge(limit.counter.clone(), amount, bound, limit.counts_calls(), rule, mode);
+        self.charges.push(Charge { lease: limit.lease, ..charge });
         Ok(())
     }
 
@@ -636,7 +637,7 @@ impl Limit {
 
 fn charge(counter: Arc<Counter>, amount: Amount, bound: Bound, counts_calls: bool, rule: &Rule, mode: Mode) -> Charge {
     let message = rule.message.clone();
-    Charge { counter, amount, bound, rule: rule.reference.clone(), mode, message, counts_calls }
+    Charge { counter, amount, bound, rule: rule.reference.clone(), mode, lease: None, message, counts_calls }
 }
 
 /// Sorts charges by counter, and leaves at most one for each counter besides those that only look: a call is counted once,

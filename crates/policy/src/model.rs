@@ -257,6 +257,8 @@ pub(crate) struct Limit {
     pub amount: AmountFrom,
     /// How many of the amount one call weighs (`weight: args.commands.length`); multiplies the amount.
     pub weight: Option<AmountFrom>,
+    /// How much a gateway may take from the counter at a time, to give it out by itself.
+    pub lease: Option<Amount>,
 }
 
 /// What a counter is: everything of its key that the policy decides.

@@ -153,7 +153,9 @@ fn definitions() -> Value {
     .concat();
     let asking = [("approval_timeout", reference("span")), ("wait", reference("span")), ("approvals", reference("quorum"))];
     let approval = [&conditions[..], &messages, &asking].concat();
-    let limit = [&charge[..], &extent, &messages, &[("max", amount.clone()), ("name", name.clone())]].concat();
+    let lease =
+        json!({"description": "How much of the limit each gateway takes at a time.", "type": "number", "exclusiveMinimum": 0});
+    let limit = [&charge[..], &extent, &messages, &[("max", amount.clone()), ("lease", lease), ("name", name.clone())]].concat();
     json!({
         "mode": {"description": "`shadow` decides and records, but does not enforce.", "enum": ["enforce", "shadow"]},
         "message": {"description": "What the model reads when this denies; may hold {used}, {max} and {resets_at}.", "type": "string"},

@@ -107,6 +107,14 @@ impl Window {
         }
     }
 
+    /// When the bucket that starts at `bucket` ends: from then on amounts lie in the next one.
+    pub fn bucket_end(&self, bucket: i64) -> i64 {
+        match self {
+            Window::Sliding { millis } => self.frees_at(bucket).saturating_sub(signed(*millis)),
+            Window::Calendar { .. } => self.frees_at(bucket),
+        }
+    }
+
     /// The length in milliseconds; the longest one, where the calendar varies (a day of 25 hours, a month of 31 days).
     pub fn millis(&self) -> u64 {
         match self {

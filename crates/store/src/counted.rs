@@ -63,7 +63,7 @@ fn apart(judged: Judged) -> (Judged, Vec<Taken>) {
 async fn charge(redis: &Redis, charges: &Keyed) -> Result<Judged, StoreError> {
     match charges.is_empty() {
         true => Ok(Judged::Fit { usages: Vec::new(), taken: Vec::new() }),
-        false => redis.charge(charges).await,
+        false => redis.charge(charges).await.map(|(_, judged)| judged),
     }
 }
 

@@ -31,6 +31,7 @@ mod instances;
 mod job;
 mod journal;
 mod key;
+mod lease;
 mod lost;
 mod moment;
 mod once;
@@ -74,6 +75,7 @@ pub use verify::{Broken, Verification};
 
 use error::Fault;
 use job::{Plain, Work};
+use lease::Leases;
 use place::Patience;
 use redis::Redis;
 use shared::Shared;
@@ -143,6 +145,8 @@ pub struct Store {
     keys: PathBuf,
     /// Where counters lie, when not with the rest.
     counters: Option<Arc<Redis>>,
+    /// What this gateway has taken of limits ahead of calls, where counters lie on a server.
+    leases: Option<Arc<Leases>>,
 }
 
 impl Store {
@@ -185,13 +189,13 @@ impl Store {
     fn start(url: StateUrl, options: Options, database: Option<Database>, patience: Patience) -> Result<Store, StoreError> {
         let clock = options.clock.clone();
         let writer = Arc::new(Writer::start(url.clone(), options, database, patience)?);
-        Ok(Store { writer, url, clock, keys: PathBuf::new(), counters: None })
+        Ok(Store { writer, url, clock, keys: PathBuf::new(), counters: None, leases: None })
     }
 
     /// The same state with its counters elsewhere.
     fn counting_in(self, address: RedisAddress, url: StateUrl, clock: &Clock, now: bool) -> Result<Store, StoreError> {
         let redis = Redis::start(address, clock, Box::new(counted::Epoch(self.writer.clone())), now)?;
-        Ok(Store { url, clock: redis.clock.clone(), counters: Some(Arc::new(redis)), ..self })
+        Ok(Store { url, clock: redis.clock.clone(), counters: Some(Arc::new(redis)), leases: Some(Arc::default()), ..self })
     }
 
     fn on_server(address: ServerAddress, url: StateUrl, options: Options, now: bool) -> Result<Store, StoreError> {
@@ -199,7 +203,7 @@ impl Store {
         let server_clock = Arc::new(ServerClock::new());
         let clock = if options.clock.is_simulated() { options.clock.clone() } else { Clock::Server(server_clock.clone()) };
         let writer = Writer::start_on_server(address, keys.clone(), options, server_clock, now)?;
-        Ok(Store { writer: Arc::new(writer), url, clock, keys, counters: None })
+        Ok(Store { writer: Arc::new(writer), url, clock, keys, counters: None, leases: Some(Arc::default()) })
     }
 
     /// Admits a call, or does not, and records which.
@@ -211,6 +215,16 @@ impl Store {
     /// # Errors
     /// Nothing was taken and nothing is on record then, as far as is known: the call must not be forwarded.
     pub async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
+        match &self.leases {
+            Some(leases) if admission.charges.iter().any(|charge| charge.lease.is_some()) => {
+                Box::pin(lease::admit(self, leases, admission)).await
+            }
+            _ => self.admit_counted(admission).await,
+        }
+    }
+
+    /// Admits a call whose charges are all taken where counters lie.
+    async fn admit_counted(&self, admission: Admission) -> Result<Admitted, StoreError> {
         match &self.counters {
             None => self.admit_here(admission).await,
             Some(redis) => Box::pin(counted::admit(&self.writer, redis, admission)).await,
@@ -397,8 +411,12 @@ impl Store {
         &self.url
     }
 
-    /// Finishes what waits, keeps the head of the chain as a checkpoint, and closes the file. Everything after it fails.
+    /// Gives back what was taken of limits and not used, finishes what waits, keeps the head of the chain as a checkpoint, and
+    /// closes the file. Everything after it fails.
     pub async fn close(&self) {
+        if let Some(leases) = &self.leases {
+            leases.give_back(self).await;
+        }
         self.writer.stop().await;
     }
 }

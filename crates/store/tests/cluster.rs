@@ -5,7 +5,7 @@
 
 mod support;
 
-use policy::{Charge, Mode, Scope};
+use policy::{Amount, Charge, Mode, Scope};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -327,4 +327,96 @@ async fn each_gateway_removes_what_is_old_of_its_own_chain() {
     assert_eq!(count().records, left);
     assert!(passes(&two.store, call("g", Vec::new())).await);
     assert!(count().valid);
+}
+
+/// The same with a lease.
+fn leased(name: &str, max: u64, lease: u64) -> Charge {
+    let mut charge = shared(name, max);
+    charge.lease = Amount::whole(lease);
+    charge
+}
+
+/// Calls on 64 connections at once, spread over the gateways, until each has heard that nothing is left.
+async fn exhaust(gateways: &[&Gateway], name: &'static str, max: u64, lease: u64) -> usize {
+    let mut callers = tokio::task::JoinSet::new();
+    for connection in 0..64 {
+        let store = gateways[connection % gateways.len()].store.clone();
+        callers.spawn(async move {
+            let mut granted = 0;
+            loop {
+                match store.admit(call("g", vec![limit(10_000, "day"), leased(name, max, lease)])).await.unwrap().verdict {
+                    Verdict::Granted { usages, .. } => {
+                        assert_eq!(usages.len(), 2);
+                        granted += 1;
+                    }
+                    Verdict::Exhausted { index, .. } => {
+                        assert_eq!(index, 1);
+                        return granted;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+    }
+    callers.join_all().await.into_iter().sum()
+}
+
+/// What leases promise, whatever counts: never more than the limit, and at most a lease for each gateway unused.
+async fn leases(url: &str) {
+    const MAX: u64 = 200;
+    const LEASE: u64 = 32;
+    let gateways = [gateway(url), gateway(url)];
+    // All of it is used where all gateways are called.
+    let granted = exhaust(&[&gateways[0], &gateways[1]], "both", MAX, LEASE).await;
+    assert!(granted <= MAX as usize && granted + 2 * LEASE as usize > MAX as usize, "{granted}");
+
+    // One that has taken a lease and is not called any more keeps it.
+    assert!(passes(&gateways[1].store, call("g", vec![leased("idle", MAX, LEASE)])).await);
+    assert_eq!(exhaust(&[&gateways[0]], "idle", MAX, LEASE).await, (MAX - LEASE) as usize);
+    assert_eq!(exhaust(&[&gateways[1]], "idle", MAX, LEASE).await, LEASE as usize - 1, "what it has taken is good");
+
+    // What was not sent is refunded, where it was taken.
+    let admitted = gateways[0].store.admit(call("g", vec![leased("refund", LEASE, LEASE)])).await.unwrap();
+    gateways[0].store.settle(admitted.reservation, Draft::default(), true).await.unwrap();
+    assert_eq!(exhaust(&[&gateways[0]], "refund", LEASE, LEASE).await, LEASE as usize);
+
+    // One that ends gives back; one that is killed in the middle keeps what it had.
+    let [one, two] = gateways;
+    assert!(passes(&two.store, call("g", vec![leased("ends", MAX, LEASE)])).await);
+    assert!(passes(&one.store, call("g", vec![leased("killed", MAX, LEASE)])).await);
+    two.store.close().await;
+    assert_eq!(exhaust(&[&one], "ends", MAX, LEASE).await, MAX as usize - 1);
+    drop(one);
+    let three = gateway(url);
+    assert_eq!(exhaust(&[&three], "killed", MAX, LEASE).await, (MAX - LEASE) as usize);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_of_postgres_exceed_nothing_and_lose_one_a_gateway() {
+    let Some(server) = Postgres::start() else { return };
+    leases(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_of_redis_exceed_nothing_and_lose_one_a_gateway() {
+    let Some(server) = Redis::start() else { return };
+    leases(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_counts_where_it_was_taken_and_no_longer() {
+    let Some(server) = Redis::start() else { return };
+    let clock = Clock::simulated(NOON);
+    let gateway = gateway_at(&server.url(), clock.clone()).unwrap();
+    let one = || call("g", vec![leased("calls", 20, 10)]);
+    assert!(passes(&gateway.store, one()).await);
+    // The next bucket of two hours: what is left of the first is given back, and counts no more.
+    clock.advance(3 * MINUTE);
+    assert!(passes(&gateway.store, one()).await);
+    assert_eq!(exhaust(&[&gateway], "calls", 20, 10).await, 18);
+    // The first call frees up two hours and a bucket after it was made, the others three minutes later.
+    clock.advance(120 * MINUTE);
+    assert_eq!(exhaust(&[&gateway], "calls", 20, 10).await, 1);
+    clock.advance(3 * MINUTE);
+    assert_eq!(exhaust(&[&gateway], "calls", 20, 10).await, 19);
 }

@@ -60,7 +60,7 @@ fn counter(owner: &str, name: &str, window: &str) -> Arc<Counter> {
 }
 
 fn limit(counter: Arc<Counter>, max: u64, amount: AmountFrom) -> Check {
-    Check::Limit(Limit { counter, max: Amount::whole(max).unwrap(), amount, weight: None })
+    Check::Limit(Limit { counter, max: Amount::whole(max).unwrap(), amount, weight: None, lease: None })
 }
 
 fn calls(max: u64) -> Check {
@@ -329,6 +329,7 @@ fn a_weight_multiplies_the_amount() {
         max: Amount::whole(100).unwrap(),
         amount: AmountFrom::Fixed(Amount::from_micros(500_000).unwrap()),
         weight: Some(AmountFrom::Path(length)),
+        lease: None,
     };
     let policy = policy(Posture::Allow, &[], vec![entry("t", vec![rule("r", vec![Check::Limit(limit)])])]);
     let plan = check(&policy, "t", r#"{"commands":["a","b","c"]}"#, Reason::Allowed, None);

@@ -38,6 +38,7 @@ struct Extent {
 /// What is charged, and where that is written.
 struct Amounts {
     amount: AmountFrom,
+    lease: Option<Amount>,
     amount_at: Option<Span>,
     weight: Option<AmountFrom>,
     weight_at: Option<Span>,
@@ -45,7 +46,7 @@ struct Amounts {
 
 impl Amounts {
     fn one_call() -> Amounts {
-        Amounts { amount: AmountFrom::Fixed(Amount::ONE), amount_at: None, weight: None, weight_at: None }
+        Amounts { amount: AmountFrom::Fixed(Amount::ONE), lease: None, amount_at: None, weight: None, weight_at: None }
     }
 }
 
@@ -155,7 +156,9 @@ impl Lowering<'_> {
         let pointer = format!("{}/limits/{}", context.pointer, super::entry::escape(counter.unwrap_or_default()));
         let mut rule = RuleDraft::new(name.unwrap_or(pointer), at);
         self.message_and_mode(&fields, &mut rule);
+        let lease = fields.get("lease").map(|node| self.lease(node, max, window.as_ref()));
         let (counter, window, max, amounts) = (counter?, window?, max?, amounts?);
+        let amounts = Amounts { lease: lease.flatten(), ..amounts };
         let extended = self.extended(window, &extent, &node.at);
         self.limit(context, counter, extended, &extent, max, amounts, &node.at, &mut rule);
         Some(rule)
@@ -275,9 +278,9 @@ impl Lowering<'_> {
             return self.declared_twice(name, at, earlier);
         }
         self.counters.push(Declared { counter: counter.clone(), at: at.clone() });
-        let Amounts { amount, amount_at, weight, weight_at } = amounts;
+        let Amounts { amount, lease, amount_at, weight, weight_at } = amounts;
         let place = CheckPlace { amount: amount_at, weight: weight_at, ..CheckPlace::of(at) };
-        rule.checks.push((Check::Limit(Limit { counter, max, amount, weight }), place));
+        rule.checks.push((Check::Limit(Limit { counter, max, amount, weight, lease }), place));
     }
 
     fn declared_twice(&mut self, name: &str, at: &Span, earlier: Span) {
@@ -316,6 +319,24 @@ impl Lowering<'_> {
             amounts.weight_at = Some(node.at.clone());
         }
         Some(amounts)
+    }
+
+    /// `lease: 32`: how much of the limit a gateway takes at a time.
+    fn lease(&mut self, node: &Node, max: Option<Amount>, window: Option<&Window>) -> Option<Amount> {
+        let lease = self.amount(node, "`lease`")?;
+        if lease == Amount::ZERO || max.is_some_and(|max| lease > max) {
+            let problem = self.error(code::NUMBER, &node.at, format!("`lease` is {lease}"));
+            problem.label = Some("expected more than 0, and no more than `max`".into());
+            problem.help = Some("a small part of `max`: what a gateway has taken and not used, no other can use".into());
+            return None;
+        }
+        if window.is_some_and(|window| window.millis() < SHORTEST_LEASED_MS) {
+            let problem = self.error(code::COMBINATION, &node.at, "`lease` in a window of less than ten minutes");
+            problem.label = Some("what is taken is good for a sixtieth of the window, which is too short to be of use".into());
+            problem.help = Some("remove `lease`, or count over a longer window".into());
+            return None;
+        }
+        Some(lease)
     }
 
     fn extent(&mut self, fields: &Fields<'_>) -> Extent {
@@ -473,6 +494,8 @@ impl Lowering<'_> {
     }
 }
 
+/// A sixtieth of it is ten seconds: more than a call may take to be admitted.
+const SHORTEST_LEASED_MS: u64 = 600_000;
 const WINDOWS: &str = "`minute`, `hour`, `day`, `week`, `month`, or a span such as `15m`";
 pub(super) const STATE_KEYS: &[&str] =
     &["counter", "window", "increment", "increment_from", "weight", "scope", "align", "timezone"];
@@ -484,6 +507,7 @@ pub(super) const LIMIT_KEYS: &[&str] = &[
     "increment",
     "increment_from",
     "weight",
+    "lease",
     "align",
     "timezone",
     "name",

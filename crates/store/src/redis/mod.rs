@@ -69,8 +69,8 @@ impl Redis {
         Ok(Redis { questions, trouble, clock: simulated.unwrap_or(Clock::Server(server_clock)) })
     }
 
-    /// Takes every charge, or none.
-    pub async fn charge(&self, charges: &Keyed) -> Result<Judged, StoreError> {
+    /// Takes every charge, or none; gives the server's time too.
+    pub async fn charge(&self, charges: &Keyed) -> Result<(i64, Judged), StoreError> {
         let mut now = self.clock.now();
         // A calendar's span is said by us; at its edge it may be another one there.
         for _ in 0..3 {
@@ -78,7 +78,9 @@ impl Redis {
             let answer = Answer::read(&reply).ok_or_else(|| self.senseless())?;
             match answer {
                 Answer::OtherSpan { at } => now = at,
-                Answer::Found { is_taken, at, lost, held } => return self.judged(charges, is_taken, at, lost, held),
+                Answer::Found { is_taken, at, lost, held } => {
+                    return Ok((at, self.judged(charges, is_taken, at, lost, held)?));
+                }
             }
         }
         Err(Fault::State("its clock jumps".to_owned()).at(&self.trouble.place))
