@@ -21,6 +21,7 @@ mod chain;
 mod clock;
 mod counted;
 mod counters;
+mod departed;
 mod documents;
 mod draft;
 mod error;

@@ -9,7 +9,7 @@ use crate::error::Fault;
 use crate::sql::Sql;
 use crate::value::values;
 use crate::verify::{self, Walk};
-use crate::{approvals, counters, instances, once};
+use crate::{approvals, counters, departed, instances, once};
 use std::time::Duration;
 
 /// How long and how many audit records are kept.
@@ -29,11 +29,14 @@ pub(crate) fn tidy(ledger: &mut Ledger<'_>, retention: Option<Retention>) -> Res
     approvals::prune(ledger.sql, now)?;
     instances::prune(ledger.sql, now)?;
     let Some(retention) = retention else { return Ok(false) };
+    let cutoff = retention.max_age.map(|age| now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
+    if let Some(cutoff) = cutoff
+        && departed::remove(ledger, cutoff)?
+    {
+        return Ok(true);
+    }
     let excess = retention.max_bytes.is_some_and(|max| bytes(ledger).is_ok_and(|bytes| bytes > max));
-    let cutoff = retention.max_age.map(|age| {
-        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        rfc3339(now.saturating_sub(age))
-    });
+    let cutoff = cutoff.map(rfc3339);
     let Some((last, taken)) = removable(ledger, cutoff.as_deref(), excess)? else { return Ok(false) };
     cut(ledger, last)?;
     Ok(excess || taken == PIECE)

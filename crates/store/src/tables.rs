@@ -104,7 +104,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         file: "",
-        server: "",
+        server: "
+    -- When the gateway of a chain was last seen; of one that was removed when, and which chain tells of it.
+    ALTER TABLE chains ADD COLUMN seen BIGINT, ADD COLUMN removed BIGINT, ADD COLUMN removed_by TEXT, ADD COLUMN former_key TEXT;
+",
         both: "
     -- What people have given to keep, version by version; without a text, that it was removed.
     CREATE TABLE documents(kind TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, text TEXT, at INTEGER NOT NULL,

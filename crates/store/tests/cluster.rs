@@ -420,3 +420,55 @@ async fn a_lease_counts_where_it_was_taken_and_no_longer() {
     clock.advance(3 * MINUTE);
     assert_eq!(exhaust(&[&gateway], "calls", 20, 10).await, 19);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_gateway_that_is_gone_has_left_goes_with_its_age() {
+    let Some(server) = Postgres::start() else { return };
+    let clock = Clock::simulated(NOON);
+    let gone = gateway_at(&server.url(), clock.clone()).unwrap();
+    for _ in 0..5 {
+        assert!(passes(&gone.store, call("g", Vec::new())).await);
+    }
+    gone.store.close().await;
+    clock.advance(DAY);
+    let lives = gateway_at(&server.url(), clock.clone()).unwrap();
+    assert!(passes(&lives.store, call("g", Vec::new())).await);
+    let week = Some(Retention { max_age: Some(Duration::from_secs(7 * 24 * 3600)), max_bytes: None });
+    lives.store.tidy(week).await.unwrap();
+    assert_eq!(bodies(&lives.store).len(), 6, "not as old yet");
+
+    clock.advance(6 * DAY + MINUTE);
+    lives.store.tidy(week).await.unwrap();
+    let left = bodies(&lives.store);
+    assert_eq!(left.len(), 2);
+    assert_eq!(member(&left[1], "method"), "audit/forget");
+    assert!(member(&left[1], "detail").contains("up to record 5"), "{}", left[1]);
+    let verification = || lives.store.reader().unwrap().verify().unwrap();
+    assert!(verification().valid, "{:?}", verification());
+    assert_eq!(server.sql("SELECT count(*) FROM head"), "1");
+
+    // It comes back after all, and begins anew.
+    let directory = gone._directory;
+    let options = || Options { clock: clock.clone(), keys: Some(directory.0.join("keys")), ..Options::default() };
+    let back = Store::open(server.url().parse().unwrap(), options()).unwrap();
+    assert!(passes(&back, call("g", Vec::new())).await);
+    assert!(back.reader().unwrap().verify().unwrap().valid);
+    back.close().await;
+
+    // Whoever says that a chain was removed, where no record does, is found.
+    server.sql("CREATE TABLE kept_chains AS TABLE chains");
+    server.sql(
+        "UPDATE chains SET removed = 1, removed_by = (SELECT removed_by FROM chains WHERE removed IS NOT NULL), former_key = public_key, \
+         public_key = 'x' WHERE begun = (SELECT max(begun) FROM chains); DELETE FROM audit WHERE chain = (SELECT id FROM chains WHERE removed = 1)",
+    );
+    let problem = verification().first_broken.unwrap().problem;
+    assert!(problem.contains("no record says so"), "{problem}");
+    server.sql("DELETE FROM chains; INSERT INTO chains TABLE kept_chains");
+
+    // What tells of it goes at the same age.
+    clock.advance(7 * DAY + MINUTE);
+    assert!(passes(&lives.store, call("g", Vec::new())).await);
+    lives.store.tidy(week).await.unwrap();
+    let left = bodies(&lives.store);
+    assert!(left.iter().all(|body| !body.contains("up to record 5")), "{left:?}");
+}

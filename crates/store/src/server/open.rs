@@ -2,6 +2,7 @@
 
 use crate::address::ServerAddress;
 use crate::chain::genesis_of;
+use crate::departed;
 use crate::error::Fault;
 use crate::key::{Kind, PublicKey, SecretKey, Statement, hex, random_id, unhex};
 use crate::place::{private_directory, write_private};
@@ -43,6 +44,8 @@ pub(crate) fn open(address: &ServerAddress, keys: &Path, until: Instant) -> Resu
     let chain = match (chain, &new) {
         (Some(chain), _) => chain,
         (None, Some(_)) => begin(sql, &key, &public)?,
+        // It was gone for so long that its chain was removed.
+        (None, None) if departed::was_removed(sql, &public)? => begin(sql, &key, &public)?,
         (None, None) => {
             return Err(Fault::State(format!(
                 "it has lost the chain of this gateway, whose key is `{}`; run `callgate audit verify`, and move the key away \

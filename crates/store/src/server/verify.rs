@@ -5,6 +5,7 @@
 
 use super::open::{self, meta};
 use crate::chain::genesis_of;
+use crate::departed;
 use crate::draft::Row;
 use crate::error::Fault;
 use crate::key::{Kind, PublicKey};
@@ -18,17 +19,23 @@ pub(crate) fn verify(sql: Sql<'_>, keys: &Path) -> Result<Verification, Fault> {
     let state = meta(sql, "state")?.unwrap_or_default();
     let own = open::public_key(keys, &state)?;
     let records = sql.row("SELECT count(*) FROM audit", &[], |row| row.get::<i64>(0))?.unwrap_or(0).unsigned_abs();
-    let find = "SELECT id, public_key FROM chains ORDER BY begun, id";
-    let chains = sql.rows(find, &[], |row| Ok((row.get::<String>(0)?, row.get::<String>(1)?)))?;
+    let find = "SELECT id, coalesce(former_key, public_key), removed IS NOT NULL FROM chains ORDER BY begun, id";
+    let chains = sql.rows(find, &[], |row| Ok((row.get::<String>(0)?, row.get::<String>(1)?, row.get::<bool>(2)?)))?;
     let mut first = None;
-    for (chain, public) in &chains {
+    for (chain, public, is_removed) in &chains {
+        if *is_removed {
+            let untold = || Broken::at(1, "it is said to have been removed by retention, and no record says so");
+            let broken = (!departed::is_told(sql, chain)?).then(untold);
+            first = first.or(broken.map(|broken| named(chain, broken)));
+            continue;
+        }
         let broken = match PublicKey::parse(public).filter(|_| chain.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
             Some(public) => check(sql, chain, &public)?,
             None => Some(Broken::at(1, "its public key is spoilt")),
         };
         first = first.or(broken.map(|broken| named(chain, broken)));
     }
-    let is_known = |own: &PublicKey| chains.iter().any(|(_, public)| *public == own.hex());
+    let is_known = |own: &PublicKey| chains.iter().any(|(_, public, _)| *public == own.hex());
     if let Some(own) = &own
         && !is_known(own)
     {

@@ -5,6 +5,7 @@ use super::open::{self, NOW, Opened};
 use crate::address::ServerAddress;
 use crate::chain::{self, Continued, Head, Ledger, Scribe};
 use crate::clock::ServerClock;
+use crate::departed;
 use crate::error::Fault;
 use crate::instances;
 use crate::job::{Job, run_whole};
@@ -302,6 +303,7 @@ impl Worker {
         let now = open::now(sql)?;
         self.clock.tell(now);
         let now = if self.options.clock.is_simulated() { self.options.clock.now() } else { now };
+        departed::is_seen(sql, &state.chain, now)?;
         match Shared::lock(&self.shared.instance).clone() {
             Some(instance) => instances::beat(sql, &self.scribe.instance, &instance, self.started_at, now),
             None => Ok(()),
