@@ -9,8 +9,9 @@ mod servers;
 
 mod support;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
-use servers::{Postgres, Redis};
+use servers::{Postgres, Redis, free_port};
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -181,5 +182,70 @@ fn leases_exceed_nothing_when_a_gateway_is_killed_in_the_middle() {
         assert!(ran <= 200, "{state}: {ran} reached the server");
         // One lease of the gateway that was killed, and what was on its way there.
         assert!(granted + unknown + 2 * 16 >= 200, "{state}: {granted} and {unknown}");
+    }
+}
+
+/// An authority's certificate in a file, and a certificate for 127.0.0.1 that it has signed, with its key.
+fn certified(scratch: &Scratch, name: &str) -> (PathBuf, String, String) {
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    (scratch.write(&format!("{name}.pem"), issuer.pem()), certificate.pem(), key.serialize_pem())
+}
+
+#[test]
+fn a_state_server_is_known_by_its_certificate_or_not_used() {
+    let stage = Stage::new();
+    let (right, certificate, key) = certified(&stage.scratch, "right");
+    let (wrong, ..) = certified(&stage.scratch, "wrong");
+    let files = [stage.scratch.write("server.crt", &certificate), stage.scratch.write("server.key", &key)];
+    let tls_port = free_port();
+    let postgres = Postgres::start_with_tls(&certificate, &key);
+    let redis = Redis::start_with(&[
+        "--appendonly",
+        "yes",
+        "--tls-port",
+        &tls_port.to_string(),
+        "--tls-cert-file",
+        files[0].to_str().unwrap(),
+        "--tls-key-file",
+        files[1].to_str().unwrap(),
+        "--tls-auth-clients",
+        "no",
+        "--tls-ca-cert-file",
+        right.to_str().unwrap(),
+    ]);
+    let mut places = Vec::new();
+    if let Some(server) = &postgres {
+        places.push((format!("postgres://callgate:hunter2@HOST:{}/postgres?sslmode=require", server.port), "&"));
+    }
+    if redis.is_some() {
+        places.push((format!("rediss://HOST:{tls_port}"), "?"));
+    }
+    for (place, and) in places {
+        let state = |host: &str, authority: Option<&Path>| {
+            let roots = authority.map(|path| format!("{and}sslrootcert={}", path.display())).unwrap_or_default();
+            format!("{}{roots}", place.replace("HOST", host))
+        };
+        let good = state("127.0.0.1", Some(&right));
+        let gateway = stage.gateway("home", &good, 0);
+        let reply = Client::silent(&gateway.address, MODERN).call("1", "echo", json!({"message": "m"}));
+        assert!(!is_denied(&reply), "{place}: {reply}");
+        if place.starts_with("postgres") {
+            let server = postgres.as_ref().unwrap();
+            let encrypted = "SELECT count(*) > 0 AND bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                WHERE application_name = 'callgate'";
+            assert_eq!(server.sql(encrypted), "t");
+        }
+        drop(gateway);
+        // Another authority; the system's; a name that is not in the certificate.
+        for bad in [state("127.0.0.1", Some(&wrong)), state("127.0.0.1", None), state("localhost", Some(&right))] {
+            let gateway = stage.gateway("home", &bad, 0);
+            let reply = Client::silent(&gateway.address, MODERN).call("1", "echo", json!({"message": "m"}));
+            assert!(is_denied(&reply) && reply.to_string().contains("store-unavailable"), "{bad}: {reply}");
+            assert!(!gateway.stderr.lock().unwrap().contains("hunter2"));
+        }
     }
 }

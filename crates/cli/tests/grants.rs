@@ -5,7 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use support::http::{Client, Reply, open, response};
-use support::{HttpUpstream, LEGACY, MODERN, PATIENCE, Scratch, Served, audit, entries_of, lenient, names, until};
+use support::{HttpUpstream, LEGACY, MODERN, PATIENCE, Scratch, Served, audit, call, entries_of, lenient, names, until};
 
 const OPEN: &str = "version: \"1\"\ndefault: allow\n";
 const TOKENS: [(&str, &str); 3] =
@@ -344,4 +344,44 @@ fn the_example_starts() {
     let gate = Served::configured(&example, &variables);
     assert_eq!(initialize(&client(&gate, "nowhere", "a-token-of-the-example")).status, 404);
     assert_eq!(initialize(&client(&gate, "files", "a-token-of-the-example")).status, 403);
+}
+
+#[test]
+fn the_sessions_of_a_principal_share_a_child_and_others_do_not() {
+    let stage = Stage::new();
+    let servers = stage.servers().replace("policy: open.yaml}", "policy: open.yaml, isolation: principal, pin: 'off'}");
+    let grants = "  - {name: ada, principal: 'person:ada', token: 'env:ADA', servers: [child]}\n  \
+                  - {name: ci, principal: 'person:ada', token: 'env:CI', servers: [child]}\n  \
+                  - {name: root, principal: 'person:root', token: 'env:ROOT', servers: [child]}\n";
+    let config = stage.scratch.write("callgate.yaml", format!("{servers}grants:\n{grants}"));
+    let gate = Served::configured(&config, &TOKENS);
+    let open_session = |grant: usize| client(&gate, "child", TOKENS[grant].1).shake_hands();
+    // The server over HTTP has started too.
+    let starts = || entries_of(&stage.scratch.log(), "start").len() - 1;
+    // Three sessions of one principal, with two grants.
+    let of_ada = [open_session(0), open_session(0), open_session(1)];
+    let before = starts();
+    let of_root = open_session(2);
+    let echo = |client: &Client, text: &str| {
+        let reply = client.call("7", "echo", json!({"message": text}));
+        assert!(support::text_of(&reply).contains(text), "{text}: {reply}");
+    };
+    // Everybody's request has the same id; each gets its own answer.
+    std::thread::scope(|scope| {
+        for (client, text) in of_ada.iter().chain([&of_root]).zip(["one", "two", "three", "four"]) {
+            scope.spawn(move || (0..10).for_each(|turn| echo(client, &format!("{text} {turn}"))));
+        }
+    });
+    assert_eq!((before, starts()), (1, 2), "a child for each principal");
+    // What goes on for one principal ends with its grant, and leaves the others' alone.
+    let text = call(LEGACY, "8", "slow", json!({"seconds": 60}));
+    let mut under_way =
+        open(&of_ada[0].address, &of_ada[0].post(&of_ada[0].headers("tools/call", Some("slow")), text.as_bytes()));
+    until(PATIENCE, || support::tools_run(&stage.scratch.log()).contains(&"slow".to_owned()).then_some(())).expect("it arrives");
+    stage.scratch.write("callgate.yaml", format!("{servers}grants:\n{}", grants.replace("{name: ada", "{name: other")));
+    let reply = response(&mut under_way).expect("an answer");
+    assert!(String::from_utf8_lossy(&reply.body).contains("the grant was revoked or has expired"));
+    echo(&of_ada[2], "still there");
+    echo(&of_root, "still there");
+    assert_eq!(starts(), 2);
 }

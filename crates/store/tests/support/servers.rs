@@ -12,6 +12,7 @@ pub struct Postgres {
     process: Mutex<Option<Child>>,
     directory: PathBuf,
     is_durable: bool,
+    has_tls: bool,
     pub port: u16,
 }
 
@@ -19,15 +20,20 @@ impl Postgres {
     /// Starts one; `None`, and a word on stderr, where PostgreSQL is not installed. It does not wait for its disk, which only a
     /// power failure would show.
     pub fn start() -> Option<Postgres> {
-        Postgres::start_as(false)
+        Postgres::start_as(false, None)
+    }
+
+    /// One that speaks TLS too, with this certificate and key (PEM).
+    pub fn start_with_tls(certificate: &str, key: &str) -> Option<Postgres> {
+        Postgres::start_as(false, Some((certificate, key)))
     }
 
     /// One that waits for its disk, as those do that people use.
     pub fn start_durable() -> Option<Postgres> {
-        Postgres::start_as(true)
+        Postgres::start_as(true, None)
     }
 
-    fn start_as(is_durable: bool) -> Option<Postgres> {
+    fn start_as(is_durable: bool, tls: Option<(&str, &str)>) -> Option<Postgres> {
         let Some(programs) = programs() else {
             eprintln!("skipped: PostgreSQL is not installed; `cargo xtask test tools` installs it");
             return None;
@@ -35,7 +41,16 @@ impl Postgres {
         let template = template(&programs);
         let directory = fresh("postgres");
         must(Command::new("cp").args(["-a"]).arg(&template).arg(&directory));
-        let server = Postgres { process: Mutex::new(None), directory, is_durable, port: free_port() };
+        for (name, text) in tls.iter().flat_map(|(certificate, key)| [("server.crt", certificate), ("server.key", key)]) {
+            let path = directory.join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            if is_root() {
+                std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        let has_tls = tls.is_some();
+        let server = Postgres { process: Mutex::new(None), directory, is_durable, has_tls, port: free_port() };
         server.resume();
         Some(server)
     }
@@ -50,6 +65,9 @@ impl Postgres {
         command.arg("-D").arg(&self.directory).args(["-p", &self.port.to_string(), "-k", ""]);
         for setting in ["listen_addresses=127.0.0.1", "shared_buffers=16MB", "max_connections=80", "max_wal_size=256MB"] {
             command.args(["-c", setting]);
+        }
+        if self.has_tls {
+            command.args(["-c", "ssl=on"]);
         }
         let log = std::fs::File::create(self.directory.with_extension("log")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
@@ -259,7 +277,7 @@ fn fresh(what: &str) -> PathBuf {
     std::env::temp_dir().join(format!("callgate-{what}-{:016x}", u64::from_le_bytes(bytes)))
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
