@@ -12,7 +12,7 @@ use crate::refusal::{is_modern, malformed};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Response, StatusCode, Uri};
-use mcp::{Message, Side, sse};
+use mcp::{Malformed, Message, Side, sse};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -41,14 +41,13 @@ impl Sessions {
             Ok(begun) => begun,
             Err(response) => return *response,
         };
-        let endpoint = format!("{}?session={token}", self.messages);
+        let first = endpoint(&self.messages, &token);
         let end = End { sessions: self.clone(), token, session };
-        let first = stream::once(async move { sse::encode(endpoint.as_bytes(), None, Some("endpoint")) });
         let messages = stream::unfold((given, end), |(mut given, end)| async {
             let message: Bytes = given.recv().await?;
             Some((sse::encode(&message, None, Some("message")), (given, end)))
         });
-        event_stream(first.chain(messages))
+        event_stream(stream::iter([first]).chain(messages))
     }
 
     /// Takes what a client has posted. What comes of it is said on the stream.
@@ -62,9 +61,7 @@ impl Sessions {
         let command = match Message::parse(body.clone(), Side::Client) {
             // Neither session nor headers tell its era; a server that speaks both might take it for either.
             Ok(message) if is_modern(&message) => {
-                let why = "this transport is of an older protocol revision; post to /mcp";
-                let refused = malformed(&message, mcp::reply::INVALID_REQUEST, why);
-                sink.refused(&self.enforcer.refuse(refused, &session.owner).await).await;
+                sink.refused(&self.enforcer.refuse(too_new(&message), &session.owner).await).await;
                 return empty(StatusCode::ACCEPTED);
             }
             Ok(message) => Command::Message { message, sink, exchange: 0 },
@@ -76,4 +73,14 @@ impl Sessions {
             Err(_) => self.unknown_session(caller).await,
         }
     }
+}
+
+/// The first event of a stream, which says where to post: at `path`, with `token`.
+pub(super) fn endpoint(path: &str, token: &str) -> Bytes {
+    sse::encode(format!("{path}?session={token}").as_bytes(), None, Some("endpoint"))
+}
+
+/// Why a message of the stateless era is refused on a stream.
+pub(super) fn too_new(message: &Message) -> Malformed {
+    malformed(message, mcp::reply::INVALID_REQUEST, "this transport is of an older protocol revision; post to /mcp")
 }

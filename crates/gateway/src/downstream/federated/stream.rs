@@ -9,6 +9,7 @@ use super::session::Session;
 use crate::chance;
 use crate::downstream::door::Endpoint;
 use crate::downstream::http::{Body, empty, event_stream, json};
+use crate::downstream::stream::{endpoint, too_new};
 use crate::enforcer::Caller;
 use crate::refusal::{is_modern, malformed};
 use crate::sink::Sink;
@@ -71,8 +72,7 @@ impl Federation {
         };
         let kept = Arc::new(Stream { caller: caller.clone(), sink: sink.downgrade(), session: OnceLock::new() });
         self.lock_streams().insert(token.clone(), kept.clone());
-        let endpoint = format!("{}?session={token}", Endpoint::Messages.path());
-        let first = stream::once(async move { sse::encode(endpoint.as_bytes(), None, Some("endpoint")) });
+        let first = endpoint(Endpoint::Messages.path(), &token);
         // It holds the sender: the stream is open for as long as somebody reads it.
         let end = End { federation: self.clone(), token };
         let messages = stream::unfold((given, sink, end), |(mut given, sink, end)| async {
@@ -84,7 +84,7 @@ impl Federation {
             finishing.cancelled().await;
             kept.is_quiet().await;
         };
-        event_stream(first.chain(messages).take_until(finished))
+        event_stream(stream::iter([first]).chain(messages).take_until(finished))
     }
 
     /// Takes what a client has posted. What comes of it is said on the stream.
@@ -95,15 +95,8 @@ impl Federation {
             Some((Sink::Stream(stream.sink.upgrade()?), stream))
         });
         let Some((sink, stream)) = found else { return self.unknown_session(caller).await };
-        let taken = match Message::parse(body, Side::Client) {
-            Ok(message) if is_modern(&message) => {
-                let why = "this transport is of an older protocol revision; post to /mcp";
-                Err(malformed(&message, mcp::reply::INVALID_REQUEST, why))
-            }
-            Ok(message) => Ok(message),
-            Err(malformed) => Err(malformed),
-        };
-        match taken {
+        let taken = Message::parse(body, Side::Client);
+        match taken.and_then(|message| if is_modern(&message) { Err(too_new(&message)) } else { Ok(message) }) {
             Ok(message) => self.hear_on_stream(&stream, message, sink).await,
             Err(malformed) => sink.refused(&self.enforcer.refuse(malformed, caller).await).await,
         }
