@@ -1,5 +1,6 @@
 //! The command line: a contract that scripts of users rely on.
 
+mod authorizations;
 mod catalog;
 mod grants;
 mod init;
@@ -7,6 +8,7 @@ mod inspect;
 mod pins;
 mod replay;
 
+pub use authorizations::{Authorizations, Whose};
 pub use catalog::{Build, Catalog, CatalogDiff, Classify, Export, PolicyForm, ProfileArgument, Recommend, Search, Show};
 pub use grants::{CreateGrant, Grants, GrantsPlace};
 pub use init::Init;
@@ -65,6 +67,8 @@ pub enum Command {
     Approvals(Approvals),
     #[command(subcommand)]
     Grants(Grants),
+    #[command(subcommand)]
+    Authorizations(Authorizations),
     Status(Status),
     Init(Init),
     Demo(Demo),

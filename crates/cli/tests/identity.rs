@@ -92,7 +92,7 @@ impl Provider {
                 while reader.read_line(&mut header).is_ok_and(|length| length > 2) {
                     header.clear();
                 }
-                let body = if line.contains("/.well-known/openid-configuration") {
+                let body = if line.contains("/.well-known/") {
                     json!({"issuer": origin, "jwks_uri": format!("{origin}/keys")})
                 } else {
                     *count.lock().unwrap() += 1;

@@ -13,10 +13,9 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
 use support::http::{Client, exchange};
+use support::receiver::Receiver;
 use support::{LEGACY, MODERN, PATIENCE, Scratch, Served, audit, ended, is_denied, lenient, run, tools_run, until};
 
 const POLICY: &str = "version: \"1\"\ndefault: allow\nhide: [read_file]\n";
@@ -24,45 +23,24 @@ const TOKEN: &str = "canary-token-0123456789";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";
 
-/// What was posted to a collector: the path and the body.
-type Posted = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
-
 /// A collector that takes everything.
-struct Collector {
-    url: String,
-    posted: Posted,
-}
+struct Collector(Receiver);
 
 impl Collector {
     fn start() -> Collector {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let posted = Posted::default();
-        let kept = posted.clone();
-        std::thread::spawn(move || {
-            for connection in listener.incoming().map_while(Result::ok) {
-                let kept = kept.clone();
-                std::thread::spawn(move || serve(connection, &kept));
-            }
-        });
-        Collector { url, posted }
-    }
-
-    fn bodies(&self, path: &str) -> Vec<Vec<u8>> {
-        let posted = self.posted.lock().unwrap();
-        posted.iter().filter(|(at, _)| at == path).map(|(_, body)| body.clone()).collect()
+        Collector(Receiver::start())
     }
 
     fn spans(&self) -> Vec<Span> {
         let read = |body: Vec<u8>| serde_json::from_slice::<ExportTraceServiceRequest>(&body).expect("OTLP");
-        let requests = self.bodies("/v1/traces").into_iter().map(read);
+        let requests = self.0.bodies("/v1/traces").into_iter().map(read);
         requests.flat_map(|request| request.resource_spans).flat_map(|of| of.scope_spans).flat_map(|of| of.spans).collect()
     }
 
     /// The lines of the audit log.
     fn lines(&self) -> Vec<Value> {
         let read = |body: Vec<u8>| serde_json::from_slice::<ExportLogsServiceRequest>(&body).expect("OTLP");
-        let requests = self.bodies("/v1/logs").into_iter().map(read);
+        let requests = self.0.bodies("/v1/logs").into_iter().map(read);
         let records =
             requests.flat_map(|request| request.resource_logs).flat_map(|of| of.scope_logs).flat_map(|of| of.log_records);
         let text = |record: opentelemetry_proto::tonic::logs::v1::LogRecord| match record.body.and_then(|body| body.value) {
@@ -70,34 +48,6 @@ impl Collector {
             other => panic!("{other:?}"),
         };
         records.map(text).collect()
-    }
-}
-
-fn serve(connection: std::net::TcpStream, kept: &Posted) {
-    let mut reader = BufReader::new(connection);
-    loop {
-        let (mut first, mut length) = (String::new(), 0);
-        if reader.read_line(&mut first).unwrap_or(0) == 0 {
-            return;
-        }
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).expect("a head");
-            if line.trim().is_empty() {
-                break;
-            }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().expect("a length");
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).expect("a body");
-        let path = first.split(' ').nth(1).expect("a path").to_owned();
-        kept.lock().unwrap().push((path, body));
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
-        if reader.get_mut().write_all(answer).is_err() {
-            return;
-        }
     }
 }
 
@@ -209,7 +159,7 @@ fn health_is_told_apart_from_readiness_and_to_no_page() {
 fn a_trace_of_the_clients_is_continued_and_passed_on() {
     let scratch = Scratch::new();
     let collector = Collector::start();
-    let mut gate = gateway(&scratch, &format!("telemetry: {{otlp: '{}'}}\n", collector.url));
+    let mut gate = gateway(&scratch, &format!("telemetry: {{otlp: '{}'}}\n", collector.0.url));
     for (revision, tool) in [(LEGACY, "echo"), (MODERN, "echo"), (LEGACY, "read_file")] {
         let client = client(&gate, revision);
         let meta = json!({"traceparent": format!("00-{TRACE}-{SPAN}-01")});
@@ -262,11 +212,11 @@ fn hex(bytes: &[u8]) -> String {
 fn figures_go_to_the_collector_and_what_is_left_goes_at_the_end() {
     let scratch = Scratch::new();
     let collector = Collector::start();
-    let mut gate = gateway(&scratch, &format!("telemetry: {{otlp: '{}'}}\n", collector.url));
+    let mut gate = gateway(&scratch, &format!("telemetry: {{otlp: '{}'}}\n", collector.0.url));
     client(&gate, LEGACY).call("1", "echo", json!({}));
     gate.signal(rustix::process::Signal::TERM);
     ended(&mut gate.child, PATIENCE).expect("it ends");
-    let bodies = collector.bodies("/v1/metrics");
+    let bodies = collector.0.bodies("/v1/metrics");
     let last: ExportMetricsServiceRequest = serde_json::from_slice(bodies.last().expect("figures")).expect("OTLP");
     let resource = last.resource_metrics[0].resource.clone().expect("a resource");
     assert_eq!(attribute(&resource.attributes, "service.name"), "callgate");
@@ -286,7 +236,7 @@ fn figures_go_to_the_collector_and_what_is_left_goes_at_the_end() {
 fn records_go_to_files_that_take_turns_and_to_a_collector() {
     let scratch = Scratch::new();
     let collector = Collector::start();
-    let export = format!("audit:\n  export: {{file: out.jsonl, rotate_bytes: 4096, keep: 50, otlp: '{}'}}\n", collector.url);
+    let export = format!("audit:\n  export: {{file: out.jsonl, rotate_bytes: 4096, keep: 50, otlp: '{}'}}\n", collector.0.url);
     let lines = |scratch: &Scratch| {
         let mut files: Vec<_> = std::fs::read_dir(scratch.path("")).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("out.jsonl"));
@@ -339,7 +289,7 @@ fn a_collector_that_is_gone_holds_nobody_up() {
 fn nothing_that_is_told_holds_a_secret() {
     let scratch = Scratch::new();
     let collector = Collector::start();
-    let url = &collector.url;
+    let url = &collector.0.url;
     let sections = format!(
         "telemetry: {{metrics: '127.0.0.1:0', otlp: '{url}', log: debug}}\naudit: {{arguments: hmac, export: {{otlp: '{url}'}}}}\n"
     );
@@ -359,7 +309,7 @@ fn nothing_that_is_told_holds_a_secret() {
     assert_eq!(wrong.ask("1", "ping", json!({})).status, 401);
     gate.signal(rustix::process::Signal::TERM);
     ended(&mut gate.child, PATIENCE).expect("it ends");
-    for (_, body) in collector.posted.lock().unwrap().iter() {
+    for (_, body) in collector.0.posted.lock().unwrap().iter() {
         told.push_str(&String::from_utf8_lossy(body));
     }
     told.push_str(&gate.stderr.lock().unwrap());

@@ -8,8 +8,8 @@
 //! is never taken for the reply to something else, and no id of a client's can be that of a question of our own.
 
 use crate::enforcer::{GRANT_ENDED, Permit, Ticket};
-use crate::gate::{Elicitation, Expected, Gate, Held, Judged};
-use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
+use crate::gate::{Answer, Elicitation, Expected, Gate, Held, Judged, unreached};
+use crate::refusal::{malformed, unreadable};
 use crate::sink::{Batch, Sink};
 use crate::tools::{Ask, Lack};
 use crate::unanswered::Unanswered;
@@ -373,8 +373,9 @@ impl Conversation {
         }
         if message.method() == Some("initialize") && self.clients == Clients::One {
             self.gate.elicits = message.agrees_to_elicitation();
+            self.gate.opens_urls = message.opens_urls();
         }
-        let expected = Expected::of(&message);
+        let expected = self.gate.expects(&message);
         let serial = self.next;
         self.next += 1;
         if self.clients == Clients::One {
@@ -758,8 +759,7 @@ impl Conversation {
 
     fn answer_failure(&mut self, pending: Pending, failure: &Failure) {
         let Waiter::Client { id, sink, .. } = pending.waiter else { return };
-        let body = mcp::reply::error(Some(&id), UPSTREAM_FAILED, &failure.message, None);
-        let status = failure.status.filter(|status| (400..500).contains(status)).unwrap_or(502);
+        let Answer { body, status } = unreached(&id, &pending.expected, failure);
         let reply = if failure.may_have_run { Reply::Lost } else { Reply::Refused };
         let ticket = pending.expected.ticket;
         let message = failure.message.clone();

@@ -10,6 +10,7 @@ mod other;
 mod sealed;
 #[cfg(test)]
 mod tests;
+mod unreached;
 
 use crate::approvers::Waiting;
 use crate::enforcer::{Caller, Denied, Enforcer, GRANT_ENDED, Permit, Ticket};
@@ -24,6 +25,7 @@ use policy::{Decision, Outcome, Policies, Reason};
 use std::sync::Arc;
 use store::Reply;
 use tracing::warn;
+pub(crate) use unreached::unreached;
 
 /// What becomes of a client's message.
 pub(crate) enum Judged {
@@ -50,6 +52,8 @@ pub(crate) struct Expected {
     pub method: String,
     pub modern: bool,
     pub ticket: Option<Ticket>,
+    /// Whether its client can have a person open an address.
+    pub opens_urls: bool,
     /// Whether its stream is told of changed lists of tools.
     pub hears: Hears,
 }
@@ -74,7 +78,8 @@ impl Expected {
             notifications.and_then(|wanted| wanted.get("toolsListChanged")?.as_bool()) == Some(true)
         };
         let hears = if method == "subscriptions/listen" && wants() { Hears::Later } else { Hears::Nothing };
-        Expected { method: method.to_owned(), modern: is_modern(request), ticket: None, hears }
+        let opens_urls = request.opens_urls();
+        Expected { method: method.to_owned(), modern: is_modern(request), ticket: None, opens_urls, hears }
     }
 
     /// Takes note of what the server says on the stream.
@@ -103,12 +108,20 @@ pub(crate) struct Gate {
     pub stateless: bool,
     /// Whether the client of the legacy era can ask a person something (`elicitation`), as it has said itself.
     pub elicits: bool,
+    /// Whether it can have a person open an address, as it has said itself.
+    pub opens_urls: bool,
 }
 
 impl Gate {
     /// What holds for the caller now.
     fn policies(&self) -> Policies {
         self.enforcer.policies(&self.caller)
+    }
+
+    /// What a request of this client's expects before it has a ticket.
+    pub fn expects(&self, request: &Message) -> Expected {
+        let expected = Expected::of(request);
+        Expected { opens_urls: expected.opens_urls || self.opens_urls, ..expected }
     }
 
     /// Judges a request or a notification of the client's.

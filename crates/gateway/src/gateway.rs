@@ -4,11 +4,13 @@
 //! and sessions; whoever goes on under a grant that is gone is ended. Change is found by content, as that of policies is, and
 //! a configuration with mistakes changes nothing.
 
+mod authorizing;
 mod keeping;
 mod serving;
 mod snapshot;
 mod standing;
 
+pub use authorizing::{invitation, take_back};
 pub use serving::serve_gateway;
 
 use crate::approvers::Approvers;
@@ -19,6 +21,7 @@ use crate::downstream::federated::{Federation, Patience};
 use crate::downstream::server::Server;
 use crate::enforcer::{Caller, Enforcer};
 use crate::identity::Identity;
+use crate::oauth::{Callers, Consents, Flow};
 use crate::observe::Observatory;
 use crate::pins::LockFile;
 use crate::snapshot::{Current, Snapshot};
@@ -59,6 +62,8 @@ pub struct Gateway {
     ending: TaskTracker,
     approvers: Approvers,
     webhooks: Webhooks,
+    /// For whose authorisation what is known of callers matters.
+    callers: Callers,
     /// What is kept of arguments, as it was at the start.
     arguments: ArgumentsMode,
     /// Gives the value of a variable.
@@ -138,6 +143,14 @@ impl Gateway {
         let webhooks = Webhooks::new(Vec::new(), store.clock().clone());
         let approvers = Approvers::new(store.clone()).telling(webhooks.clone().teller());
         let (look, asked) = mpsc::channel(1);
+        let callers = Callers {
+            consents: config
+                .authorizations
+                .as_ref()
+                .map(|section| Consents::new(store.clone(), &section.key, section.url.clone())),
+            clock: store.clock().clone(),
+            ..Callers::default()
+        };
         let gateway = Arc::new(Gateway {
             store,
             current,
@@ -155,6 +168,7 @@ impl Gateway {
             environment,
             look,
             asked: Mutex::new(Some(asked)),
+            callers,
         });
         match gateway.store.reader().and_then(|reader| reader.kept()) {
             Ok(kept) => gateway.lock().kept = kept,
@@ -211,6 +225,8 @@ impl Gateway {
         let servers = Arc::new(servers);
         *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers.clone();
         self.webhooks.replace(config.approvals.webhooks.clone());
+        let exchanges = |server: &ServerConfig| server.authorization.as_ref().is_some_and(|by| by.flow == Flow::TokenExchange);
+        self.callers.subjects.want(whole.servers.iter().any(exchanges));
         keeping::report(&whole, &applied.whole);
         let now = self.store.clock().now();
         self.current.replace(snapshot::of(&whole.servers, &whole.grants, &self.current.snapshot(), now));
@@ -251,7 +267,7 @@ impl Gateway {
             enforcer.pin(lock.clone(), server.pin);
         }
         let messages = format!("{}/{}", Endpoint::Messages.path(), server.name);
-        Ok(Server::new(enforcer, server.upstream()?, &messages, self.reloaded.subscribe()))
+        Ok(Server::new(enforcer, server.upstream_for(&self.callers)?, &messages, self.reloaded.subscribe()))
     }
 
     /// Takes up each later version of the file that `began` was read from, for as long as the gateway lives: when it or a file
@@ -347,6 +363,16 @@ impl Gateway {
     /// Who knows callers by tokens of an authorization server, if anybody.
     pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
         self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is known of callers, for whose authorisation it matters.
+    pub(crate) fn callers(&self) -> &Callers {
+        &self.callers
+    }
+
+    /// What users have authorised, where they may.
+    pub(crate) fn consents(&self) -> Option<&Arc<Consents>> {
+        self.callers.consents.as_ref()
     }
 
     /// All that a caller may use, as one server.

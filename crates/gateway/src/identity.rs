@@ -9,12 +9,8 @@ mod jwt;
 pub use jwt::Algorithm;
 pub(crate) use jwt::Claims;
 
+use crate::fetch::{self, PATIENCE};
 use crate::tls::UpstreamTls;
-use crate::upstream::{HttpTarget, TargetError};
-use bytes::Bytes;
-use http::header::{ACCEPT, HeaderValue};
-use http::{HeaderMap, Method, StatusCode};
-use json::{Document, Strictness};
 use jwt::{Demands, Key, Refused, Unverified, read_keys};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -27,10 +23,6 @@ const FRESH: Duration = Duration::from_secs(10 * 60);
 const USABLE: Duration = Duration::from_secs(60 * 60);
 /// Keys are not asked for more often than this, whatever tokens name.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How long the authorization server may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// No discovery document or key set is longer.
-const MAX_BYTES: usize = 1024 * 1024;
 /// Ids of used tokens that are remembered; beyond it, nobody is let in before some have expired.
 const MAX_USED: usize = 100_000;
 
@@ -222,61 +214,13 @@ impl Identity {
             Some(place) => place.clone(),
             None => self.discover().await?,
         };
-        read_keys(&self.get(&place).await?).ok_or("its key set is none")
+        read_keys(&fetch::get(&place, &self.config.tls).await?).ok_or("its key set is none")
     }
 
-    /// Where the keys are, by the discovery document: that of OpenID Connect, else that of RFC 8414.
+    /// Where the keys are, by the discovery document.
     async fn discover(&self) -> Result<String, &'static str> {
-        let issuer = self.config.issuer.trim_end_matches('/');
-        let (origin, path) = match issuer.split_once("://").and_then(|(_, rest)| rest.find('/')) {
-            Some(at) => issuer.split_at(issuer.len() - issuer.split_once("://").map_or(0, |(_, rest)| rest.len() - at)),
-            None => (issuer, ""),
-        };
-        let places = [
-            format!("{issuer}/.well-known/openid-configuration"),
-            format!("{origin}/.well-known/oauth-authorization-server{path}"),
-        ];
-        let mut why = "it has no discovery document";
-        for place in places {
-            match self.get(&place).await {
-                Ok(text) => {
-                    let document = Document::parse(text, Strictness::Reply).map_err(|_| "its discovery document is no JSON")?;
-                    let says =
-                        |name: &str| document.root().get(name).and_then(|value| value.as_str()).map(|text| text.into_owned());
-                    if says("issuer").as_deref() != Some(self.config.issuer.as_str()) {
-                        return Err("its discovery document is of another issuer");
-                    }
-                    return says("jwks_uri").ok_or("its discovery document names no keys");
-                }
-                Err(problem) => why = problem,
-            }
-        }
-        Err(why)
+        let metadata = fetch::metadata(&self.config.issuer, &self.config.tls, "jwks_uri").await?;
+        let place = metadata.root().get("jwks_uri").and_then(|place| place.as_str());
+        place.map(|place| place.into_owned()).ok_or("its discovery document names no keys")
     }
-
-    async fn get(&self, url: &str) -> Result<Bytes, &'static str> {
-        if !is_safe(url) {
-            return Err("its address is not https");
-        }
-        let target = HttpTarget::new(url, &[], &self.config.tls, PATIENCE);
-        let target = target.map_err(|_: TargetError| "its address cannot be used")?;
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let response = target.send(Method::GET, headers, Bytes::new()).await.map_err(|_| "it does not answer")?;
-        if response.status() != StatusCode::OK {
-            return Err("it answers with an error");
-        }
-        let body = target.whole(response.into_body()).await.map_err(|_| "its answer cannot be read")?;
-        if body.len() <= MAX_BYTES { Ok(body) } else { Err("its answer is too long") }
-    }
-}
-
-/// Whether what is read there can be believed: over TLS, or on this very machine.
-pub(crate) fn is_safe(url: &str) -> bool {
-    let Some((scheme, rest)) = url.split_once("://") else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let is_here = ["127.0.0.1", "localhost", "[::1]"]
-        .iter()
-        .any(|host| authority.strip_prefix(host).is_some_and(|port| port.is_empty() || port.starts_with(':')));
-    scheme == "https" || (scheme == "http" && is_here)
 }

@@ -11,6 +11,12 @@ pub(crate) const UPSTREAM_FAILED: i64 = -31002;
 /// "The policy does not allow it" as a JSON-RPC error.
 pub(crate) const NOT_ALLOWED: i64 = -31003;
 
+/// "The caller has to authorise it first" as a JSON-RPC error.
+pub(crate) const NOT_AUTHORISED: i64 = -31004;
+
+/// 2025-11-25 §URL Elicitation Required Error: the same for clients that can show an address.
+pub(crate) const URL_ELICITATION_REQUIRED: i64 = -32042;
+
 /// The HTTP status under which a refusal goes.
 pub(crate) fn status_of(malformed: &Malformed) -> u16 {
     match malformed.code {

@@ -183,6 +183,14 @@ impl Message {
         self.params().and_then(|params| params.get("capabilities")).is_some_and(elicits)
     }
 
+    /// Whether the client that sends this, a request of the stateless era or an `initialize`, can have a person open an
+    /// address (elicitation in URL mode).
+    pub fn opens_urls(&self) -> bool {
+        let of_handshake = || self.params()?.get("capabilities");
+        let elicitation = self.meta(keys::CLIENT_CAPABILITIES).or_else(of_handshake).and_then(|able| able.get("elicitation"));
+        elicitation.and_then(|elicitation| elicitation.get("url")).is_some_and(|url| url.kind() == JsonKind::Object)
+    }
+
     /// The progress token: of a request in `_meta`, of `notifications/progress` in `params`.
     pub fn progress_token(&self) -> Option<Value<'_>> {
         match self.kind {

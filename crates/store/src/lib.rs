@@ -16,6 +16,7 @@ mod address;
 mod admission;
 mod admit;
 mod approvals;
+mod authorizations;
 mod book;
 mod chain;
 mod clock;
@@ -60,6 +61,7 @@ pub use address::ServerAddress;
 pub use admission::{Admission, Admitted, ApprovalRequest, Once, Reservation, Subject, Verdict};
 pub use approvals::{Answer, Approval, ApprovalState, ShownArguments, Vote};
 pub use arguments::ArgumentsMode;
+pub use authorizations::{AuthorizationChange, StoredAuthorization};
 pub use clock::{Clock, ServerClock, rfc3339};
 pub use documents::{Condition, Document, DocumentKind, Expected};
 pub use draft::{Changed, Draft, Phase, Recorded, Reply, Row};
@@ -349,6 +351,23 @@ impl Store {
     ) -> Result<Document, StoreError> {
         let (name, by) = (name.to_owned(), by.to_owned());
         let work = move |ledger: &mut chain::Ledger<'_>| documents::change(ledger, kind, &name, text.as_deref(), condition, &by);
+        self.writer.submit(false, Vec::new(), work).await
+    }
+
+    /// Keeps, refreshes, claims or forgets what a principal has authorised at a server; says whether there was anything to
+    /// change. What is given and forgotten is recorded; `by` says who wanted it.
+    ///
+    /// # Errors
+    /// When state cannot be used.
+    pub async fn change_authorization(
+        &self,
+        server: &str,
+        principal: &str,
+        change: AuthorizationChange,
+        by: &str,
+    ) -> Result<bool, StoreError> {
+        let (server, principal, by) = (server.to_owned(), principal.to_owned(), by.to_owned());
+        let work = move |ledger: &mut chain::Ledger<'_>| authorizations::change(ledger, &server, &principal, &change, &by);
         self.writer.submit(false, Vec::new(), work).await
     }
 

@@ -6,6 +6,7 @@
 
 use crate::address::ServerAddress;
 use crate::approvals::{self, Approval};
+use crate::authorizations::{self, StoredAuthorization};
 use crate::clock::{Clock, rfc3339};
 use crate::documents::{self, Document, DocumentKind};
 use crate::draft::{Phase, Row};
@@ -217,6 +218,17 @@ impl Reader {
     pub fn history(&self, kind: DocumentKind, name: &str) -> Result<Vec<Document>, StoreError> {
         let name = name.to_owned();
         self.with_database(move |sql| documents::history(sql, kind, &name, documents::HISTORY))
+    }
+
+    /// Counts up with every change of an authorisation. Cheap: for whoever looks often.
+    pub fn authorizations_version(&self) -> Result<i64, StoreError> {
+        self.with_database(authorizations::version)
+    }
+
+    /// All authorisations that are kept, by server and principal, and the version that they are of.
+    pub fn authorizations(&self) -> Result<(i64, Vec<StoredAuthorization>), StoreError> {
+        let version = self.authorizations_version()?;
+        Ok((version, self.with_database(authorizations::all)?))
     }
 
     /// The same as [`Reader::with`] for what is never in the journal.

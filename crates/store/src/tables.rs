@@ -118,4 +118,13 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     ALTER TABLE instances ADD COLUMN servers TEXT;
 ",
     },
+    Migration {
+        file: "",
+        server: "",
+        both: "
+    -- What users have authorised a gateway to do at servers: sealed, and the key is not here.
+    CREATE TABLE authorizations(server TEXT NOT NULL, principal TEXT NOT NULL, sealed TEXT NOT NULL, changed INTEGER NOT NULL,
+        version INTEGER NOT NULL, busy_until INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (server, principal)) STRICT, WITHOUT ROWID;
+",
+    },
 ];

@@ -6,8 +6,8 @@ mod support;
 
 use policy::{Amount, Mode, Outcome, Quorum, Reason, Scope};
 use store::{
-    Admission, Answer, ApprovalRequest, ApprovalState, Clock, Condition, DocumentKind, Draft, Expected, Filter, GrantChange,
-    Instance, Once, Phase, Reply, ShownArguments, StateUrl, Store, StoreError, Verdict,
+    Admission, Answer, ApprovalRequest, ApprovalState, AuthorizationChange, Clock, Condition, DocumentKind, Draft, Expected,
+    Filter, GrantChange, Instance, Once, Phase, Reply, ShownArguments, StateUrl, Store, StoreError, Verdict,
 };
 use support::servers::{Postgres, Redis};
 use support::*;
@@ -81,6 +81,7 @@ macro_rules! backends {
             status_counts_calls_and_instances,
             what_is_kept_is_changed_one_version_at_a_time,
             a_grant_is_a_document_with_a_token,
+            one_gateway_at_a_time_refreshes_an_authorization,
             a_closed_store_denies,
         );)*
     };
@@ -729,4 +730,29 @@ async fn a_grant_is_a_document_with_a_token(place: Place) {
     assert!(matches!(change(create, Expected::Any).await, Err(StoreError::Grant(_))), "a name is not given twice");
     let kept = place.another().reader().unwrap().kept().unwrap();
     assert_eq!((kept.version, kept.grants.len(), kept.grants[0].revoked), (4, 1, Some(NOON)));
+}
+
+async fn one_gateway_at_a_time_refreshes_an_authorization(place: Place) {
+    let (one, two) = (place.store.clone(), place.another());
+    let change = async |store: &Store, change| store.change_authorization("web", "ann", change, "ann").await.unwrap();
+    assert!(change(&one, AuthorizationChange::Give("first".into())).await);
+    let kept = |store: &Store| store.reader().unwrap().authorizations().unwrap();
+    let (version, all) = kept(&two);
+    let first = all[0].version;
+    assert_eq!((all.len(), all[0].sealed.as_str(), version), (1, "first", first));
+    let claim = AuthorizationChange::Claim { version: first, for_ms: 30_000 };
+    assert!(change(&one, claim.clone()).await);
+    assert!(!change(&two, claim.clone()).await, "somebody is at it");
+    place.clock.advance(30_000);
+    assert!(change(&two, claim).await, "whoever has claimed it has been gone for long");
+    let refresh = |sealed: &str| AuthorizationChange::Refresh { version: first, sealed: sealed.into() };
+    assert!(change(&two, refresh("second")).await);
+    assert!(!change(&one, refresh("late")).await, "it was written over meanwhile");
+    assert!(!change(&one, AuthorizationChange::Forget(Some(first))).await, "that one is gone already");
+    assert_eq!(kept(&one).1[0].sealed, "second");
+    assert!(kept(&one).0 > version);
+    assert!(change(&one, AuthorizationChange::Forget(None)).await);
+    assert!(kept(&two).1.is_empty());
+    let recorded: Vec<_> = bodies(&one).iter().map(|body| member(body, "method")).collect();
+    assert_eq!(recorded, ["authorizations/give", "authorizations/forget"], "refreshing is no event");
 }

@@ -25,13 +25,13 @@ pub fn grants(command: Grants) -> Result<u8, Failure> {
 }
 
 /// Where grants are kept, and the configuration that goes with them.
-struct Kept {
-    url: StateUrl,
-    config: Option<Config>,
+pub(super) struct Kept {
+    pub url: StateUrl,
+    pub config: Option<Config>,
 }
 
 impl GrantsPlace {
-    fn kept(&self) -> Result<Kept, Failure> {
+    pub(super) fn kept(&self) -> Result<Kept, Failure> {
         let config = self.config.as_deref().map(configurations::read).transpose()?.map(|(config, _)| config);
         let of_config = config.as_ref().and_then(|config| config.state.clone());
         let url = match of_config.filter(|_| self.state.state.is_none()) {
@@ -51,7 +51,7 @@ impl Kept {
     }
 
     /// Does something with the state, and closes it.
-    fn with<T>(&self, work: impl AsyncFnOnce(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(super) fn with<T>(&self, work: impl AsyncFnOnce(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
         let url = self.url.clone();
         block_on(async {
             let store = Store::open(url, Options::default())?;
@@ -62,12 +62,17 @@ impl Kept {
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&Store) -> Option<GrantChange>) -> Result<StoredGrant, Failure> {
-        let by = std::env::var("USER").unwrap_or_else(|_| "operator".to_owned());
+        let by = operator();
         self.with(async |store| {
             let change = change(store).ok_or_else(|| Failure::general("the key of the state cannot be read"))?;
             Ok(store.change_grant(name, change, Condition::default(), &by).await?)
         })
     }
+}
+
+/// Under which name what is done here is recorded.
+pub(super) fn operator() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "operator".to_owned())
 }
 
 fn create(arguments: &CreateGrant) -> Result<u8, Failure> {

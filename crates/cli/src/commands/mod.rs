@@ -3,6 +3,7 @@
 mod administration;
 mod approvals;
 mod audit;
+mod authorizations;
 mod catalog;
 mod check;
 mod decisions;
@@ -45,6 +46,7 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Audit(arguments) => audit::audit(arguments),
         Command::Approvals(arguments) => approvals::approvals(arguments),
         Command::Grants(arguments) => grants::grants(arguments),
+        Command::Authorizations(arguments) => authorizations::authorizations(arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Init(arguments) => init::init(&arguments),
         Command::Demo(_) => demo::demo(),

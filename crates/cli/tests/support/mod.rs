@@ -5,10 +5,13 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+#[allow(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+pub mod authority;
 pub mod chain;
 pub mod corpus;
 pub mod events;
 pub mod http;
+pub mod receiver;
 pub mod rig;
 pub mod stdio;
 

@@ -1,7 +1,8 @@
 //! `identity`: callers who show a token of an authorization server.
 
 use super::reading::{Reading, code};
-use crate::identity::{Algorithm, ClaimMapping, IdentityConfig, is_safe};
+use crate::fetch::is_safe;
+use crate::identity::{Algorithm, ClaimMapping, IdentityConfig};
 use crate::tls::UpstreamTls;
 use policy::{Kind, Node};
 use std::collections::BTreeMap;

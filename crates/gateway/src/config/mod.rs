@@ -9,6 +9,7 @@
 mod admin;
 mod approvals;
 mod audit;
+pub(crate) mod authorization;
 pub(crate) mod grants;
 mod identity;
 pub(crate) mod kept;
@@ -19,6 +20,7 @@ mod telemetry;
 pub use admin::AdminConfig;
 pub use approvals::ApprovalsConfig;
 pub use audit::{AuditConfig, ExportConfig};
+pub use authorization::AuthorizationsConfig;
 pub use grants::{GrantConfig, Summary, TokenConfig, check_bounds, check_name as check_grant_name, summary};
 pub use servers::{Isolation, ServerConfig, Start, Target};
 pub use telemetry::{LogLevel, TelemetryConfig};
@@ -49,6 +51,8 @@ pub struct Config {
     pub grants: Vec<GrantConfig>,
     /// Whose tokens are believed besides those of grants, if anybody's.
     pub identity: Option<IdentityConfig>,
+    /// What the authorisations of users need, if there may be any.
+    pub authorizations: Option<AuthorizationsConfig>,
     /// The administration's own listener, if there is one.
     pub admin: Option<AdminConfig>,
     /// Who is told of calls that wait for a person.
@@ -149,8 +153,21 @@ impl ConfigFile {
 }
 
 /// The sections of the file.
-pub(crate) const KEYS: &[&str] =
-    &["listen", "hosts", "tls", "state", "servers", "grants", "identity", "admin", "approvals", "audit", "lock", "telemetry"];
+pub(crate) const KEYS: &[&str] = &[
+    "listen",
+    "hosts",
+    "tls",
+    "state",
+    "servers",
+    "grants",
+    "identity",
+    "authorizations",
+    "admin",
+    "approvals",
+    "audit",
+    "lock",
+    "telemetry",
+];
 
 fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let fields = reading.fields(root, "the configuration", KEYS)?;
@@ -158,7 +175,7 @@ fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let hosts = fields.get("hosts").map(|node| reading.names(node, "`hosts`", "a host name")).unwrap_or_default();
     let tls = fields.get("tls").and_then(|node| listener_tls(reading, node));
     let state = fields.get("state").and_then(|node| reading.state(node, "`state`"));
-    let servers = servers::read(reading, &fields);
+    let mut servers = servers::read(reading, &fields);
     // One that has mistakes is still a server: grants that name it are not wrong for that.
     let named = servers::names(&fields);
     let grants = grants::read(reading, &fields, &servers, &named);
@@ -167,6 +184,7 @@ fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     }
     let named: Vec<&str> = grants.iter().map(|grant| grant.name.as_str()).collect();
     let identity = fields.get("identity").and_then(|node| identity::read(reading, node, &named));
+    let authorizations = fields.get("authorizations").and_then(|node| authorization::read_section(reading, node));
     let admin = fields.get("admin").and_then(|node| admin::read(reading, node));
     let approvals = fields.get("approvals").map(|node| approvals::read(reading, node)).unwrap_or_default();
     let audit = fields.get("audit").map(|node| audit::read(reading, node)).unwrap_or_default();
@@ -175,8 +193,24 @@ fn whole(reading: &mut Reading<'_>, root: &Node) -> Option<Config> {
     let telemetry = fields.get("telemetry").map(|node| telemetry::read(reading, node)).unwrap_or_default();
     let listen = listen.unwrap_or_else(default_address);
     check_reachable(reading, &fields, listen, &grants);
+    authorization::check_whole(reading, &fields, &mut servers, &grants, identity.as_ref(), listen);
     let base = reading.base().to_owned();
-    Some(Config { listen, hosts, tls, state, servers, grants, identity, admin, approvals, audit, lock, telemetry, base })
+    Some(Config {
+        listen,
+        hosts,
+        tls,
+        state,
+        servers,
+        grants,
+        identity,
+        authorizations,
+        admin,
+        approvals,
+        audit,
+        lock,
+        telemetry,
+        base,
+    })
 }
 
 /// Definitions are pinned there unless the file says otherwise: beside it, since both belong in version control.

@@ -1,6 +1,7 @@
 //! `servers`: the upstreams, by name.
 
 use super::reading::{Reading, code};
+use crate::oauth::{AuthorizationConfig, Authorizer, Callers};
 use crate::pins::Pinning;
 use crate::secret::Secret;
 use crate::tls::{CertificateFiles, UpstreamTls};
@@ -32,6 +33,8 @@ pub struct ServerConfig {
     pub bridge_eras: bool,
     /// When its definitions are pinned.
     pub pin: Pinning,
+    /// By what authority it is called, where that takes access tokens.
+    pub authorization: Option<AuthorizationConfig>,
 }
 
 /// What an upstream is.
@@ -86,19 +89,38 @@ impl ServerConfig {
         self.name == other.name
             && self.target == other.target
             && self.request_headers == other.request_headers
+            && self.authorization == other.authorization
             && parts(self) == parts(other)
     }
 
-    /// The upstream as it is called.
+    /// The upstream as it is called in nobody's name.
     ///
     /// # Errors
     /// When its address, a header or a certificate cannot be used.
     pub fn upstream(&self) -> Result<Upstream, TargetError> {
+        self.upstream_for(&Callers::default())
+    }
+
+    /// Gets the access tokens for it, where it needs any.
+    pub(crate) fn authorizer(&self, callers: &Callers) -> Option<Authorizer> {
+        let (Target::Http { url, tls, .. }, Some(config)) = (&self.target, &self.authorization) else { return None };
+        Some(Authorizer::new(&self.name, url.expose(), tls, config, callers))
+    }
+
+    /// The upstream as it is called for these callers.
+    ///
+    /// # Errors
+    /// When its address, a header or a certificate cannot be used.
+    pub(crate) fn upstream_for(&self, callers: &Callers) -> Result<Upstream, TargetError> {
         let upstream = match &self.target {
             Target::Http { url, headers, tls } => {
                 let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {}", value.expose())).collect();
                 let target = HttpTarget::new(url.expose(), &headers, tls, self.timeout)?;
-                Upstream::Http(target.passing(&self.request_headers))
+                let target = target.passing(&self.request_headers);
+                Upstream::Http(match self.authorizer(callers) {
+                    Some(authorizer) => target.authorized(Arc::new(authorizer)),
+                    None => target,
+                })
             }
             Target::Command { words, env, max_children } => {
                 let env = env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
@@ -133,6 +155,7 @@ pub(crate) const KEYS: &[&str] = &[
     "max_children",
     "bridge_eras",
     "pin",
+    "authorization",
 ];
 
 /// A server may be silent so long over one request, unless it says otherwise.
@@ -188,6 +211,10 @@ pub(super) fn server(reading: &mut Reading<'_>, member: &Member) -> Option<Serve
         let words = [("on-first-use", Pinning::OnFirstUse), ("required", Pinning::Required), ("off", Pinning::Off)];
         reading.word(node, "`pin`", &words)
     });
+    let authorization = match fields.get("authorization") {
+        Some(node) => Some(authorization(reading, &fields, node)?),
+        None => None,
+    };
     let server = ServerConfig {
         name: name.to_owned(),
         target: target?,
@@ -198,6 +225,7 @@ pub(super) fn server(reading: &mut Reading<'_>, member: &Member) -> Option<Serve
         timeout: timeout.unwrap_or(TIMEOUT),
         bridge_eras: bridge_eras.unwrap_or(true),
         pin: pin.unwrap_or_default(),
+        authorization,
     };
     if let Err(error) = server.upstream() {
         let at = fields.get("url").map_or(&member.key_at, |node| &node.at);
@@ -207,8 +235,18 @@ pub(super) fn server(reading: &mut Reading<'_>, member: &Member) -> Option<Serve
     Some(server)
 }
 
+fn authorization(reading: &mut Reading<'_>, fields: &Fields<'_>, node: &policy::Node) -> Option<AuthorizationConfig> {
+    if let Some(Kind::Object(headers)) = fields.get("headers").map(|node| &node.kind)
+        && let Some(twice) = headers.iter().find(|header| header.key.eq_ignore_ascii_case("authorization"))
+    {
+        reading.error(code::COMBINATION, &twice.key_at, "`authorization` and a header of that name exclude each other").help =
+            Some("keep one: access tokens are sent in that header".into());
+    }
+    super::authorization::read(reading, node)
+}
+
 fn target(reading: &mut Reading<'_>, fields: &Fields<'_>, member: &Member, what: &str) -> Option<Target> {
-    let of_http = ["headers", "ca", "certificate", "key", "request_headers"];
+    let of_http = ["headers", "ca", "certificate", "key", "request_headers", "authorization"];
     let of_command = ["env", "start", "max_children"];
     match (fields.get("url"), fields.get("command")) {
         (Some(url), None) => {

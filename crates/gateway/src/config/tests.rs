@@ -145,6 +145,8 @@ fn the_schema_knows_the_same_keys() {
         ("/$defs/export", audit::EXPORT_KEYS),
         ("/$defs/admin", admin::KEYS),
         ("/$defs/audit", audit::KEYS),
+        ("/$defs/authorization", authorization::KEYS),
+        ("/$defs/authorizations", authorization::SECTION_KEYS),
         ("/$defs/telemetry", telemetry::KEYS),
     ] {
         let known: HashSet<&str> = keys.iter().copied().collect();

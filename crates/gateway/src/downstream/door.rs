@@ -151,10 +151,7 @@ impl Door {
     /// Checks that a request was meant for us, and that no page of another site has made it.
     pub fn check_origin<B>(&self, request: &Request<B>) -> Result<(), TurnedAway> {
         let headers = request.headers();
-        match only(headers, HOST.as_str())? {
-            Some(host) if self.is_ours(host) => {}
-            _ => return Err(away(StatusCode::FORBIDDEN, "this host name is not served here; allow it with --host")),
-        }
+        self.check_host(request)?;
         if let Some(origin) = only(headers, ORIGIN.as_str())? {
             let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
             if !host.is_some_and(|host| self.is_ours(host)) {
@@ -168,6 +165,14 @@ impl Door {
             return Err(away(StatusCode::FORBIDDEN, "requests from other sites are not served"));
         }
         only(headers, "authorization").map(drop)
+    }
+
+    /// Checks that a request was meant for us, wherever it comes from.
+    pub fn check_host<B>(&self, request: &Request<B>) -> Result<(), TurnedAway> {
+        match only(request.headers(), HOST.as_str())? {
+            Some(host) if self.is_ours(host) => Ok(()),
+            _ => Err(away(StatusCode::FORBIDDEN, "this host name is not served here; allow it with --host")),
+        }
     }
 
     /// Whether `host`, perhaps with a port, is a name of ours.

@@ -10,9 +10,9 @@ mod tests;
 use crate::budget::REPLIES;
 use crate::conversation::TOOLS_CHANGED;
 use crate::downstream::http::{Body, empty, event_stream, json as json_response};
-use crate::downstream::sessions::refusal;
+use crate::downstream::sessions::{failed, refusal};
 use crate::enforcer::{Caller, Enforcer, GRANT_ENDED, Permit};
-use crate::gate::{Expected, Gate, Held, Judged};
+use crate::gate::{Expected, Gate, Held, Judged, unreached};
 use crate::ownership::Owner;
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
 use crate::sink::{Batch, Down, MAX_WAITING, Sink};
@@ -70,6 +70,8 @@ struct SessionState {
     asked: Unanswered,
     /// Whether the client can ask a person something, as it has said itself.
     elicits: bool,
+    /// Whether it can have a person open an address.
+    opens_urls: bool,
     /// Questions of ours to the client.
     own_questions: HashMap<Id, oneshot::Sender<Message>>,
     /// Calls that wait for a person, to be given up where the client cancels them: the server knows nothing of them.
@@ -129,6 +131,8 @@ impl Drop for Noted {
 /// One downstream request on its way.
 struct Exchange {
     proxy: Arc<Proxy>,
+    /// The server, called in the caller's name.
+    target: HttpTarget,
     gate: Gate,
     session: Arc<Session>,
     headers: HeaderMap,
@@ -189,11 +193,16 @@ impl Proxy {
         let id = if modern { None } else { headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) };
         let session = if modern { Arc::default() } else { id.and_then(|id| self.find(id)).unwrap_or_else(|| self.loose(caller)) };
         let up = upstream_headers(headers, modern, self.target.passed());
-        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers) };
+        let target = self.target.of_principal(&caller.principal);
+        let schemas = Schemas { tools: self.tools.clone(), ask: asker(&target, headers) };
         let caller = Caller { session: session.id.clone(), ..caller.clone() };
-        let elicits = session.lock().elicits;
-        let gate = Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: true, stateless: modern, elicits };
-        Exchange { proxy: self.clone(), gate, session, headers: up, modern }
+        let (elicits, opens_urls) = {
+            let state = session.lock();
+            (state.elicits, state.opens_urls)
+        };
+        let enforcer = self.enforcer.clone();
+        let gate = Gate { enforcer, caller, schemas, over_http: true, stateless: modern, elicits, opens_urls };
+        Exchange { proxy: self.clone(), target, gate, session, headers: up, modern }
     }
 
     fn find(&self, id: &str) -> Option<Arc<Session>> {
@@ -228,42 +237,12 @@ impl Proxy {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A way to ask the server in the name of a client's session, or of none.
-    fn asker(&self, headers: &HeaderMap) -> Ask {
-        let target = self.target.clone();
-        let mut legacy = HeaderMap::new();
-        for name in [mcp::headers::SESSION_ID, mcp::headers::PROTOCOL_VERSION] {
-            if let Some(value) = headers.get(&name) {
-                legacy.insert(name, value.clone());
-            }
-        }
-        Arc::new(move |question: Message| {
-            let (target, legacy) = (target.clone(), legacy.clone());
-            Box::pin(async move {
-                let mut headers = match question.protocol_version().and_then(|version| Revision::parse(&version)) {
-                    Some(revision) => mcp::headers::for_request(&question, revision, None).into_iter().collect(),
-                    None => legacy,
-                };
-                headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                let id = question.id()?.clone();
-                let permit = Permit::own(question)?;
-                let response = target.send(Method::POST, headers, permit.text().clone()).await.ok()?;
-                match body_kind(response.headers()) {
-                    BodyKind::Json => Message::parse(target.whole(response.into_body()).await.ok()?, Side::Server).ok(),
-                    BodyKind::Events => reply_among_events(response.into_body(), &id, target.patience()).await,
-                    BodyKind::Other => None,
-                }
-            })
-        })
-    }
-
     async fn post(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return Box::pin(self.post_batch(headers, body, caller)).await;
         }
         let checked = match Message::parse(body, Side::Client) {
-            Ok(message) => self.check_headers(headers, &message).await.map(|revision| (message, revision)),
+            Ok(message) => self.check_headers(headers, &message, caller).await.map(|revision| (message, revision)),
             Err(malformed) => Err(malformed),
         };
         let (message, revision) = match checked {
@@ -283,8 +262,9 @@ impl Proxy {
         response.unwrap_or_else(|| failed(id.as_ref(), &Failure::lost("callgate ends before the server has answered")))
     }
 
-    async fn check_headers(self: &Arc<Proxy>, headers: &HeaderMap, message: &Message) -> Result<Revision, Malformed> {
-        let schemas = Schemas { tools: self.tools.clone(), ask: self.asker(headers) };
+    async fn check_headers(&self, headers: &HeaderMap, message: &Message, caller: &Caller) -> Result<Revision, Malformed> {
+        let ask = asker(&self.target.of_principal(&caller.principal), headers);
+        let schemas = Schemas { tools: self.tools.clone(), ask };
         schemas.check_headers(headers, message).await
     }
 
@@ -322,7 +302,7 @@ impl Proxy {
     async fn without_body(self: Arc<Proxy>, method: Method, headers: &HeaderMap, caller: &Caller) -> Response<Body> {
         let exchange = self.exchange(headers, false, caller);
         let is_delete = method == Method::DELETE;
-        let response = match self.target.send(method, exchange.headers.clone(), Bytes::new()).await {
+        let response = match exchange.target.send(method, exchange.headers.clone(), Bytes::new()).await {
             Ok(response) => response,
             Err(failure) => return failed(None, &failure),
         };
@@ -354,13 +334,14 @@ impl Exchange {
         }
         if message.method() == Some("initialize") {
             self.gate.elicits = message.agrees_to_elicitation();
+            self.gate.opens_urls = message.opens_urls();
         }
         if let Some(malformed) = self.unasked(&message) {
             return refusal(&self.gate.enforcer.refuse(malformed, &self.gate.caller).await);
         }
         let is_request = message.kind() == Kind::Request;
         let id = message.id().filter(|_| is_request).cloned();
-        let expected = is_request.then(|| Expected::of(&message));
+        let expected = is_request.then(|| self.gate.expects(&message));
         match Box::pin(self.gate.clone().judge(message)).await {
             Judged::Held(held) => Box::pin(self.hold(*held, id, expected)).await,
             judged => self.go_on(judged, id, expected).await,
@@ -443,16 +424,18 @@ impl Exchange {
         let body = permit.text().clone();
         let ticket = permit.into_ticket();
         let expected = expected.map(|expected| Expected { modern: self.modern, ticket, ..expected });
-        let sent = self.unless_ended(self.proxy.target.send(Method::POST, self.headers.clone(), body)).await;
+        let sent = self.unless_ended(self.target.send(Method::POST, self.headers.clone(), body)).await;
         match sent {
             Ok(response) => self.answer(response, id, expected).await,
             Err(failure) => {
                 self.withdraw(id.as_ref());
-                if let Some(ticket) = expected.and_then(|expected| expected.ticket) {
+                let (Some(id), Some(mut expected)) = (id, expected) else { return failed(None, &failure) };
+                let answer = unreached(&id, &expected, &failure);
+                if let Some(ticket) = expected.ticket.take() {
                     let reply = if failure.may_have_run { Reply::Lost } else { Reply::Refused };
                     ticket.finish(reply, Some(failure.message.clone())).await;
                 }
-                failed(id.as_ref(), &failure)
+                json_response(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY), answer.body)
             }
         }
     }
@@ -465,6 +448,7 @@ impl Exchange {
         };
         let response = Exchange {
             proxy: self.proxy.clone(),
+            target: self.target.clone(),
             // The answers of a batch come back together: a question would not reach the client.
             gate: Gate { elicits: false, ..self.gate.clone() },
             session: self.session.clone(),
@@ -580,7 +564,7 @@ impl Exchange {
             id.text()
         );
         let Some(permit) = Message::parse(notice, Side::Client).ok().and_then(Permit::own) else { return };
-        let (target, headers) = (self.proxy.target.clone(), self.headers.clone());
+        let (target, headers) = (self.target.clone(), self.headers.clone());
         self.proxy.running.spawn(async move {
             let sent = target.send(Method::POST, headers, permit.text().clone());
             let _ = tokio::time::timeout(LAST_WORDS, sent).await;
@@ -592,6 +576,7 @@ impl Exchange {
         if expected.method == "initialize" {
             let version = reply.result().and_then(|result| result.get("protocolVersion")).and_then(|version| version.as_str());
             self.session.lock().elicits = self.gate.elicits;
+            self.session.lock().opens_urls = self.gate.opens_urls;
             self.session.lock().revision = version.and_then(|version| Revision::parse(&version));
         }
     }
@@ -743,12 +728,42 @@ impl Exchange {
             }
             Err(answer) => {
                 if let Some(permit) = Message::parse(answer, Side::Client).ok().and_then(Permit::answer) {
-                    let _ = self.proxy.target.send(Method::POST, self.headers.clone(), permit.text().clone()).await;
+                    let _ = self.target.send(Method::POST, self.headers.clone(), permit.text().clone()).await;
                 }
                 None
             }
         }
     }
+}
+
+/// A way to ask the server in the name of a client's session, or of none.
+fn asker(target: &HttpTarget, headers: &HeaderMap) -> Ask {
+    let target = target.clone();
+    let mut legacy = HeaderMap::new();
+    for name in [mcp::headers::SESSION_ID, mcp::headers::PROTOCOL_VERSION] {
+        if let Some(value) = headers.get(&name) {
+            legacy.insert(name, value.clone());
+        }
+    }
+    Arc::new(move |question: Message| {
+        let (target, legacy) = (target.clone(), legacy.clone());
+        Box::pin(async move {
+            let mut headers = match question.protocol_version().and_then(|version| Revision::parse(&version)) {
+                Some(revision) => mcp::headers::for_request(&question, revision, None).into_iter().collect(),
+                None => legacy,
+            };
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            let id = question.id()?.clone();
+            let permit = Permit::own(question)?;
+            let response = target.send(Method::POST, headers, permit.text().clone()).await.ok()?;
+            match body_kind(response.headers()) {
+                BodyKind::Json => Message::parse(target.whole(response.into_body()).await.ok()?, Side::Server).ok(),
+                BodyKind::Events => reply_among_events(response.into_body(), &id, target.patience()).await,
+                BodyKind::Other => None,
+            }
+        })
+    })
 }
 
 /// Puts the answer to a request onto a stream that has begun already.
@@ -829,11 +844,6 @@ fn with(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Body> {
         }
     }
     response
-}
-
-/// The response where the server has given none.
-pub(super) fn failed(id: Option<&Id>, failure: &Failure) -> Response<Body> {
-    json_response(StatusCode::BAD_GATEWAY, mcp::reply::error(id, UPSTREAM_FAILED, &failure.message, None))
 }
 
 /// The reply to `id` in a stream that has been read to its end.

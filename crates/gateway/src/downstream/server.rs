@@ -2,15 +2,17 @@
 
 use crate::downstream::crossing::Crossing;
 use crate::downstream::door::Endpoint;
-use crate::downstream::http::{Body, names_initialize};
-use crate::downstream::proxy::{Proxy, failed};
-use crate::downstream::sessions::Sessions;
+use crate::downstream::http::{Body, json, names_initialize};
+use crate::downstream::proxy::Proxy;
+use crate::downstream::sessions::{Sessions, failed};
 use crate::enforcer::{Caller, Enforcer};
-use crate::upstream::Upstream;
+use crate::gate::{Expected, unreached};
+use crate::refusal::{NOT_AUTHORISED, malformed};
 use crate::upstream::sse::may_be_old;
+use crate::upstream::{Failure, Upstream};
 use bytes::Bytes;
-use http::{Method, Request, Response};
-use mcp::{Era, Message, Side};
+use http::{Method, Request, Response, StatusCode};
+use mcp::{Era, Kind, Message, Side};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -44,9 +46,14 @@ impl Server {
 
     /// Answers one request, whose head has passed the door.
     pub async fn handle(&self, endpoint: Endpoint, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
+        if let Some(failure) = self.sessions.lacking(&caller.principal) {
+            return Box::pin(self.unauthorised(request, caller, &failure)).await;
+        }
         match (endpoint, &self.proxy) {
             // Each on the heap: together they would make this future as large as all of them are deep, and it is moved.
-            (Endpoint::Mcp, Some(_)) if self.crosses(&request).await => Box::pin(self.sessions.handle(request, caller)).await,
+            (Endpoint::Mcp, Some(_)) if self.crosses(&request, caller).await => {
+                Box::pin(self.sessions.handle(request, caller)).await
+            }
             (Endpoint::Mcp, Some(proxy)) => Box::pin(self.fork(request, proxy, caller)).await,
             (Endpoint::Mcp, None) => Box::pin(self.sessions.handle(request, caller)).await,
             (Endpoint::Stream, _) => Box::pin(self.sessions.open_stream(caller)).await,
@@ -59,10 +66,22 @@ impl Server {
         }
     }
 
+    /// Answers a caller who has to do something before the server can be called: before anything is judged, since nothing can be
+    /// found out about the server in this caller's name.
+    async fn unauthorised(&self, request: Request<Bytes>, caller: &Caller, failure: &Failure) -> Response<Body> {
+        let message = Message::parse(request.into_body(), Side::Client).ok().filter(|message| message.kind() == Kind::Request);
+        let Some((message, id)) = message.and_then(|message| Some((message.clone(), message.id().cloned()?))) else {
+            return failed(None, failure);
+        };
+        let answer = unreached(&id, &Expected::of(&message), failure);
+        self.enforcer.refuse(malformed(&message, NOT_AUTHORISED, &failure.message), caller).await;
+        json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY), answer.body)
+    }
+
     /// Whether the server speaks another era than the client that sends this.
-    async fn crosses(&self, request: &Request<Bytes>) -> bool {
+    async fn crosses(&self, request: &Request<Bytes>, caller: &Caller) -> bool {
         match &self.crossing {
-            Some(crossing) => Box::pin(crossing.is_needed(request, &self.sessions)).await,
+            Some(crossing) => Box::pin(crossing.is_needed(request, &caller.principal, &self.sessions)).await,
             None => false,
         }
     }
@@ -75,8 +94,8 @@ impl Server {
             return proxy.clone().handle(request, caller).await;
         }
         let may_begin = request.method() == Method::POST && !request.headers().contains_key(mcp::headers::SESSION_ID);
-        let is_old =
-            proxy.target().is_old() || (may_begin && Box::pin(proxy.target().turns_out_old(false)).await.unwrap_or_default());
+        let target = proxy.target().of_principal(&caller.principal);
+        let is_old = target.is_old() || (may_begin && Box::pin(target.turns_out_old(false)).await.unwrap_or_default());
         if is_old {
             return Box::pin(self.sessions.handle(request, caller)).await;
         }
@@ -84,7 +103,7 @@ impl Server {
         let again = begins.then(|| request.clone());
         let response = proxy.clone().handle(request, caller).await;
         let Some(again) = again.filter(|_| may_be_old(response.status())) else { return response };
-        match Box::pin(proxy.target().turns_out_old(true)).await {
+        match Box::pin(target.turns_out_old(true)).await {
             Ok(true) => Box::pin(self.sessions.handle(again, caller)).await,
             Ok(false) => response,
             // It is one, and would have messages posted somewhere else: its own answer would not say so.

@@ -17,14 +17,14 @@ use crate::downstream::replay::{Replay, Resumed};
 use crate::enforcer::{Caller, Enforcer};
 use crate::gate::Gate;
 use crate::ownership::Owner;
-use crate::refusal::{malformed, status_of, unreadable};
+use crate::refusal::{UPSTREAM_FAILED, malformed, status_of, unreadable};
 use crate::sink::{Down, MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
-use crate::upstream::{Condition, Connection, Upstream};
+use crate::upstream::{Condition, Connection, Failure, Upstream};
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use mcp::{Era, Malformed, Message, Side};
+use mcp::{Era, Id, Malformed, Message, Side};
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -174,6 +174,11 @@ impl Sessions {
             }
         });
         sessions
+    }
+
+    /// Why the server cannot be called in the name of `principal`, where the caller has to do something first.
+    pub fn lacking(&self, principal: &str) -> Option<Failure> {
+        self.upstream.endpoint()?.0.lacking(principal)
     }
 
     /// How the server's processes are, where it has any that are watched.
@@ -406,6 +411,9 @@ impl Sessions {
         clients: Clients,
         stream: Option<mpsc::Sender<Bytes>>,
     ) -> Result<Session, Box<Response<Body>>> {
+        if let Some(failure) = self.lacking(&caller.principal) {
+            return Err(Box::new(failed(None, &failure)));
+        }
         let (commands, heard) = mpsc::channel(256);
         let (ask, asked) = questions();
         let schemas = Schemas { tools: self.tools.clone(), ask: ask.clone() };
@@ -419,6 +427,7 @@ impl Sessions {
             over_http,
             stateless: clients == Clients::Many,
             elicits: false,
+            opens_urls: false,
         };
         let (stop, ended) = (self.stop.child_token(), CancellationToken::new());
         let mut conversation = Conversation::new(gate, link, clients);
@@ -607,6 +616,11 @@ fn not_allowed() -> Response<Body> {
     let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST"));
     response
+}
+
+/// The response where the server has given none.
+pub(super) fn failed(id: Option<&Id>, failure: &Failure) -> Response<Body> {
+    json(StatusCode::BAD_GATEWAY, mcp::reply::error(id, UPSTREAM_FAILED, &failure.told(), None))
 }
 
 fn full() -> Box<Response<Body>> {

@@ -43,8 +43,15 @@ pub async fn run(
     let (outbox, writer) = Outbox::start(output);
     let session = format!("stdio-{}", std::process::id());
     let caller = Caller::local(Some(session));
-    let gate =
-        Gate { enforcer: enforcer.clone(), caller, schemas, over_http: upstream.is_http(), stateless: false, elicits: false };
+    let gate = Gate {
+        enforcer: enforcer.clone(),
+        caller,
+        schemas,
+        over_http: upstream.is_http(),
+        stateless: false,
+        elicits: false,
+        opens_urls: false,
+    };
     let sink = Sink::Lines(outbox);
     let notices = commands.downgrade();
     tokio::spawn(async move {

@@ -6,6 +6,7 @@
 //! the call is judged, for they are not the server's.
 
 use super::held::{QUESTION, answer, form, said};
+use super::unreached::STATE;
 use super::{Gate, is_modern};
 use crate::approvers::Waiting;
 use bytes::Bytes;
@@ -33,7 +34,7 @@ pub(super) fn question(gate: &Gate, message: &Message, waiting: &Waiting) -> Opt
 /// Whether a call hands back something that looks like a state of ours.
 pub(super) fn hands_back(message: &Message) -> bool {
     let state = message.params().and_then(|params| params.get("requestState")?.as_str());
-    state.is_some_and(|state| state.starts_with(PREFIX))
+    state.is_some_and(|state| state.starts_with(PREFIX) || state.starts_with(STATE))
 }
 
 /// Takes the state and the answer out of a call that hands them back, and carries the answer out. Where the state is not one for
@@ -41,6 +42,10 @@ pub(super) fn hands_back(message: &Message) -> bool {
 pub(super) async fn take_back(gate: &Gate, message: Message) -> Message {
     let params = || message.params();
     let state = params().and_then(|params| params.get("requestState")?.as_str());
+    if state.as_ref().is_some_and(|state| state.starts_with(STATE)) {
+        // Nothing hangs on it: the call is judged and sent as one that comes for the first time.
+        return stripped(&message).unwrap_or(message);
+    }
     let Some(id) = state.and_then(|state| opened(gate, &message, &state)) else { return message };
     let Some(stripped) = stripped(&message) else { return message };
     if let Some(said) = params().and_then(|params| said(params.get("inputResponses")?.get(QUESTION)?)) {

@@ -49,7 +49,15 @@ impl Rig {
             "local" => Caller::local(None),
             who => Caller { principal: who.into(), grant: format!("{who}'s"), session: None },
         };
-        Gate { enforcer: self.enforcer.clone(), caller, schemas, over_http: false, stateless: false, elicits: false }
+        Gate {
+            enforcer: self.enforcer.clone(),
+            caller,
+            schemas,
+            over_http: false,
+            stateless: false,
+            elicits: false,
+            opens_urls: false,
+        }
     }
 
     /// Sends a request; where it passes, the server answers `result`. Gives what the client is told, and what was sent.
@@ -64,7 +72,8 @@ impl Rig {
                 let sent = told(permit.text().clone());
                 let reply = json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string();
                 let reply = Message::parse(reply, Side::Server).unwrap();
-                let expected = Expected { method, modern, ticket: permit.into_ticket(), hears: Hears::Nothing };
+                let expected =
+                    Expected { method, modern, ticket: permit.into_ticket(), opens_urls: false, hears: Hears::Nothing };
                 (told(gate.settle(expected, &reply, &Id::from(1)).await), Some(sent))
             }
             Judged::Answer(answer) => (told(answer.body), None),

@@ -107,9 +107,17 @@ pub(super) fn follow(gateway: &Arc<Gateway>) {
                 }
             }
             let known = gateway.lock().kept.version;
-            let look = |reader: &Reader| match reader.kept_version()? {
-                version if version == known => Ok(None),
-                _ => reader.kept().map(Some),
+            let look = |reader: &Reader| {
+                if let Some(consents) = gateway.consents()
+                    && reader.authorizations_version()? != consents.version()
+                {
+                    let (version, all) = reader.authorizations()?;
+                    consents.take(version, all);
+                }
+                match reader.kept_version()? {
+                    version if version == known => Ok(None),
+                    _ => reader.kept().map(Some),
+                }
             };
             let opened = match reader.take() {
                 Some(reader) => Ok(reader),

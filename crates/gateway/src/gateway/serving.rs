@@ -4,7 +4,9 @@
 //! able to fill the audit log. A server outside of the grant is 403; to whom nothing is granted there, it looks as any other.
 
 use super::Gateway;
+use super::authorizing;
 use crate::certificate::ClientCertificate;
+use crate::config::authorization::host_of;
 use crate::downstream::door::{Door, Endpoint, Place, TurnedAway};
 use crate::downstream::http::{Body, drain, json as json_response, only_listens, read_request, turn_away, turned_away, until};
 use crate::downstream::listener::Listener;
@@ -62,7 +64,12 @@ pub async fn serve_gateway(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let (address, scheme) = (listener.address()?, listener.scheme());
-    let door = Door::new(address, scheme, names).of_several();
+    let mut names = names.to_vec();
+    if let Some(consents) = gateway.consents() {
+        consents.set_origin(format!("{scheme}://{address}"));
+        names.extend(consents.origin().and_then(host_of).map(str::to_owned));
+    }
+    let door = Door::new(address, scheme, &names).of_several();
     let front = Arc::new(Front { door, scheme, gateway: gateway.clone(), stop: stop.clone() });
     let handle = move |request| {
         let front = front.clone();
@@ -77,6 +84,9 @@ pub async fn serve_gateway(
 
 impl Front {
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        if authorizing::is_page(request.uri().path()) {
+            return Box::pin(authorizing::answer(&self.gateway, &self.door, &request)).await;
+        }
         let place = match self.door.check(&request) {
             Ok(place) => place,
             Err(away) => return unrecorded(&away),
@@ -177,7 +187,14 @@ impl Front {
             Some((principal.unwrap_or_else(|| grant.principal.clone()), grant))
         });
         match found {
-            Some((principal, grant)) => Ok(Shown { grant, principal, until: identity.end_of(&claims), by_token: true }),
+            Some((principal, grant)) => {
+                let until = identity.end_of(&claims);
+                // One that is another's by name must not be exchanged in this one's.
+                if claims.text("sub").as_ref() == Some(&principal) {
+                    self.gateway.callers().subjects.note(&principal, token, until.unwrap_or_default(), now);
+                }
+                Ok(Shown { grant, principal, until, by_token: true })
+            }
             None => Err(Box::new(self.challenge(place, headers, Some("the token leads to no grant")))),
         }
     }

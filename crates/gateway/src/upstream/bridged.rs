@@ -496,7 +496,7 @@ impl Bridged {
                 if translator.is_handshake(id) {
                     return self.no_session(number, failure.clone());
                 }
-                let (client, steps) = translator.fail(id, &failure.message);
+                let (client, steps) = translator.fail(id, &failure.told());
                 self.failed(number, client, failure.clone());
                 steps
             }

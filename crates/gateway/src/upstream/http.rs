@@ -10,9 +10,11 @@ use crate::refusal::is_modern;
 use crate::tls::{self, TlsError, UpstreamTls, client_config, no_client_config};
 use crate::tools::Schemas;
 use crate::upstream::reach::Reach;
-use crate::upstream::{Failure, Inbound, sse};
+use crate::upstream::{Bearers, Failure, Inbound, RefusedBearer, sse};
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
@@ -63,6 +65,10 @@ struct Target {
     reach: Arc<Reach>,
     /// Headers of clients' requests that it gets too, in lower case.
     passed: Arc<[String]>,
+    /// Where access tokens come from, where requests need any.
+    bearers: Option<Arc<dyn Bearers>>,
+    /// In whose name requests are sent; nobody's in particular, where it is empty.
+    principal: Arc<str>,
 }
 
 /// What is known of the transport of a server.
@@ -120,8 +126,38 @@ impl HttpTarget {
             return Err(TargetError::NotEncrypted);
         }
         let tls = if https { client_config(tls)? } else { no_client_config() };
-        let (client, transport, reach) = (client(tls), Arc::default(), Arc::default());
-        Ok(HttpTarget(Arc::new(Target { client, transport, uri, headers: map, patience, reach, passed: Arc::default() })))
+        Ok(HttpTarget(Arc::new(Target {
+            client: client(tls),
+            transport: Arc::default(),
+            uri,
+            headers: map,
+            patience,
+            reach: Arc::default(),
+            passed: Arc::default(),
+            bearers: None,
+            principal: Arc::from(""),
+        })))
+    }
+
+    /// The same, with an access token of `bearers` on every request.
+    pub(crate) fn authorized(self, bearers: Arc<dyn Bearers>) -> HttpTarget {
+        HttpTarget(Arc::new(Target { bearers: Some(bearers), ..Target::clone(&self.0) }))
+    }
+
+    /// The same, called in the name of `principal`; `None` where that makes no difference, or it is done already.
+    pub(crate) fn in_the_name_of(&self, principal: &str) -> Option<HttpTarget> {
+        (self.0.bearers.is_some() && *self.0.principal != *principal)
+            .then(|| HttpTarget(Arc::new(Target { principal: principal.into(), ..Target::clone(&self.0) })))
+    }
+
+    /// Why it cannot be called in the name of `principal`, where the caller has to do something first.
+    pub(crate) fn lacking(&self, principal: &str) -> Option<Failure> {
+        self.0.bearers.as_ref()?.lacking(principal)
+    }
+
+    /// The same, called in the name of `principal` where that makes a difference.
+    pub(crate) fn of_principal(&self, principal: &str) -> HttpTarget {
+        self.in_the_name_of(principal).unwrap_or_else(|| self.clone())
     }
 
     /// The same, with these headers of clients' requests sent on where it is passed whole exchanges; names in lower case.
@@ -200,6 +236,54 @@ impl HttpTarget {
     /// # Errors
     /// A failure that says whether the request may have arrived.
     pub(crate) async fn send(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Response<Incoming>, Failure> {
+        match &self.0.bearers {
+            None => self.send_once(method, headers, body, None).await,
+            // On the heap, because it is rare: else every request had room for it.
+            Some(bearers) => Box::pin(self.send_authorized(bearers.as_ref(), method, headers, body)).await,
+        }
+    }
+
+    /// Sends one request with an access token; where the server does not take that, once more with another one. What the server
+    /// says of credentials is meant for us, and not for the client.
+    async fn send_authorized(
+        &self,
+        bearers: &dyn Bearers,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let principal = &*self.0.principal;
+        let bearer = bearers.bearer(principal, None).await?;
+        let mut response = self.send_once(method.clone(), headers.clone(), body.clone(), Some(&bearer)).await?;
+        let challenge = response.headers_mut().remove(WWW_AUTHENTICATE);
+        let challenge = challenge.as_ref().and_then(|challenge| challenge.to_str().ok()).unwrap_or_default();
+        let status = response.status();
+        let lacks_scope = status == StatusCode::FORBIDDEN && challenge.contains("insufficient_scope");
+        if status != StatusCode::UNAUTHORIZED && !lacks_scope {
+            return Ok(response);
+        }
+        drop(response);
+        // Whatever it says, it may have done what was asked.
+        let spent = |failure| Failure { may_have_run: true, ..failure };
+        let refused = RefusedBearer { bearer: &bearer, status, challenge };
+        let another = bearers.bearer(principal, Some(refused)).await.map_err(spent)?;
+        let mut response = self.send_once(method, headers, body, Some(&another)).await?;
+        response.headers_mut().remove(WWW_AUTHENTICATE);
+        match response.status() {
+            StatusCode::UNAUTHORIZED => {
+                Err(Failure { status: Some(502), ..Failure::lost("the server does not accept the gateway's access token") })
+            }
+            _ => Ok(response),
+        }
+    }
+
+    async fn send_once(
+        &self,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+        bearer: Option<&HeaderValue>,
+    ) -> Result<Response<Incoming>, Failure> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = self.0.uri.clone();
@@ -210,6 +294,9 @@ impl HttpTarget {
         }
         for (name, value) in &self.0.headers {
             request.headers_mut().append(name, value.clone());
+        }
+        if let Some(bearer) = bearer {
+            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
         }
         let answered = tokio::time::timeout(self.0.patience, self.0.client.request(request)).await;
         let response = match answered.map_err(|_| Failure::silent(self.0.patience))? {

@@ -13,8 +13,13 @@ mod vitals;
 
 use crate::enforcer::{Permit, Ticket};
 use crate::tools::Schemas;
+use ::http::StatusCode;
+use ::http::header::HeaderValue;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use mcp::{Id, Message, Side};
+use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -85,6 +90,9 @@ impl Upstream {
     /// started. A server that cannot be reached over HTTP is found out by the first request.
     pub(crate) fn connect(&self, schemas: &Schemas, principal: &str) -> io::Result<Connection> {
         let (to_us, inbound) = mpsc::channel(32);
+        if let Some(own) = self.in_the_name_of(principal) {
+            return own.connect(schemas, principal);
+        }
         let link = match self {
             Upstream::Shared(shared) => return Ok(shared.connect(schemas, principal)),
             Upstream::OfEitherEra(server, eras) => {
@@ -94,6 +102,17 @@ impl Upstream {
             server => server.open(schemas, to_us)?,
         };
         Ok(Connection { link, inbound })
+    }
+
+    /// The same server, called in the name of `principal`; `None` where that makes no difference, or it is done already.
+    fn in_the_name_of(&self, principal: &str) -> Option<Upstream> {
+        match self {
+            Upstream::Http(target) => target.in_the_name_of(principal).map(Upstream::Http),
+            Upstream::OfEitherEra(server, eras) => {
+                Some(Upstream::OfEitherEra(Box::new(server.in_the_name_of(principal)?), eras.clone()))
+            }
+            Upstream::Child(_) | Upstream::Shared(_) => None,
+        }
     }
 
     /// How its processes are, where it has any that are watched.
@@ -183,12 +202,66 @@ pub(crate) struct Failure {
     pub may_have_run: bool,
     /// What an HTTP upstream answered instead of a message.
     pub status: Option<u16>,
+    /// What the caller has to do in a browser first, where that is why.
+    pub consent: Option<Arc<Consent>>,
+}
+
+/// What a caller has to do in a browser, before the server can be called in the caller's name.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Consent {
+    /// By which clients know it again.
+    pub id: String,
+    /// Where. Whoever has it can begin in the caller's place, so it is for the caller alone.
+    pub url: String,
+}
+
+impl fmt::Debug for Consent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Consent(…)")
+    }
+}
+
+/// Before the address that a client is told.
+const OPEN: &str = ": open ";
+
+/// What of [`Failure::told`] may be recorded: what is to be opened is for the caller alone.
+pub(crate) fn recorded(told: &str) -> &str {
+    told.split_once(OPEN).map_or(told, |(recorded, _)| recorded)
+}
+
+/// Whether what a client was told holds what is to be opened.
+pub(crate) fn is_for_caller(told: &str) -> bool {
+    told.contains(OPEN)
+}
+
+/// Where the access tokens for a server come from.
+pub(crate) trait Bearers: fmt::Debug + Send + Sync {
+    /// Why there is none in the name of `principal`, where that is known without asking anybody: the caller has to do something
+    /// first.
+    fn lacking(&self, principal: &str) -> Option<Failure>;
+
+    /// What goes as `Authorization` in the name of `principal`; another one than what was `refused`.
+    fn bearer<'a>(
+        &'a self,
+        principal: &'a str,
+        refused: Option<RefusedBearer<'a>>,
+    ) -> BoxFuture<'a, Result<HeaderValue, Failure>>;
+}
+
+/// What a server would not take.
+#[derive(Clone, Copy)]
+pub(crate) struct RefusedBearer<'a> {
+    pub bearer: &'a HeaderValue,
+    /// 401, or 403 where its scope does not suffice.
+    pub status: StatusCode,
+    /// The `WWW-Authenticate` that came with it.
+    pub challenge: &'a str,
 }
 
 impl Failure {
     /// Nothing has left us.
     pub fn unsent(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), may_have_run: false, status: None }
+        Failure { message: message.into(), may_have_run: false, status: None, consent: None }
     }
 
     /// Nothing has come of it for `patience`.
@@ -198,7 +271,15 @@ impl Failure {
 
     /// It has left us, or may have.
     pub fn lost(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), may_have_run: true, status: None }
+        Failure { message: message.into(), may_have_run: true, status: None, consent: None }
+    }
+
+    /// What the client is told of it in words, and nobody else.
+    pub fn told(&self) -> Cow<'_, str> {
+        match &self.consent {
+            Some(consent) => format!("{}{OPEN}{}", self.message, consent.url).into(),
+            None => Cow::Borrowed(&self.message),
+        }
     }
 }
 

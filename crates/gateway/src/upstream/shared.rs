@@ -81,7 +81,8 @@ impl Shared {
             return Ok(line.clone());
         }
         let revision = sharers.1;
-        let connection = self.upstream.connect(schemas, "").map_err(|error| {
+        let principal = sharers.0.as_deref().unwrap_or_default();
+        let connection = self.upstream.connect(schemas, principal).map_err(|error| {
             warn!(%error, "the server cannot be started");
             Failure::unsent("the server cannot be started")
         })?;

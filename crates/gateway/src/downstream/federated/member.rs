@@ -1,6 +1,7 @@
 //! One server of a federation, as it has shown itself to whoever has asked it.
 
 use crate::downstream::sessions::Sessions;
+use crate::upstream::is_for_caller;
 use mcp::federation::{Greeting, LeftOut};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,6 +94,10 @@ impl Member {
 
     /// It cannot be reached.
     pub fn is_away(&self, why: &str) {
+        if is_for_caller(why) {
+            // That one caller has yet to authorise it says nothing of the server, and is for nobody else to read.
+            return self.missed.store(true, Ordering::Relaxed);
+        }
         let mut state = self.lock();
         if !matches!(state.known, Standing::Away(_)) {
             warn!(server = %self.name, why, "the server cannot be reached: lists are given without it");

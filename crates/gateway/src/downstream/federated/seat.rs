@@ -11,7 +11,7 @@ use crate::downstream::http::Body;
 use crate::downstream::sessions;
 use crate::sink::Sink;
 use crate::tools::own_id;
-use crate::upstream::jittered;
+use crate::upstream::{is_for_caller, jittered};
 use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt;
@@ -130,7 +130,8 @@ impl Seat {
                 }
                 Kept::Lost(why) => {
                     self.member.is_away(&why);
-                    let pause = pause.next();
+                    // What a caller has yet to authorise costs little to try again.
+                    let pause = if is_for_caller(&why) { session.patience().again } else { pause.next() };
                     self.place.send_replace(Place::Away(why));
                     tokio::time::sleep(pause).await;
                 }

@@ -14,9 +14,10 @@ use crate::enforcer::Caller;
 use crate::refusal::{UPSTREAM_FAILED, malformed};
 use crate::sink::{Relay, Sink};
 use crate::tools::own_id;
+use crate::upstream::recorded;
 use bytes::Bytes;
 use mcp::federation::{ListKind, Part, Target, Whose, capabilities, instructions, merge_tasks, own_name};
-use mcp::{Id, Kind, Message, Revision, Side};
+use mcp::{Id, Kind, Malformed, Message, Revision, Side};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -619,6 +620,7 @@ pub(super) fn unknown(target: &Target<'_>) -> &'static str {
 /// Answers for a server that cannot be reached; on record, it was refused.
 pub(super) async fn unreachable(caller: &Caller, member: &Arc<Member>, message: &Message, why: &str, sink: &Sink) {
     let why = format!("the server `{}` cannot be reached: {why}", member.name);
-    let refused = member.sessions.enforcer.refuse(malformed(message, UPSTREAM_FAILED, &why), caller).await;
-    sink.last(refused.error(), 200).await;
+    let refused = malformed(message, UPSTREAM_FAILED, recorded(&why));
+    let refused = member.sessions.enforcer.refuse(refused, caller).await;
+    sink.last(Malformed { message: why, ..refused }.error(), 200).await;
 }

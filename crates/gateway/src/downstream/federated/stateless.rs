@@ -97,7 +97,11 @@ impl Stateless {
             Err(malformed) => return self.federation.refuse(malformed, &self.caller).await,
         };
         // Which arguments headers repeat, only the tool's definition says.
-        let facts = member.sessions.schemas(&self.caller).of_call(&own).await;
+        // In the name of somebody who has yet to authorise it, nothing is found out about the server.
+        let facts = match member.sessions.lacking(&self.caller.principal) {
+            None => member.sessions.schemas(&self.caller).of_call(&own).await,
+            Some(_) => None,
+        };
         if let Some(Ok(mirrored)) = facts.as_deref().and_then(ToolFacts::mirrored)
             && !mirrored.is_empty()
             && let Err(mismatch) = mcp::headers::check_request(headers, &message, Some(mirrored))

@@ -1,0 +1,331 @@
+//! A server that takes access tokens, and the authorization server before it: small, strict, and real in what is signed.
+//!
+//! Both listen at one port. What they were asked is kept; how they behave can be changed while they run.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::digest::{SHA256, digest};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// A request of the gateway's, or of a browser.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub path: String,
+    /// The parameters, of the query and of a form.
+    pub form: HashMap<String, String>,
+    pub authorization: Option<String>,
+    /// The method of a JSON-RPC message.
+    pub method: Option<String>,
+}
+
+pub struct State {
+    pub asked: Vec<Asked>,
+    /// Access tokens that the server takes: for whom, by which scope, and until when.
+    pub tokens: HashMap<String, (String, String, Instant)>,
+    /// Refresh tokens, each good once: for whom.
+    pub refresh: HashMap<String, String>,
+    codes: HashMap<String, HashMap<String, String>>,
+    made: usize,
+    /// For how long an access token is good, in seconds.
+    pub lasts: u64,
+    /// What the token endpoint answers instead.
+    pub fails: Option<u16>,
+    /// How long it takes over that.
+    pub slow: Duration,
+    /// What it says of itself when it leads a browser back.
+    pub iss: Option<String>,
+    /// Whether a client can register itself.
+    pub registers: bool,
+    /// The scope without which the server refuses calls.
+    pub needs: Option<String>,
+    /// Who logs in.
+    pub user: String,
+}
+
+pub struct Authority {
+    pub origin: String,
+    state: Arc<Mutex<State>>,
+    key: Arc<EcdsaKeyPair>,
+}
+
+const CLIENT: &str = "the-gateway";
+pub const CLIENT_SECRET: &str = "canary-client-secret";
+
+fn key() -> EcdsaKeyPair {
+    let random = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap()
+}
+
+impl Authority {
+    pub fn start() -> Authority {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let state = State {
+            asked: Vec::new(),
+            tokens: HashMap::new(),
+            refresh: HashMap::new(),
+            codes: HashMap::new(),
+            made: 0,
+            lasts: 3600,
+            fails: None,
+            slow: Duration::ZERO,
+            iss: Some(origin.clone()),
+            registers: true,
+            needs: None,
+            user: "ada".to_owned(),
+        };
+        let authority = Authority { origin, state: Arc::new(Mutex::new(state)), key: Arc::new(key()) };
+        let (origin, state, key) = (authority.origin.clone(), authority.state.clone(), authority.key.clone());
+        std::thread::spawn(move || {
+            for connection in listener.incoming().map_while(Result::ok) {
+                let desk = Desk { origin: origin.clone(), state: state.clone(), key: key.clone() };
+                std::thread::spawn(move || desk.serve(connection));
+            }
+        });
+        authority
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// The server's address.
+    pub fn url(&self) -> String {
+        format!("{}/mcp", self.origin)
+    }
+
+    /// What was asked at a path.
+    pub fn asked(&self, path: &str) -> Vec<Asked> {
+        self.lock().asked.iter().filter(|asked| asked.path == path).cloned().collect()
+    }
+
+    /// What went to the server as `Authorization`, with calls.
+    pub fn called_with(&self) -> Vec<String> {
+        let calls = self.asked("/mcp").into_iter().filter(|asked| asked.method.as_deref() == Some("tools/call"));
+        calls.map(|call| call.authorization.unwrap_or_default()).collect()
+    }
+
+    /// A token of this authority for the gateway, as callers show them.
+    pub fn token_for_gateway(&self, subject: &str) -> String {
+        let now = jiff::Timestamp::now().as_second();
+        let header = json!({"alg": "ES256", "typ": "at+jwt", "kid": "k"});
+        let claims = json!({"iss": self.origin, "aud": "https://mcp.example.org", "sub": subject, "exp": now + 600, "iat": now});
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", encode(&header), encode(&claims));
+        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    }
+}
+
+struct Desk {
+    origin: String,
+    state: Arc<Mutex<State>>,
+    key: Arc<EcdsaKeyPair>,
+}
+
+/// A response: status, further headers, body.
+type Answer = (u16, Vec<(&'static str, String)>, String);
+
+fn answer(status: u16, body: Value) -> Answer {
+    (status, vec![("Content-Type", "application/json".to_owned())], body.to_string())
+}
+
+impl Desk {
+    fn serve(&self, connection: TcpStream) {
+        let mut reader = BufReader::new(connection);
+        while let Some((line, headers, body)) = read(&mut reader) {
+            let (status, headers, body) = self.answer(&line, &headers, &body);
+            let mut text = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
+            for (name, value) in headers {
+                text += &format!("{name}: {value}\r\n");
+            }
+            if write!(reader.get_mut(), "{text}\r\n{body}").is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, line: &str, headers: &HashMap<String, String>, body: &[u8]) -> Answer {
+        let target = line.split(' ').nth(1).unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let form: HashMap<String, String> = [query.as_bytes(), body]
+            .iter()
+            .flat_map(|text| form_urlencoded::parse(text))
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect();
+        let message: Option<Value> = serde_json::from_slice(body).ok();
+        let method = message.as_ref().and_then(|message| Some(message["method"].as_str()?.to_owned()));
+        let authorization = headers.get("authorization").cloned();
+        let asked = Asked { path: path.to_owned(), form, authorization, method };
+        let mut state = self.state.lock().unwrap();
+        state.asked.push(asked.clone());
+        match path {
+            "/mcp" => self.call(&state, &asked, &message.unwrap_or_default()),
+            "/.well-known/oauth-protected-resource/mcp" => answer(
+                200,
+                json!({"resource": format!("{}/mcp", self.origin), "authorization_servers": [self.origin], "scopes_supported": ["use"]}),
+            ),
+            "/.well-known/oauth-authorization-server" => self.metadata(&state),
+            "/keys" => {
+                let point = self.key.public_key().as_ref();
+                let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+                let (x, y) = (encode(&point[1..33]), encode(&point[33..]));
+                answer(200, json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "x": x, "y": y}]}))
+            }
+            "/register" => {
+                let body = message.unwrap_or_default();
+                answer(
+                    201,
+                    json!({"client_id": "registered", "token_endpoint_auth_method": "none", "redirect_uris": body["redirect_uris"]}),
+                )
+            }
+            "/authorize" => state.authorize(&asked.form),
+            "/token" => {
+                if let Some(status) = state.fails {
+                    return answer(
+                        status,
+                        json!({"error": "server_error", "error_description": asked.form.get("client_secret")}),
+                    );
+                }
+                let slow = state.slow;
+                drop(state);
+                std::thread::sleep(slow);
+                self.state.lock().unwrap().token(&asked)
+            }
+            "/revoke" => {
+                let token = asked.form.get("token").cloned().unwrap_or_default();
+                state.refresh.remove(&token);
+                answer(200, json!({}))
+            }
+            _ => answer(404, json!({})),
+        }
+    }
+
+    fn metadata(&self, state: &State) -> Answer {
+        let at = |path: &str| format!("{}{path}", self.origin);
+        let mut says = json!({
+            "issuer": self.origin, "token_endpoint": at("/token"), "authorization_endpoint": at("/authorize"),
+            "revocation_endpoint": at("/revoke"), "jwks_uri": at("/keys"), "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": true,
+        });
+        if state.registers {
+            says["registration_endpoint"] = json!(at("/register"));
+        }
+        answer(200, says)
+    }
+
+    /// The server itself: of the legacy era, without sessions.
+    fn call(&self, state: &State, asked: &Asked, message: &Value) -> Answer {
+        let token = asked.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        let known = state.tokens.get(token).filter(|(_, _, until)| Instant::now() < *until);
+        let Some((subject, scope, _)) = known else {
+            let metadata = format!("Bearer resource_metadata=\"{}/.well-known/oauth-protected-resource/mcp\"", self.origin);
+            return (401, vec![("WWW-Authenticate", metadata)], String::new());
+        };
+        let id = &message["id"];
+        let result = match message["method"].as_str().unwrap_or_default() {
+            "initialize" => {
+                json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}})
+            }
+            "tools/list" => json!({"tools": [{"name": "whoami", "inputSchema": {"type": "object"}}]}),
+            "tools/call" => {
+                if let Some(needed) = state.needs.as_ref().filter(|needed| !scope.split(' ').any(|held| held == **needed)) {
+                    let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
+                    return (403, vec![("WWW-Authenticate", challenge)], String::new());
+                }
+                json!({"content": [{"type": "text", "text": subject}]})
+            }
+            method if method.starts_with("notifications/") => return (202, Vec::new(), String::new()),
+            _ => return answer(200, json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "unknown"}})),
+        };
+        answer(200, json!({"jsonrpc": "2.0", "id": id, "result": result}))
+    }
+}
+
+impl State {
+    /// A token of the authorization server that nobody has had before.
+    fn fresh(&mut self, kind: &str) -> String {
+        self.made += 1;
+        format!("canary-{kind}-{}", self.made)
+    }
+
+    fn authorize(&mut self, form: &HashMap<String, String>) -> Answer {
+        let code = self.fresh("code");
+        let mut kept = form.clone();
+        kept.insert("user".to_owned(), self.user.clone());
+        self.codes.insert(code.clone(), kept);
+        let mut back = form_urlencoded::Serializer::new(format!("{}?", form["redirect_uri"]));
+        back.append_pair("code", &code).append_pair("state", &form["state"]);
+        if let Some(iss) = &self.iss {
+            back.append_pair("iss", iss);
+        }
+        (302, vec![("Location", back.finish())], String::new())
+    }
+
+    fn token(&mut self, asked: &Asked) -> Answer {
+        let form = &asked.form;
+        let says = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+        let refused = |code: &str| answer(400, json!({"error": code, "error_description": format!("{form:?}")}));
+        let basic = format!("Basic {}", STANDARD.encode(format!("{CLIENT}:{CLIENT_SECRET}")));
+        let is_client = asked.authorization.as_ref() == Some(&basic);
+        let (subject, scope) = match says("grant_type") {
+            "client_credentials" if is_client || !says("client_assertion").is_empty() => {
+                (CLIENT.to_owned(), says("scope").to_owned())
+            }
+            "urn:ietf:params:oauth:grant-type:token-exchange" if is_client => {
+                let claims = says("subject_token").split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+                let claims: Value = serde_json::from_slice(&claims.unwrap_or_default()).unwrap_or_default();
+                (claims["sub"].as_str().unwrap_or_default().to_owned(), says("scope").to_owned())
+            }
+            "authorization_code" => {
+                let Some(begun) = self.codes.remove(says("code")) else { return refused("invalid_grant") };
+                let challenge = URL_SAFE_NO_PAD.encode(digest(&SHA256, says("code_verifier").as_bytes()));
+                let same = |name: &str| begun.get(name).map(String::as_str) == Some(says(name));
+                let known = same("client_id") || (is_client && begun["client_id"] == CLIENT);
+                if !known || !same("redirect_uri") || !same("resource") || begun["code_challenge"] != challenge {
+                    return refused("invalid_grant");
+                }
+                (begun["user"].clone(), begun.get("scope").cloned().unwrap_or_default())
+            }
+            "refresh_token" => {
+                let Some(subject) = self.refresh.remove(says("refresh_token")) else { return refused("invalid_grant") };
+                (subject, "use".to_owned())
+            }
+            _ => return refused("invalid_client"),
+        };
+        let (access, lasts) = (self.fresh("access"), self.lasts);
+        self.tokens.insert(access.clone(), (subject.clone(), scope.clone(), Instant::now() + Duration::from_secs(lasts)));
+        let mut gives = json!({"access_token": access, "token_type": "Bearer", "expires_in": lasts, "scope": scope});
+        if matches!(says("grant_type"), "authorization_code" | "refresh_token") {
+            let refresh = self.fresh("refresh");
+            self.refresh.insert(refresh.clone(), subject);
+            gives["refresh_token"] = json!(refresh);
+        }
+        answer(200, gives)
+    }
+}
+
+/// The request line, the headers in lower case, and the body.
+fn read(reader: &mut BufReader<TcpStream>) -> Option<(String, HashMap<String, String>, Vec<u8>)> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
+    let mut headers = HashMap::new();
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok().filter(|length| *length > 0)?;
+        let Some((name, value)) = header.trim_end().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((line, headers, body))
+}

@@ -1,0 +1,223 @@
+//! `authorization` of a server, and `authorizations`: by what authority servers are called.
+
+use super::reading::{Reading, code};
+use crate::fetch::{is_here, is_safe, split};
+use crate::identity::IdentityConfig;
+use crate::oauth::{AuthorizationConfig, ClientProof, Flow, SecretPlace, is_signing_key};
+use crate::secret::Secret;
+use crate::tls::UpstreamTls;
+use policy::{Fields, Kind, Node};
+use std::net::SocketAddr;
+
+/// What the authorisations of users need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizationsConfig {
+    /// What tokens are sealed with in the state.
+    pub key: Secret,
+    /// Where browsers find the gateway: scheme, host and perhaps port. `None`: where it listens, which is on this machine.
+    pub url: Option<String>,
+}
+
+/// The keys of `authorizations`.
+pub(crate) const SECTION_KEYS: &[&str] = &["key", "url"];
+/// The keys of `authorization`.
+pub(crate) const KEYS: &[&str] =
+    &["flow", "issuer", "client_id", "client_secret", "client_secret_in", "client_key", "scope", "audience", "ca"];
+
+/// As long as 192 bits of chance are in base64: nobody remembers that.
+const LEAST_KEY: usize = 32;
+
+pub(super) fn read_section(reading: &mut Reading<'_>, node: &Node) -> Option<AuthorizationsConfig> {
+    let fields = reading.fields(node, "`authorizations`", SECTION_KEYS)?;
+    let key = reading.required(&fields, "key", "`authorizations`").and_then(|node| {
+        let key = reading.secret(node, "`key`")?;
+        if key.expose().trim().len() < LEAST_KEY {
+            reading.error(code::VALUE, &node.at, format!("the key is shorter than {LEAST_KEY} characters")).help =
+                Some("make one with `openssl rand -base64 32`, and keep it with the state's backups, but not in them".into());
+            return None;
+        }
+        Some(key)
+    });
+    let url = fields.get("url").map(|node| origin(reading, node));
+    Some(AuthorizationsConfig {
+        key: key?,
+        url: match url {
+            Some(url) => Some(url?),
+            None => None,
+        },
+    })
+}
+
+fn origin(reading: &mut Reading<'_>, node: &Node) -> Option<String> {
+    let text = reading.string(node, "`url`")?.trim_end_matches('/');
+    let (_, path) = split(text);
+    if !is_safe(text) || !path.is_empty() || text.contains(['?', '#', '@']) {
+        reading.expected(&node.at, "`url`", "where browsers find the gateway, such as `https://mcp.example.org`, without a path");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+const FLOWS: [(&str, Flow); 3] = [
+    ("client_credentials", Flow::ClientCredentials),
+    ("token_exchange", Flow::TokenExchange),
+    ("authorization_code", Flow::AuthorizationCode),
+];
+
+pub(super) fn read(reading: &mut Reading<'_>, node: &Node) -> Option<AuthorizationConfig> {
+    let fields = reading.fields(node, "`authorization`", KEYS)?;
+    let flow = reading.required(&fields, "flow", "`authorization`").and_then(|node| reading.word(node, "`flow`", &FLOWS));
+    let issuer = fields.get("issuer").map(|node| issuer(reading, node));
+    let client_id = fields.get("client_id").map(|node| reading.string(node, "`client_id`").map(str::to_owned));
+    let proof = proof(reading, &fields);
+    let scopes = fields.get("scope").map(|node| reading.names(node, "`scope`", "a scope")).unwrap_or_default();
+    let audience = fields.get("audience").map(|node| reading.string(node, "`audience`").map(str::to_owned));
+    let authorities = fields.get("ca").map(|node| reading.file(node, "`ca`"));
+    let config = AuthorizationConfig {
+        flow: flow?,
+        issuer: optional(issuer)?,
+        client_id: optional(client_id)?,
+        proof: proof?,
+        scopes: scopes.iter().flat_map(|scopes| scopes.split_whitespace()).map(str::to_owned).collect(),
+        audience: optional(audience)?,
+        tls: UpstreamTls { authorities: optional(authorities)?, certificate: None },
+    };
+    check(reading, &fields, &config);
+    Some(config)
+}
+
+/// What was read, where something stands there.
+fn optional<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    match read {
+        Some(None) => None,
+        Some(value) => Some(value),
+        None => Some(None),
+    }
+}
+
+fn issuer(reading: &mut Reading<'_>, node: &Node) -> Option<String> {
+    let text = reading.string(node, "`issuer`")?;
+    if !is_safe(text) {
+        reading.expected(&node.at, "`issuer`", "an address that begins with `https://`");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn proof(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<ClientProof> {
+    let place = fields
+        .get("client_secret_in")
+        .map(|node| reading.word(node, "`client_secret_in`", &[("header", SecretPlace::Basic), ("body", SecretPlace::Post)]));
+    match (fields.get("client_secret"), fields.get("client_key")) {
+        (Some(node), None) => Some(ClientProof::Secret(reading.secret(node, "`client_secret`")?, optional(place)?)),
+        (None, Some(node)) => {
+            let key = reading.secret(node, "`client_key`")?;
+            if !is_signing_key(&key) {
+                reading.error(code::VALUE, &node.at, "the client's key is no private key in PEM: Ed25519, P-256 or RSA").help =
+                    Some("make one with `openssl genpkey -algorithm ED25519`".into());
+                return None;
+            }
+            Some(ClientProof::Key(key))
+        }
+        (Some(_), Some(node)) => {
+            reading.error(code::COMBINATION, &node.at, "a client has a secret or a key, and not both").help =
+                Some("remove one of them".into());
+            None
+        }
+        (None, None) => Some(ClientProof::None),
+    }
+}
+
+fn check(reading: &mut Reading<'_>, fields: &Fields<'_>, config: &AuthorizationConfig) {
+    let at = fields.get("flow").map_or(&fields.node.at, |node| &node.at);
+    let is_known = config.client_id.is_some();
+    match config.flow {
+        Flow::ClientCredentials if !is_known || config.proof == ClientProof::None => {
+            reading.error(code::MISSING, at, "client credentials are missing").help =
+                Some("add `client_id: …`, and `client_secret: env:NAME` or `client_key: file:PATH`".into());
+        }
+        Flow::TokenExchange if !is_known => {
+            reading.error(code::MISSING, at, "`client_id` is missing").help = Some("add `client_id: …`".into());
+        }
+        Flow::AuthorizationCode if !is_known && config.proof != ClientProof::None => {
+            reading.error(code::MISSING, at, "a client that has a secret has an id").help = Some("add `client_id: …`".into());
+        }
+        Flow::ClientCredentials | Flow::TokenExchange | Flow::AuthorizationCode => {}
+    }
+    if let Some(member) = fields.member("audience").filter(|_| config.flow != Flow::TokenExchange) {
+        reading.error(code::COMBINATION, &member.key_at, "`audience` belongs to a token exchange alone").help =
+            Some("remove it: tokens are asked for by the server's own address".into());
+    }
+}
+
+/// What must hold between servers, `identity`, `authorizations` and the listener.
+pub(super) fn check_whole(
+    reading: &mut Reading<'_>,
+    fields: &Fields<'_>,
+    servers: &mut [super::ServerConfig],
+    grants: &[super::GrantConfig],
+    identity: Option<&IdentityConfig>,
+    listen: SocketAddr,
+) {
+    for server in servers {
+        let Some(config) = &mut server.authorization else { continue };
+        let named = fields.get("servers").and_then(|servers| member(servers, &server.name));
+        let at = named.and_then(|named| member(named, "authorization")).unwrap_or(fields.node).at.clone();
+        match config.flow {
+            Flow::ClientCredentials => {}
+            Flow::TokenExchange => {
+                let Some(identity) = identity else {
+                    reading.error(code::MISSING, &at, "there is no `identity` whose tokens could be exchanged").help =
+                        Some("add `identity`: callers show its tokens".into());
+                    continue;
+                };
+                // A server that could name it would be given callers' tokens.
+                config.issuer.get_or_insert_with(|| identity.issuer.clone());
+                let uses = |name: &str| grants.iter().any(|grant| grant.name == name && grant.servers.contains(&server.name));
+                let vague =
+                    identity.grants.iter().find(|mapping| uses(&mapping.grant) && mapping.principal.as_deref() != Some("sub"));
+                if let Some(vague) = vague {
+                    let what = format!(
+                        "the grant `{}` is reached without saying whose token it is, which could be exchanged for another's",
+                        policy::shown(&vague.grant)
+                    );
+                    reading.error(code::COMBINATION, &at, what).help =
+                        Some("add `principal: sub` to its mapping under `identity`".into());
+                }
+            }
+            Flow::AuthorizationCode if fields.get("authorizations").is_none() => {
+                reading.error(code::MISSING, &at, "there is no key to seal what users authorise").help =
+                    Some("add `authorizations: {key: env:NAME}`; make a key with `openssl rand -base64 32`".into());
+            }
+            Flow::AuthorizationCode => {
+                let url = fields.get("authorizations").and_then(|section| member(section, "url"));
+                if url.is_none() && !listen.ip().is_loopback() {
+                    reading.error(code::MISSING, &at, "nobody knows where browsers find the gateway").help =
+                        Some("add `authorizations: {url: https://…}`: what stands before it, or its own name".into());
+                }
+            }
+        }
+        if config.flow != Flow::ClientCredentials && server.isolation == super::Isolation::Shared {
+            reading
+                .error(code::COMBINATION, &at, "a server that is called in each caller's name cannot have one line for all")
+                .help = Some("write `isolation: principal`, or leave it out".into());
+        }
+    }
+}
+
+fn member<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    match &node.kind {
+        Kind::Object(members) => members.iter().find(|member| member.key == name).map(|member| &member.value),
+        _ => None,
+    }
+}
+
+/// The name by which browsers call the gateway at such an address, without a port.
+pub(crate) fn host_of(url: &str) -> Option<&str> {
+    let authority = url.split_once("://")?.1;
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => Some(host),
+        _ => Some(authority),
+    }
+    .filter(|_| !is_here(url))
+}

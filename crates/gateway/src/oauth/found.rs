@@ -1,0 +1,160 @@
+//! Which authorization server stands before a server, and where its endpoints are.
+//!
+//! MCP 2025-11-25 §Authorization: the server says itself, when it is asked without credentials (RFC 9728), else at a
+//! well-known place; the authorization server then says the rest (RFC 8414). What a server says of others is believed no
+//! further than needed: its own metadata must be of its own origin and about itself, and whoever it names must be reached over
+//! TLS, or be on this machine as it is.
+
+use super::challenge;
+use super::client::{SecretPlace, Trouble, text};
+use crate::enforcer::Permit;
+use crate::fetch;
+use crate::tls::UpstreamTls;
+use crate::tools::own_id;
+use crate::upstream::HttpTarget;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::{HeaderMap, Method};
+use json::{Document, Strictness, Value};
+use mcp::{Message, Side};
+use std::time::Duration;
+
+/// What was found out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub issuer: String,
+    pub token_endpoint: String,
+    pub authorization_endpoint: Option<String>,
+    pub registration_endpoint: Option<String>,
+    pub revocation_endpoint: Option<String>,
+    /// Ways to authenticate at the token endpoint; empty where that is not said.
+    pub methods: Vec<String>,
+    /// Whether PKCE with S256 is spoken.
+    pub has_pkce: bool,
+    /// Whether whoever comes back must say from whom (RFC 9207).
+    pub says_issuer: bool,
+    /// What tokens are for (RFC 8707).
+    pub resource: String,
+    /// What the server asks for.
+    pub scopes: Vec<String>,
+}
+
+impl Found {
+    /// Where a secret goes, where that is left to the server.
+    pub fn preferred_place(&self) -> SecretPlace {
+        let speaks = |method: &str| self.methods.iter().any(|known| known == method);
+        if speaks("client_secret_post") && !speaks("client_secret_basic") { SecretPlace::Post } else { SecretPlace::Basic }
+    }
+}
+
+/// What is known of the server at `url`: by `issuer`, where the operator has named it, else by what the server says.
+pub(super) async fn find(url: &str, issuer: Option<&str>, server_tls: &UpstreamTls, tls: &UpstreamTls) -> Result<Found, Trouble> {
+    let (origin, path) = fetch::split(url);
+    let canonical = format!("{origin}{path}");
+    let (issuer, resource, scopes) = match issuer {
+        Some(issuer) => (issuer.to_owned(), canonical, Vec::new()),
+        None => said(&canonical, server_tls).await?,
+    };
+    if !may_lead_to(url, &issuer) {
+        return Err(Trouble::Away("the server names an authorization server that is not https"));
+    }
+    let metadata = fetch::metadata(&issuer, tls, "token_endpoint").await?;
+    let root = metadata.root();
+    let endpoint = |name: &str| text(root, name).filter(|place| may_lead_to(url, place));
+    Ok(Found {
+        token_endpoint: endpoint("token_endpoint").ok_or("it names no token endpoint that could be used")?,
+        authorization_endpoint: endpoint("authorization_endpoint"),
+        registration_endpoint: endpoint("registration_endpoint"),
+        revocation_endpoint: endpoint("revocation_endpoint"),
+        methods: texts(root, "token_endpoint_auth_methods_supported"),
+        has_pkce: texts(root, "code_challenge_methods_supported").iter().any(|method| method == "S256"),
+        says_issuer: root.get("authorization_response_iss_parameter_supported").and_then(|says| says.as_bool()) == Some(true),
+        issuer,
+        resource,
+        scopes,
+    })
+}
+
+/// A server in the clear on this machine may name others there; any other only such as are reached over TLS.
+fn may_lead_to(from: &str, to: &str) -> bool {
+    to.starts_with("https://") || (fetch::is_here(to) && fetch::is_here(from))
+}
+
+/// What the server says: its authorization server, what it is called, and the scopes that it asks for.
+async fn said(url: &str, tls: &UpstreamTls) -> Result<(String, String, Vec<String>), Trouble> {
+    let (origin, path) = fetch::split(url);
+    let challenge = challenge_of(url, tls).await.unwrap_or_default();
+    let asked = challenge::parameter(&challenge, "scope");
+    let named = challenge::parameter(&challenge, "resource_metadata");
+    // It speaks for itself alone.
+    let named = named.filter(|place| fetch::split(place).0.eq_ignore_ascii_case(origin));
+    let well_known = "/.well-known/oauth-protected-resource";
+    let places = named.into_iter().chain([format!("{origin}{well_known}{path}"), format!("{origin}{well_known}")]);
+    for place in places {
+        let Ok(body) = fetch::get(&place, tls).await else { continue };
+        let Ok(metadata) = Document::parse(body, Strictness::Reply) else { continue };
+        let root = metadata.root();
+        let resource = text(root, "resource").unwrap_or_default();
+        if !is_of(&resource, url) {
+            return Err(Trouble::Away("the server's metadata is about another server"));
+        }
+        let issuer = texts(root, "authorization_servers").into_iter().next();
+        let issuer = issuer.ok_or("the server names no authorization server")?;
+        let scopes = match asked {
+            Some(asked) => asked.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
+            None => texts(root, "scopes_supported"),
+        };
+        return Ok((issuer, resource, scopes));
+    }
+    // 2025-03-26 §Authorization: the server's origin is its authorization server.
+    Ok((origin.to_owned(), url.to_owned(), Vec::new()))
+}
+
+/// What the server says when it is asked without credentials.
+async fn challenge_of(url: &str, tls: &UpstreamTls) -> Option<String> {
+    let ping = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, json::quote(&own_id()));
+    let permit = Permit::own(Message::parse(ping, Side::Client).ok()?)?;
+    let target = HttpTarget::new(url, &[], tls, PROBE).ok()?;
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let response = target.send(Method::POST, headers, permit.text().clone()).await.ok()?;
+    Some(response.headers().get(WWW_AUTHENTICATE)?.to_str().ok()?.to_owned())
+}
+
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Whether a resource of this name is the server at `url`, or all of its origin, or a path above it.
+fn is_of(resource: &str, url: &str) -> bool {
+    let ((origin, path), (of_origin, of_path)) = (fetch::split(resource), fetch::split(url));
+    let path = path.trim_end_matches('/');
+    let below = of_path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    origin.eq_ignore_ascii_case(of_origin) && below
+}
+
+fn texts(object: Value<'_>, name: &str) -> Vec<String> {
+    let elements = object.get(name).and_then(|value| value.elements());
+    elements.into_iter().flatten().filter_map(|value| Some(value.as_str()?.into_owned())).take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_must_be_about_the_server_itself() {
+        for resource in ["https://h/a/mcp", "https://h/a", "https://h", "https://h/", "HTTPS://H/a/mcp/"] {
+            assert!(is_of(resource, "https://h/a/mcp"), "{resource}");
+        }
+        for resource in ["https://h/a/mc", "https://h/a/mcp/x", "https://evil", "http://h/a/mcp", "https://h:1/a/mcp", ""] {
+            assert!(!is_of(resource, "https://h/a/mcp"), "{resource}");
+        }
+    }
+
+    #[test]
+    fn a_server_elsewhere_leads_nobody_to_this_machine() {
+        assert!(may_lead_to("https://h/mcp", "https://id"));
+        assert!(may_lead_to("http://127.0.0.1:1/mcp", "http://localhost:2"));
+        assert!(!may_lead_to("https://h/mcp", "http://127.0.0.1:2"));
+        assert!(!may_lead_to("http://127.0.0.1:1/mcp", "http://10.0.0.1"));
+    }
+}

@@ -1,0 +1,502 @@
+//! What goes upstream in the name of the gateway or of a caller: access tokens of authorization servers.
+//!
+//! A server's tokens are the gateway's own (client credentials), exchanged for what a caller has shown (RFC 8693), or what a
+//! user has authorised in a browser (authorization code with PKCE). Either way a token is for that one server, is fetched by
+//! one request however many wait for it, and is renewed before it ends. What a caller shows is never sent to a server.
+
+mod browser;
+mod challenge;
+mod client;
+mod consents;
+mod found;
+mod subjects;
+mod vault;
+
+pub(crate) use browser::{CALLBACK, Page, callback, introduce, send_off, ticket};
+pub(crate) use client::is_signing_key;
+pub use client::{ClientProof, SecretPlace};
+pub(crate) use consents::{BEGIN, Consents};
+pub(crate) use subjects::Subjects;
+
+use crate::secret::Secret;
+use crate::tls::UpstreamTls;
+use crate::upstream::{Bearers, Failure, RefusedBearer};
+use client::{Client, Granted, Trouble};
+use consents::{FoundKept, Kept};
+use found::Found;
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use http::header::HeaderValue;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use store::Clock;
+use tracing::{info, warn};
+
+/// How requests to a server are authorised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizationConfig {
+    /// By whose authority.
+    pub flow: Flow,
+    /// The authorization server; `None`: the one that the server names.
+    pub issuer: Option<String>,
+    /// As whom the gateway is known there; `None`: it registers itself.
+    pub client_id: Option<String>,
+    /// How it shows that.
+    pub proof: ClientProof,
+    /// What is asked for; empty: what the server asks for.
+    pub scopes: Vec<String>,
+    /// The `audience` of an exchange, besides the `resource`.
+    pub audience: Option<String>,
+    /// How the authorization server is told from an impostor.
+    pub tls: UpstreamTls,
+}
+
+/// By whose authority a server is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// The gateway's own.
+    ClientCredentials,
+    /// That of the caller, whose token of an authorization server is exchanged for one of the server's.
+    TokenExchange,
+    /// That of the user, who has authorised the gateway in a browser.
+    AuthorizationCode,
+}
+
+/// What is known of callers, for whose authorisation it matters.
+#[derive(Clone, Default)]
+pub(crate) struct Callers {
+    pub subjects: Arc<Subjects>,
+    pub consents: Option<Arc<Consents>>,
+    pub clock: Clock,
+}
+
+/// Everything about an authorization server is asked for anew after so long.
+const FRESH: Duration = Duration::from_secs(60 * 60);
+/// How long getting a token may take, all in all.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// After a failure nobody tries again for so long.
+const PAUSE: Duration = Duration::from_secs(2);
+/// A token that is refused so soon after it was given is not worth asking for another.
+const YOUNG: Duration = Duration::from_secs(1);
+/// Tokens are renewed so long before they end, or when a tenth of their time is left.
+const MARGIN_SECONDS: i64 = 60;
+/// A token of which nobody says how long it lasts.
+const UNSAID_SECONDS: i64 = 10 * 60;
+/// More principals than this at one server: those not heard of for longest make room.
+const MAX_SLOTS: usize = 10_000;
+
+/// Gets the tokens for one server.
+pub(crate) struct Authorizer {
+    server: String,
+    url: String,
+    server_tls: UpstreamTls,
+    config: AuthorizationConfig,
+    callers: Callers,
+    found: tokio::sync::Mutex<Option<(Instant, Arc<Found>)>>,
+    /// The authorization server that our secret was shown first.
+    trusted: OnceLock<String>,
+    slots: Mutex<HashMap<Box<str>, Arc<Slot>>>,
+}
+
+/// The tokens of one principal; held while one is fetched, so that it is fetched once.
+type Slot = tokio::sync::Mutex<Held>;
+
+#[derive(Default)]
+struct Held {
+    token: Option<Token>,
+    failed: Option<(Instant, Failure)>,
+}
+
+#[derive(Clone)]
+struct Token {
+    header: HeaderValue,
+    given: Instant,
+    /// When it is renewed, and when it ends; milliseconds since the Unix epoch.
+    renew: i64,
+    ends: i64,
+    scope: String,
+}
+
+impl Token {
+    fn new(access: &Secret, renew: i64, ends: i64, scope: String) -> Result<Token, Trouble> {
+        let mut header = HeaderValue::from_str(&format!("Bearer {}", access.expose())).map_err(|_| "it gives no token")?;
+        header.set_sensitive(true);
+        Ok(Token { header, given: Instant::now(), renew, ends, scope })
+    }
+}
+
+/// When a token that is given at `now` is renewed, and when it ends; milliseconds since the Unix epoch.
+fn renewal(now: i64, lasts_seconds: i64) -> (i64, i64) {
+    let ends = now.saturating_add(lasts_seconds.saturating_mul(1_000));
+    (ends.saturating_sub(MARGIN_SECONDS.min(lasts_seconds / 10) * 1_000), ends)
+}
+
+/// Why there is no token for a request.
+enum Lack {
+    /// The authorization server's or our own.
+    Trouble(Trouble),
+    /// The principal has to authorise it first, by these scopes.
+    Consent(String),
+    /// The caller has shown nothing that could be exchanged.
+    NoSubject,
+    /// What users have authorised cannot be read or written.
+    State,
+}
+
+impl From<Trouble> for Lack {
+    fn from(trouble: Trouble) -> Lack {
+        Lack::Trouble(trouble)
+    }
+}
+
+impl From<&'static str> for Lack {
+    fn from(why: &'static str) -> Lack {
+        Lack::Trouble(Trouble::Away(why))
+    }
+}
+
+impl From<store::StoreError> for Lack {
+    fn from(_: store::StoreError) -> Lack {
+        Lack::State
+    }
+}
+
+impl fmt::Debug for Authorizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Authorizer({})", self.server)
+    }
+}
+
+impl Bearers for Authorizer {
+    fn lacking(&self, principal: &str) -> Option<Failure> {
+        if self.is_in_nobodys_name(principal) {
+            return Some(Failure::unsent(NOT_THROUGH_GATEWAY));
+        }
+        let lack = match (self.config.flow, &self.callers.consents) {
+            (Flow::TokenExchange, _) => {
+                let subject = self.callers.subjects.of(principal, self.callers.clock.now());
+                subject.is_none().then_some(Lack::NoSubject)
+            }
+            (Flow::AuthorizationCode, Some(consents)) => {
+                let kept = consents.find(&self.server, principal);
+                kept.is_none().then(|| Lack::Consent(self.wanted(None, "")))
+            }
+            (Flow::ClientCredentials | Flow::AuthorizationCode, _) => None,
+        };
+        lack.map(|lack| self.failure(principal, lack))
+    }
+
+    fn bearer<'a>(
+        &'a self,
+        principal: &'a str,
+        refused: Option<RefusedBearer<'a>>,
+    ) -> BoxFuture<'a, Result<HeaderValue, Failure>> {
+        Box::pin(self.held(principal, refused))
+    }
+}
+
+impl Authorizer {
+    /// Gets tokens for the server called `server` at `url`.
+    pub fn new(server: &str, url: &str, server_tls: &UpstreamTls, config: &AuthorizationConfig, callers: &Callers) -> Authorizer {
+        Authorizer {
+            server: server.to_owned(),
+            url: url.to_owned(),
+            server_tls: server_tls.clone(),
+            config: config.clone(),
+            callers: callers.clone(),
+            found: tokio::sync::Mutex::default(),
+            trusted: OnceLock::new(),
+            slots: Mutex::default(),
+        }
+    }
+
+    /// By whose authority it gets them.
+    pub fn flow(&self) -> Flow {
+        self.config.flow
+    }
+
+    async fn held(&self, principal: &str, refused: Option<RefusedBearer<'_>>) -> Result<HeaderValue, Failure> {
+        // The gateway's own token is everybody's.
+        let whose = if self.config.flow == Flow::ClientCredentials { "" } else { principal };
+        if self.is_in_nobodys_name(principal) {
+            return Err(Failure::unsent(NOT_THROUGH_GATEWAY));
+        }
+        let slot = self.slot(whose);
+        let mut held = slot.lock().await;
+        if self.config.flow == Flow::AuthorizationCode {
+            // What is authorised may be withdrawn anywhere: what is known is what the state holds.
+            return self.of_user(principal, refused.as_ref(), &mut held).await;
+        }
+        let now = self.callers.clock.now();
+        let refused = refused.filter(|refused| held.token.as_ref().is_some_and(|token| token.header == refused.bearer));
+        if let Some(token) = held.token.as_ref().filter(|token| refused.is_none() && now < token.renew) {
+            return Ok(token.header.clone());
+        }
+        let is_young = held.token.as_ref().is_some_and(|token| token.given.elapsed() < YOUNG);
+        let wanted = self.wanted(refused.as_ref(), held.token.as_ref().map_or("", |token| &token.scope));
+        if refused.as_ref().is_some_and(|refused| refused.status == StatusCode::UNAUTHORIZED) && is_young {
+            return Err(refused_failure());
+        }
+        let usable = held.token.clone().filter(|token| refused.is_none() && now < token.ends);
+        let resting = held.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE).map(|(_, failure)| failure.clone());
+        if let Some(failure) = resting {
+            return usable.map(|token| token.header).ok_or(failure);
+        }
+        let obtained = tokio::time::timeout(PATIENCE, self.obtain(principal, &wanted)).await;
+        match obtained.unwrap_or_else(|_| Err("it does not answer".into())) {
+            Ok(token) => {
+                let header = token.header.clone();
+                *held = Held { token: Some(token), failed: None };
+                Ok(header)
+            }
+            Err(lack) => {
+                let failure = self.failure(principal, lack);
+                held.failed = Some((Instant::now(), failure.clone()));
+                usable.map(|token| token.header).ok_or(failure)
+            }
+        }
+    }
+
+    /// Whether a call that needs somebody's authority is made by nobody in particular: on a line that several share.
+    fn is_in_nobodys_name(&self, principal: &str) -> bool {
+        principal.is_empty() && self.config.flow != Flow::ClientCredentials
+    }
+
+    fn slot(&self, principal: &str) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(principal) {
+            return slot.clone();
+        }
+        if slots.len() >= MAX_SLOTS {
+            // Those in use are held by whoever uses them; the others can be fetched anew.
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        slots.entry(principal.into()).or_default().clone()
+    }
+
+    /// The scopes to ask for: what is configured, what is held, and what a server has asked for besides.
+    fn wanted(&self, refused: Option<&RefusedBearer<'_>>, held: &str) -> String {
+        let mut scopes: Vec<String> = self.config.scopes.clone();
+        let asked = refused.and_then(|refused| challenge::parameter(refused.challenge, "scope")).unwrap_or_default();
+        for scope in held.split(' ').chain(asked.split(' ')).filter(|scope| !scope.is_empty()) {
+            if !scopes.iter().any(|known| known == scope) {
+                scopes.push(scope.to_owned());
+            }
+        }
+        scopes.join(" ")
+    }
+
+    /// A new token of the gateway's own, or for the caller's.
+    async fn obtain(&self, principal: &str, scopes: &str) -> Result<Token, Lack> {
+        if self.config.flow == Flow::TokenExchange && self.config.issuer.is_none() {
+            // A server that could name it would be given callers' tokens.
+            return Err("the issuer that exchanges tokens is not configured".into());
+        }
+        let found = self.found().await?;
+        let client = self.configured().ok_or("the gateway has no client id there")?;
+        let scopes = if scopes.is_empty() { found.scopes.join(" ") } else { scopes.to_owned() };
+        let mut parameters = vec![("resource", found.resource.as_str())];
+        if !scopes.is_empty() {
+            parameters.push(("scope", &scopes));
+        }
+        let now = self.callers.clock.now();
+        let subject = match self.config.flow {
+            Flow::TokenExchange => Some(self.callers.subjects.of(principal, now).ok_or(Lack::NoSubject)?),
+            Flow::ClientCredentials | Flow::AuthorizationCode => None,
+        };
+        match &subject {
+            Some((subject, _)) => {
+                parameters.extend([
+                    ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+                    ("subject_token", subject.expose()),
+                    ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+                    ("requested_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+                ]);
+                parameters.extend(self.config.audience.as_deref().map(|audience| ("audience", audience)));
+            }
+            None => parameters.push(("grant_type", "client_credentials")),
+        }
+        let granted = self.ask(&client, &found, &parameters).await?;
+        if subject.as_ref().is_some_and(|(subject, _)| *subject == granted.access) {
+            return Err("it gives the caller's own token back, which no server is to have".into());
+        }
+        let (renew, ends) = renewal(now, granted.lasts.unwrap_or(UNSAID_SECONDS));
+        // A caller who is not known any more is not called for.
+        let until = subject.map_or(i64::MAX, |(_, until)| until);
+        Ok(Token::new(&granted.access, renew.min(until), ends.min(until), granted.scope.unwrap_or(scopes))?)
+    }
+
+    /// Asks for a token; where the authorization server has moved its endpoints, they are looked for the next time.
+    async fn ask(&self, client: &Client, found: &Found, parameters: &[(&str, &str)]) -> Result<Granted, Trouble> {
+        if matches!(client.proof, ClientProof::Secret(..)) && self.config.client_id.as_ref() == Some(&client.id) {
+            // Whoever the server names is given our secret: so it may not name another one later.
+            let trusted = self.trusted.get_or_init(|| found.issuer.clone());
+            if *trusted != found.issuer {
+                return Err(Trouble::Away("the server names another authorization server than before; name it under `issuer`"));
+            }
+        }
+        let granted = client.request(found, &self.config.tls, parameters, self.callers.clock.now()).await;
+        if granted.is_err() {
+            *self.found.lock().await = None;
+        }
+        granted
+    }
+
+    /// What is known of the authorization server; found out where it is not, or not any more.
+    async fn found(&self) -> Result<Arc<Found>, Trouble> {
+        let mut found = self.found.lock().await;
+        if let Some((_, known)) = found.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return Ok(known.clone());
+        }
+        let issuer = self.config.issuer.as_deref();
+        let known = Arc::new(found::find(&self.url, issuer, &self.server_tls, &self.config.tls).await?);
+        if found.is_none() {
+            info!(server = %self.server, issuer = %known.issuer, "found the authorization server");
+        }
+        *found = Some((Instant::now(), known.clone()));
+        Ok(known)
+    }
+
+    /// As whom we are configured to be known.
+    fn configured(&self) -> Option<Client> {
+        Some(Client { id: self.config.client_id.clone()?, proof: self.config.proof.clone() })
+    }
+
+    /// What a user has authorised, renewed where that is due.
+    async fn of_user(
+        &self,
+        principal: &str,
+        refused: Option<&RefusedBearer<'_>>,
+        held: &mut Held,
+    ) -> Result<HeaderValue, Failure> {
+        let Some(consents) = &self.callers.consents else { return Err(Failure::unsent(NOT_THROUGH_GATEWAY)) };
+        let resting = held.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE).map(|(_, failure)| failure.clone());
+        let renewed = tokio::time::timeout(PATIENCE, self.renewed(consents, principal, refused, resting.is_some())).await;
+        match renewed.unwrap_or_else(|_| Err("it does not answer".into())) {
+            Ok(token) => Ok(token.header),
+            Err(lack) => {
+                if let (Lack::Trouble(_), Some(resting)) = (&lack, resting) {
+                    return Err(resting);
+                }
+                let has_failed = !matches!(lack, Lack::Consent(_));
+                let failure = self.failure(principal, lack);
+                held.failed = has_failed.then(|| (Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+
+    async fn renewed(
+        &self,
+        consents: &Consents,
+        principal: &str,
+        refused: Option<&RefusedBearer<'_>>,
+        rests: bool,
+    ) -> Result<Token, Lack> {
+        loop {
+            let version = consents.version();
+            let Some(FoundKept { kept, version: of_kept }) = consents.find(&self.server, principal) else {
+                return Err(Lack::Consent(self.wanted(refused, "")));
+            };
+            let token = Token::new(&kept.access, kept.renew, kept.expires, kept.scope.clone())?;
+            let refused = refused.filter(|refused| *refused.bearer == token.header);
+            if let Some(refused) = refused.filter(|refused| refused.status == StatusCode::FORBIDDEN) {
+                // More than the user has agreed to.
+                return Err(Lack::Consent(self.wanted(Some(refused), &kept.scope)));
+            }
+            let is_due = consents.now() >= token.renew;
+            if refused.is_none() && !is_due {
+                return Ok(token);
+            }
+            let usable = (refused.is_none() && consents.now() < token.ends).then_some(token);
+            let Some(refresh) = &kept.refresh else { return usable.ok_or_else(|| Lack::Consent(self.wanted(None, &kept.scope))) };
+            if rests || !consents.claim(&self.server, principal, of_kept).await? {
+                if let Some(usable) = usable {
+                    return Ok(usable);
+                }
+                if rests {
+                    return Err("it does not answer".into());
+                }
+                // Another gateway is at it.
+                consents.changed(version).await;
+                continue;
+            }
+            match self.refresh(&kept, refresh).await {
+                Ok(granted) => {
+                    let (refresh, issuer) = (granted.refresh.clone().or_else(|| kept.refresh.clone()), kept.issuer.clone());
+                    let fresh = Kept::new(&issuer, kept.registered.clone(), granted, &kept.scope, consents.now());
+                    let fresh = Kept { refresh, ..fresh };
+                    consents.refresh(&self.server, principal, of_kept, &fresh).await?;
+                    return Ok(Token::new(&fresh.access, fresh.renew, fresh.expires, fresh.scope.clone())?);
+                }
+                Err(Trouble::Refused(code)) => {
+                    info!(server = %self.server, principal, code, "what a user has authorised is not good any more");
+                    consents.forget(&self.server, principal, of_kept).await?;
+                    return Err(Lack::Consent(self.wanted(None, &kept.scope)));
+                }
+                Err(trouble) => return usable.ok_or(Lack::Trouble(trouble)),
+            }
+        }
+    }
+
+    async fn refresh(&self, kept: &Kept, refresh: &Secret) -> Result<Granted, Trouble> {
+        let found = self.found().await?;
+        if found.issuer != kept.issuer {
+            return Err(Trouble::Refused("another_issuer".to_owned()));
+        }
+        let client = kept.registered.clone().or_else(|| self.configured()).ok_or("the gateway has no client id there")?;
+        let parameters =
+            [("grant_type", "refresh_token"), ("refresh_token", refresh.expose()), ("resource", found.resource.as_str())];
+        self.ask(&client, &found, &parameters).await
+    }
+
+    /// Tells the authorization server that what a principal has authorised is not needed any more (RFC 7009); says whether it
+    /// knows.
+    pub async fn take_back(&self, principal: &str) -> bool {
+        let kept = self.callers.consents.as_ref().and_then(|consents| consents.find(&self.server, principal));
+        let Some(FoundKept { kept, .. }) = kept else { return false };
+        let told = tokio::time::timeout(PATIENCE, async {
+            let found = self.found().await.ok().filter(|found| found.issuer == kept.issuer)?;
+            let client = kept.registered.clone().or_else(|| self.configured())?;
+            // With the token by which others are had, those end too (RFC 7009 §2.1).
+            let token = kept.refresh.as_ref().unwrap_or(&kept.access);
+            client.revoke(&found, &self.config.tls, token, self.callers.clock.now()).await.ok()
+        });
+        told.await.ok().flatten().is_some()
+    }
+
+    /// What a lack means for the request. What is wrong is said in the log; clients are told no more than helps them.
+    fn failure(&self, principal: &str, lack: Lack) -> Failure {
+        let server = &self.server;
+        match lack {
+            Lack::Trouble(why) => {
+                warn!(server = %server, %why, "no access token can be had from the authorization server");
+                Failure { status: Some(502), ..Failure::unsent("no access token for the server can be had; try again later") }
+            }
+            Lack::State => {
+                Failure { status: Some(502), ..Failure::unsent("what was authorised cannot be read; try again later") }
+            }
+            Lack::NoSubject => Failure::unsent(
+                "this server is called by the caller's own authority: show an access token of the authorization server",
+            ),
+            Lack::Consent(scopes) => {
+                let consent = self.callers.consents.as_ref().and_then(|consents| consents.invite(server, principal, &scopes));
+                match consent {
+                    Some(consent) => {
+                        let message = format!("to use `{server}` you have to authorise that in a browser, then try again");
+                        Failure { consent: Some(Arc::new(consent)), ..Failure::unsent(message) }
+                    }
+                    None => Failure::unsent(NOT_THROUGH_GATEWAY),
+                }
+            }
+        }
+    }
+}
+
+const NOT_THROUGH_GATEWAY: &str = "this server is called by the authority of users, who give it through a gateway that runs";
+
+fn refused_failure() -> Failure {
+    Failure { status: Some(502), ..Failure::lost("the server does not accept the gateway's access token") }
+}
