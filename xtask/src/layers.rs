@@ -55,7 +55,11 @@ const LAYERS: &[Layer] = &[
         ],
         never: &["axum", "rmcp"],
     },
-    Layer { name: "callgate-fuzz-targets", may_use: &["callgate-json", "callgate-policy", "callgate-mcp"], never: PURE },
+    Layer {
+        name: "callgate-fuzz-targets",
+        may_use: &["callgate-json", "callgate-policy", "callgate-mcp", "callgate-catalogue"],
+        never: PURE,
+    },
     // A fixture of the conformance suite: it must be another's work than the gateway, or both would err alike.
     Layer { name: "everything-server", may_use: &[], never: &["axum", "rusqlite"] },
     // Another fixture, for the same reason: what it reads and we do not must show.

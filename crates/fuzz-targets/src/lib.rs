@@ -4,6 +4,7 @@
 //! tests of this crate call them with random and with slightly spoilt inputs, on stable.
 
 use bytes::Bytes;
+use catalogue::Lock;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use json::{Document, Kind, Strictness, Value};
 use mcp::bridge::{Client, Step, ToLegacy, ToModern};
@@ -369,5 +370,22 @@ pub fn federation(data: &[u8]) {
             assert!(federation::split(&name).is_some_and(|(server, _)| matches!(server, "a" | "b")));
             assert!(names.insert(name), "one name stands twice");
         }
+    }
+}
+
+/// The lock file: what was read says the same once it is written, and nothing hides in what is written; whatever two
+/// definitions hold, there is something to say of their difference, and of one and itself there is not.
+pub fn lock_file(data: &[u8]) {
+    let Ok(lock) = Lock::parse(data) else { return };
+    let text = lock.render();
+    assert!(text.lines().all(|line| catalogue::first_hidden(line).is_none()), "something hides in what is written");
+    assert_eq!(Lock::parse(text.as_bytes()).as_ref(), Ok(&lock), "what was written is another lock file");
+    for tools in lock.servers.values().filter_map(|pinned| pinned.tools.as_ref()) {
+        let read = |text: &String| Document::parse(text.clone(), Strictness::Reply).expect("a pinned definition is JSON");
+        let tools: Vec<Document> = tools.values().map(read).collect();
+        for (old, new) in tools.iter().zip(tools.iter().skip(1)) {
+            assert!(!catalogue::tool_changes(old.root(), new.root()).is_empty(), "two names are no difference");
+        }
+        assert!(tools.iter().all(|tool| catalogue::tool_changes(tool.root(), tool.root()).is_empty()));
     }
 }

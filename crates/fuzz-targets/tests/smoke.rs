@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-const SEEDS: [&str; 18] = [
+const SEEDS: [&str; 19] = [
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{"amount":5.0e1,"currency":"usd"}}}"#,
     r#"{"jsonrpc":"2.0","id":"a","result":{"tools":[{"name":"aa","inputSchema":{}},{"name":"b"}],"nextCursor":""}}"#,
     r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"_meta":{"progressToken":"\u0041"}}}"#,
@@ -22,6 +22,8 @@ const SEEDS: [&str; 18] = [
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"files__\u0072ead","arguments":{"name":"a__b"}}}"#,
     r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"a__b"},"argument":{}}}"#,
     r#"{"jsonrpc":"2.0","id":1,"result":{"resources":[{"uri":"x:1","name":"a"},{"uri":"x:1"}],"resourceTemplates":[{"uriTemplate":"x:{y}"}]}}"#,
+    "{\"version\": 1, \"servers\": {\"files\": {\"instructions\": null, \"prompts\": {}, \"tools\": {\n\
+     \"a\": {\"name\": \"a\", \"description\": \"Reads \\u202e it.\"}, \"b\": {\"name\": \"b\", \"inputSchema\": {\"enum\": [1.0, 1]}}}}}}",
     include_str!("../scripts/to_legacy.txt"),
     include_str!("../scripts/to_modern.txt"),
 ];
@@ -96,5 +98,10 @@ proptest! {
     #[test]
     fn federation(input in inputs()) {
         targets::federation(&input);
+    }
+
+    #[test]
+    fn lock_file(input in inputs()) {
+        targets::lock_file(&input);
     }
 }
