@@ -116,6 +116,28 @@ pub fn policy_yaml(server: &str, tools: &[Value<'_>], profile: Profile) -> Strin
     out
 }
 
+/// A policy that names no tool, but says what becomes of each class: also of tools that the server gets later. What is there
+/// now stands in comments. It loads without a problem, and passes a check against the very tools it was made from.
+pub fn policy_by_risk(server: &str, tools: &[Value<'_>], profile: Profile) -> String {
+    let shown = shortened(server, 80);
+    let mut out = format!(
+        "# What the tools of `{shown}` may do, as `callgate` grades them; tools that it gets later are graded likewise.\n\
+         # The tools of a class share its limits. What is named under `tools` is treated as it says there instead.\n\
+         version: \"1\"\ndescription: {}\ndefault: deny\nrisk:\n",
+        quote(&format!("the tools of {shown}, by what they may do")),
+    );
+    let entries = entries(server, tools, profile);
+    for class in RiskClass::ALL {
+        let of_class: Vec<&Entry> = entries.iter().filter(|entry| entry.risk.class == class).collect();
+        let names: Vec<String> = of_class.iter().take(MOST_NAMED).map(|entry| shortened(&entry.name, 60)).collect();
+        let more = if of_class.len() > names.len() { ", …" } else { "" };
+        let now =
+            if names.is_empty() { "none now".to_owned() } else { format!("now {}: {}{more}", of_class.len(), names.join(", ")) };
+        let _ = writeln!(out, "  # {now}\n  {}: {}", class.key(), Treatment::of(class, profile).of_class());
+    }
+    out
+}
+
 /// The same policy as `policy.json`: no comments, and nothing to fill in.
 pub fn policy_json(server: &str, tools: &[Value<'_>], profile: Profile) -> String {
     let entries = entries(server, tools, profile);
@@ -358,6 +380,23 @@ impl Entry {
 }
 
 impl Treatment {
+    /// The rules of a class, on one line.
+    fn of_class(&self) -> String {
+        if self.hidden {
+            return "hide".to_owned();
+        }
+        let mut rules = Vec::new();
+        if self.asked {
+            rules.push("action: require_approval".to_owned());
+        }
+        rules.extend(self.pace.map(|pace| format!("rate_limit: {pace}/minute")));
+        rules.extend(self.validates.map(|validates| match validates {
+            Validates::Required => "validate: {required_args: true}".to_owned(),
+            Validates::Everything => "validate: {required_args: true, types: true, unknown: deny}".to_owned(),
+        }));
+        format!("{{{}}}", rules.join(", "))
+    }
+
     fn of(class: RiskClass, profile: Profile) -> Treatment {
         let plain = Treatment { hidden: false, asked: false, pace: None, validates: None };
         let hidden = Treatment { hidden: true, ..plain.clone() };
@@ -470,6 +509,9 @@ fn kind_of(schema: Value<'_>) -> String {
         None => kind,
     }
 }
+
+/// More tools of a class are not named in its comment.
+const MOST_NAMED: usize = 12;
 
 /// On one line, with nothing that hides, at most so many characters.
 fn shortened(text: &str, most: usize) -> String {

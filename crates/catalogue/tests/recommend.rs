@@ -1,6 +1,6 @@
 //! Recommended policies: what they say, and that each passes a check against the definitions it was made from.
 
-use catalogue::{Profile, policy_json, policy_yaml};
+use catalogue::{Profile, policy_by_risk, policy_json, policy_yaml};
 use json::{Document, Strictness, Value};
 use policy::{Source, Tools};
 use proptest::prelude::*;
@@ -33,15 +33,37 @@ fn holds(list: &str) {
 fn holds_for(list: &str, profiles: &[Profile]) {
     let document = parse(list);
     let known = Tools::parse(list.as_bytes()).expect("a list of tools");
+    let known = known.graded(|tool, _| catalogue::grade(tool, "acme").class);
     for &profile in profiles {
         for (file, text) in [
             ("policy.yaml", policy_yaml("acme", &tools(&document), profile)),
             ("policy.json", policy_json("acme", &tools(&document), profile)),
+            ("by-risk.yaml", policy_by_risk("acme", &tools(&document), profile)),
         ] {
             let found = problems(file, &text, &known);
             assert!(found.is_empty(), "{profile:?}:\n{text}\n{}", found.join("\n"));
         }
     }
+}
+
+#[test]
+fn a_policy_by_risk_names_no_tool_and_treats_each_class() {
+    let list = r#"{"tools": [{"name": "read_page", "description": "Reads a page."}, {"name": "delete_page", "description": "Deletes a page for good."}]}"#;
+    let text = policy_by_risk("acme", &tools(&parse(list)), Profile::Recommended);
+    let expected = "risk:
+  # now 1: read_page
+  read: {}
+  # none now
+  write: {rate_limit: 30/minute}
+  # none now
+  execute: {rate_limit: 10/minute, validate: {required_args: true}}
+  # now 1: delete_page
+  destructive: hide
+  # none now
+  financial: {action: require_approval, rate_limit: 5/minute, validate: {required_args: true, types: true, unknown: deny}}
+";
+    assert!(text.ends_with(expected), "{text}");
+    holds(list);
 }
 
 fn recommended(list: &str) -> String {

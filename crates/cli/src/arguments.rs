@@ -453,8 +453,12 @@ pub struct Test {
 #[command(after_help = "\
 Examples:
   callgate scan -o policy.yaml -- npx -y @modelcontextprotocol/server-filesystem /srv/shared
+  callgate scan --by-risk -o policy.yaml -- npx -y @modelcontextprotocol/server-memory
   callgate scan --upstream https://mcp.example.org/mcp --header \"Authorization: Bearer $TOKEN\" -o policy.yaml")]
 pub struct Scan {
+    /// Name no tool, but say what becomes of each class of risk: also of tools that the server gets later
+    #[arg(long)]
+    pub by_risk: bool,
     /// Write the policy to this file, which must not exist yet; to stdout by default
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

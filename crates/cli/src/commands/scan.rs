@@ -21,7 +21,8 @@ pub fn scan(arguments: Scan) -> Result<u8, Failure> {
         let listed = gateway::list_tools(&upstream, arguments.timeout).await;
         listed.map_err(|error| Failure::because("cannot list the tools", &error))
     })?;
-    let policy = policy_of(&name, &listing, arguments.profile.profile());
+    let write = if arguments.by_risk { catalogue::policy_by_risk } else { catalogue::policy_yaml };
+    let policy = policy_by(write, &name, &listing, arguments.profile.profile());
     match &arguments.output {
         None => std::io::stdout().write_all(policy.as_bytes())?,
         Some(path) => {
@@ -56,10 +57,14 @@ pub(super) fn summary(listing: &Listing) -> String {
 
 /// The policy: refuses what is not listed, and treats each tool by its grade.
 pub(super) fn policy_of(name: &str, listing: &Listing, profile: Profile) -> String {
+    policy_by(catalogue::policy_yaml, name, listing, profile)
+}
+
+fn policy_by(write: fn(&str, &[json::Value<'_>], Profile) -> String, name: &str, listing: &Listing, profile: Profile) -> String {
     let parsed = listing.tools.iter().filter_map(|tool| Document::parse(tool.to_owned(), Strictness::Reply).ok());
     let documents: Vec<Document> = parsed.collect();
     let tools: Vec<_> = documents.iter().map(Document::root).collect();
-    catalogue::policy_yaml(name, &tools, profile)
+    write(name, &tools, profile)
 }
 
 #[cfg(test)]
