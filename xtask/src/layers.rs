@@ -34,6 +34,12 @@ const LAYERS: &[Layer] = &[
         may_use: &["callgate-json", "callgate-policy", "callgate-catalogue"],
         never: &["tokio", "hyper", "rustls"],
     },
+    // From a path to a text; sockets and files are the caller's.
+    Layer {
+        name: "callgate-pages",
+        may_use: &["callgate-json", "callgate-catalogue", "callgate-collection"],
+        never: &["tokio", "hyper", "rustls"],
+    },
     // Files of other programs: nothing of ours is in them.
     Layer { name: "callgate-clients", may_use: &[], never: PURE },
     Layer {
@@ -51,6 +57,7 @@ const LAYERS: &[Layer] = &[
             "callgate-catalogue",
             "callgate-clients",
             "callgate-collection",
+            "callgate-pages",
             "callgate-gateway",
         ],
         never: &["axum", "rmcp"],

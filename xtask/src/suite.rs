@@ -56,6 +56,7 @@ const STEPS: &[Step] = &[
     },
     Step { name: "readers", says: "what servers on the SDKs run is what is on record", run: readers },
     Step { name: "clients", says: "real clients and real servers on either side of callgate", run: clients },
+    Step { name: "pages", says: "the catalog's pages in a real browser", run: pages },
     Step { name: "book", says: "the policy book does what it says", run: book },
     Step {
         name: "conformance",
@@ -192,6 +193,15 @@ fn clients(workspace: &Workspace) -> Result<Done, String> {
     let mut drive = Command::new("python3");
     drive.arg("tests/clients/drive.py").arg("--callgate").arg(workspace.callgate()).arg("--clients").arg(installed);
     pass(workspace, &mut drive)
+}
+
+fn pages(workspace: &Workspace) -> Result<Done, String> {
+    let modules = workspace.target.join("pages-tests");
+    pass(workspace, Command::new("tests/pages/setup.sh").arg(&modules))?;
+    build(workspace)?;
+    let mut drive = Command::new("node");
+    drive.arg("tests/pages/drive.mjs").arg(workspace.callgate()).arg(modules).arg(workspace.target.join("pages"));
+    pass(workspace, drive.arg(workspace.root.join("../shared/corpora/tools")))
 }
 
 /// Installs the clients and servers of `tests/clients`, and gives the directory.

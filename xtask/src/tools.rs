@@ -25,6 +25,8 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
     // The servers that state is shared on; Debian keeps PostgreSQL's programs off the path.
     ("sh", &["-c", "command -v psql && (ls /usr/lib/postgresql/*/bin/initdb || command -v initdb)"], &["postgresql"]),
     ("redis-server", &["--version"], &["redis-server"]),
+    // The catalog's pages are looked at with it; npm's packages of browsers are elsewhere.
+    ("chromium", &["--version"], &["chromium"]),
     // Gateways whose clocks disagree.
     ("sh", &["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"], &["libfaketime"]),
 ];
@@ -62,7 +64,7 @@ pub fn install(workspace: &Workspace) -> Result<String, String> {
         let _ = std::fs::remove_dir_all(workspace.target.join("tools").join("build"));
     }
     Ok(format!(
-        "cc, python3, npm, git, PostgreSQL, Redis, libfaketime, rustfmt, clippy, cargo-deny; tests by {}",
+        "cc, python3, npm, git, PostgreSQL, Redis, Chromium, libfaketime, rustfmt, clippy, cargo-deny; tests by {}",
         if has_nextest() { "nextest" } else { "cargo test" }
     ))
 }

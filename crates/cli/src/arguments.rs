@@ -9,7 +9,9 @@ mod pins;
 mod replay;
 
 pub use authorizations::{Authorizations, Whose};
-pub use catalog::{Build, Catalog, CatalogDiff, Classify, Export, PolicyForm, ProfileArgument, Recommend, Search, Show};
+pub use catalog::{
+    Build, Catalog, CatalogDiff, Classify, Export, PolicyForm, ProfileArgument, Recommend, Search, ServeCatalog, Show,
+};
 pub use grants::{CreateGrant, Grants, GrantsPlace};
 pub use init::Init;
 pub use inspect::Inspect;

@@ -1,11 +1,12 @@
 //! Of `catalog`.
 
-use super::one_of;
+use super::{one_of, parse_listen};
 use catalogue::{Level, RiskClass, Signal};
 use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Grade tools by what their definitions say, recommend policies, and keep a catalog of servers
@@ -24,6 +25,7 @@ pub enum Catalog {
     Search(Search),
     Diff(CatalogDiff),
     Export(Export),
+    Serve(ServeCatalog),
 }
 
 /// Write a catalog of servers: what they say of themselves, and how each of their tools is graded
@@ -152,11 +154,31 @@ pub struct Export {
     #[arg(long)]
     pub facts: bool,
     /// One JSON array
-    #[arg(long, conflicts_with = "jsonl", required_unless_present = "jsonl")]
+    #[arg(long, conflicts_with = "jsonl", required_unless_present_any = ["jsonl", "html"])]
     pub json: bool,
     /// One JSON object a line
     #[arg(long)]
     pub jsonl: bool,
+    /// Pages to look at, each with its twins in Markdown and JSON, below this directory, which must be empty or new
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "jsonl", "facts", "servers"])]
+    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub catalog: CatalogArgument,
+}
+
+/// Show a catalog in a browser: servers, tools, search, policies
+///
+/// Pages are plain HTML and need no script; each is there as `.json` and `.md` too. When it can be reached,
+/// `callgate catalog on http://ADDR/` is printed to stderr. Only this machine may look.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callgate catalog serve
+  callgate catalog serve --catalog catalog.db --listen 127.0.0.1:0")]
+pub struct ServeCatalog {
+    /// Where to listen, on this machine; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7430", value_parser = parse_listen)]
+    pub listen: SocketAddr,
     #[command(flatten)]
     pub catalog: CatalogArgument,
 }

@@ -3,6 +3,7 @@
 mod browse;
 mod build;
 mod difference;
+mod site;
 
 use crate::arguments::{Catalog, Classify, PolicyForm, Recommend};
 use crate::failure::{Failure, OK};
@@ -20,7 +21,11 @@ pub fn catalog(command: &Catalog) -> Result<u8, Failure> {
         Catalog::Show(arguments) => browse::show(arguments),
         Catalog::Search(arguments) => browse::search(arguments),
         Catalog::Diff(arguments) => difference::diff(arguments),
-        Catalog::Export(arguments) => browse::export(arguments),
+        Catalog::Export(arguments) => match &arguments.html {
+            Some(directory) => site::export(&arguments.catalog.path, directory),
+            None => browse::export(arguments),
+        },
+        Catalog::Serve(arguments) => site::serve(arguments),
     }
 }
 

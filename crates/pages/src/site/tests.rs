@@ -1,0 +1,174 @@
+//! A catalog of two servers, one of them hostile in everything it says, looked at page by page.
+
+use super::*;
+use collection::import;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// A catalog in a directory of its own, gone at the end.
+struct Catalog {
+    directory: PathBuf,
+    collection: Collection,
+}
+
+impl Catalog {
+    fn new(name: &str) -> Catalog {
+        let directory = std::env::temp_dir().join(format!("callgate-pages-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let files = json!({"server": "@acme/files", "package": "@acme/files", "registry": "npm", "version": "1.2.0",
+            "instructions": "List first.", "tools": [
+            {"name": "read_file", "description": "Reads a file.", "inputSchema": {"type": "object",
+                "properties": {"path": {"type": "string", "description": "Where it lies"}}, "required": ["path"]}},
+            {"name": "delete_file", "description": "Deletes a file for good.", "inputSchema": {"type": "object",
+                "properties": {"path": {"type": "string"}}, "required": ["path"]}}]});
+        let hostile = json!({"server": "<script>alert(1)</script>", "instructions": "</main>\u{202e}<img src=x>", "tools": [
+            {"name": "\"><svg onload=alert(1)>", "description": "</p><script>x</script> [a](javascript:x) ```\n\u{200b}hidden",
+             "inputSchema": {"properties": {"<b>": {"type": "string", "description": "'\"><i>"}}}}]});
+        let mut old = files.clone();
+        old["version"] = json!("1.1.0");
+        old["tools"].as_array_mut().unwrap().pop();
+        let captures = [("files.json", files), ("old.json", old), ("hostile.json", hostile)].map(|(name, capture)| {
+            let path = directory.join(name);
+            std::fs::write(&path, capture.to_string()).unwrap();
+            path
+        });
+        let path = directory.join("catalog.db");
+        import(&path, &captures, "2026-01-15T10:30:00Z".parse().unwrap(), &mut |_| {}).unwrap();
+        Catalog { collection: Collection::open(&path).unwrap(), directory }
+    }
+
+    fn site(&self) -> Site<'_> {
+        Site::of(&self.collection, Form::Served)
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> String {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let reply = self.site().answer(path, query).unwrap();
+        assert_eq!(reply.status, 200, "{path}");
+        reply.body
+    }
+}
+
+impl Drop for Catalog {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[test]
+fn a_tools_page_says_what_it_may_do_and_why_and_what_to_do() {
+    let catalog = Catalog::new("tool");
+    let page = catalog.get("/server/~40acme~2ffiles/delete_file");
+    for part in [
+        "<h1>delete_file</h1>",
+        "<span class=\"badge critical\">Destructive",
+        "Deletes a file for good.",
+        "Why it needs a policy",
+        "<code>path</code>",
+        "<td>yes</td>",
+        "policy.yaml",
+        "policy.json",
+        "Questions and answers",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let data: Value = serde_json::from_str(&catalog.get("/server/~40acme~2ffiles/delete_file.json")).unwrap();
+    assert_eq!((&data["tool"], &data["risk"]["risk"]), (&json!("delete_file"), &json!("Destructive")));
+    assert!(catalog.get("/server/~40acme~2ffiles/delete_file.md").starts_with("# delete\\_file\n"));
+}
+
+#[test]
+fn a_servers_page_counts_lists_and_recommends() {
+    let catalog = Catalog::new("server");
+    let page = catalog.get("/server/~40acme~2ffiles");
+    for part in [
+        "npx -y @acme/files@1.2.0",
+        "aria-label=\"Tools by class: 1 Read, 0 Write, 0 Execute, 1 Destructive",
+        "../high-risk/~40acme~2ffiles",
+        "List first.",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    assert!(page.contains("~40acme~2ffiles~401.1.0\">@acme/files@1.1.0</a>: 1 tool"), "{page}");
+    let old: Value = serde_json::from_str(&catalog.get("/server/~40acme~2ffiles~401.1.0.json")).unwrap();
+    assert_eq!(old["tools"].as_array().unwrap().len(), 1);
+    let high = catalog.get("/high-risk/~40acme~2ffiles");
+    assert!(high.contains("delete_file") && !high.contains(">read_file<"), "{high}");
+    assert!(catalog.get("/high-risk").contains("delete_file"));
+    assert!(catalog.get("/class/Destructive").contains("delete_file"));
+    assert!(catalog.get("/llms.txt").starts_with("# Callgate catalog"));
+}
+
+#[test]
+fn a_search_is_narrowed_by_class_level_and_signal() {
+    let catalog = Catalog::new("search");
+    let tools = |query: &str| -> Vec<String> {
+        let data: Value = serde_json::from_str(&catalog.get(&format!("/search.json?{query}"))).unwrap();
+        data["tools"].as_array().unwrap().iter().map(|tool| tool["tool"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(tools("q=file&class=Destructive"), ["delete_file"]);
+    assert_eq!(tools("q=read+file&class=Read"), ["read_file"]);
+    assert!(tools("q=nothing%20of%20the%20kind").is_empty());
+    assert!(catalog.get("/search?q=%22%3E%3Cb%3E").contains("value=\"&quot;&gt;&lt;b&gt;\""));
+}
+
+#[test]
+fn nothing_that_a_server_says_becomes_markup_or_stays_hidden() {
+    let catalog = Catalog::new("hostile");
+    let mut paths = Vec::new();
+    catalog
+        .site()
+        .paths(|path| {
+            paths.push(path.to_owned());
+            Ok(())
+        })
+        .unwrap();
+    assert!(paths.len() > 10, "{paths:?}");
+    for path in &paths {
+        let page = catalog.get(&format!("/{path}"));
+        for mark in ["<script>", "<svg onload", "<img", "<i>", "<b>", "\u{202e}", "\u{200b}", "href=\"javascript"] {
+            assert!(!page.contains(mark), "{path} holds {mark}");
+        }
+        assert_eq!(page.matches("<main").count(), page.matches("</main>").count());
+        assert!(!catalog.get(&format!("/{path}.md")).contains("<script>") || path.contains('/'), "{path}");
+        let _: Value = serde_json::from_str(&catalog.get(&format!("/{path}.json"))).unwrap();
+    }
+}
+
+#[test]
+fn every_link_of_every_page_leads_to_a_page() {
+    let catalog = Catalog::new("links");
+    let site = Site::of(&catalog.collection, Form::Files);
+    let mut paths = Vec::new();
+    site.paths(|path| {
+        paths.push(format!("{path}.html"));
+        Ok(())
+    })
+    .unwrap();
+    for path in &paths {
+        let page = site.answer(path, "").unwrap().body;
+        for target in
+            page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).filter(|target| !target.starts_with('#'))
+        {
+            let mut parts: Vec<&str> = path.split('/').collect();
+            parts.pop();
+            for part in target.split('/') {
+                match part {
+                    ".." => drop(parts.pop()),
+                    part => parts.push(part),
+                }
+            }
+            let target = parts.join("/");
+            assert_eq!(site.answer(&target, "").unwrap().status, 200, "{path} links to {target}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let catalog = Catalog::new("missing");
+    for path in ["/nothing", "/server/none", "/server/~zz", "/server/~40acme~2ffiles/none", "/class/Bad", "/../etc/passwd"] {
+        assert_eq!(catalog.site().answer(path, "").unwrap().status, 404, "{path}");
+    }
+}

@@ -1,0 +1,189 @@
+// Looks at the catalog's pages in a real browser, with script and without, light and dark, narrow and printed.
+//
+//     node drive.mjs CALLGATE MODULES WORK [CAPTURES]
+//
+// CALLGATE is the binary, MODULES where playwright-core is installed, WORK a directory for the catalog and for screenshots,
+// CAPTURES a directory of captured servers (the three of the running example are looked at where they are there).
+import { spawn, spawnSync } from "node:child_process";
+import { createRequire } from "node:module";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const [callgate, modules, work, captures] = process.argv.slice(2);
+const { chromium } = createRequire(join(modules, "package.json"))("playwright-core");
+const here = dirname(fileURLToPath(import.meta.url));
+let checks = 0;
+function check(holds, what) {
+  if (!holds) throw new Error(what);
+  checks += 1;
+}
+
+rmSync(work, { recursive: true, force: true });
+mkdirSync(join(work, "screenshots"), { recursive: true });
+const catalog = join(work, "catalog.db");
+const real = captures && existsSync(captures);
+const taken = [join(here, "captures.json"), join(here, "hostile.json"), ...(real ? [captures] : [])];
+const built = spawnSync(callgate, ["catalog", "build", "--captures", ...taken, "-o", catalog], { encoding: "utf8" });
+check(existsSync(catalog), `the catalog was not built: ${built.stderr}`);
+
+const server = spawn(callgate, ["catalog", "serve", "--catalog", catalog, "--listen", "127.0.0.1:0"], { stdio: ["ignore", "ignore", "pipe"] });
+const root = await new Promise((resolve, reject) => {
+  let said = "";
+  server.stderr.on("data", (data) => {
+    said += data;
+    const found = said.match(/on (http:\/\/\S+)\n/);
+    if (found) resolve(found[1]);
+  });
+  server.on("exit", () => reject(new Error(`callgate ended: ${said}`)));
+});
+const program = ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find(existsSync);
+check(program, "Debian's chromium is not there: apt-get install chromium");
+const browser = await chromium.launch({ executablePath: program, args: ["--no-sandbox"] });
+
+// A page with everything that goes wrong on it written down.
+async function open(path, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 900 }, ...options });
+  const page = await context.newPage();
+  const wrong = [];
+  page.on("console", (message) => message.type() === "error" && wrong.push(message.text()));
+  page.on("pageerror", (error) => wrong.push(String(error)));
+  page.on("dialog", (dialog) => { wrong.push(`a dialog: ${dialog.message()}`); dialog.dismiss(); });
+  page.on("request", (request) => request.url().startsWith(root) || wrong.push(`asks elsewhere: ${request.url()}`));
+  const response = await page.goto(new URL(path, root).href);
+  check(response.status() === 200, `${path} answers ${response.status()}`);
+  check(wrong.length === 0, `${path}: ${wrong.join("; ")}`);
+  return { page, context, wrong, shot: (name) => page.screenshot({ path: join(work, "screenshots", `${name}.png`), fullPage: options.full ?? false }) };
+}
+
+// Landmarks, one main heading, headings without gaps, names for what is operated, contrast, no sideways scrolling.
+async function look(page, what) {
+  const wrong = await page.evaluate(() => {
+    const wrong = [];
+    for (const one of ["header", "nav", "main", "footer", "h1"]) {
+      if (document.querySelectorAll(one).length !== 1) wrong.push(`not one <${one}>`);
+    }
+    if (!document.documentElement.lang) wrong.push("no language");
+    let before = 1;
+    for (const heading of document.querySelectorAll("h1,h2,h3")) {
+      const level = Number(heading.tagName[1]);
+      if (level > before + 1) wrong.push(`a heading is left out before ${heading.textContent}`);
+      before = level;
+    }
+    for (const field of document.querySelectorAll("input,select")) if (!field.labels.length) wrong.push("a field without a label");
+    for (const link of document.querySelectorAll("a")) if (!link.textContent.trim()) wrong.push("a link without words");
+    const number = (color) => (color.match(/[\d.]+/g) ?? []).map(Number);
+    const light = ([r, g, b]) => {
+      const part = (c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+      return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+    };
+    const behind = (element) => {
+      for (let at = element; at; at = at.parentElement) {
+        const color = number(getComputedStyle(at).backgroundColor);
+        if (color.length === 3 || color[3] > 0) return color;
+      }
+      return [255, 255, 255];
+    };
+    for (const element of document.querySelectorAll("body *")) {
+      if (![...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())) continue;
+      const style = getComputedStyle(element);
+      const color = number(element instanceof SVGElement ? style.fill : style.color);
+      const [a, b] = [light(color), light(behind(element))];
+      const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      if (contrast < 4.5) wrong.push(`${element.tagName} ${element.className.baseVal ?? element.className}: contrast ${contrast.toFixed(2)}`);
+    }
+    if (document.documentElement.scrollWidth > window.innerWidth + 1) wrong.push("it scrolls sideways");
+    return [...new Set(wrong)];
+  });
+  check(wrong.length === 0, `${what}: ${wrong.join("; ")}`);
+}
+
+const files = "server/~40acme~2ffiles";
+try {
+  const places = ["", "servers", "high-risk", "search?q=file", "class/Destructive", files, "high-risk/~40acme~2ffiles", `${files}/delete_file`, `${files}/run_command`];
+  for (const [scheme, width] of [["light", 1100], ["dark", 360]]) {
+    for (const place of places) {
+      const { page, context, shot } = await open(place, { colorScheme: scheme, viewport: { width, height: 900 } });
+      await look(page, `${place || "/"} ${scheme} ${width}`);
+      await shot(`${place.replaceAll(/[^a-z]+/gi, "-") || "index"}-${scheme}`);
+      await context.close();
+    }
+  }
+
+  // Without script everything is there, and the search works.
+  {
+    const { page, context } = await open("", { javaScriptEnabled: false });
+    await page.fill("input[name=q]", "delete");
+    await page.selectOption("select[name=level]", "critical");
+    await page.click("form button");
+    check((await page.textContent("table")).includes("delete_file"), "the search finds nothing without script");
+    await page.click("text=delete_file");
+    check((await page.textContent("h1")) === "delete_file", "a hit leads elsewhere");
+    check((await page.locator("figure.code code").first().textContent()).includes("delete_file"), "the policy is missing");
+    check((await page.locator("figure.code button").count()) === 0, "there is a button that does nothing");
+    await context.close();
+  }
+  // With script a policy is copied as it stands.
+  {
+    const { page, context } = await open(`${files}/delete_file`, { permissions: ["clipboard-read", "clipboard-write"] });
+    await page.locator("figure.code button").first().click();
+    await page.waitForFunction(() => document.querySelector("figure.code button").textContent === "Copied");
+    const copied = await page.evaluate(() => navigator.clipboard.readText());
+    check(copied === (await page.locator("figure.code code").first().textContent()), "another text was copied");
+    // By keyboard: the first stop leads to the content.
+    await page.reload();
+    await page.keyboard.press("Tab");
+    check((await page.evaluate(() => document.activeElement.className)) === "skip", "the first stop is not the skip link");
+    await page.emulateMedia({ media: "print" });
+    check(!(await page.isVisible("nav")), "the navigation is printed");
+    await context.close();
+  }
+  // What a hostile server says is shown, and does nothing.
+  {
+    const list = await open("servers");
+    await list.page.click("text=<script>");
+    check((await list.page.title()) !== "owned", "a name was run");
+    check((await list.page.textContent("blockquote")).includes("\\u{202e}"), "what hides is not shown");
+    await list.page.click("text=onload");
+    check((await list.page.textContent("main")).includes("\\u{200b}hidden"), "what hides is not shown");
+    check((await list.page.locator("main script, main img, main svg[onload]").count()) === 0, "markup came through");
+    check(list.wrong.length === 0, list.wrong.join("; "));
+    await look(list.page, "the hostile tool");
+    await list.shot("hostile-light");
+    await list.context.close();
+  }
+  for (const [path, type] of [["llms.txt", "text/plain"], [`${files}/delete_file.json`, "application/json"], [`${files}/delete_file.md`, "text/markdown"]]) {
+    const answer = await fetch(new URL(path, root));
+    check(answer.ok && answer.headers.get("content-type").startsWith(type), `${path} is no ${type}`);
+    check(answer.headers.get("content-security-policy").startsWith("default-src 'none'"), `${path} has no policy`);
+  }
+  const rebound = spawnSync("curl", ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: evil.test", root], { encoding: "utf8" });
+  check(rebound.error || rebound.stdout === "403", "a strange host is answered");
+
+  if (real) {
+    const counts = { "awslabs.aws-healthomics-mcp-server": 73, "awslabs.aws-api-mcp-server": null, "awslabs.aws-dataprocessing-mcp-server": null };
+    const having = [];
+    for (const [name, tools] of Object.entries(counts)) {
+      const { page, context, shot } = await open(`server/${name}`);
+      await look(page, name);
+      const text = await page.textContent("table");
+      if (tools) {
+        const pinned = await (await fetch(new URL(`server/${name}~400.0.37.json`, root))).json();
+        check(pinned.tools.length === tools, `${name} at 0.0.37 has ${pinned.tools.length} tools`);
+        check(pinned.tools.some((tool) => tool.tool === "StartAHORun"), "StartAHORun is not at 0.0.37");
+      }
+      if (text.includes("StartAHORun")) having.push(name);
+      await shot(name.replace("awslabs.", ""));
+      await context.close();
+    }
+    check(having.join() === "awslabs.aws-healthomics-mcp-server", `StartAHORun is on ${having}`);
+    const { page, context, shot } = await open("server/awslabs.aws-healthomics-mcp-server/StartAHORun", { full: true });
+    await look(page, "StartAHORun");
+    await shot("StartAHORun");
+    await context.close();
+  }
+  console.log(`pages: ${checks} checks in chromium ${browser.version()}${real ? ", with captured servers" : ""}; screenshots in ${join(work, "screenshots")}`);
+} finally {
+  await browser.close();
+  server.kill();
+}
