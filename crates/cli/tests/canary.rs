@@ -23,10 +23,11 @@ const CANARY: &str = "canary";
 
 /// The keys of the configuration whose values are secrets, as the schema has them; and the variable that stands there in
 /// [`config`].
-const PLACES: [(&str, &str); 8] = [
+const PLACES: [(&str, &str); 9] = [
     ("/$defs/grant/properties/token", "ADA"),
     ("/$defs/admin/properties/token", "ADMIN"),
     ("/$defs/admin/properties/tokens/additionalProperties", "ALICE"),
+    ("/$defs/admin/properties/approvers/additionalProperties", "BOB"),
     ("/$defs/webhook/properties/secret", "HOOK_SECRET"),
     ("/$defs/authorization/properties/client_secret", "CLIENT_SECRET"),
     ("/$defs/authorization/properties/client_key", "CLIENT_KEY"),
@@ -112,7 +113,7 @@ impl Stage {
         let pem = ring::signature::Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
         use base64::Engine;
         let pem = base64::engine::general_purpose::STANDARD.encode(pem.as_ref());
-        let mut variables: Vec<(String, String)> = ["ADA", "ADMIN", "ALICE", "HOOK_SECRET", "SEALING", "HEADER", "CHILD"]
+        let mut variables: Vec<(String, String)> = ["ADA", "ADMIN", "ALICE", "BOB", "HOOK_SECRET", "SEALING", "HEADER", "CHILD"]
             .map(|name| (name.to_owned(), canary(name)))
             .to_vec();
         variables.extend([
@@ -143,7 +144,7 @@ impl Stage {
              - {{name: eve, principal: eve, servers: {servers}}}\n\
              identity:\n  issuer: {}\n  audience: https://mcp.example.org\n  grants: [{{grant: eve, claims: {{sub: eve}}, principal: sub}}]\n\
              authorizations: {{key: env:SEALING}}\n\
-             admin: {{listen: '127.0.0.1:0', token: env:ADMIN, tokens: {{alice: env:ALICE}}}}\n\
+             admin: {{listen: '127.0.0.1:0', token: env:ADMIN, tokens: {{alice: env:ALICE}}, approvers: {{bob: env:BOB}}}}\n\
              approvals: {{webhooks: [{{url: env:HOOK, secret: env:HOOK_SECRET}}]}}\n\
              audit: {{arguments: hmac, export: {{file: state/export.jsonl, otlp: '{told}'}}}}\n\
              telemetry: {{metrics: '127.0.0.1:0', otlp: '{told}'}}\n",
