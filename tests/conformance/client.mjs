@@ -2,11 +2,20 @@
 //
 // The suite starts a server for a scenario, runs this with its URL, and judges what reached it. WAY says what stands
 // between: `direct` nothing, `serve` callgate over HTTP (`callgate serve --upstream URL`), `run` callgate over stdio
-// (`callgate run --upstream URL`), where callgate itself is the HTTP client. $CALLGATE is the program, $POLICY its policy.
+// (`callgate run --upstream URL`), where callgate itself is the HTTP client, and `configured` callgate with a configuration
+// (`callgate serve -c`), which gets access tokens for the server by itself. $CALLGATE is the program, $POLICY its policy.
 
 import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import {
+  Client,
+  ClientCredentialsProvider,
+  PrivateKeyJwtProvider,
+  StreamableHTTPClientTransport,
+} from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 
 const [way, url] = process.argv.slice(2);
@@ -63,6 +72,55 @@ const scenarios = {
   },
 };
 
+// Whoever is the server's client gets the token: without one, none of its tools would be listed.
+for (const flow of ['basic', 'jwt']) {
+  scenarios[`auth/client-credentials-${flow}`] = async (client) => {
+    const { tools } = await client.listTools();
+    for (const { name } of tools) await client.callTool({ name, arguments: {} });
+  };
+}
+
+/** What a client of the server's own shows, where the scenario wants something. */
+function credentials() {
+  const { client_id: clientId, client_secret: clientSecret, private_key_pem: privateKey, signing_algorithm: algorithm } = context;
+  if (clientSecret) return new ClientCredentialsProvider({ clientId, clientSecret });
+  if (privateKey) return new PrivateKeyJwtProvider({ clientId, privateKey, algorithm });
+  return undefined;
+}
+
+/** A configuration with the server of the scenario, in a directory of its own. */
+function configuration(directory) {
+  const write = (name, text) => {
+    const path = join(directory, name);
+    writeFileSync(path, text, { mode: 0o600 });
+    return path;
+  };
+  const secret = context.client_secret
+    ? { client_secret: `file:${write('secret', context.client_secret)}` }
+    : { client_key: `file:${write('key.pem', context.private_key_pem)}` };
+  const authorization = { flow: 'client_credentials', client_id: context.client_id, ...secret };
+  const servers = { tested: { url, policy: process.env.POLICY, pin: 'off', authorization } };
+  const grants = [{ name: 'suite', principal: 'service:suite', token: `file:${write('token', TOKEN)}`, servers: ['tested'] }];
+  const lines = { listen: '127.0.0.1:0', state: 'memory:', servers, grants };
+  return write('callgate.yaml', Object.entries(lines).map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`).join(''));
+}
+
+const TOKEN = 'a-token-of-the-conformance-suite';
+
+/** Starts a gateway; gives where it listens, and what ends it. */
+async function listening(words) {
+  const gateway = spawn(process.env.CALLGATE, words, { stdio: ['ignore', 'inherit', 'pipe'] });
+  for await (const line of createInterface({ input: gateway.stderr })) {
+    console.error(line);
+    const address = line.match(/listening on (http:\S+)/)?.[1];
+    if (address) {
+      gateway.stderr.on('data', () => {}); // or it would stall once the pipe is full
+      return [address, () => gateway.kill()];
+    }
+  }
+  throw new Error('callgate did not listen');
+}
+
 function tell(error) {
   console.error(`client: ${error}`);
 }
@@ -71,25 +129,28 @@ function tell(error) {
 async function connect() {
   switch (way) {
     case 'direct':
-      return [new StreamableHTTPClientTransport(new URL(url)), () => {}];
+      return [new StreamableHTTPClientTransport(new URL(url), { authProvider: credentials() }), () => {}];
     case 'run':
       return [
         new StdioClientTransport({ command: process.env.CALLGATE, args: callgate('run'), env: process.env, stderr: 'inherit' }),
         () => {},
       ];
     case 'serve': {
-      const gateway = spawn(process.env.CALLGATE, callgate('serve', '--listen', '127.0.0.1:0'), {
-        stdio: ['ignore', 'inherit', 'pipe'],
-      });
-      for await (const line of createInterface({ input: gateway.stderr })) {
-        console.error(line);
-        const address = line.match(/listening on (http:\S+)/)?.[1];
-        if (address) {
-          gateway.stderr.on('data', () => {}); // or it would stall once the pipe is full
-          return [new StreamableHTTPClientTransport(new URL(address)), () => gateway.kill()];
-        }
-      }
-      throw new Error('callgate did not listen');
+      const [address, end] = await listening(callgate('serve', '--listen', '127.0.0.1:0'));
+      return [new StreamableHTTPClientTransport(new URL(address)), end];
+    }
+    case 'configured': {
+      const directory = mkdtempSync(join(tmpdir(), 'callgate-conformance-'));
+      const [address, end] = await listening(['serve', '-c', configuration(directory)]);
+      const requestInit = { headers: { Authorization: `Bearer ${TOKEN}` } };
+      const transport = new StreamableHTTPClientTransport(new URL(`${address}/tested`), { requestInit });
+      return [
+        transport,
+        () => {
+          end();
+          rmSync(directory, { recursive: true });
+        },
+      ];
     }
     default:
       throw new Error(`no way called ${way}`);

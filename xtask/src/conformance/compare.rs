@@ -30,7 +30,8 @@ pub struct Change {
 }
 
 impl Results {
-    /// Reads what the suite left: a directory for each scenario, named after it and the time.
+    /// Reads what the suite left: a directory for each scenario, named after it and the time; of scenarios whose name has a
+    /// slash in it, below one that is called as what stands before that.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -39,13 +40,25 @@ impl Results {
         let mut results = Self::default();
         for entry in fs::read_dir(directory).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            let Ok(text) = fs::read_to_string(path.join("checks.json")) else { continue };
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Ok(text) = fs::read_to_string(path.join("checks.json")) else {
+                let below = if path.is_dir() { Self::read(&path)? } else { Self::default() };
+                results.scenarios.extend(below.scenarios.into_iter().map(|(below, checks)| (format!("{name}/{below}"), checks)));
+                continue;
+            };
             let listed: Value = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
             let checks = listed.as_array().into_iter().flatten().map(Check::read).collect();
             results.scenarios.insert(scenario(&name).to_owned(), checks);
         }
         Ok(results)
+    }
+
+    /// Keeps one of checks that are alike: of those that are made with every request, there are as many as there are requests.
+    pub fn each_once(&mut self) {
+        for checks in self.scenarios.values_mut() {
+            let mut seen = BTreeSet::new();
+            checks.retain(|check| seen.insert(check.clone()));
+        }
     }
 
     /// Whether there are none.

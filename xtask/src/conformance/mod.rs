@@ -55,6 +55,8 @@ enum Between {
     Configured,
     /// A client, and what stands between it and the suite, in the words of `client.mjs`.
     Client(&'static str),
+    /// The same, where the server wants access tokens.
+    Authorized(&'static str),
 }
 
 const WAYS: &[Way] = &[
@@ -70,14 +72,24 @@ const WAYS: &[Way] = &[
     way("client", "a client itself", Between::Client("direct")),
     way("client-serve", "a client, `callgate serve --upstream URL`", Between::Client("serve")),
     way("client-run", "a client, `callgate run --upstream URL`", Between::Client("run")),
+    way("authorized", "a client that gets tokens itself", Between::Authorized("direct")),
+    way("authorized-serve", "a client, `callgate serve -c` that gets tokens", Between::Authorized("configured")),
 ];
+
+/// Ways of one kind are compared with one another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Server,
+    Client,
+    Authorized,
+}
 
 const fn way(name: &'static str, says: &'static str, between: Between) -> Way {
     Way { name, says, between, bridges: false }
 }
 
-/// The client scenarios that a gateway can have a part in, by revision; the others are about authorization, which goes
-/// by without it.
+/// The client scenarios that a gateway can have a part in, by revision; the others are about authorization, where a person
+/// would have to agree in a browser, or about what a gateway does not do.
 const CLIENT_SCENARIOS: &[(&str, &[&str])] = &[
     ("2025-11-25", &["initialize", "tools_call", "sse-retry", "json-schema-2020-12-preservation"]),
     (
@@ -94,6 +106,9 @@ const CLIENT_SCENARIOS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+
+/// Those in which the gateway gets an access token by itself; they belong to an extension, whatever the revision.
+const AUTHORIZED_SCENARIOS: &[&str] = &["auth/client-credentials-basic", "auth/client-credentials-jwt"];
 
 /// Runs the suite in all ways, or those that are asked for.
 ///
@@ -116,8 +131,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<String, String> {
 
     let mut report = Report::default();
     for revision in revisions {
-        for servers in [true, false] {
-            let ways = || WAYS.iter().filter(|way| way.is_server() == servers);
+        for side in [Side::Server, Side::Client, Side::Authorized] {
+            let ways = || WAYS.iter().filter(|way| way.side() == side && way.is_for(revision));
             if ways().any(wanted) {
                 report.compare(&kit, revision, ways().filter(|way| way.is_plain() || wanted(way)), &mut exceptions)?;
             }
@@ -151,7 +166,7 @@ impl Report {
         let plain = ways.next().filter(|way| way.is_plain()).ok_or("the ways of a kind begin with the plain one")?;
         let base = plain.run(kit, revision)?;
         self.findings.extend(base.failures(plain.name, revision));
-        if plain.is_server() {
+        if plain.side() == Side::Server {
             self.findings.extend(kit.missing(revision, &base)?);
         }
         self.rows.push(table::Row::new(plain.name, plain.says, revision, &base, 0));
@@ -196,13 +211,22 @@ fn settle(
 const AGAIN: usize = 2;
 
 impl Way {
-    fn is_server(&self) -> bool {
-        !matches!(self.between, Between::Client(_))
+    fn side(&self) -> Side {
+        match self.between {
+            Between::Nothing | Between::Serve | Between::ServeStdio | Between::Configured => Side::Server,
+            Between::Client(_) => Side::Client,
+            Between::Authorized(_) => Side::Authorized,
+        }
+    }
+
+    /// Of what does not depend on the revision, one is enough.
+    fn is_for(&self, revision: &str) -> bool {
+        self.side() != Side::Authorized || revision == REVISIONS[0]
     }
 
     /// Whether nothing stands between, so that others are compared with this.
     fn is_plain(&self) -> bool {
-        matches!(self.between, Between::Nothing | Between::Client("direct"))
+        matches!(self.between, Between::Nothing | Between::Client("direct") | Between::Authorized("direct"))
     }
 
     fn run(&self, kit: &Kit, revision: &str) -> Result<Results, String> {
@@ -212,6 +236,7 @@ impl Way {
                 let scenarios = CLIENT_SCENARIOS.iter().find(|(of, _)| *of == revision).map_or(&[][..], |(_, all)| all);
                 clients(kit, revision, between, scenarios)
             }
+            Between::Authorized(between) => authorized(kit, revision, between, AUTHORIZED_SCENARIOS),
             _ => {
                 let (url, _running) = self.server(kit, revision)?;
                 kit.required(&url, revision, &kit.results(self.name, revision))
@@ -221,8 +246,10 @@ impl Way {
 
     fn run_only(&self, kit: &Kit, revision: &str, scenarios: &[String]) -> Result<Results, String> {
         let scenarios: Vec<&str> = scenarios.iter().map(String::as_str).collect();
-        if let Between::Client(between) = self.between {
-            return clients(kit, revision, between, &scenarios);
+        match self.between {
+            Between::Client(between) => return clients(kit, revision, between, &scenarios),
+            Between::Authorized(between) => return authorized(kit, revision, between, &scenarios),
+            _ => {}
         }
         let (url, _running) = self.server(kit, revision)?;
         let mut all = Results::default();
@@ -260,9 +287,17 @@ impl Way {
                 let gateway = kit.serve_of(eras)?;
                 Ok((gateway.url.clone(), vec![gateway]))
             }
-            Between::Client(_) => Err("a client has no server".to_owned()),
+            Between::Client(_) | Between::Authorized(_) => Err("a client has no server".to_owned()),
         }
     }
+}
+
+/// Runs client scenarios of servers that want access tokens. They look at every request for one: how many there are is no
+/// matter.
+fn authorized(kit: &Kit, revision: &str, between: &str, scenarios: &[&str]) -> Result<Results, String> {
+    let mut results = clients(kit, revision, between, scenarios)?;
+    results.each_once();
+    Ok(results)
 }
 
 /// Runs client scenarios, two at a time: they mostly wait.
