@@ -42,6 +42,8 @@ pub(super) struct Parameter {
     pub kind: &'static str,
     /// What the items of a list are.
     pub items: &'static str,
+    /// Whether it may be a list, among other things.
+    pub may_list: bool,
     /// 0 at the top of the schema.
     pub depth: usize,
 }
@@ -146,7 +148,8 @@ fn parameter(name: &str, schema: Value<'_>, path: &str, depth: usize) -> Paramet
         description,
         values,
         kind: kind(schema),
-        items: schema.get("items").map_or("", kind),
+        items: items(schema).map_or("", kind),
+        may_list: kind(schema) == "array" || items(schema).is_some(),
         depth,
     }
 }
@@ -174,6 +177,15 @@ fn strings(schema: Value<'_>, depth: usize, out: &mut Vec<String>) {
     if let Some(items) = schema.get("items").filter(|items| items.get("properties").is_none()) {
         strings(items, depth + 1, out);
     }
+}
+
+/// What the items of a list are, where it may be one.
+fn items(schema: Value<'_>) -> Option<Value<'_>> {
+    let of_alternatives = || {
+        let mut all = ["anyOf", "oneOf"].iter().filter_map(|key| schema.get(key)?.elements()).flatten();
+        all.find_map(|schema| schema.get("items"))
+    };
+    schema.get("items").or_else(of_alternatives)
 }
 
 fn kind(schema: Value<'_>) -> &'static str {

@@ -117,8 +117,9 @@ pub(super) fn of_parameter(parameter: &Parameter) -> Option<Signal> {
         return Some(Signal::Shell);
     }
     if parameter.is_one_of("script, code, javascript, python, js, expression, source code, python code, function, program")
-        && (said("javascript python code script execute run evaluate typescript")
-            || parameter.is_one_of("code, script, javascript"))
+        && (said("javascript python script execute executes run runs evaluate typescript")
+            || said("code") && !said("authorization item product country currency account error status")
+            || parameter.is_one_of("script, javascript"))
     {
         return Some(Signal::Code);
     }
@@ -153,7 +154,83 @@ const PATHS: &str = "path, paths, file path, filepath, file, directory, dir, fol
     workspace dir, output path, output dir, output directory, save path, local path, source path, \
     destination path, input file path, file paths, filename, filenames, root, output file";
 
+/// Arguments by which others get access, or lose it.
+const EXPOSURE: &str = "publicly accessible, make public, public, permissions boundary, inline policy, authentication strategy, \
+    authentication type, auth mode, publish auth modes, subscribe auth modes, security groups";
+
 const MOST_FOR_ONE: usize = 6;
+
+/// A statement whose language is told by the tool and not by the argument; a program whose effect is.
+fn of_statement(parameter: &Parameter, reading: &Reading, names: &[String]) -> Option<Signal> {
+    if parameter.depth > 0
+        || !parameter.values.is_empty()
+        || names.iter().any(|name| words::is_one(name, "docs documentation search"))
+    {
+        return None;
+    }
+    let languages = "sql gremlin cypher opencypher cql mql trql graphql";
+    let leading = reading.sentences.iter().take(2).flat_map(|sentence| &sentence.words);
+    let speaks = |list: &str| leading.clone().chain(names).any(|word| words::is_one(word, list));
+    if parameter.is_text() && parameter.is_one_of("query, statement, sql, sql query") && speaks(languages) {
+        return Some(Signal::Sql);
+    }
+    if parameter.is_text() && parameter.is_named("command") && speaks("valkey redis mongo mongodb") {
+        return Some(Signal::Sql);
+    }
+    let effective = parameter.is_one_of("manifest, manifests, yaml content, template body, resource yaml, manifest yaml")
+        || parameter.mentions("handlers handler resolver") && parameter.mentions("code");
+    (effective && speaks("create creates apply applies deploy deploys update updates")).then_some(Signal::Code)
+}
+
+/// What says that the result may hold a secret, and where.
+fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> Option<(&'static str, String)> {
+    let has = |list: &str| names.iter().any(|name| words::is_one(name, list));
+    let looks = has("secret secrets password credentials token tokens keys env") || words::has_phrase(names, "connection string");
+    let is_about_it = has("metadata info type types name names provider status count usage");
+    let mints = has("token secret credential credentials") && !has("webhooks");
+    let by_name = match main {
+        Some(Sense::Look) => looks && !is_about_it,
+        Some(Sense::Make | Sense::Generate) => mints,
+        _ => false,
+    };
+    if by_name {
+        return Some(("name", reading.name.clone()));
+    }
+    // Documentation is about secrets, and holds none.
+    if main != Some(Sense::Look) || has("documentation docs doc search sections guide") {
+        return None;
+    }
+    let kinds =
+        "connection string, environment variables, api keys, secret access key, temporary credentials, the token, presigned url";
+    let returns = |sentence: &&super::words::Sentence| {
+        let gives = sentence.words.iter().any(|word| {
+            words::is_one(word, "return returns returned get gets retrieve retrieves prints print show shows includes lists")
+        });
+        gives && !sentence.listed && words::phrases(kinds).any(|phrase| sentence.has(phrase))
+    };
+    let sentence = reading.sentences.iter().take(6).find(returns)?;
+    Some(("description", clauses::quote(&sentence.text)))
+}
+
+/// Whether an argument lists what is changed, and not what it is changed by.
+fn is_of_many(parameter: &Parameter) -> bool {
+    if parameter.kind == "boolean" {
+        return parameter.is_one_of("many, multi, update many, delete many");
+    }
+    let parts = "fields columns properties security subnet include sort line lines inputs policy terminology data parallel \
+        content sources nodes names permissions providers modes mappings parameters configuration";
+    parameter.may_list
+        && !parameter.mentions(parts)
+        && (parameter.items == "object"
+            || parameter.ends_in("id ids key arn arns url file statement statements email")
+            || parameter.is_one_of("operations, requests, items, updates, entries, commands, urls, sql list, queries"))
+}
+
+/// `Push multiple files`, but not `using multiple methods`.
+fn speaks_of_many(words: &[String]) -> bool {
+    let what = "methods ways types formats sources options approaches steps modes kinds strategies languages criteria operations";
+    words.windows(2).take(8).any(|pair| pair[0] == "multiple" && !words::is_one(&pair[1], what))
+}
 
 /// The signals of a tool, each with what says so.
 pub(super) fn all(reading: &Reading, main: Option<Sense>, is_change: bool, names: &[String]) -> Vec<(Signal, Evidence)> {
@@ -168,30 +245,33 @@ pub(super) fn all(reading: &Reading, main: Option<Sense>, is_change: bool, names
         }
     };
     for parameter in &reading.parameters {
-        if let Some(signal) = of_parameter(parameter) {
+        if let Some(signal) = of_parameter(parameter).or_else(|| of_statement(parameter, reading, names)) {
+            // One of the tool's own commands, with what that one takes beside it.
+            let is_own = |other: &Parameter| other.depth == 0 && other.kind == "object" && other.is_named("parameters");
+            if signal == Signal::Shell && parameter.is_named("command") && reading.parameters.iter().any(is_own) {
+                continue;
+            }
             add(signal, parameter.name.clone(), parameter.path.clone(), "what an argument is");
         }
-        let many = parameter.kind == "array"
-            && (parameter.items == "object"
-                || parameter.ends_in("id key arn name url path file statement email")
-                || parameter.is_one_of("operations, requests, items, updates, entries, commands, urls"));
-        if is_change
-            && parameter.depth == 0
-            && many
-            && !parameter.mentions("fields columns properties security subnet include sort")
-        {
+        if is_change && parameter.depth == 0 && is_of_many(parameter) {
             add(Signal::Batch, parameter.name.clone(), parameter.path.clone(), "one call affects many");
         }
     }
     let has = |list: &str| names.iter().any(|name| words::is_one(name, list));
     let name = || reading.name.clone();
-    if is_change && has("batch bulk all many multi") {
+    // Of a batch that is deleted or stopped there is one.
+    let is_object = names.last().is_some_and(|last| last == "batch") && matches!(main, Some(Sense::Delete | Sense::Remove));
+    if is_change && has("batch bulk all many multi multiple") && !is_object {
         add(Signal::Batch, name(), "name".into(), "one call affects many");
     }
-    let sentence = |phrases: &str| reading.says_any(phrases).map(|sentence| clauses::quote(&sentence.text));
+    if let Some(sentence) = reading.sentences.first().filter(|sentence| is_change && speaks_of_many(&sentence.words)) {
+        add(Signal::Batch, clauses::quote(&sentence.text), "description".into(), "one call affects many");
+    }
     let access = has(
-        "permission permissions policy policies role roles member members collaborator access invite share grant revoke key token acl user group sharing credential",
-    );
+        "permission permissions policy policies role roles member members collaborator access invite share grant revoke key token acl user sharing credential auth authentication authorization",
+    ) && !words::has_phrase(names, "access layer")
+        || words::has_phrase(names, "security group")
+        || words::has_phrase(names, "user group");
     if is_change
         && (matches!(main, Some(Sense::Access))
             || access
@@ -212,12 +292,7 @@ pub(super) fn all(reading: &Reading, main: Option<Sense>, is_change: bool, names
     {
         add(Signal::ChangesAccess, name(), "name".into(), "rights may change");
     }
-    if is_change
-        && reading
-            .parameters
-            .iter()
-            .any(|parameter| parameter.is_one_of("publicly accessible, make public, public, permissions boundary, inline policy"))
-    {
+    if is_change && reading.parameters.iter().any(|parameter| parameter.is_one_of(EXPOSURE)) {
         add(Signal::ChangesAccess, name(), "inputSchema".into(), "exposure may change");
     }
     let outsiders = "page web email gmail message messages comment comments issue issues ticket log logs file document \
@@ -228,19 +303,25 @@ pub(super) fn all(reading: &Reading, main: Option<Sense>, is_change: bool, names
     {
         add(Signal::UntrustedContent, name(), "name".into(), "the result may hold what outsiders wrote");
     }
-    let secret = has("secret secrets password credentials token keys env connection") && matches!(main, Some(Sense::Look));
-    let told = sentence(
-        "connection string, environment variables, api keys, secret access key, temporary credentials, returns the token, presigned url",
-    );
-    if secret && !has("metadata info type types name names provider status") {
-        add(Signal::ReturnsSecrets, name(), "name".into(), "the result may hold secrets");
-    } else if let (Some(quote), Some(Sense::Look)) = (told, main) {
-        add(Signal::ReturnsSecrets, quote, "description".into(), "the result may hold secrets");
+    if let Some((at, quote)) = returned_secret(reading, main, names) {
+        add(Signal::ReturnsSecrets, quote, at.into(), "the result may hold secrets");
     }
     let sends = matches!(main, Some(Sense::Send | Sense::Post))
-        || is_change && has("comment message email upload feedback reply note post");
+        || is_change && has("comment message email upload feedback reply note post") && !has("label labels")
+        || matches!(main, Some(Sense::Make)) && has("issue ticket") && !has("type types field label")
+        || is_change && words::has_phrase(names, "push image");
     if sends {
         add(Signal::SendsDataOut, name(), "name".into(), "text or files leave for others");
+    }
+    // A page that the caller names learns what its address says.
+    let goes = has("navigate goto fetch") || words::has_phrase(names, "open url");
+    if let Some(url) = reading.parameters.iter().find(|parameter| goes && of_parameter(parameter) == Some(Signal::Url)) {
+        add(Signal::SendsDataOut, url.name.clone(), url.path.clone(), "the address goes to whom it names");
+    }
+    if let Some(sentence) =
+        reading.says_any("uploads to s3, uploads the source, uploads the file, zips code").filter(|_| is_change)
+    {
+        add(Signal::SendsDataOut, clauses::quote(&sentence.text), "description".into(), "text or files leave for others");
     }
     if reading.top_level >= 10 {
         add(Signal::ManyParameters, format!("{} parameters", reading.top_level), "inputSchema".into(), "ten or more");
