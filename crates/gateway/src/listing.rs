@@ -66,6 +66,9 @@ pub enum ListingError {
 
 const MAX_PAGES: usize = 1_000;
 
+/// All pages together may be as long as a single reply.
+const MAX_LISTED_BYTES: usize = 64 * 1024 * 1024;
+
 /// Lists the tools of `upstream`, all pages, within `timeout`.
 pub async fn list_tools(upstream: &Upstream, timeout: Duration) -> Result<Listing, ListingError> {
     // Nothing is known yet that headers would have to repeat.
@@ -133,6 +136,7 @@ async fn pages(
     let text = |value: Option<json::Value<'_>>| value.and_then(|value| value.as_str()).map(|text| text.into_owned());
     let (mut definitions, mut names) = (Vec::new(), HashSet::new());
     let (mut cursor, mut seen): (Option<String>, HashSet<Option<String>>) = Default::default();
+    let mut listed = 0;
     for _ in 0..MAX_PAGES {
         let mut params: Vec<String> = envelope.map(str::to_owned).into_iter().collect();
         params.extend(cursor.take().map(|cursor| format!("\"cursor\":{}", json::quote(&cursor))));
@@ -141,6 +145,10 @@ async fn pages(
             let why = text(page.error().and_then(|error| error.get("message"))).unwrap_or_default();
             return Err(ListingError::Answer(format!("the server refuses to list its {what}: {}", why.escape_debug())));
         };
+        listed += result.raw().len();
+        if listed > MAX_LISTED_BYTES {
+            break;
+        }
         let list = section_of(section, result).map_err(|error| ListingError::Answer(error.to_string()))?;
         // Of two definitions of one name a client may take either; on one page the second is left out already.
         definitions

@@ -33,6 +33,8 @@ pub struct Vitals {
     name: String,
     /// After so long a silence a child is asked for a sign of life, and after so long again it is ended.
     silence: Duration,
+    /// Whether what they say on standard error is passed on to ours.
+    echoes: bool,
     state: Mutex<State>,
 }
 
@@ -69,7 +71,12 @@ pub struct Condition {
 impl Vitals {
     /// Of a server's children, none of which has been started.
     pub fn new(name: impl Into<String>, silence: Duration) -> Arc<Vitals> {
-        Arc::new(Vitals { name: name.into(), silence, state: Mutex::default() })
+        Arc::new(Vitals { name: name.into(), silence, echoes: true, state: Mutex::default() })
+    }
+
+    /// The same of a server whose standard error is for nobody's terminal; the end of it is kept all the same.
+    pub fn quiet(name: impl Into<String>, silence: Duration) -> Arc<Vitals> {
+        Arc::new(Vitals { name: name.into(), silence, echoes: false, state: Mutex::default() })
     }
 
     /// How the children are now.
@@ -268,7 +275,7 @@ async fn examine(life: std::sync::Weak<Life>, silence: Duration, outbox: Outbox)
     }
 }
 
-/// Keeps the end of what a child says on standard error, and passes it on to ours.
+/// Keeps the end of what a child says on standard error, and passes it on to ours where it is wanted there.
 async fn listen(vitals: Arc<Vitals>, mut stderr: impl AsyncRead + Unpin) {
     let mut buffer = vec![0u8; 4 * 1024];
     let mut ours = tokio::io::stderr();
@@ -280,7 +287,9 @@ async fn listen(vitals: Arc<Vitals>, mut stderr: impl AsyncRead + Unpin) {
             let over = state.said.len().saturating_sub(KEPT_BYTES);
             state.said.drain(..over);
         }
-        let _ = ours.write_all(said).await;
+        if vitals.echoes {
+            let _ = ours.write_all(said).await;
+        }
     }
 }
 
