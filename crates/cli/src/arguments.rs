@@ -10,7 +10,8 @@ mod replay;
 
 pub use authorizations::{Authorizations, Whose};
 pub use catalog::{
-    Build, Catalog, CatalogDiff, Classify, Export, PolicyForm, ProfileArgument, Recommend, Search, ServeCatalog, Show,
+    Build, Catalog, CatalogDiff, CellArguments, Classify, Export, PolicyForm, ProfileArgument, Recommend, Search, ServeCatalog,
+    Show,
 };
 pub use grants::{CreateGrant, Grants, GrantsPlace};
 pub use init::Init;
@@ -708,7 +709,7 @@ fn phase() -> impl TypedValueParser<Value = Phase> {
 /// One of these words, for the value beside it.
 fn one_of<T: Copy + Send + Sync + 'static>(words: Vec<(&'static str, T)>) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(words.iter().map(|(word, _)| *word).collect::<Vec<_>>()).try_map(move |given| {
-        let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
+        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&given)).map(|(_, value)| *value);
         found.ok_or_else(|| format!("unknown word `{given}`"))
     })
 }

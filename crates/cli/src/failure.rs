@@ -49,6 +49,11 @@ impl Failure {
         Failure::general(format!("{doing}: {}", chain(error)))
     }
 
+    /// What it says, where somebody else prints it.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Prints the failure to stderr and gives its exit code.
     pub fn report(&self) -> u8 {
         if !self.message.is_empty() {

@@ -51,7 +51,27 @@ impl Capture {
         // As servers' replies are read: a definition may repeat a member, and is kept as it is.
         let document = Document::parse(text, Strictness::Reply).map_err(|error| CaptureError::Json(error.to_string()))?;
         let facts = facts(document.root(), name, now)?;
-        let capture = Capture { facts, document };
+        Capture { facts, document }.checked()
+    }
+
+    /// What a server has just said: the definitions of its tools and prompts, each as JSON text.
+    ///
+    /// # Errors
+    /// When it is no list of tools.
+    pub(crate) fn of(facts: Facts, tools: &[String], prompts: &[String]) -> Result<Capture, CaptureError> {
+        let text = format!("{{\"tools\":[{}],\"prompts\":[{}]}}", tools.join(","), prompts.join(","));
+        let document = Document::parse(text, Strictness::Reply).map_err(|error| CaptureError::Json(error.to_string()))?;
+        Capture { facts, document }.checked()
+    }
+
+    /// A server that could not be asked.
+    pub(crate) fn failed(facts: Facts, problem: String) -> Capture {
+        let facts = Facts { problem: Some(problem), ..facts };
+        Capture { facts, document: Document::parse("{}", Strictness::Reply).expect("an empty object is JSON") }
+    }
+
+    fn checked(self) -> Result<Capture, CaptureError> {
+        let capture = self;
         let tools = capture.list().ok_or(CaptureError::NoTools)?;
         if tools.len() > MOST_TOOLS {
             return Err(CaptureError::TooMany(tools.len()));

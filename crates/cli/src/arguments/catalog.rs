@@ -15,7 +15,7 @@ use std::path::PathBuf;
 Examples:
   callgate catalog classify --tools tools.json
   callgate catalog recommend --tools tools.json --profile strict > policy.yaml
-  callgate catalog build --captures captures/ -o catalog.db
+  callgate catalog build servers.yaml -o catalog.db
   callgate catalog search delete bucket --level critical")]
 pub enum Catalog {
     Classify(Classify),
@@ -26,28 +26,68 @@ pub enum Catalog {
     Diff(CatalogDiff),
     Export(Export),
     Serve(ServeCatalog),
+    #[command(hide = true)]
+    Cell(CellArguments),
 }
 
 /// Write a catalog of servers: what they say of themselves, and how each of their tools is graded
 ///
-/// A capture is what a server answers to tools/list, `{"server": "…", "tools": […]}`, in a file of its own or one a line
-/// (.jsonl). What the catalog knows already is passed over, so that an interrupted build goes on where it stopped. Exits with 1
-/// when a capture could not be read; the others are in the catalog all the same.
+/// The servers of a list (docs/catalog.md) are installed with the network, then each is started without one: in namespaces of
+/// its own, with a home of its own, for a limited time. One that does not start is recorded with the reason. A capture is what
+/// a server answers to tools/list, `{"server": "…", "tools": […]}`, in a file of its own or one a line (.jsonl).
+///
+/// What the catalog knows already is passed over, so that an interrupted build goes on where it stopped. Exits with 1 when a
+/// capture could not be read; the others are in the catalog all the same.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  callgate catalog build --captures captures/ -o catalog.db
-  callgate catalog build --captures more.jsonl -o catalog.db")]
+  callgate catalog build servers.yaml -o catalog.db
+  callgate catalog build --captures captures/ more.jsonl -o catalog.db")]
 pub struct Build {
+    /// The list of servers to ask: YAML
+    #[arg(value_name = "LIST", required_unless_present = "captures")]
+    pub list: Option<PathBuf>,
     /// Captured lists: files, or directories of them
-    #[arg(long, value_name = "FILE|DIR", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
     pub captures: Vec<PathBuf>,
     /// The catalog; made where it is missing
     #[arg(short, long, value_name = "FILE", default_value = "catalog.db")]
     pub output: PathBuf,
+    /// Where packages are installed, and kept for the next time; by default a directory that is removed in the end
+    #[arg(long, value_name = "DIR", requires = "list")]
+    pub work: Option<PathBuf>,
+    /// How many servers are installed and asked at a time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: u8,
+    /// Ask those again that have answered before
+    #[arg(long, requires = "list")]
+    pub again: bool,
+    /// Start servers where the kernel offers no namespaces, with all that you may do; the catalog says so of each
+    #[arg(long, requires = "list")]
+    pub unisolated: bool,
     /// Print one JSON object in the end
     #[arg(long)]
     pub json: bool,
+}
+
+/// Run a server in the namespaces that it was started in; `build` calls this
+#[derive(Debug, Args)]
+pub struct CellArguments {
+    /// An empty directory
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// What the server may read
+    #[arg(long, value_name = "PATH")]
+    pub read: Vec<PathBuf>,
+    /// Whom it runs as
+    #[arg(long, value_name = "UID")]
+    pub user: Option<u32>,
+    /// Only set limits
+    #[arg(long)]
+    pub unisolated: bool,
+    /// The server
+    #[arg(last = true, value_name = "COMMAND", required = true)]
+    pub command: Vec<String>,
 }
 
 /// Which catalog is read.

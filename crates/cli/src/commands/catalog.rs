@@ -26,6 +26,7 @@ pub fn catalog(command: &Catalog) -> Result<u8, Failure> {
             None => browse::export(arguments),
         },
         Catalog::Serve(arguments) => site::serve(arguments),
+        Catalog::Cell(arguments) => build::cell(arguments),
     }
 }
 

@@ -1,0 +1,313 @@
+//! A catalog of the size of the field, and how long it takes: `cargo xtask catalog-scale`.
+//!
+//! The servers are made up, in the shape of real ones: how many tools they have, how long definitions and descriptions are,
+//! how often words repeat, how many servers are copies of others. Numbers come from a generator with a fixed seed, so that
+//! every run measures the same.
+
+use catalogue::{Level, RiskClass, Signal};
+use collection::{Collection, Page, Query, import};
+use jiff::Timestamp;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What the registries together list, and their tools, where each was started.
+const SERVERS: usize = 43_000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let servers = match std::env::args().nth(1) {
+        None => SERVERS,
+        Some(count) => count.parse()?,
+    };
+    let directory = std::env::temp_dir().join(format!("callgate-scale-{}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    let measured = measure(servers, &directory);
+    std::fs::remove_dir_all(&directory)?;
+    print!("{}", measured?);
+    Ok(())
+}
+
+fn measure(servers: usize, directory: &Path) -> Result<String, Box<dyn Error>> {
+    // A pipe: captures of this many servers are a gigabyte, and nobody needs it twice.
+    let captures = directory.join("captures.jsonl");
+    if !Command::new("mkfifo").arg(&captures).status()?.success() {
+        return Err("cannot make a pipe".into());
+    }
+    let path = directory.join("catalog.db");
+    let began = Instant::now();
+    let writer = thread::spawn({
+        let captures = captures.clone();
+        move || write_captures(servers, &captures)
+    });
+    let mut told = Instant::now();
+    let imported = import(&path, &[captures], Timestamp::now(), &mut |progress| {
+        if told.elapsed() > Duration::from_secs(10) {
+            told = Instant::now();
+            eprintln!("{} servers, {} tools, {:.0} s", progress.added, progress.tools, began.elapsed().as_secs_f64());
+        }
+    })?;
+    let bytes = writer.join().map_err(|_| "the captures could not be written")??;
+    let built = began.elapsed();
+    if let Some(failed) = imported.failed.first() {
+        return Err(format!("{}: {}", failed.place, failed.why).into());
+    }
+    let size = std::fs::metadata(&path)?.len();
+    let collection = Collection::open(&path)?;
+    let totals = collection.totals()?;
+    let mega = |bytes: u64| bytes as f64 / 1e6;
+    let mut out = String::from("| what | figure |\n|---|--:|\n");
+    let mut row = |what: &str, figure: String| writeln!(out, "| {what} | {figure} |");
+    row("servers", totals.servers.to_string())?;
+    row("tools", totals.tools.to_string())?;
+    row("captures, as text", format!("{:.0} MB", mega(bytes)))?;
+    row("the catalog", format!("{:.0} MB", mega(size)))?;
+    row("building it", format!("{:.0} s", built.as_secs_f64()))?;
+    for (what, queries) in questions() {
+        let mut times = Vec::new();
+        for query in &queries {
+            let asked = Instant::now();
+            collection.search(query, Page { offset: 0, limit: 20 })?;
+            times.push(asked.elapsed());
+        }
+        times.sort();
+        let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)].as_secs_f64() * 1e3;
+        row(&format!("search: {what}"), format!("{:.1} ms, p99 {:.1} ms", at(50), at(99)))?;
+    }
+    Ok(out)
+}
+
+/// Questions as people ask them, and those that are worst for an index: words that are everywhere.
+fn questions() -> Vec<(&'static str, Vec<Query>)> {
+    let mut random = Random(0x5eed);
+    let text = |text: String| Query { text, ..Query::default() };
+    let mut all = Vec::new();
+    let names = (0..1_000).map(|_| text(format!("{}_{}", random.of(VERBS), random.of(NOUNS)))).collect();
+    all.push(("a name", names));
+    let words = (0..1_000).map(|_| text(format!("{} {} {}", random.of(VERBS), random.word(), random.of(NOUNS)))).collect();
+    all.push(("three words", words));
+    let common = ["get", "list", "the", "a", "of the", "get list", "create the", "data", "name", "id"];
+    all.push(("words that are everywhere", common.iter().cycle().take(1_000).map(|word| text((*word).to_owned())).collect()));
+    let beginnings = (0..1_000).map(|_| text(format!("{} {}*", random.of(VERBS), &random.of(NOUNS)[..3]))).collect();
+    all.push(("the beginning of a word", beginnings));
+    let filtered = (0..1_000).map(|i| Query {
+        text: if i % 2 == 0 { random.of(NOUNS).to_owned() } else { String::new() },
+        classes: vec![RiskClass::ALL[i % 5]],
+        levels: if i % 3 == 0 { vec![Level::High, Level::Critical] } else { Vec::new() },
+        signals: if i % 4 == 0 { vec![Signal::ALL[i % Signal::ALL.len()]] } else { Vec::new() },
+    });
+    all.push(("with filters, half of them without words", filtered.collect()));
+    all
+}
+
+/// Writes as many captures, one a line; gives their length in bytes.
+fn write_captures(servers: usize, path: &PathBuf) -> std::io::Result<u64> {
+    let mut out = BufWriter::with_capacity(1 << 20, OpenOptions::new().write(true).open(path)?);
+    let mut random = Random(1);
+    let mut bytes = 0;
+    let mut copied = String::from("[]");
+    for number in 0..servers {
+        // One server in ten is another's code under its own name.
+        if number % 10 != 9 {
+            copied = tools(&mut random);
+        }
+        let (registry, service) = (if number % 3 == 0 { "pypi" } else { "npm" }, random.of(NOUNS));
+        let mut line = format!(
+            "{{\"server\":\"@owner{}/{service}-mcp-{number}\",\"version\":\"1.{}.{}\",\"registry\":\"{registry}\",",
+            number % 9_000,
+            number % 7,
+            number % 23
+        );
+        let _ = write!(line, "\"protocolVersion\":\"2025-11-25\",\"serverInfo\":{{\"name\":\"{service}\"}},\"tools\":{copied}}}");
+        line.push('\n');
+        bytes += line.len() as u64;
+        out.write_all(line.as_bytes())?;
+    }
+    out.flush()?;
+    Ok(bytes)
+}
+
+/// Most servers have a handful of tools, some a hundred.
+fn tools(random: &mut Random) -> String {
+    let count = 1 + random.below(7) + random.below(10) + if random.below(12) == 0 { random.below(80) } else { 0 };
+    let tools: Vec<String> = (0..count).map(|_| tool(random)).collect();
+    format!("[{}]", tools.join(","))
+}
+
+fn tool(random: &mut Random) -> String {
+    let (verb, noun) = (random.of(VERBS), random.of(NOUNS));
+    let name = match random.below(3) {
+        0 => format!("{verb}_{noun}"),
+        1 => format!("{verb}_{noun}_{}", random.of(NOUNS)),
+        _ => format!("{verb}{}{}", noun[..1].to_uppercase(), &noun[1..]),
+    };
+    let mut description = format!("{}{}s the {noun}", verb[..1].to_uppercase(), &verb[1..]);
+    for _ in 0..random.below(180) + 4 {
+        let _ = write!(description, " {}", random.word());
+        if random.below(11) == 0 {
+            description.push('.');
+        }
+    }
+    let mut properties = Vec::new();
+    for number in 0..random.below(11) {
+        let parameter =
+            format!("{}_{}", random.of(NOUNS), ["id", "name", "path", "url", "limit", "filter", "token"][random.below(7)]);
+        let mut told = String::new();
+        for _ in 0..random.below(36) {
+            let _ = write!(told, "{} ", random.word());
+        }
+        let kind = ["string", "string", "string", "integer", "boolean", "array"][random.below(6)];
+        properties.push(format!(
+            "\"{parameter}{number}\":{{\"type\":\"{kind}\",\"title\":\"{parameter}\",\"description\":\"{told}\"}}"
+        ));
+    }
+    format!(
+        "{{\"name\":\"{name}\",\"description\":\"{description}\",\"inputSchema\":{{\"$schema\":\"http://json-schema.org/draft-07/schema#\",\"type\":\"object\",\"properties\":{{{}}},\"required\":[],\"additionalProperties\":false}},\"annotations\":{{\"readOnlyHint\":{}}}}}",
+        properties.join(","),
+        random.below(2) == 0
+    )
+}
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        ((self.next() >> 33) as usize) % bound
+    }
+
+    fn of(&mut self, words: &[&'static str]) -> &'static str {
+        words[self.below(words.len())]
+    }
+
+    /// A word of a text: a few are everywhere, most of forty thousand are rare.
+    fn word(&mut self) -> String {
+        match self.below(10) {
+            0..5 => self.of(COMMON).to_owned(),
+            5..8 => self.of(NOUNS).to_owned(),
+            _ => {
+                // The smaller of two draws: the first syllables stand in far more words than the last.
+                let mut number = self.below(40_000).min(self.below(40_000));
+                let mut word = String::new();
+                for _ in 0..4 {
+                    word.push_str(SYLLABLES[number % SYLLABLES.len()]);
+                    number /= SYLLABLES.len();
+                }
+                word
+            }
+        }
+    }
+}
+
+const SYLLABLES: &[&str] = &["ka", "lo", "mi", "ren", "sta", "tu", "vel", "xi", "bor", "den", "fa", "gri", "hul", "jo", "pe"];
+const VERBS: &[&str] = &[
+    "get", "get", "get", "list", "list", "search", "create", "create", "update", "delete", "read", "write", "run", "send",
+    "query", "fetch", "add", "remove", "execute", "describe", "start", "stop", "upload", "download", "analyze", "generate",
+    "refund", "pay",
+];
+const NOUNS: &[&str] = &[
+    "file",
+    "issue",
+    "user",
+    "project",
+    "database",
+    "table",
+    "query",
+    "message",
+    "channel",
+    "repository",
+    "branch",
+    "commit",
+    "document",
+    "page",
+    "event",
+    "calendar",
+    "invoice",
+    "payment",
+    "order",
+    "customer",
+    "product",
+    "image",
+    "video",
+    "workflow",
+    "bucket",
+    "cluster",
+    "instance",
+    "deployment",
+    "log",
+    "metric",
+    "alert",
+    "dashboard",
+    "ticket",
+    "comment",
+    "task",
+    "note",
+    "contact",
+    "email",
+    "campaign",
+    "report",
+    "token",
+    "secret",
+    "policy",
+    "role",
+    "group",
+    "session",
+    "node",
+    "service",
+    "model",
+    "dataset",
+    "schema",
+    "index",
+    "record",
+    "field",
+    "webhook",
+    "template",
+    "folder",
+    "account",
+    "wallet",
+    "balance",
+    "weather",
+];
+const COMMON: &[&str] = &[
+    "the",
+    "a",
+    "of",
+    "to",
+    "and",
+    "in",
+    "for",
+    "with",
+    "is",
+    "this",
+    "that",
+    "returns",
+    "data",
+    "name",
+    "id",
+    "optional",
+    "from",
+    "by",
+    "if",
+    "not",
+    "when",
+    "use",
+    "all",
+    "or",
+    "an",
+    "be",
+    "as",
+    "on",
+    "value",
+    "specified",
+];

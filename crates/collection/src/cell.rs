@@ -1,0 +1,162 @@
+//! A cell: where a server is started that nobody trusts.
+//!
+//! It has namespaces of its own: no network but a loopback device, no process but its own, and a tree of files made for it,
+//! in which only the system's programs, its own package and an empty home can be seen. All that is left of it ends with its
+//! first process, and that one is ours: the server cannot stop it, and cannot outlive it.
+//!
+//! `unshare` of util-linux makes the namespaces; what is done inside them, before the server is started, is done by this
+//! program, started anew there ([`Cell::enter`]). Where somebody waives all this, there is still that process, which sets the
+//! limits; then the server can do whatever its user can.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What one server may see and use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// An empty directory, over which its tree is built.
+    pub root: PathBuf,
+    /// What it may read besides the system's own files.
+    pub reads: Vec<PathBuf>,
+    /// How it is kept from the rest.
+    pub way: Way,
+}
+
+/// How a server is kept from the rest of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Namespaces that the superuser has made; inside, the server is this user and nobody else is.
+    Superuser(u32),
+    /// Namespaces in a user namespace: inside, the server is called root, and has no capability.
+    UserNamespace,
+    /// None.
+    Nothing,
+}
+
+/// The home of a server in its cell.
+pub(crate) const HOME: &str = "/home/server";
+
+/// The first user that the superuser gives to a server; unused on Debian, Fedora and by systemd.
+const FIRST_USER: u32 = 64_100;
+
+impl Way {
+    /// A way for the server of this place among those that are asked at the same time.
+    pub(crate) fn at(self, place: usize) -> Way {
+        match self {
+            Way::Superuser(_) => Way::Superuser(FIRST_USER + u32::try_from(place % 256).unwrap_or_default()),
+            way => way,
+        }
+    }
+
+    /// The way that this machine has; it is tried, since what a kernel offers is not what it permits. `program` is this program,
+    /// with the words that make it call [`Cell::enter`].
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn find(program: &[String], root: &Path) -> Result<Way, String> {
+        let mut why = String::new();
+        for way in ways() {
+            let cell = Cell { root: root.to_owned(), reads: Vec::new(), way: way.at(0) };
+            match cell.has_room(program) {
+                Ok(()) => return Ok(way),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn ways() -> Vec<Way> {
+    match rustix::process::geteuid().is_root() {
+        true => vec![Way::Superuser(FIRST_USER), Way::UserNamespace],
+        false => vec![Way::UserNamespace],
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ways() -> Vec<Way> {
+    Vec::new()
+}
+
+impl Cell {
+    /// The words that start `server` in this cell. `program` is this program, with the words that make it call [`Cell::enter`].
+    pub(crate) fn words(&self, program: &[String], server: &[String]) -> Vec<String> {
+        let namespaces = ["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"];
+        let mut words: Vec<String> = match self.way {
+            Way::Superuser(_) => [&["unshare"], &namespaces[..]].concat(),
+            Way::UserNamespace => [&["unshare", "--user", "--map-root-user"], &namespaces[..]].concat(),
+            Way::Nothing => Vec::new(),
+        }
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+        if !words.is_empty() {
+            words.push("--".to_owned());
+        }
+        words.extend_from_slice(program);
+        words.push("--root".to_owned());
+        words.push(self.root.display().to_string());
+        for place in &self.reads {
+            words.push("--read".to_owned());
+            words.push(place.display().to_string());
+        }
+        match self.way {
+            Way::Superuser(user) => words.extend(["--user".to_owned(), user.to_string()]),
+            Way::UserNamespace => {}
+            Way::Nothing => words.push("--unisolated".to_owned()),
+        }
+        words.push("--".to_owned());
+        words.extend_from_slice(server);
+        words
+    }
+
+    fn has_room(&self, program: &[String]) -> Result<(), String> {
+        let words = self.words(program, &["true".to_owned()]);
+        let Some((first, rest)) = words.split_first() else { return Err("there is no command".to_owned()) };
+        let tried = Command::new(first).args(rest).stdin(Stdio::null()).output();
+        match tried {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                Err(said.lines().last().unwrap_or("it fails without a word").trim().to_owned())
+            }
+            Err(error) => Err(format!("`{first}` cannot be started: {error}")),
+        }
+    }
+
+    /// Makes the cell, runs `server` in it, and gives its exit status; called where [`Cell::words`] have led to.
+    ///
+    /// # Errors
+    /// What could not be made. The server has not been started then.
+    #[cfg(target_os = "linux")]
+    pub fn enter(&self, server: &[String]) -> Result<u8, String> {
+        crate::rooms::enter(self, server)
+    }
+
+    /// Elsewhere there are no cells.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(target_os = "linux"))]
+    pub fn enter(&self, _server: &[String]) -> Result<u8, String> {
+        Err("only Linux has the namespaces that are needed".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_say_what_the_cell_is() {
+        let cell = Cell { root: "/tmp/r".into(), reads: vec!["/p".into()], way: Way::Superuser(7) };
+        let words = |way| {
+            Cell { way, ..cell.clone() }.words(&["callgate".into(), "cell".into()], &["serve".into(), "-x".into()]).join(" ")
+        };
+        let namespaces = "--mount --net --pid --ipc --uts --fork --kill-child -- callgate cell --root /tmp/r --read /p";
+        assert_eq!(words(Way::Superuser(7)), format!("unshare {namespaces} --user 7 -- serve -x"));
+        assert_eq!(words(Way::UserNamespace), format!("unshare --user --map-root-user {namespaces} -- serve -x"));
+        assert_eq!(words(Way::Nothing), "callgate cell --root /tmp/r --read /p --unisolated -- serve -x");
+    }
+}

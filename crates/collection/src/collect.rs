@@ -1,0 +1,284 @@
+//! Asking the servers of a list: install, start in a cell, ask, grade, write.
+//!
+//! Who speaks MCP is the caller's to say: this module knows how a server is started, and gets back what it said. What does not
+//! start is in the catalog too, with the reason; what answered before is not asked again.
+
+use crate::capture::{Capture, CaptureError};
+use crate::cell::{Cell, HOME, Way};
+use crate::error::CollectionError;
+use crate::facts::{Facts, Isolation, Registry};
+use crate::graded::Graded;
+use crate::install::{Installed, install};
+use crate::list::{Entry, List, Origin};
+use crate::write::{SourceDigest, Writer};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How servers are asked.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    /// Where packages are installed, and cells are built.
+    pub work: PathBuf,
+    /// How many servers are asked at a time.
+    pub jobs: usize,
+    /// Whether they are started without a cell.
+    pub unisolated: bool,
+    /// Whether those are asked that have answered before.
+    pub again: bool,
+    /// This program, with the words that make it call [`Cell::enter`].
+    pub program: Vec<String>,
+}
+
+/// How one server is reached.
+#[derive(Clone, Debug)]
+pub enum Reach<'e> {
+    /// It is a child: the words that start it, and its whole environment.
+    Child(Vec<String>, BTreeMap<String, String>),
+    /// It is elsewhere: its address, and headers that may hold references.
+    Url(&'e str, &'e [String]),
+}
+
+/// What a server has said.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// The name that it gives itself.
+    pub name: Option<String>,
+    /// The revision that was spoken.
+    pub revision: String,
+    /// What it tells the model to begin with.
+    pub instructions: Option<String>,
+    /// The definitions of its tools, each as JSON text.
+    pub tools: Vec<String>,
+    /// The definitions of its prompts, likewise.
+    pub prompts: Vec<String>,
+}
+
+/// Asks a server what it has, within a time. A failure is told in one sentence.
+pub type Ask = dyn Fn(&Reach<'_>, Duration) -> Result<Said, String> + Sync;
+
+/// What has become of one server of a list.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What it is called.
+    pub name: String,
+    /// How many tools it lists, or why it could not be asked. `None`: it had answered before.
+    pub outcome: Option<Result<usize, String>>,
+    /// How long that took.
+    pub took: Duration,
+}
+
+/// Why servers cannot be asked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// There are no cells here.
+    #[error(
+        "servers cannot be isolated here: {0}; with `--unisolated` they are started all the same, and can do whatever you can"
+    )]
+    NoCell(String),
+    /// The working directory cannot be made.
+    #[error("cannot make `{}`", .0.display())]
+    Work(PathBuf, #[source] std::io::Error),
+    /// The catalog says no.
+    #[error(transparent)]
+    Collection(#[from] CollectionError),
+}
+
+/// Asks every server of `list`, and puts what they say into the catalog at `path`.
+///
+/// # Errors
+/// When the catalog cannot be written, or servers cannot be isolated and nobody has waived it. That a server does not answer is
+/// no error.
+pub fn collect(
+    path: &Path,
+    list: &List,
+    conditions: &Conditions,
+    ask: &Ask,
+    progress: &mut dyn FnMut(&Asked),
+) -> Result<Vec<Asked>, CollectError> {
+    let mut writer = Writer::open(path)?;
+    let made = |directory: PathBuf| match std::fs::create_dir_all(&directory) {
+        Ok(()) => std::path::absolute(&directory).map_err(|error| CollectError::Work(directory, error)),
+        Err(error) => Err(CollectError::Work(directory, error)),
+    };
+    let room = Room {
+        work: &made(conditions.work.clone())?,
+        root: &made(conditions.work.join("root"))?,
+        way: Way::Nothing,
+        conditions,
+        ask,
+    };
+    let needs_cell = list.servers.iter().any(|entry| !matches!(entry.origin, Origin::Url { .. }));
+    let way = match conditions.unisolated || !needs_cell {
+        true => Way::Nothing,
+        false => Way::find(&conditions.program, room.root).map_err(CollectError::NoCell)?,
+    };
+    let room = Room { way, ..room };
+    let known = if conditions.again { HashSet::new() } else { writer.sources()? };
+    let next = AtomicUsize::new(0);
+    let mut all = Vec::new();
+    thread::scope(|scope| -> Result<(), CollectionError> {
+        let (done, results) = sync_channel(conditions.jobs);
+        for place in 0..conditions.jobs.clamp(1, list.servers.len().max(1)) {
+            let (done, room, known, next) = (done.clone(), &room, &known, &next);
+            scope.spawn(move || room.work_off(&list.servers, place, next, known, &done));
+        }
+        drop(done);
+        for (asked, graded, source) in results {
+            if let Some(graded) = graded {
+                // One that has failed is asked again the next time.
+                let answered = matches!(asked.outcome, Some(Ok(_)));
+                writer.take(&graded, answered.then_some(&source))?;
+            }
+            progress(&asked);
+            all.push(asked);
+        }
+        Ok(())
+    })?;
+    writer.finish()?;
+    Ok(all)
+}
+
+/// Where servers are asked.
+struct Room<'c> {
+    work: &'c Path,
+    root: &'c Path,
+    way: Way,
+    conditions: &'c Conditions,
+    ask: &'c Ask,
+}
+
+type Outcome = (Asked, Option<Box<Graded>>, SourceDigest);
+
+impl Room<'_> {
+    fn work_off(
+        &self,
+        servers: &[Entry],
+        place: usize,
+        next: &AtomicUsize,
+        known: &HashSet<SourceDigest>,
+        done: &SyncSender<Outcome>,
+    ) {
+        while let Some(entry) = servers.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (began, source) = (Instant::now(), source_of(entry));
+            let name = entry.name.clone();
+            let outcome = match known.contains(&source) {
+                true => (Asked { name, outcome: None, took: Duration::ZERO }, None, source),
+                false => {
+                    let capture = self.capture(entry, place);
+                    let outcome = match &capture.facts.problem {
+                        None => Ok(capture.tools().len()),
+                        Some(problem) => Err(problem.clone()),
+                    };
+                    let graded = Some(Box::new(Graded::of(&capture)));
+                    (Asked { name, outcome: Some(outcome), took: began.elapsed() }, graded, source)
+                }
+            };
+            if done.send(outcome).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn capture(&self, entry: &Entry, place: usize) -> Capture {
+        let mut facts = facts_of(entry);
+        facts.isolation = match (&entry.origin, self.way) {
+            (Origin::Url { .. }, _) => Isolation::Remote,
+            (_, Way::Nothing) => Isolation::Unisolated,
+            _ => Isolation::Isolated,
+        };
+        let said = self.said(entry, place).and_then(|said| {
+            facts.reported_name.clone_from(&said.name);
+            facts.revision = Some(said.revision.clone());
+            facts.instructions.clone_from(&said.instructions);
+            Capture::of(facts.clone(), &said.tools, &said.prompts).map_err(|error: CaptureError| error.to_string())
+        });
+        said.unwrap_or_else(|problem| Capture::failed(facts, shortened(&problem)))
+    }
+
+    fn said(&self, entry: &Entry, place: usize) -> Result<Said, String> {
+        let installed = install(entry, self.work)?;
+        let reach = match (&entry.origin, &installed) {
+            (Origin::Url { url, headers }, _) => Reach::Url(url, headers),
+            (_, Some(installed)) => self.child(entry, installed, place)?,
+            (_, None) => return Err("it was not installed".to_owned()),
+        };
+        (self.ask)(&reach, entry.timeout)
+    }
+
+    fn child(&self, entry: &Entry, installed: &Installed, place: usize) -> Result<Reach<'static>, String> {
+        let way = self.way.at(place);
+        let home = match way {
+            Way::Nothing => self.throw_away_home(place)?,
+            _ => HOME.to_owned(),
+        };
+        let cell = Cell { root: self.root.to_owned(), reads: installed.reads.clone(), way };
+        let program = installed.program.display().to_string();
+        let words: Vec<String> = std::iter::once(program).chain(entry.arguments.iter().cloned()).collect();
+        let mut path = String::new();
+        for directory in &installed.path {
+            let _ = write!(path, "{}:", directory.display());
+        }
+        path.push_str("/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+        let mut environment = BTreeMap::from([
+            ("PATH".to_owned(), path),
+            ("HOME".to_owned(), home),
+            ("TMPDIR".to_owned(), "/tmp".to_owned()),
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
+        ]);
+        environment.extend(entry.environment.clone());
+        Ok(Reach::Child(cell.words(&self.conditions.program, &words), environment))
+    }
+
+    fn throw_away_home(&self, place: usize) -> Result<String, String> {
+        let home = self.work.join(format!("home-{place}"));
+        let _ = std::fs::remove_dir_all(&home);
+        std::fs::create_dir_all(&home).map_err(|error| format!("cannot make {}: {error}", home.display()))?;
+        Ok(home.display().to_string())
+    }
+}
+
+fn facts_of(entry: &Entry) -> Facts {
+    let (registry, package, version) = match &entry.origin {
+        Origin::Npm(package) => (Registry::Npm, package.name.clone(), package.version.clone()),
+        Origin::Pypi(package) => (Registry::Pypi, package.name.clone(), package.version.clone()),
+        Origin::Command { .. } => (Registry::Command, entry.name.clone(), String::new()),
+        Origin::Url { url, .. } => (Registry::Url, url.clone(), String::new()),
+    };
+    Facts {
+        name: entry.name.clone(),
+        package,
+        version,
+        registry,
+        flags: entry.arguments.clone(),
+        environment: entry.environment.keys().cloned().collect(),
+        reported_name: None,
+        revision: None,
+        instructions: None,
+        isolation: Isolation::Captured,
+        problem: None,
+        captured_at: Timestamp::now(),
+    }
+}
+
+/// By which an entry is known that has been asked.
+fn source_of(entry: &Entry) -> SourceDigest {
+    let digest = ring::digest::digest(&ring::digest::SHA256, format!("list {entry:?}").as_bytes());
+    let mut source = SourceDigest::default();
+    source.copy_from_slice(digest.as_ref());
+    source
+}
+
+/// A reason as it is recorded: one line, not a page of a traceback.
+fn shortened(problem: &str) -> String {
+    let line = problem.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.char_indices().nth(LONGEST_PROBLEM).map_or(line.clone(), |(end, _)| format!("{}…", &line[..end]))
+}
+
+const LONGEST_PROBLEM: usize = 400;
