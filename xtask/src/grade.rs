@@ -41,6 +41,35 @@ pub fn run(workspace: &Workspace, wanted: Wanted) -> Result<String, String> {
     if wanted == Wanted::All {
         return Ok(all(&captures));
     }
+    let (score, wrong) = score(&corpora, &captures)?;
+    let tables = score.tables();
+    match wanted {
+        Wanted::Wrong => Ok(format!("{wrong}\n{tables}")),
+        Wanted::Write => write(&workspace.root.join("docs/grading.md"), &tables),
+        Wanted::Tables | Wanted::All | Wanted::Peer => Ok(tables),
+    }
+}
+
+/// Grades every labelled tool; `None` where the labels are not there.
+///
+/// # Errors
+/// When too few have the class that people gave them, or too many that change something are called Read.
+pub fn hold(workspace: &Workspace) -> Result<Option<String>, String> {
+    let corpora = workspace.root.join("../shared/corpora");
+    if !corpora.join("gold-risk-labels.json").exists() {
+        return Ok(None);
+    }
+    let (score, wrong) = score(&corpora, &captures(&corpora.join("tools"))?)?;
+    let said = score.tables().lines().take(2).collect::<Vec<_>>().join(" ");
+    // 95 % and under 1 %: what policies that are made from grades can be built on.
+    match score.right * 100 >= score.tools * 95 && score.called_read * 100 < score.changers {
+        true => Ok(Some(said)),
+        false => Err(format!("{said}\n{wrong}")),
+    }
+}
+
+/// How the labelled tools are graded, and what of it is wrong.
+fn score(corpora: &Path, captures: &Captures) -> Result<(Score, String), String> {
     let labels = labels(&corpora.join("gold-risk-labels.json"))?;
     let mut score = Score::default();
     let mut wrong = String::new();
@@ -67,12 +96,7 @@ pub fn run(workspace: &Workspace, wanted: Wanted) -> Result<String, String> {
             }
         }
     }
-    let tables = score.tables();
-    match wanted {
-        Wanted::Wrong => Ok(format!("{wrong}\n{tables}")),
-        Wanted::Write => write(&workspace.root.join("docs/grading.md"), &tables),
-        Wanted::Tables | Wanted::All | Wanted::Peer => Ok(tables),
-    }
+    Ok((score, wrong))
 }
 
 struct Label {

@@ -7,6 +7,7 @@
 //! A finding is a `String` for a person: what, where, and how to mend it.
 
 mod bench;
+mod catalog;
 mod conformance;
 mod generate;
 mod grade;
@@ -36,6 +37,9 @@ cargo xtask COMMAND
   inspect [--write|--missed|--false]
                        how well poisoned definitions are found, and honest ones left alone; --write puts it into
                        docs/inspect.md, the others print what went wrong in the half that the rules were tuned on
+  catalog-scale [--quick|--write]
+                       a catalog of made-up servers, as many as there are: how long it takes, how large it is; --write puts
+                       it into docs/catalog.md
   bench [WORD…]        what callgate costs, in tables; `bench --help` tells what and how
   bench stores [--quick]
                        what a call costs on each kind of state; PostgreSQL and Redis are started for it
@@ -78,6 +82,9 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
+        ["catalog-scale", words @ ..] => {
+            Workspace::find().and_then(|workspace| catalog::scale(&workspace, words)).map(|said| println!("{said}"))
+        }
         ["layers"] => Workspace::find().and_then(|workspace| layers::check(&workspace)).map(|said| println!("{said}")),
         ["methods", bundle] => {
             Workspace::find().and_then(|workspace| methods::check(&workspace, bundle)).map(|said| println!("{said}"))

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::workspace::{Workspace, cargo};
-use crate::{bench, conformance, generate, layers, tools};
+use crate::{bench, catalog, conformance, generate, grade, layers, tools};
 
 /// One thing that must hold.
 struct Step {
@@ -63,6 +63,8 @@ const STEPS: &[Step] = &[
         says: "the conformance suite finds through callgate what it finds directly",
         run: |workspace| conformance::run(workspace, &conformance::Options::default()).map(Done::Holds),
     },
+    Step { name: "grade", says: "tools are graded as people grade them, where the labels are there", run: graded },
+    Step { name: "catalog", says: "a catalog of real servers, each started in its cell, and one of made-up ones", run: catalogs },
     Step { name: "bench", says: "the benchmark runs; its figures mean nothing here", run: benchmark },
     Step { name: "healthomics", says: "the real server behind callgate", run: healthomics },
     Step { name: "healthomics-direct", says: "and that its checks fail without callgate", run: healthomics_direct },
@@ -115,6 +117,19 @@ pub fn run(workspace: &Workspace, names: &[&str]) -> Result<(), String> {
 
 fn clippy(workspace: &Workspace) -> Result<Done, String> {
     pass(workspace, cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn graded(workspace: &Workspace) -> Result<Done, String> {
+    Ok(match grade::hold(workspace)? {
+        Some(held) => Done::Holds(held),
+        None => Done::Skipped("the labels are not part of the repository".to_owned()),
+    })
+}
+
+fn catalogs(workspace: &Workspace) -> Result<Done, String> {
+    build(workspace)?;
+    catalog::scale(workspace, &["--quick"])?;
+    catalog::check(workspace).map(Done::Holds)
 }
 
 fn benchmark(workspace: &Workspace) -> Result<Done, String> {
