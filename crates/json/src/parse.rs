@@ -337,7 +337,7 @@ impl Parser<'_> {
     /// Refuses keys that a second reader could take for one another.
     fn check_keys(&self, container: usize) -> Result<(), Error> {
         // Most objects are small: their keys are compared in pairs, without a set.
-        let mut few = [0; 8];
+        let mut few: [(usize, Option<&[u8]>); 8] = [(0, None); 8];
         let mut count = 0;
         let mut at = container + 1;
         let end = self.nodes[container].next as usize;
@@ -345,27 +345,26 @@ impl Parser<'_> {
             if count == few.len() {
                 return self.check_many_keys(container);
             }
-            if let Some(&other) = few[..count].iter().find(|&&other| self.are_similar(at, other)) {
+            let plain = self.plain_key(at);
+            let similar = few[..count].iter().find(|&&(other, of_other)| match (plain, of_other) {
+                (Some(plain), Some(of_other)) => plain.eq_ignore_ascii_case(of_other),
+                _ => same_folded(&self.decoded(at), &self.decoded(other)),
+            });
+            if let Some(&(other, _)) = similar {
                 return self.clash(at, self.decoded(at) == self.decoded(other));
             }
-            few[count] = at;
+            few[count] = (at, plain);
             count += 1;
             at = self.nodes[at + 1].next as usize;
         }
         Ok(())
     }
 
-    /// Whether a careless reader takes two keys for one.
-    fn are_similar(&self, a: usize, b: usize) -> bool {
-        let plain = |key: usize| {
-            let node = &self.nodes[key];
-            let inner = &self.text[node.start as usize + 1..node.end as usize - 1];
-            (!node.escaped && inner.is_ascii()).then_some(inner)
-        };
-        match (plain(a), plain(b)) {
-            (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
-            _ => same_folded(&self.decoded(a), &self.decoded(b)),
-        }
+    /// The text of a key that every reader takes for the same, but for the case of its letters.
+    fn plain_key(&self, key: usize) -> Option<&[u8]> {
+        let node = &self.nodes[key];
+        let inner = &self.text[node.start as usize + 1..node.end as usize - 1];
+        (!node.escaped && inner.is_ascii()).then_some(inner)
     }
 
     fn check_many_keys(&self, container: usize) -> Result<(), Error> {
