@@ -8,7 +8,7 @@
 //! is never taken for the reply to something else, and no id of a client's can be that of a question of our own.
 
 use crate::enforcer::{GRANT_ENDED, Permit, Ticket};
-use crate::gate::{Answer, Elicitation, Expected, Gate, Held, Judged, unreached};
+use crate::gate::{Answer, Begun, Elicitation, Expected, Gate, Held, Judged, unreached};
 use crate::refusal::{malformed, unreadable};
 use crate::sink::{Batch, Sink};
 use crate::tools::{Ask, Lack};
@@ -24,7 +24,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
-use store::Reply;
+use store::{Entered, Entry, Reply, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -86,8 +86,9 @@ struct Admitted {
 /// A request of the client's on its way to the upstream.
 struct Request {
     id: Id,
-    /// Tells it from other requests of the same id: a client may cancel one, and use its id again at once.
-    serial: u64,
+    /// Under which it goes upstream. Tells it from other requests of the same id: a client may cancel one, and use its id again
+    /// at once.
+    number: u64,
     expected: Expected,
 }
 
@@ -109,6 +110,21 @@ struct Answered {
     asked: Option<Id>,
 }
 
+/// What is entered into the record together, and what is left to do for each then.
+#[derive(Default)]
+struct Together {
+    entries: Vec<Entry>,
+    /// With whether there is an entry of it.
+    rest: Vec<(bool, Rest)>,
+}
+
+/// What is left to do once an entry is made.
+#[expect(clippy::large_enum_variant, reason = "most are calls, and each is moved once")]
+enum Rest {
+    Call { message: Message, begun: Begun, sink: Sink, exchange: u64, request: Request },
+    Reply { sink: Sink, body: Bytes, status: u16 },
+}
+
 type Outgoing = BoxFuture<'static, ()>;
 
 /// More requests in flight than any client has use for.
@@ -125,6 +141,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(500);
 /// What the server says by itself before anybody listens.
 const MAX_UNHEARD: usize = 256;
+/// So many are entered together: those that a pipe holds come in one commit, and nobody waits for more than that.
+const MOST_TOGETHER: usize = 128;
 
 pub(crate) struct Conversation {
     gate: Gate,
@@ -134,8 +152,8 @@ pub(crate) struct Conversation {
     initialized: bool,
     /// By the number under which they went upstream.
     pending: HashMap<u64, Pending>,
-    /// The serials of requests whose admission is under way, by the one client's id. What it cancels is taken out.
-    admitting: HashMap<Id, u64>,
+    /// The numbers of requests that are under way, by the one client's id. What it cancels is taken out.
+    under_way: HashMap<Id, u64>,
     /// Calls that wait for the server's list of tools. They keep nobody else waiting, and lose their place in the order.
     learning: FuturesUnordered<BoxFuture<'static, Learnt>>,
     /// Calls that wait for a person. They keep nobody else waiting either.
@@ -144,6 +162,8 @@ pub(crate) struct Conversation {
     own_questions: HashMap<Id, oneshot::Sender<Message>>,
     /// Cancelled when calls that wait must wait no longer: there is no client any more.
     hurry: CancellationToken,
+    /// What has just come in. Nothing is awaited before it is entered.
+    together: Together,
     admissions: FuturesOrdered<BoxFuture<'static, Admitted>>,
     outgoing: FuturesOrdered<Outgoing>,
     /// Requests of the server's that are being judged and recorded.
@@ -169,11 +189,12 @@ impl Conversation {
             revision: None,
             initialized: false,
             pending: HashMap::new(),
-            admitting: HashMap::new(),
+            under_way: HashMap::new(),
             learning: FuturesUnordered::new(),
             held: FuturesUnordered::new(),
             own_questions: HashMap::new(),
             hurry: CancellationToken::new(),
+            together: Together::default(),
             admissions: FuturesOrdered::new(),
             outgoing: FuturesOrdered::new(),
             screening: FuturesOrdered::new(),
@@ -209,17 +230,21 @@ impl Conversation {
         let mut sweep = tokio::time::interval(self.link.patience().map_or(SWEEP, |silence| SWEEP.min(silence / 4)));
         // So often a bridge is asked whether something has waited too long.
         let mut tick = tokio::time::interval(TICK);
-        'open: while (client_open && !self.finishing) || !self.is_idle() {
+        while (client_open && !self.finishing) || !self.is_idle() {
+            let mut is_over = false;
             while let Some(arrived) = self.link.ready() {
-                if self.take_inbound(arrived) {
-                    break 'open;
-                }
+                is_over |= self.take_inbound(arrived);
+            }
+            self.enter_together();
+            if is_over {
+                break;
             }
             let room_to_send = MAX_QUEUED.saturating_sub(self.outgoing.len() + self.screening.len());
             let room = room_to_send.saturating_sub(self.admissions.len() + self.learning.len());
             tokio::select! {
                 count = commands.recv_many(&mut told, room), if client_open && room > 0 => {
                     told.drain(..).for_each(|command| self.take(command));
+                    self.enter_together();
                     if count == 0 {
                         client_open = false;
                         give_up.as_mut().reset(tokio::time::Instant::now() + patience);
@@ -227,6 +252,7 @@ impl Conversation {
                 }
                 Some(Learnt { message, sink, exchange, request }) = self.learning.next() => {
                     self.admit(message, sink, exchange, Some(request));
+                    self.enter_together();
                 }
                 Some(admitted) = self.admissions.next() => self.forward(admitted),
                 Some(answered) = self.held.next() => self.resume(answered),
@@ -234,13 +260,13 @@ impl Conversation {
                 Some(screened) = self.screening.next() => self.screened(screened),
                 Some(question) = questions.recv() => self.ask(question),
                 count = inbound.recv_many(&mut arrived, room_to_send), if room_to_send > 0 => {
+                    let mut is_over = count == 0;
                     for arrived in arrived.drain(..) {
                         let arrived = self.link.receive(arrived);
-                        if arrived.is_some_and(|arrived| self.take_inbound(arrived)) {
-                            break 'open;
-                        }
+                        is_over |= arrived.is_some_and(|arrived| self.take_inbound(arrived));
                     }
-                    if count == 0 {
+                    self.enter_together();
+                    if is_over {
                         break;
                     }
                 }
@@ -271,7 +297,7 @@ impl Conversation {
         match arrived {
             Inbound::Message(message) => self.arrive(message),
             Inbound::Failed { id, failure } => {
-                if let Some(pending) = number_of(&id).and_then(|number| self.pending.remove(&number)) {
+                if let Some(pending) = number_of(&id).and_then(|number| self.take_pending(number)) {
                     self.answer_failure(pending, &failure);
                 }
             }
@@ -358,10 +384,10 @@ impl Conversation {
 
     fn hear_request(&mut self, message: Message, sink: Sink, exchange: u64) {
         let Some(id) = message.id().cloned() else { return };
-        let taken = self.clients == Clients::One && (self.admitting.contains_key(&id) || self.number_of_client(&id).is_some());
+        let taken = self.clients == Clients::One && self.under_way.contains_key(&id);
         let refusal = if taken {
             Some("a request of this id is still being answered")
-        } else if self.pending.len() + self.admitting.len() + self.held.len() >= self.room_for(&message) {
+        } else if self.pending.len().max(self.under_way.len()) + self.held.len() >= self.room_for(&message) {
             Some("too many requests are waiting for their answers")
         } else if message.method() == Some("initialize") && self.initialized {
             Some("this session is initialized already")
@@ -376,12 +402,14 @@ impl Conversation {
             self.gate.opens_urls = message.opens_urls();
         }
         let expected = self.gate.expects(&message);
-        let serial = self.next;
-        self.next += 1;
+        let number = self.number();
         if self.clients == Clients::One {
-            self.admitting.insert(id.clone(), serial);
+            self.under_way.insert(id.clone(), number);
         }
-        let request = Request { id, serial, expected };
+        let request = Request { id, number, expected };
+        if let Some((entry, begun)) = self.gate.begin(&message) {
+            return self.put(entry, Rest::Call { message, begun, sink, exchange, request });
+        }
         match self.gate.lacks(&message) {
             None => self.admit(message, sink, exchange, Some(request)),
             Some(Lack { section, name }) => {
@@ -410,9 +438,9 @@ impl Conversation {
         {
             // Over HTTP a client of the stateless era cancels by closing the stream; here it may not know whose id this is.
             if self.clients == Clients::One
-                && self.admitting.remove(&id).is_none()
-                && let Some(number) = self.number_of_client(&id)
+                && let Some(number) = self.under_way.remove(&id)
             {
+                // Where it is not in flight yet, it is stopped on its way.
                 self.cancel(number, "cancelled by the client");
             }
             return self.finish_accepted(sink);
@@ -448,7 +476,7 @@ impl Conversation {
 
     /// Tells the server that nobody waits for a request any more; a reply that comes all the same is dropped.
     fn withdraw(&mut self, number: u64, why: &str) -> Option<Pending> {
-        let pending = self.pending.remove(&number)?;
+        let pending = self.take_pending(number)?;
         // 2026-07-28, streamable HTTP: closing the stream is the cancellation, and the only one.
         let closes = pending.expected.modern && self.link.abandon(&Id::from(number));
         if !closes {
@@ -473,20 +501,116 @@ impl Conversation {
         }
     }
 
-    /// The number under which a request of the one client's is in flight.
-    fn number_of_client(&self, client_id: &Id) -> Option<u64> {
-        let of_client = |pending: &Pending| matches!(&pending.waiter, Waiter::Client { id, .. } if id == client_id);
-        self.pending.iter().find(|(_, pending)| of_client(pending)).map(|(number, _)| *number)
+    /// Takes out a request that is in flight no more.
+    fn take_pending(&mut self, number: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&number)?;
+        if let Waiter::Client { id, .. } = &pending.waiter {
+            self.free_id(id, number);
+        }
+        Some(pending)
+    }
+
+    /// From here on the client may use the id again.
+    fn free_id(&mut self, id: &Id, number: u64) {
+        if self.under_way.get(id) == Some(&number) {
+            self.under_way.remove(id);
+        }
+    }
+
+    /// A number that no request has had.
+    fn number(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        number
     }
 
     /// Starts the judgement of a message. Judgements run side by side; their results come back in order.
+    ///
     fn admit(&mut self, message: Message, sink: Sink, exchange: u64, request: Option<Request>) {
+        // What came before is forwarded before.
+        self.enter_together();
         let gate = self.gate.clone();
         // The judgement is begun inside: else the future had room for it twice.
         self.await_judgement(Box::pin(async move {
             let judged = gate.judge(message).await;
             Admitted { judged, sink, exchange, request }
         }));
+    }
+
+    /// Takes what was judged here and now, as most calls are. Those that came together are charged and recorded together.
+    fn put(&mut self, entry: Option<Entry>, rest: Rest) {
+        self.together.rest.push((entry.is_some(), rest));
+        self.together.entries.extend(entry);
+        if self.together.rest.len() >= MOST_TOGETHER {
+            self.enter_together();
+        }
+    }
+
+    /// Makes one commit of all that has come in, and goes on with each. Where the store has to be waited for, each waits for
+    /// itself.
+    fn enter_together(&mut self) {
+        if self.together.rest.is_empty() {
+            return;
+        }
+        let Together { entries, rest } = std::mem::take(&mut self.together);
+        match self.gate.enforcer.store().enter(entries) {
+            Ok(entered) => {
+                let mut entered = entered.into_iter();
+                for (has_entry, rest) in rest {
+                    let entered = if has_entry { entered.next() } else { None };
+                    self.go_on(rest, entered);
+                }
+            }
+            Err(entries) => {
+                let mut entries = entries.into_iter();
+                for (has_entry, rest) in rest {
+                    match if has_entry { entries.next() } else { None } {
+                        Some(entry) => self.enter_later(entry, rest),
+                        None => self.go_on(rest, None),
+                    }
+                }
+            }
+        }
+    }
+
+    fn go_on(&mut self, rest: Rest, entered: Option<Result<Entered, StoreError>>) {
+        match rest {
+            Rest::Call { message, begun, sink, exchange, request } => {
+                let judged = self.gate.conclude(message, begun, entered);
+                let admitted = Admitted { judged, sink, exchange, request: Some(request) };
+                match self.admissions.is_empty() {
+                    true => self.forward(admitted),
+                    false => self.admissions.push_back(Box::pin(ready(admitted))),
+                }
+            }
+            Rest::Reply { sink, body, status } => {
+                self.gate.enforcer.ended(entered.and_then(Result::err));
+                self.give(sink, body, status);
+            }
+        }
+    }
+
+    fn enter_later(&mut self, entry: Entry, rest: Rest) {
+        let gate = self.gate.clone();
+        match rest {
+            Rest::Call { message, begun, sink, exchange, request } => self.await_judgement(Box::pin(async move {
+                let entered = gate.enforcer.store().enter_alone(entry).await;
+                let judged = gate.conclude(message, begun, Some(entered));
+                Admitted { judged, sink, exchange, request: Some(request) }
+            })),
+            Rest::Reply { sink, body, status } => self.let_go(async move {
+                let entered = gate.enforcer.store().enter_alone(entry).await;
+                gate.enforcer.ended(entered.err());
+                sink.last(body, status).await;
+            }),
+        }
+    }
+
+    /// Gives a client its answer.
+    fn give(&mut self, sink: Sink, body: Bytes, status: u16) {
+        if let Err(body) = sink.last_now(body, status) {
+            self.let_go(async move { sink.last(body, status).await });
+        }
     }
 
     /// Forwards what a judgement gives: at once where it is over at once and nothing waits before it. It is begun in any case,
@@ -508,6 +632,8 @@ impl Conversation {
     }
 
     fn refuse(&mut self, malformed: Malformed, sink: Sink) {
+        // What came before is recorded before.
+        self.enter_together();
         let gate = self.gate.clone();
         self.await_judgement(Box::pin(async move {
             let judged = gate.refuse(malformed).await;
@@ -521,27 +647,27 @@ impl Conversation {
             return self.hold(*held, sink, exchange, request);
         }
         let cancelled = request.as_ref().is_some_and(|request| self.was_cancelled(request));
+        if let (Some(Request { id, number, .. }), Judged::Answer(_) | Judged::Refused(_)) = (&request, &judged) {
+            self.free_id(id, *number);
+        }
         let permit = match judged {
             // Taken care of above.
             Judged::Held(_) => return,
             Judged::Pass(permit) => *permit,
-            Judged::Answer(answer) => {
-                self.let_go(async move { sink.last(answer.body, answer.status).await });
-                return;
-            }
+            Judged::Answer(answer) => return self.give(sink, answer.body, answer.status),
             Judged::Refused(malformed) => {
                 self.let_go(async move { sink.refused(&malformed).await });
                 return;
             }
         };
-        let Some(Request { id, mut expected, .. }) = request else {
+        let Some(Request { id, number, mut expected }) = request else {
             let sent = self.link.send(permit);
             if let Err(failure) = sent.outcome {
                 debug!(%failure.message, "a notification could not be sent");
             }
             return self.finish_accepted(sink);
         };
-        let (number, token, permit) = self.number(permit);
+        let (token, permit) = self.numbered(permit, number);
         let sent = self.link.send(permit);
         expected.ticket = sent.ticket;
         let pending = Pending { waiter: Waiter::Client { id, sink, exchange, token }, expected, since: Instant::now() };
@@ -549,7 +675,12 @@ impl Conversation {
             Ok(()) => {
                 self.pending.insert(number, pending);
             }
-            Err(failure) => return self.answer_failure(pending, &failure),
+            Err(failure) => {
+                if let Waiter::Client { id, .. } = &pending.waiter {
+                    self.free_id(id, number);
+                }
+                return self.answer_failure(pending, &failure);
+            }
         }
         if cancelled {
             self.cancel(number, "cancelled by the client");
@@ -577,7 +708,7 @@ impl Conversation {
             self.own_questions.remove(&asked);
         }
         let cancelled = match (&request, self.clients) {
-            (Some(request), Clients::One) => self.admitting.get(&request.id) != Some(&request.serial),
+            (Some(request), Clients::One) => self.was_cancelled(request),
             (_, _) => sink.is_closed(),
         };
         if !cancelled {
@@ -585,26 +716,17 @@ impl Conversation {
         }
     }
 
-    /// Whether the client has cancelled a request while it was being admitted; from here on it is not admitting any more.
-    fn was_cancelled(&mut self, request: &Request) -> bool {
-        if self.clients == Clients::Many {
-            return false;
-        }
-        let admitting = self.admitting.get(&request.id) == Some(&request.serial);
-        if admitting {
-            self.admitting.remove(&request.id);
-        }
-        !admitting
+    /// Whether the client has cancelled a request while it was being admitted.
+    fn was_cancelled(&self, request: &Request) -> bool {
+        self.clients == Clients::One && self.under_way.get(&request.id) != Some(&request.number)
     }
 
-    /// Gives the number under which a request goes upstream, the client's progress token where ours takes its place, and
-    /// the permit that carries it.
-    fn number(&mut self, permit: Permit) -> (u64, Option<String>, Permit) {
-        let number = self.next;
-        self.next += 1;
+    /// Gives the permit that carries a request upstream under its number, and the client's progress token where ours takes its
+    /// place.
+    fn numbered(&self, permit: Permit, number: u64) -> (Option<String>, Permit) {
         let shared = self.clients == Clients::Many;
         let token = permit.message().progress_token().filter(|_| shared).map(|token| token.raw().to_owned());
-        (number, token, permit.renumbered(number, shared))
+        (token, permit.renumbered(number, shared))
     }
 
     /// Takes one message of the server's.
@@ -612,7 +734,7 @@ impl Conversation {
         if !matches!(message.kind(), Kind::Response { .. }) {
             return self.arrive_unasked(message);
         }
-        let Some(pending) = message.id().and_then(number_of).and_then(|number| self.pending.remove(&number)) else {
+        let Some(pending) = message.id().and_then(number_of).and_then(|number| self.take_pending(number)) else {
             warn!(server = %self.gate.enforcer.server(), "dropped a reply to nothing that was asked");
             return;
         };
@@ -631,10 +753,15 @@ impl Conversation {
                 {
                     self.link.give_up(&state);
                 }
+                let status = http_status(&message, pending.expected.modern);
+                let expected = match self.gate.begin_settling(pending.expected, &message, &id) {
+                    Ok((entry, body)) => return self.put(entry, Rest::Reply { sink, body, status }),
+                    Err(expected) => expected,
+                };
+                // What came before is given before.
+                self.enter_together();
                 let gate = self.gate.clone();
-                let expected = pending.expected;
                 self.let_go(async move {
-                    let status = http_status(&message, expected.modern);
                     let body = gate.settle(expected, &message, &id).await;
                     sink.last(body, status).await;
                 });
@@ -644,6 +771,7 @@ impl Conversation {
 
     /// Takes what the server says by itself. A request is recorded first, and keeps nothing else waiting meanwhile.
     fn arrive_unasked(&mut self, message: Message) {
+        self.enter_together();
         if message.kind() != Kind::Request {
             if self.gate.screen_notice(&message) {
                 self.pass_on(message);
@@ -742,7 +870,8 @@ impl Conversation {
     fn ask(&mut self, question: Question) {
         let expected = Expected::of(&question.message);
         let Some(permit) = Permit::own(question.message) else { return };
-        let (number, _, permit) = self.number(permit);
+        let number = self.number();
+        let (_, permit) = self.numbered(permit, number);
         if self.link.send(permit).outcome.is_ok() {
             let waiter = Waiter::Ourselves(question.reply);
             self.pending.insert(number, Pending { waiter, expected, since: Instant::now() });

@@ -4,6 +4,7 @@
 //! holds the very message that was judged. Every way of failing on the way there is a denial with a reason of its own.
 
 mod passing;
+mod permit;
 
 use crate::approvers::{Approvers, Waiting};
 use crate::grants::Grants;
@@ -12,17 +13,18 @@ use crate::ownership::{Owner, Ownership, Purpose};
 use crate::pins::{Definitions, Finding, LockFile, Objection, Pinning, Section};
 use crate::snapshot::{Current, Rules, Snapshot};
 use crate::tools::{Schemas, ToolFacts};
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use mcp::{Id, Malformed, Message, Side, ToolCall};
+use mcp::{Malformed, Message, ToolCall};
 pub(crate) use passing::{Noted, unissued};
+pub use permit::Permit;
+pub(crate) use permit::Ticket;
 use policy::{ApprovalTerms, Call, Decision, Outcome, Plan, Policies, Reason, RiskClass, Schema, Treatment};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::{
-    Admission, Approval, ApprovalRequest, ApprovalState, ArgumentsMode, Draft, Once, Phase, Reply, Reservation, ShownArguments,
-    Store, Subject, Verdict,
+    Admission, Approval, ApprovalRequest, ApprovalState, ArgumentsMode, Draft, Entered, Entry, Once, Phase, Reply, Reservation,
+    ShownArguments, Store, StoreError, Subject, Verdict,
 };
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -124,6 +126,8 @@ pub struct Decided {
     pub reservation: Reservation,
     /// What it waits for, where a person must approve it.
     pub waiting: Option<Box<Waiting>>,
+    /// What was recorded of it, where it was admitted: a draft of how the call ends has most of it.
+    pub record: Option<Draft>,
 }
 
 impl Enforcer {
@@ -247,19 +251,25 @@ impl Enforcer {
 
     /// Judges a call, charges it and records it: one transaction. Denials are recorded too.
     pub async fn decide(&self, facts: Facts<'_>, policy: &Policies, caller: &Caller) -> Decided {
+        let proposal = self.propose(&facts, policy, caller);
+        let entered = self.enter(proposal.entry).await;
+        self.decided(proposal.open, entered)
+    }
+
+    /// Judges a call. What is to be charged and recorded is left to be entered, and then to be [`Enforcer::decided`].
+    fn propose(&self, facts: &Facts<'_>, policy: &Policies, caller: &Caller) -> Proposal {
         let id = match store::fresh_id() {
             Ok(id) => id,
-            Err(error) => return self.unrecorded(String::new(), &error),
+            Err(error) => return Proposal::nothing(self.unrecorded(String::new(), &error)),
         };
         let rendered = self.store.render(self.arguments, facts.arguments);
         if rendered.is_none() && facts.arguments.is_some() && self.arguments != ArgumentsMode::Drop {
-            return self.unrecorded(id, &"the key for digests is not there yet");
+            return Proposal::nothing(self.unrecorded(id, &"the key for digests is not there yet"));
         }
         let at = jiff::Timestamp::from_millisecond(self.store.clock().now()).unwrap_or(jiff::Timestamp::MAX);
-        let Facts { tool, arguments, schema, class, explained, .. } = facts;
+        let &Facts { tool, arguments, schema, class, explained, .. } = facts;
         let call = Call { tool, arguments, schema, class, at, explained };
         let mut plan = policy.evaluate(&call);
-        let raw = facts.arguments.map_or("{}", |arguments| arguments.raw());
         let draft = Draft {
             arguments: rendered,
             policy: Some(policy.revision().to_owned()),
@@ -268,26 +278,26 @@ impl Enforcer {
             ..self.draft(&id, Phase::Decided, Some("tools/call"), caller)
         };
         if plan.decision.outcome == Outcome::Deny {
-            return Box::pin(self.deny(draft, plan.decision)).await;
+            return Proposal::denial(draft, plan.decision);
         }
         if self.has_ended(caller) {
-            return self.deny(draft, Decision::deny(Reason::GrantEnded, GRANT_ENDED)).await;
+            return Proposal::denial(draft, Decision::deny(Reason::GrantEnded, GRANT_ENDED));
         }
         // What is only tried out stops nothing.
         if facts.unissued && !policy.is_shadow() {
-            return Box::pin(self.deny(draft, unissued())).await;
+            return Proposal::denial(draft, unissued());
         }
         match &facts.objection {
             Some(objection) if objection.treatment == Treatment::Deny => {
                 let decision = Decision::deny(objection.reason, objection.message(Section::Tools));
-                return self.deny(draft, Decision { rule: Some(objection.rule().into()), ..decision }).await;
+                return Proposal::denial(draft, Decision { rule: Some(objection.rule().into()), ..decision });
             }
             Some(objection) if objection.treatment == Treatment::Ask => {
                 plan = plan.asking(objection.rule(), &objection.asked());
             }
             Some(_) | None => {}
         }
-        let asked = plan.approval.as_ref().map(|terms| self.asked(terms, &facts, policy, caller));
+        let asked = plan.approval.as_ref().map(|terms| Box::new(self.asked(terms, facts, policy, caller)));
         let decided = Arc::new(OnceLock::new());
         let slot = decided.clone();
         let admission = Admission {
@@ -300,20 +310,7 @@ impl Enforcer {
                 digest: digest(&format!("{}\n{}", store::arguments::digest(facts.arguments), facts.beside)),
                 window_ms: once.window_ms,
             }),
-            approval: plan.approval.as_ref().map(|terms| ApprovalRequest {
-                tool: facts.tool.to_owned(),
-                // An approval is for these very bytes, and for all of them that the server goes by.
-                digest: digest(&format!(
-                    "{}\n{raw}\n{}",
-                    facts.definition.as_deref().map(digest).unwrap_or_default(),
-                    facts.beside
-                )),
-                policy: policy.revision().to_owned(),
-                timeout_ms: terms.timeout_ms,
-                quorums: terms.quorums.clone(),
-                rule: terms.rule.to_string(),
-                arguments: Some(raw.to_owned()),
-            }),
+            approval: plan.approval.as_ref().map(|terms| approval_request(terms, facts, policy)),
             record: Box::new(move |verdict| {
                 let approval = approval_of(verdict);
                 let decision = resolve(plan, verdict);
@@ -322,16 +319,39 @@ impl Enforcer {
                 draft
             }),
         };
-        match self.store.admit(admission).await {
-            // The closure is gone by now, and with it the other end of the slot.
-            Ok(admitted) => match Arc::into_inner(decided).and_then(OnceLock::into_inner) {
-                Some(decision) => {
-                    let waiting = asked.and_then(|asked| self.waits(asked, &admitted.verdict, policy)).map(Box::new);
-                    Decided { decision, id, reservation: admitted.reservation, waiting }
+        Proposal { entry: Some(Entry::Admit(admission)), open: Open::Proposed { id, decided, asked } }
+    }
+
+    /// Enters one thing by itself.
+    async fn enter(&self, entry: Option<Entry>) -> Option<Result<Entered, StoreError>> {
+        Some(self.store.enter_alone(entry?).await)
+    }
+
+    /// What was decided, by what became of its entry.
+    fn decided(&self, open: Open, entered: Option<Result<Entered, StoreError>>) -> Decided {
+        let refused = |decision, id| Decided { decision, id, reservation: Reservation::default(), waiting: None, record: None };
+        match (open, entered) {
+            (Open::Decided(decided), _) => *decided,
+            (Open::Denied { decision, id }, entered) => {
+                if let Some(Err(error)) = entered {
+                    // It is denied either way; only the trace of it is lost, and that is said here.
+                    error!(server = %self.server, %error, "a denial could not be recorded");
+                    self.missed_record();
                 }
-                None => self.unrecorded(id, &"the store has decided nothing"),
-            },
-            Err(error) => self.unrecorded(id, &error),
+                refused(decision, id)
+            }
+            (Open::Proposed { id, decided, asked }, Some(Ok(Entered::Admitted(admitted)))) => {
+                // The closure is gone by now, and with it the other end of the slot.
+                match Arc::into_inner(decided).and_then(OnceLock::into_inner) {
+                    Some(decision) => {
+                        let waiting = asked.and_then(|asked| self.waits(*asked, &admitted.verdict)).map(Box::new);
+                        Decided { decision, id, reservation: admitted.reservation, waiting, record: Some(admitted.draft) }
+                    }
+                    None => self.unrecorded(id, &"the store has decided nothing"),
+                }
+            }
+            (Open::Proposed { id, .. }, Some(Err(error))) => self.unrecorded(id, &error),
+            (Open::Proposed { id, .. }, _) => self.unrecorded(id, &"the store has decided nothing"),
         }
     }
 
@@ -341,47 +361,85 @@ impl Enforcer {
             Ok(call) => call,
             Err(malformed) => return Err(Denied::Malformed(self.refuse(malformed, caller).await)),
         };
-        let observed = self.observer.get().map(|observer| observer.begin(&message, Some(&call.name)));
         let policies = self.policies(caller);
-        let (needs_schema, may_ask) = (policies.needs_schema(&call.name), policies.may_ask(&call.name));
-        let needs_class = policies.needs_class(&call.name);
-        let known = match needs_schema || may_ask || needs_class || self.definitions.are_pinned() {
+        let known = match self.needs_definition(&call.name, &policies) {
             true => schemas.of(Section::Tools, &call.name, &message).await,
             false => schemas.tools.known(Section::Tools, &call.name),
         };
-        let objection = self.objection(known.as_deref(), &policies);
-        let asks = may_ask || objection.as_ref().is_some_and(|objection| objection.treatment == Treatment::Ask);
-        let schema = known.as_deref().filter(|_| needs_schema).and_then(ToolFacts::schema);
+        let (entry, undecided) = self.begin_call(&message, &call, known.as_deref(), &policies, caller);
+        drop(call);
+        let entered = self.enter(entry).await;
+        self.conclude(message, undecided, entered, caller)
+    }
+
+    /// The same as far as it goes without waiting for anybody: what is left is to make the entry, and then to
+    /// [`Enforcer::conclude`]. `None` where somebody may have to be waited for.
+    pub(crate) fn begin(&self, message: &Message, caller: &Caller, schemas: &Schemas) -> Option<(Option<Entry>, Undecided)> {
+        let call = ToolCall::of(message).ok()?;
+        let policies = self.policies(caller);
+        let is_settled = || schemas.tools.is_settled(Section::Tools, Some(&call.name));
+        if policies.may_ask(&call.name) || (self.needs_definition(&call.name, &policies) && !is_settled()) {
+            return None;
+        }
+        let known = schemas.tools.known(Section::Tools, &call.name);
+        Some(self.begin_call(message, &call, known.as_deref(), &policies, caller))
+    }
+
+    /// Whether a call of a tool is judged by its definition.
+    fn needs_definition(&self, tool: &str, policies: &Policies) -> bool {
+        policies.needs_schema(tool) || policies.may_ask(tool) || policies.needs_class(tool) || self.definitions.are_pinned()
+    }
+
+    fn begin_call(
+        &self,
+        message: &Message,
+        call: &ToolCall<'_>,
+        known: Option<&ToolFacts>,
+        policies: &Policies,
+        caller: &Caller,
+    ) -> (Option<Entry>, Undecided) {
+        let observed = self.observer.get().map(|observer| observer.begin(message, Some(&call.name)));
+        let objection = self.objection(known, policies);
+        let asks =
+            policies.may_ask(&call.name) || objection.as_ref().is_some_and(|objection| objection.treatment == Treatment::Ask);
+        let schema = known.filter(|_| policies.needs_schema(&call.name)).and_then(ToolFacts::schema);
         let facts = Facts {
             tool: &call.name,
             arguments: call.arguments,
             schema: schema.map_or(Schema::Unknown, Schema::Known),
-            class: known.as_deref().filter(|_| needs_class).map(|facts| facts.class(&self.definitions)),
+            class: known.filter(|_| policies.needs_class(&call.name)).map(|facts| facts.class(&self.definitions)),
             explained: false,
-            beside: beside(&call),
-            detail: self.kept_beside(&message),
-            unissued: self.is_unissued(&message, caller),
-            definition: known.as_deref().filter(|_| asks).map(ToolFacts::canonical),
+            beside: beside(call),
+            detail: self.kept_beside(message),
+            unissued: self.is_unissued(message, caller),
+            definition: known.filter(|_| asks).map(ToolFacts::canonical),
             objection,
         };
-        let Decided { decision, id, reservation, waiting } = self.decide(facts, &policies, caller).await;
+        let Proposal { entry, open } = self.propose(&facts, policies, caller);
+        (entry, Undecided { open, observed: observed.map(|observed| (observed, call.name.to_string())) })
+    }
+
+    /// What became of a call, by what became of its entry.
+    pub(crate) fn conclude(
+        self: &Arc<Self>,
+        message: Message,
+        undecided: Undecided,
+        entered: Option<Result<Entered, StoreError>>,
+        caller: &Caller,
+    ) -> Result<Permit, Denied> {
+        let Undecided { open, observed } = undecided;
+        let Decided { decision, id, reservation, waiting, record } = self.decided(open, entered);
         let observed =
-            self.observer.get().zip(observed).and_then(|(observer, observed)| {
-                observer.decided(observed, Some("tools/call"), Some(&call.name), &decision, &id)
+            self.observer.get().zip(observed).and_then(|(observer, (observed, tool))| {
+                observer.decided(observed, Some("tools/call"), Some(&tool), &decision, &id)
             });
         match decision.outcome {
             Outcome::Allow => {
-                let draft = Draft {
-                    tool: Some(call.name.to_string()),
-                    rule: decision.rule.as_ref().map(ToString::to_string),
-                    policy: Some(policies.revision().to_owned()),
-                    ..self.draft(&id, Phase::Finished, Some("tools/call"), caller)
-                };
+                let draft = record.map_or_else(|| self.draft(&id, Phase::Decided, Some("tools/call"), caller), finished);
                 let ticket = Ticket::new(self.clone(), draft, reservation, Purpose::of(&message));
                 Ok(Permit::new(message, Some(ticket.observed(observed))))
             }
             Outcome::Ask | Outcome::Deny => {
-                drop(call);
                 Err(Denied::ByPolicy { decision: Box::new(decision), id, waiting, message: Box::new(message) })
             }
         }
@@ -416,7 +474,7 @@ impl Enforcer {
     }
 
     /// What a person will be asked, should it come to that.
-    fn asked(&self, terms: &ApprovalTerms, facts: &Facts<'_>, policy: &Policies, caller: &Caller) -> Waiting {
+    fn asked(&self, terms: &ApprovalTerms, facts: &Facts<'_>, policy: &Policies, caller: &Caller) -> Asked {
         let raw = facts.arguments.map_or("{}", |arguments| arguments.raw());
         let created = self.store.clock().now();
         let arguments = if raw.len() <= store::arguments::LONGEST {
@@ -444,27 +502,19 @@ impl Enforcer {
             votes: Vec::new(),
             spent_by: None,
         };
-        Waiting { approval, wait: Duration::from_millis(terms.wait_ms) }
+        let waiting = Waiting { approval, wait: Duration::from_millis(terms.wait_ms) };
+        Asked { waiting, policy: policy.clone() }
     }
 
     /// What a call waits for, if it does. Tells people where they do not know yet.
-    fn waits(&self, asked: Waiting, verdict: &Verdict, policy: &Policies) -> Option<Waiting> {
+    fn waits(&self, asked: Asked, verdict: &Verdict) -> Option<Waiting> {
         let Verdict::ApprovalPending { id, expires_at, opened } = verdict else { return None };
-        let approval = Approval { id: id.clone(), expires: *expires_at, ..asked.approval };
+        let Asked { waiting, policy } = asked;
+        let approval = Approval { id: id.clone(), expires: *expires_at, ..waiting.approval };
         if *opened {
             self.approvers().tell(&approval, &policy.webhooks());
         }
-        Some(Waiting { approval, ..asked })
-    }
-
-    async fn deny(&self, draft: Draft, decision: Decision) -> Decided {
-        let id = draft.id.clone();
-        if let Err(error) = self.store.record(with_decision(draft, &decision)).await {
-            // It is denied either way; only the trace of it is lost, and that is said here.
-            error!(server = %self.server, %error, "a denial could not be recorded");
-            self.missed_record();
-        }
-        Decided { decision, id, reservation: Reservation::default(), waiting: None }
+        Some(Waiting { approval, ..waiting })
     }
 
     /// Denies what cannot be recorded. Why is for the operator; the client is told only what it can do.
@@ -477,6 +527,15 @@ impl Enforcer {
             id,
             reservation: Reservation::default(),
             waiting: None,
+            record: None,
+        }
+    }
+
+    /// How a call ended was recorded, or this has prevented it.
+    pub(crate) fn ended(&self, error: Option<StoreError>) {
+        if let Some(error) = error {
+            error!(server = %self.server, %error, "how a call ended could not be recorded");
+            self.missed_record();
         }
     }
 
@@ -507,6 +566,53 @@ impl fmt::Debug for Enforcer {
     }
 }
 
+/// A call that was judged, and what is to be entered for it.
+struct Proposal {
+    entry: Option<Entry>,
+    open: Open,
+}
+
+impl Proposal {
+    /// There is nothing to enter.
+    fn nothing(decided: Decided) -> Proposal {
+        Proposal { entry: None, open: Open::Decided(Box::new(decided)) }
+    }
+
+    fn denial(draft: Draft, decision: Decision) -> Proposal {
+        let id = draft.id.clone();
+        Proposal { entry: Some(Entry::Record(with_decision(draft, &decision))), open: Open::Denied { decision, id } }
+    }
+}
+
+/// How far a decision has come without its entry.
+enum Open {
+    Decided(Box<Decided>),
+    /// Whatever becomes of the entry.
+    Denied {
+        decision: Decision,
+        id: String,
+    },
+    /// The store puts the decision into the slot, in its commit.
+    Proposed {
+        id: String,
+        decided: Arc<OnceLock<Decision>>,
+        asked: Option<Box<Asked>>,
+    },
+}
+
+/// What a person is asked, should it come to that, and the policy that says who is told.
+struct Asked {
+    waiting: Waiting,
+    policy: Policies,
+}
+
+/// A call that was judged and whose entry is being made.
+pub(crate) struct Undecided {
+    open: Open,
+    /// With the name of its tool.
+    observed: Option<(Observed, String)>,
+}
+
 /// A snapshot of one server that treats all alike.
 fn sole(server: &str, policies: Policies) -> Snapshot {
     Snapshot::new([(server.to_owned(), Rules::OfAll(policies))].into(), Grants::default())
@@ -530,6 +636,21 @@ fn with_objection(detail: Option<String>, objection: Option<&Objection>) -> Opti
     let found = objection.filter(|found| found.treatment != Treatment::Allow).map(|found| format!("definition: {}", found.why));
     let parts: Vec<String> = detail.into_iter().chain(found).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// An approval is for these very bytes, and for all of them that the server goes by.
+fn approval_request(terms: &ApprovalTerms, facts: &Facts<'_>, policy: &Policies) -> ApprovalRequest {
+    let raw = facts.arguments.map_or("{}", |arguments| arguments.raw());
+    let definition = facts.definition.as_deref().map(digest).unwrap_or_default();
+    ApprovalRequest {
+        tool: facts.tool.to_owned(),
+        digest: digest(&format!("{definition}\n{raw}\n{}", facts.beside)),
+        policy: policy.revision().to_owned(),
+        timeout_ms: terms.timeout_ms,
+        quorums: terms.quorums.clone(),
+        rule: terms.rule.to_string(),
+        arguments: Some(raw.to_owned()),
+    }
 }
 
 fn approval_of(verdict: &Verdict) -> Option<String> {
@@ -567,6 +688,24 @@ fn with_decision(draft: Draft, decision: &Decision) -> Draft {
     }
 }
 
+/// The draft of how a call ends, from what was recorded when it was let through: the same call, without the decision.
+fn finished(decided: Draft) -> Draft {
+    Draft {
+        phase: Phase::Finished,
+        outcome: None,
+        reason: None,
+        reply: None,
+        message: None,
+        retry_after_ms: None,
+        approval: None,
+        shadow: None,
+        arguments: None,
+        change: None,
+        detail: None,
+        ..decided
+    }
+}
+
 fn refusal_reason(code: i64) -> Reason {
     if code == mcp::reply::METHOD_NOT_FOUND { Reason::MethodRefused } else { Reason::Malformed }
 }
@@ -585,204 +724,4 @@ pub(crate) enum Denied {
         /// The call itself, which may be judged again.
         message: Box<Message>,
     },
-}
-
-/// Proof that a message was judged, charged and recorded; and the message itself.
-///
-/// Only this module makes one, and an upstream takes nothing else.
-pub struct Permit {
-    message: Message,
-    /// The message's text, its ids perhaps exchanged for ours.
-    text: Bytes,
-    /// The id under which it goes upstream, of a request.
-    wire_id: Option<Id>,
-    /// What stands in the place of the client's `traceparent`, as JSON: the server is told the span that is ours.
-    traceparent: Option<String>,
-    ticket: Option<Ticket>,
-}
-
-impl Permit {
-    /// A permit for a question of the gateway's own, which can never be a call.
-    pub(crate) fn own(message: Message) -> Option<Permit> {
-        let allowed = matches!(
-            message.method(),
-            Some(
-                "tools/list"
-                    | "prompts/list"
-                    | "initialize"
-                    | "notifications/initialized"
-                    | "notifications/cancelled"
-                    | "server/discover"
-                    | "ping"
-                    | "logging/setLevel"
-                    | "resources/subscribe"
-                    | "resources/unsubscribe"
-                    | "subscriptions/listen"
-            )
-        );
-        allowed.then(|| Permit::new(message, None))
-    }
-
-    /// A permit for an answer to a server's request, which can never be a call either.
-    pub(crate) fn answer(message: Message) -> Option<Permit> {
-        message.method().is_none().then(|| Permit::new(message, None))
-    }
-
-    fn new(message: Message, ticket: Option<Ticket>) -> Permit {
-        let wire_id = message.method().and(message.id()).cloned();
-        let traceparent = ticket.as_ref().and_then(|ticket| ticket.observed.as_ref()?.traceparent());
-        let traceparent = traceparent.map(|ours| json::quote(&ours));
-        let text = match (&traceparent, message.meta("traceparent")) {
-            (Some(ours), Some(theirs)) => message.edit().replace(theirs.span(), ours.clone()).finish(),
-            _ => message.text().clone(),
-        };
-        Permit { text, message, wire_id, traceparent, ticket }
-    }
-
-    /// The message that was judged.
-    pub fn message(&self) -> &Message {
-        &self.message
-    }
-
-    /// What is sent: the judged text.
-    pub(crate) fn text(&self) -> &Bytes {
-        &self.text
-    }
-
-    /// The id under which a request goes upstream.
-    pub(crate) fn wire_id(&self) -> Option<&Id> {
-        self.wire_id.as_ref()
-    }
-
-    /// Exchanges the id of a request for a number of ours, and its progress token too where `and_token`.
-    pub(crate) fn renumbered(mut self, number: u64, and_token: bool) -> Permit {
-        let number = Id::from(number);
-        // Edits of one text, by spans of the judged text.
-        let mut edit = self.message.edit();
-        if let (Some(ours), Some(theirs)) = (&self.traceparent, self.message.meta("traceparent")) {
-            edit = edit.replace(theirs.span(), ours.clone());
-        }
-        if let Some(id) = self.message.document().root().get("id") {
-            edit = edit.replace(id.span(), number.text().to_owned());
-        }
-        if let Some(token) = self.message.progress_token().filter(|_| and_token) {
-            edit = edit.replace(token.span(), number.text().to_owned());
-        }
-        self.text = edit.finish();
-        self.wire_id = Some(number);
-        self
-    }
-
-    /// The same permit for the text that a bridge between two eras has made of the judged one; its ticket stays behind.
-    ///
-    /// `None` where that is another method or, byte for byte, another tool, other arguments or another resource.
-    pub(crate) fn bridged(&self, text: Bytes) -> Option<Permit> {
-        let message = Message::parse(text, Side::Client).ok()?;
-        let says = |message: &Message, key: &str| {
-            message.params().and_then(|params| params.get(key)).map(|value| value.raw().to_owned())
-        };
-        let same = |key: &&str| says(&self.message, key) == says(&message, key);
-        let is_same = message.kind() == self.message.kind() && message.method() == self.message.method();
-        (is_same && ["name", "arguments", "uri", "ref"].iter().all(same)).then(|| Permit::new(message, None))
-    }
-
-    /// The same permit once more, without its ticket: for the one of two eras that the server turns out to speak.
-    pub(crate) fn copy(&self) -> Permit {
-        let (message, text, wire_id) = (self.message.clone(), self.text.clone(), self.wire_id.clone());
-        Permit { message, text, wire_id, traceparent: self.traceparent.clone(), ticket: None }
-    }
-
-    /// Takes the ticket out, for whoever answers for the call from here on.
-    pub(crate) fn take_ticket(&mut self) -> Option<Ticket> {
-        self.ticket.take()
-    }
-
-    /// Takes the ticket: from here on the call counts as sent.
-    pub(crate) fn into_ticket(mut self) -> Option<Ticket> {
-        self.ticket.take()
-    }
-}
-
-impl Drop for Permit {
-    /// A permit that nobody has used: its call was never sent.
-    fn drop(&mut self) {
-        if let Some(mut ticket) = self.ticket.take() {
-            ticket.leave(Reply::Refused);
-        }
-    }
-}
-
-/// The open end of a recorded call: says how it ended, exactly once. Dropped, it says that nobody knows.
-pub(crate) struct Ticket {
-    enforcer: Arc<Enforcer>,
-    /// On the heap: a ticket goes from hand to hand.
-    open: Option<Box<(Draft, Reservation)>>,
-    started: Instant,
-    purpose: Option<Purpose>,
-    observed: Option<Observed>,
-}
-
-impl Ticket {
-    fn new(enforcer: Arc<Enforcer>, draft: Draft, reservation: Reservation, purpose: Option<Purpose>) -> Ticket {
-        Ticket { enforcer, open: Some(Box::new((draft, reservation))), started: Instant::now(), purpose, observed: None }
-    }
-
-    /// The same, for a request that is observed.
-    fn observed(self, observed: Option<Observed>) -> Ticket {
-        let mut ticket = self;
-        ticket.observed = observed;
-        ticket
-    }
-
-    /// What the request is about, where its server may interrupt it.
-    pub fn purpose(&self) -> Option<&Purpose> {
-        self.purpose.as_ref()
-    }
-
-    /// Adds something worth keeping to the record of its end.
-    pub fn note(&mut self, detail: String) {
-        if let Some(open) = &mut self.open {
-            open.0.detail = Some(detail);
-        }
-    }
-
-    /// Records how the call ended. Only what was never sent is refunded: unknown means spent, and an upstream must not be
-    /// able to refund itself by answering with an error.
-    pub async fn finish(mut self, reply: Reply, message: Option<String>) {
-        if let Some((draft, reservation)) = self.take(reply, message)
-            && let Err(error) = self.enforcer.store.settle(reservation, draft, reply == Reply::Refused).await
-        {
-            error!(server = %self.enforcer.server, %error, "how a call ended could not be recorded");
-            self.enforcer.missed_record();
-        }
-    }
-
-    /// Records the ending without anybody waiting for it.
-    fn leave(&mut self, reply: Reply) {
-        let Some((draft, reservation)) = self.take(reply, None) else { return };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let store = self.enforcer.store.clone();
-        let ending = async move {
-            if let Err(error) = store.settle(reservation, draft, reply == Reply::Refused).await {
-                error!(%error, "how a call ended could not be recorded");
-            }
-        };
-        self.enforcer.endings.spawn_on(ending, &runtime);
-    }
-
-    fn take(&mut self, reply: Reply, message: Option<String>) -> Option<(Draft, Reservation)> {
-        let (draft, reservation) = *self.open.take()?;
-        if let Some(observer) = self.enforcer.observer.get() {
-            let (method, tool) = (draft.method.as_deref(), draft.tool.as_deref());
-            observer.ended(self.observed.take(), method, tool, reply, self.started.elapsed());
-        }
-        let duration_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
-        Some((Draft { reply: Some(reply), message, duration_ms, ..draft }, reservation))
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.leave(Reply::Lost);
-    }
 }

@@ -13,7 +13,7 @@ mod tests;
 mod unreached;
 
 use crate::approvers::Waiting;
-use crate::enforcer::{Caller, Denied, Enforcer, GRANT_ENDED, Permit, Ticket};
+use crate::enforcer::{Caller, Denied, Enforcer, GRANT_ENDED, Permit, Ticket, Undecided};
 use crate::methods::judge_method;
 use crate::pins::Section;
 use crate::refusal::{NOT_ALLOWED, is_modern, malformed};
@@ -23,7 +23,7 @@ pub(crate) use held::{Held, Question as Elicitation};
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
 use policy::{Decision, Outcome, Policies, Reason};
 use std::sync::Arc;
-use store::Reply;
+use store::{Entered, Entry, Reply, StoreError};
 use tracing::warn;
 pub(crate) use unreached::unreached;
 
@@ -37,6 +37,11 @@ pub(crate) enum Judged {
     Refused(Malformed),
     /// A person must approve it, and it may wait for that.
     Held(Box<Held>),
+}
+
+/// A call that was judged as far as that goes without waiting for anybody.
+pub(crate) struct Begun {
+    undecided: Undecided,
 }
 
 /// An answer of the gateway's own.
@@ -158,22 +163,48 @@ impl Gate {
         Box::pin(self.judge_other(message, route, modern)).await
     }
 
+    /// Judges a call as far as that goes without waiting for anybody: gives what is to be entered for it, and what is left to
+    /// [`Gate::conclude`]. `None` for any other message, and where somebody may have to be waited for: then it is to be
+    /// [`Gate::judge`]d.
+    pub fn begin(&self, message: &Message) -> Option<(Option<Entry>, Begun)> {
+        let is_call = message.kind() == Kind::Request && message.method() == Some("tools/call");
+        if !is_call || self.over_http || sealed::hands_back(message) || self.level_denied(message).is_some() {
+            return None;
+        }
+        let (entry, undecided) = self.enforcer.begin(message, &self.caller, &self.schemas)?;
+        Some((entry, Begun { undecided }))
+    }
+
+    /// What becomes of a call, by what became of its entry.
+    pub fn conclude(&self, message: Message, begun: Begun, entered: Option<Result<Entered, StoreError>>) -> Judged {
+        let modern = self.stateless || is_modern(&message);
+        let id = message.id().cloned().unwrap_or_else(|| Id::from(""));
+        let permitted = self.enforcer.conclude(message, begun.undecided, entered, &self.caller);
+        self.judged(permitted, &id, modern, true)
+    }
+
     async fn judge_call(self, message: Message, modern: bool, may_wait: bool) -> Judged {
         // A state of ours that is not for this call is left in it, and refused as one that was never issued.
         let message = if sealed::hands_back(&message) { Box::pin(sealed::take_back(&self, message)).await } else { message };
         let id = message.id().cloned().unwrap_or_else(|| Id::from(""));
-        match self.enforcer.clone().admit(message, &self.caller, &self.schemas).await {
+        let permitted = self.enforcer.clone().admit(message, &self.caller, &self.schemas).await;
+        self.judged(permitted, &id, modern, may_wait)
+    }
+
+    /// What becomes of a call with this id.
+    fn judged(&self, permitted: Result<Permit, Denied>, id: &Id, modern: bool, may_wait: bool) -> Judged {
+        match permitted {
             Ok(permit) => Judged::Pass(Box::new(permit)),
             Err(Denied::Malformed(malformed)) => Judged::Refused(malformed),
             Err(Denied::ByPolicy { decision, id: decision_id, .. }) if decision.reason == Reason::UnknownState => {
                 // 2026-07-28 §Multi Round-Trip Requests: a state that is not one is an error of the protocol's.
-                let body = refusal_of(&decision, &decision_id, mcp::reply::INVALID_PARAMS, &id);
+                let body = refusal_of(&decision, &decision_id, mcp::reply::INVALID_PARAMS, id);
                 Judged::Answer(Answer { body, status: 200 })
             }
             Err(Denied::ByPolicy { decision, id: decision_id, waiting, message: call }) => {
-                let answer = Answer { body: denial(&decision, &decision_id, &id, modern), status: 200 };
+                let answer = Answer { body: denial(&decision, &decision_id, id, modern), status: 200 };
                 match waiting.filter(|_| may_wait) {
-                    Some(waiting) => self.hold(*call, *waiting, answer, modern),
+                    Some(waiting) => self.clone().hold(*call, *waiting, answer, modern),
                     None => Judged::Answer(answer),
                 }
             }
@@ -207,6 +238,23 @@ impl Gate {
     /// Records what is refused.
     pub async fn refuse(&self, malformed: Malformed) -> Judged {
         Judged::Refused(self.enforcer.refuse(malformed, &self.caller).await)
+    }
+
+    /// The same as [`Gate::settle`] for the reply to a call, as far as it goes without waiting for anybody: gives what is to be
+    /// entered, and what the client is given then. Gives back what was expected where the reply is to be settled as others are.
+    pub fn begin_settling(
+        &self,
+        mut expected: Expected,
+        reply: &Message,
+        client_id: &Id,
+    ) -> Result<(Option<Entry>, Bytes), Expected> {
+        let asks = || !mcp::asked(reply).is_ok_and(|asked| asked.is_empty());
+        if expected.method != "tools/call" || self.enforcer.has_ended(&self.caller) || asks() {
+            return Err(expected);
+        }
+        self.remember(&expected, reply);
+        let entry = expected.ticket.take().and_then(|ticket| ticket.ending(ending(reply, &expected.method)));
+        Ok((entry, reply.with_id(client_id)))
     }
 
     /// Settles a reply and gives what the client may see of it, under the id that the client has used.

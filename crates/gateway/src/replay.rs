@@ -218,7 +218,7 @@ impl Replay {
         simulated.server.clone_from(server);
         simulated.session.clone_from(&call.session);
         simulated.beside.clone_from(&call.beside);
-        let Decided { decision, id, reservation, waiting } = self.simulation.judge(&simulated).await;
+        let Decided { decision, id, reservation, waiting, .. } = self.simulation.judge(&simulated).await;
         if let (Some(theirs), Some(waiting)) = (&call.approval, waiting) {
             self.asked.insert(theirs.clone(), waiting.approval.id);
         }

@@ -121,6 +121,7 @@ impl Simulation {
             id: String::new(),
             reservation: Reservation::default(),
             waiting: None,
+            record: None,
         };
         let message = match &call.message {
             Ok(message) => message,

@@ -1,7 +1,7 @@
 //! Where what is said to a client goes: lines, one HTTP exchange, the one stream of a 2024-11-05 client, or one place in a
 //! batch.
 
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, OutboxError};
 use crate::refusal::status_of;
 use bytes::Bytes;
 use mcp::{Malformed, Message};
@@ -81,6 +81,22 @@ impl Sink {
                     Box::pin(sink.last(body, status)).await;
                 }
             }
+        }
+    }
+
+    /// Gives the answer at once; gives it back where somebody has to be waited for.
+    pub fn last_now(&self, body: Bytes, status: u16) -> Result<(), Bytes> {
+        match self {
+            Sink::Lines(outbox) => match outbox.try_push(Message::for_line(&body)) {
+                // A client that has closed its input is about to close its output too: that ends the conversation.
+                Ok(()) | Err(OutboxError::Closed) => Ok(()),
+                Err(OutboxError::Full) => Err(body),
+            },
+            Sink::Exchange(exchange) => {
+                give(exchange, Down::Last { body, status });
+                Ok(())
+            }
+            Sink::Stream(_) | Sink::Batch(_) | Sink::Relay(_) => Err(body),
         }
     }
 

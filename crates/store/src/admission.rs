@@ -124,6 +124,8 @@ pub struct Admitted {
     pub recorded: Recorded,
     /// What was taken; empty unless granted. Hand it to [`crate::Store::settle`].
     pub reservation: Reservation,
+    /// What was recorded: a draft of how the call ends has most of it.
+    pub draft: Draft,
 }
 
 /// What one call has taken. Dropped, it stays taken.

@@ -56,7 +56,7 @@ pub(crate) fn admit_plain(
     };
     let draft = Draft { id, ..record(&verdict) };
     let recorded = book.append(&draft)?;
-    Ok(Admitted { verdict, recorded, reservation })
+    Ok(Admitted { verdict, recorded, reservation, draft })
 }
 
 /// Refuses a call that stands no chance whatever its charges, and records that; else gives it back. Nothing is spent yet.
@@ -85,7 +85,7 @@ fn refuse(ledger: &mut Ledger<'_>, admission: Admission, verdict: Verdict) -> Re
     let Admission { id, record, .. } = admission;
     let draft = Draft { id: id.clone(), ..record(&verdict) };
     let recorded = ledger.append(&draft)?;
-    Ok(Admitted { verdict, recorded, reservation: Reservation { id, ..Reservation::default() } })
+    Ok(Admitted { verdict, recorded, reservation: Reservation { id, ..Reservation::default() }, draft })
 }
 
 /// Admits any call. `judged` is what has become of its charges where counters lie elsewhere.

@@ -109,8 +109,8 @@ impl Book for Page<'_> {
     }
 
     fn append(&mut self, draft: &Draft) -> Result<Recorded, Fault> {
-        let (body, recorded) = self.scribe.write(draft, &self.head, self.scribe.clock.now());
-        journal::write_record(&mut self.text, &body, &recorded.hash);
+        let recorded = self.scribe.write(draft, &self.head, self.scribe.clock.now(), &mut self.text);
+        journal::end_record(&mut self.text, &recorded.hash);
         self.head = Head { seq: recorded.seq, hash: recorded.hash.clone() };
         Ok(recorded)
     }

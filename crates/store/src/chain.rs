@@ -40,13 +40,12 @@ pub(crate) struct Scribe {
 }
 
 impl Scribe {
-    /// Makes the record that follows `head`: its body, and what becomes of the draft.
-    pub fn write(&self, draft: &Draft, head: &Head, at: i64) -> (String, Recorded) {
-        let seq = head.seq + 1;
+    /// Appends to `out` the body of the record that follows `head`; gives what becomes of the draft.
+    pub fn write(&self, draft: &Draft, head: &Head, at: i64, out: &mut String) -> Recorded {
+        let (seq, begin) = (head.seq + 1, out.len());
         let instance = (!self.clock.is_simulated()).then(|| (self.instance.as_str(), self.started.elapsed().as_millis()));
-        let body = draft.body(&Stamp { seq, at, prev: &head.hash, instance });
-        let hash = sha256(body.as_bytes());
-        (body, Recorded { seq, at, hash })
+        draft.write_body(&Stamp { seq, at, prev: &head.hash, instance }, out);
+        Recorded { seq, at, hash: sha256(&out.as_bytes()[begin..]) }
     }
 }
 
@@ -90,25 +89,36 @@ impl Ledger<'_> {
 
     /// Binds a draft into the chain.
     pub fn append(&mut self, draft: &Draft) -> Result<Recorded, Fault> {
-        let (body, recorded) = self.scribe.write(draft, &self.head, self.now());
+        let mut body = String::with_capacity(768);
+        let recorded = self.scribe.write(draft, &self.head, self.now(), &mut body);
         self.insert(recorded.seq, &body, &recorded.hash)?;
         Ok(recorded)
     }
 
-    /// Takes over a record of the journal.
+    /// Takes over records of the journal.
     ///
     /// # Errors
-    /// When it does not follow the head.
-    pub fn take_over(&mut self, row: &Row) -> Result<(), Fault> {
-        let prev = row.body.strip_suffix("\"}").and_then(|body| body.strip_suffix(self.head.hash.as_str()));
-        let follows = row.seq == self.head.seq + 1 && prev.is_some_and(|body| body.ends_with(",\"prev\":\""));
-        if !follows {
-            return Err(Fault::State(format!(
-                "the database ends at record {}, and record {} of its journal does not follow; run `callgate audit verify`",
-                self.head.seq, row.seq
-            )));
+    /// When one does not follow the head, or the one before it.
+    pub fn take_over<'r>(&mut self, rows: impl Iterator<Item = &'r Row>) -> Result<(), Fault> {
+        let mut insert = self.sql.file()?.prepare_cached("INSERT INTO audit(seq, body, hash) VALUES (?1, ?2, ?3)")?;
+        let mut last: Option<&Row> = None;
+        for row in rows {
+            let (seq, hash) = last.map_or((self.head.seq, &self.head.hash), |last| (last.seq, &last.hash));
+            let prev = row.body.strip_suffix("\"}").and_then(|body| body.strip_suffix(hash.as_str()));
+            let follows = row.seq == seq + 1 && prev.is_some_and(|body| body.ends_with(",\"prev\":\""));
+            if !follows {
+                return Err(Fault::State(format!(
+                    "the database ends at record {seq}, and record {} of its journal does not follow; run `callgate audit verify`",
+                    row.seq
+                )));
+            }
+            insert.execute((row.seq, &row.body, &row.hash))?;
+            last = Some(row);
         }
-        self.insert(row.seq, &row.body, &row.hash)
+        if let Some(Row { seq, hash, .. }) = last {
+            self.head = Head { seq: *seq, hash: hash.clone() };
+        }
+        Ok(())
     }
 
     fn insert(&mut self, seq: i64, body: &str, hash: &str) -> Result<(), Fault> {

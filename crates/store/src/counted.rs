@@ -39,8 +39,8 @@ pub(crate) async fn admit(writer: &Writer, redis: &Redis, admission: Admission) 
 /// somebody else has spent its approval meanwhile.
 async fn with_charges(redis: &Redis, admitted: Result<Admitted, StoreError>, taken: Vec<Taken>) -> Result<Admitted, StoreError> {
     match admitted {
-        Ok(Admitted { verdict: verdict @ Verdict::Granted { .. }, recorded, reservation }) => {
-            Ok(Admitted { verdict, recorded, reservation: Reservation { taken, ..reservation } })
+        Ok(Admitted { verdict: verdict @ Verdict::Granted { .. }, recorded, reservation, draft }) => {
+            Ok(Admitted { verdict, recorded, reservation: Reservation { taken, ..reservation }, draft })
         }
         refused => {
             if let Err(error) = redis.give_back(&taken).await {

@@ -140,9 +140,9 @@ pub(crate) struct Stamp<'a> {
 }
 
 impl Draft {
-    /// Gives the body: one line of JSON. The members of the listing come first and are always there.
-    pub(crate) fn body(&self, stamp: &Stamp<'_>) -> String {
-        let mut line = Line::new();
+    /// Appends the body to `out`: one line of JSON. The members of the listing come first and are always there.
+    pub(crate) fn write_body(&self, stamp: &Stamp<'_>, out: &mut String) {
+        let mut line = Line::new(out);
         line.number("seq", stamp.seq);
         line.text("id", Some(&self.id));
         line.text("at", Some(&rfc3339(stamp.at)));
@@ -181,27 +181,31 @@ impl Draft {
             line.number("uptimeMs", u64::try_from(millis).unwrap_or(u64::MAX));
         }
         line.text("prev", Some(stamp.prev));
-        line.end()
+        line.end();
     }
 }
 
 fn shadow_object(shadow: &Shadow) -> String {
-    let mut line = Line::new();
+    let mut out = String::new();
+    let mut line = Line::new(&mut out);
     line.text("outcome", Some(shadow.outcome.as_str()));
     line.text("reason", Some(shadow.reason.as_str()));
     line.text("rule", shadow.rule.as_deref());
     line.text("message", shadow.message.as_deref());
-    line.end()
+    line.end();
+    out
 }
 
 fn change_object(change: &Changed) -> String {
-    let mut line = Line::new();
+    let mut out = String::new();
+    let mut line = Line::new(&mut out);
     line.text("kind", Some(change.kind));
     line.text("name", Some(&change.name));
     line.number("version", change.version);
     line.text("before", change.before.as_deref());
     line.text("after", change.after.as_deref());
-    line.end()
+    line.end();
+    out
 }
 
 /// Whether all of it is printable ASCII that JSON writes as it is. Every byte is looked at, whatever the first are: that goes
@@ -228,27 +232,31 @@ fn clipped(text: &str) -> std::borrow::Cow<'_, str> {
     format!("{}…", &text[..end]).into()
 }
 
-struct Line(String);
+/// An object that is being written.
+struct Line<'o> {
+    out: &'o mut String,
+    is_empty: bool,
+}
 
-impl Line {
-    fn new() -> Line {
-        Line(String::with_capacity(768))
+impl Line<'_> {
+    fn new(out: &mut String) -> Line<'_> {
+        Line { out, is_empty: true }
     }
 
     fn key(&mut self, key: &str) {
-        self.0.push_str(if self.0.is_empty() { "{\"" } else { ",\"" });
-        self.0.push_str(key);
-        self.0.push_str("\":");
+        self.out.push_str(if std::mem::take(&mut self.is_empty) { "{\"" } else { ",\"" });
+        self.out.push_str(key);
+        self.out.push_str("\":");
     }
 
     fn raw(&mut self, key: &str, value: &str) {
         self.key(key);
-        self.0.push_str(value);
+        self.out.push_str(value);
     }
 
     fn number(&mut self, key: &str, number: impl itoa::Integer) {
         self.key(key);
-        self.0.push_str(itoa::Buffer::new().format(number));
+        self.out.push_str(itoa::Buffer::new().format(number));
     }
 
     fn text(&mut self, key: &str, value: Option<&str>) {
@@ -256,12 +264,12 @@ impl Line {
         match value {
             // Most texts are plain, and their quoted form is themselves.
             Some(text) if text.len() <= LONGEST_TEXT && is_plain(text) => {
-                self.0.push('"');
-                self.0.push_str(text);
-                self.0.push('"');
+                self.out.push('"');
+                self.out.push_str(text);
+                self.out.push('"');
             }
-            Some(text) => quote_into(&clipped(text), &mut self.0),
-            None => self.0.push_str("null"),
+            Some(text) => quote_into(&clipped(text), self.out),
+            None => self.out.push_str("null"),
         }
     }
 
@@ -275,14 +283,13 @@ impl Line {
     fn json(&mut self, key: &str, raw: &str) {
         self.key(key);
         match is_one_line(raw) {
-            true => self.0.push_str(raw),
-            false => quote_into(&clipped(raw), &mut self.0),
+            true => self.out.push_str(raw),
+            false => quote_into(&clipped(raw), self.out),
         }
     }
 
-    fn end(mut self) -> String {
-        self.0.push('}');
-        self.0
+    fn end(self) {
+        self.out.push('}');
     }
 }
 
@@ -330,7 +337,9 @@ mod tests {
     use super::*;
 
     fn body(draft: &Draft) -> String {
-        draft.body(&Stamp { seq: 3, at: 0, prev: "00", instance: None })
+        let mut body = String::new();
+        draft.write_body(&Stamp { seq: 3, at: 0, prev: "00", instance: None }, &mut body);
+        body
     }
 
     #[test]

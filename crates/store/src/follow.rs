@@ -75,6 +75,11 @@ pub(crate) enum Followed {
 
 /// Takes over what the journal holds up to `to`.
 pub(crate) fn follow(ledger: &mut Ledger<'_>, journal: &Journal, to: u64) -> Result<Followed, Fault> {
+    follow_some(ledger, journal, to, u64::MAX)
+}
+
+/// The same, but no more than about so many bytes.
+pub(crate) fn follow_some(ledger: &mut Ledger<'_>, journal: &Journal, to: u64, most: u64) -> Result<Followed, Fault> {
     let from = match mark(ledger)? {
         Some(mark) if mark.journal == journal.id => mark.place,
         _ => return Ok(Followed::Another),
@@ -86,9 +91,7 @@ pub(crate) fn follow(ledger: &mut Ledger<'_>, journal: &Journal, to: u64) -> Res
     let tail = loop {
         let until = to.min(place + piece);
         let (groups, tail) = journal.read(place, until)?;
-        for row in groups.iter().flat_map(|group| &group.records) {
-            ledger.take_over(row)?;
-        }
+        ledger.take_over(groups.iter().flat_map(|group| &group.records))?;
         counters::apply(ledger.sql, summed(&groups).iter())?;
         place = groups.last().map_or(place, |group| group.end);
         match tail {
@@ -96,6 +99,9 @@ pub(crate) fn follow(ledger: &mut Ledger<'_>, journal: &Journal, to: u64) -> Res
             Tail::Torn if until < to => piece = if groups.is_empty() { piece * 2 } else { PIECE },
             Tail::Whole if until < to => {}
             tail => break tail,
+        }
+        if place - from >= most {
+            break Tail::Whole;
         }
     };
     if place > from {

@@ -7,8 +7,9 @@
 //! writer, who may wait and who may use the database.
 
 use crate::StoreError;
-use crate::book::Page;
+use crate::book::{Book, Page};
 use crate::chain::{Head, Scribe};
+use crate::entry::{Entered, Entry, Named};
 use crate::error::Fault;
 use crate::job::{Job, Plain, run};
 use crate::journal::{Journal, Lock, Tail};
@@ -52,6 +53,8 @@ pub(crate) struct Open {
     pub journal: Journal,
     pub head: Head,
     pub tally: Tally,
+    /// For the text of the next group.
+    pub paper: String,
     /// What is above is not known yet: everything is to be fetched from the database.
     pub stale: bool,
     /// The state file, to notice when another lies in its place.
@@ -87,28 +90,40 @@ impl Front {
 
     /// Does the work here and now, or gives it back for the writer.
     pub fn commit<T>(&self, plain: Plain<T>) -> Result<Result<T, StoreError>, Plain<T>> {
-        let Plain { wants, work } = plain;
-        let mut work = Some(work);
-        let done = self.write(wants.iter(), |page| {
-            let before = page.before();
-            let work = work.take()?;
-            Some(run(|| work(page)).map_err(|fault| {
-                page.go_back(before);
-                fault.at("this call")
-            }))
-        });
-        match (done, work) {
-            (Some(Ok(Some(result))), _) => Ok(result),
-            (Some(Err(error)), _) => Ok(Err(error)),
-            (_, Some(work)) => Err(Plain { wants, work }),
-            (_, None) => Ok(Err(Fault::State("it is not open".to_owned()).at(&self.trouble.place))),
+        let Some(seat) = self.sit_down(plain.wants.iter().map(|(key, from)| (key.as_str(), *from))) else { return Err(plain) };
+        Ok(seat.write(|page| attempt(page, plain.work)).and_then(|done| done))
+    }
+
+    /// Makes all entries in one commit, or gives them back.
+    pub fn enter(&self, entries: Vec<Entry>) -> Result<Vec<Result<Entered, StoreError>>, Vec<Entry>> {
+        if !self.open_to_callers {
+            return Err(entries);
         }
+        let mut named = Vec::with_capacity(entries.len());
+        let mut entries = entries.into_iter();
+        while let Some(entry) = entries.next() {
+            match Named::of(entry) {
+                Ok(entry) => named.push(entry),
+                Err(entry) => {
+                    return Err(named.into_iter().map(Named::into_entry).chain([*entry]).chain(entries).collect());
+                }
+            }
+        }
+        let now = self.scribe.clock.now();
+        let Some(seat) = self.sit_down(named.iter().flat_map(|entry| entry.wants(now))) else {
+            return Err(named.into_iter().map(Named::into_entry).collect());
+        };
+        let count = named.len();
+        let written =
+            seat.write(|page| named.into_iter().map(|entry| attempt(page, |book| entry.write(book))).collect::<Vec<_>>());
+        Ok(written.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect()))
     }
 
     /// Does the plain work of several callers in one commit and answers them, or gives it back for the writer.
     pub fn commit_all(&self, mut jobs: Vec<Box<dyn Job>>) -> Result<(), Vec<Box<dyn Job>>> {
-        let wants: Vec<(String, i64)> = jobs.iter().filter_map(|job| job.wants()).flatten().cloned().collect();
-        let done = self.write(wants.iter(), |page| {
+        let wants = jobs.iter().filter_map(|job| job.wants()).flatten().map(|(key, from)| (key.as_str(), *from));
+        let Some(seat) = self.sit_down(wants) else { return Err(jobs) };
+        let committed = seat.write(|page| {
             for job in jobs.iter_mut().filter(|job| !job.is_abandoned()) {
                 let before = page.before();
                 if !matches!(job.run_plain(page), Ok(true)) {
@@ -116,43 +131,10 @@ impl Front {
                 }
             }
         });
-        let Some(committed) = done else { return Err(jobs) };
         for job in jobs {
             job.finish(committed.clone());
         }
         Ok(())
-    }
-
-    /// Writes one group, if that can be done here and now.
-    fn write<'w, R>(
-        &self,
-        mut wants: impl Iterator<Item = &'w (String, i64)>,
-        work: impl FnOnce(&mut Page<'_>) -> R,
-    ) -> Option<Result<R, StoreError>> {
-        let mut desk = self.sit_down()?;
-        let Desk { open: Some(open), known } = &mut *desk else { return None };
-        let at_hand = wants.all(|(key, from)| open.tally.knows(key, *from));
-        let behind = open.journal.end.saturating_sub(self.followed.load(Ordering::Relaxed)) > FAR_BEHIND;
-        if !at_hand || behind {
-            return None;
-        }
-        let lock = open.enter()?;
-        let text = String::with_capacity(PAGE);
-        let mut page = Page { scribe: &self.scribe, head: open.head.clone(), tally: &mut open.tally, text };
-        let value = work(&mut page);
-        let Page { head, text, .. } = page;
-        if text.is_empty() {
-            return Some(Ok(value));
-        }
-        if let Err(fault) = open.journal.append(text, false) {
-            drop(lock);
-            desk.open = None;
-            return Some(Err(self.trouble.set(fault)));
-        }
-        open.tally.keep();
-        *known = Some(head.clone());
-        open.head = head;
-        Some(Ok(value))
     }
 
     /// Whether to wait for others who may want to share a commit. Where that was in vain it is not tried for a while.
@@ -197,7 +179,21 @@ impl Front {
         Held { front: self, desk: self.desk.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
-    fn sit_down(&self) -> Option<MutexGuard<'_, Desk>> {
+    /// Takes the desk, and on it the journal's lock, where everything is as usual and all counters that are wanted, each from
+    /// which bucket on, are at hand.
+    fn sit_down<'w>(&self, mut wants: impl Iterator<Item = (&'w str, i64)>) -> Option<Seat<'_>> {
+        let mut desk = self.take_desk()?;
+        let open = desk.open.as_mut()?;
+        let at_hand = wants.all(|(key, from)| open.tally.knows(key, from));
+        let behind = open.journal.end.saturating_sub(self.followed.load(Ordering::Relaxed)) > FAR_BEHIND;
+        if !at_hand || behind {
+            return None;
+        }
+        let lock = open.enter()?;
+        Some(Seat { front: self, lock, desk })
+    }
+
+    fn take_desk(&self) -> Option<MutexGuard<'_, Desk>> {
         if !self.open_to_callers {
             return None;
         }
@@ -213,6 +209,52 @@ impl Front {
             }
         }
     }
+}
+
+/// A caller at the desk, who has the journal's lock.
+struct Seat<'f> {
+    front: &'f Front,
+    // Before the desk, so that it is given back first.
+    lock: Lock,
+    desk: MutexGuard<'f, Desk>,
+}
+
+impl Seat<'_> {
+    /// Writes one group.
+    fn write<R>(mut self, work: impl FnOnce(&mut Page<'_>) -> R) -> Result<R, StoreError> {
+        let Desk { open: Some(open), known } = &mut *self.desk else {
+            return Err(Fault::State("it is not open".to_owned()).at(&self.front.trouble.place));
+        };
+        let text = std::mem::take(&mut open.paper);
+        let mut page = Page { scribe: &self.front.scribe, head: open.head.clone(), tally: &mut open.tally, text };
+        let value = work(&mut page);
+        let Page { head, mut text, .. } = page;
+        if text.is_empty() {
+            return Ok(value);
+        }
+        if let Err(fault) = open.journal.append(&mut text, false) {
+            drop(self.lock);
+            self.desk.open = None;
+            return Err(self.front.trouble.set(fault));
+        }
+        open.tally.keep();
+        *known = Some(head.clone());
+        open.head = head;
+        if text.capacity() <= PAPER {
+            text.clear();
+            open.paper = text;
+        }
+        Ok(value)
+    }
+}
+
+/// Does one piece of work on a page; undoes what it has written if it fails.
+fn attempt<T>(page: &mut Page<'_>, work: impl FnOnce(&mut dyn Book) -> Result<T, Fault>) -> Result<T, StoreError> {
+    let before = page.before();
+    run(|| work(page)).map_err(|fault| {
+        page.go_back(before);
+        fault.at("this call")
+    })
 }
 
 /// The desk in the hands of the writer.
@@ -272,5 +314,5 @@ const ALONE: u32 = 15;
 const GLANCE: Duration = Duration::from_millis(1);
 /// When the database is so many bytes behind, callers wait for it.
 const FAR_BEHIND: u64 = 32 << 20;
-/// Enough for most groups.
-const PAGE: usize = 1536;
+/// So much paper is kept for the next group.
+const PAPER: usize = 64 << 10;

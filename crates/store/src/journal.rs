@@ -177,7 +177,7 @@ impl Journal {
     }
 
     /// Appends a group. The caller holds the lock and has read all that is there. `flush`: on the disk when this returns.
-    pub fn append(&mut self, mut text: String, flush: bool) -> Result<(), Fault> {
+    pub fn append(&mut self, text: &mut String, flush: bool) -> Result<(), Fault> {
         let Some(seal) = &self.seal else { return Err(Fault::State("its key is not known".to_owned())) };
         let seal = seal.of(&self.id, self.end, text.as_bytes());
         text.reserve(SEAL_LINE);
@@ -280,9 +280,9 @@ fn header(start: &[u8], seal: Option<&Seal>) -> Option<(String, Head, u64)> {
     Some((id, Head { seq, hash }, end as u64 + 1))
 }
 
-/// The line of a record.
-pub(crate) fn write_record(text: &mut String, body: &str, hash: &str) {
-    text.push_str(&body[..body.len() - 1]);
+/// Ends the line of a record, of which the body stands there.
+pub(crate) fn end_record(text: &mut String, hash: &str) {
+    text.pop();
     text.push_str(r#","hash":""#);
     text.push_str(hash);
     text.push_str("\"}\n");
@@ -367,10 +367,15 @@ impl Group {
 }
 
 fn record(line: &str) -> Option<Row> {
-    let (rest, hash) = line.strip_suffix("\"}")?.rsplit_once(r#","hash":""#)?;
-    let digits = rest.strip_prefix(r#"{"seq":"#)?.split_once(',')?.0;
-    (hash.len() == 64).then_some(())?;
-    Some(Row { seq: digits.parse().ok()?, body: format!("{rest}}}"), hash: hash.to_owned() })
+    let line = line.strip_suffix("\"}")?;
+    let (rest, hash) = line.split_at_checked(line.len().checked_sub(64)?)?;
+    let rest = rest.strip_suffix(r#","hash":""#)?;
+    let digits = rest.strip_prefix(r#"{"seq":"#)?;
+    let digits = &digits[..digits.bytes().position(|byte| byte == b',')?];
+    let mut body = String::with_capacity(rest.len() + 1);
+    body.push_str(rest);
+    body.push('}');
+    Some(Row { seq: digits.parse().ok()?, body, hash: hash.to_owned() })
 }
 
 fn change(line: &str) -> Option<Change> {
@@ -433,7 +438,8 @@ mod tests {
         for seq in 1..=3 {
             let mut text = String::new();
             let (body, hash) = body(seq);
-            write_record(&mut text, &body, &hash);
+            text.push_str(&body);
+            end_record(&mut text, &hash);
             write_change(&mut text, &Change { key: "a\\n\n ü".into(), bucket: 5, frees_at: 9, micros: 7 - 8 * (seq & 1) });
             let sealed = seal.of("j", 40 + bytes.len() as u64, text.as_bytes());
             bytes.extend_from_slice(text.as_bytes());

@@ -110,12 +110,12 @@ pub(crate) async fn admit(store: &Store, leases: &Leases, mut admission: Admissi
     });
     let (record, seen) = (admission.record, of_leases.clone());
     admission.record = Box::new(move |verdict| record(&whole(verdict, &seen)));
-    let Admitted { verdict, recorded, mut reservation } = store.admit_counted(admission).await?;
+    let Admitted { verdict, recorded, mut reservation, draft } = store.admit_counted(admission).await?;
     match verdict {
         Verdict::Granted { .. } => reservation.taken.extend(parts.into_iter().map(|part| part.taken)),
         _ => parts.into_iter().for_each(Part::put_back),
     }
-    Ok(Admitted { verdict: whole(&verdict, &of_leases), recorded, reservation })
+    Ok(Admitted { verdict: whole(&verdict, &of_leases), recorded, reservation, draft })
 }
 
 /// The charges that may come out of a lease, with the keys of their counters: not those on whose counter the call lays

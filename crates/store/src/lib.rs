@@ -25,6 +25,7 @@ mod counters;
 mod departed;
 mod documents;
 mod draft;
+mod entry;
 mod error;
 mod follow;
 mod front;
@@ -65,6 +66,7 @@ pub use authorizations::{AuthorizationChange, StoredAuthorization};
 pub use clock::{Clock, ServerClock, rfc3339};
 pub use documents::{Condition, Document, DocumentKind, Expected};
 pub use draft::{Changed, Draft, Phase, Recorded, Reply, Row};
+pub use entry::{Entered, Entry};
 pub use error::StoreError;
 pub use grants::{GrantChange, Kept, StoredGrant};
 pub use instances::{Instance, Running};
@@ -308,6 +310,30 @@ impl Store {
             Work::Plain(Plain { wants, work })
         };
         self.writer.perform(false, work)
+    }
+
+    /// Makes all these entries in one commit, here and now, and gives what became of each, in their order. Nobody is waited for:
+    /// where that would be needed, nothing is done and they are given back, for [`Store::enter_alone`].
+    ///
+    /// # Errors
+    /// The entries, as they were.
+    pub fn enter(&self, entries: Vec<Entry>) -> Result<Vec<Result<Entered, StoreError>>, Vec<Entry>> {
+        if self.counters.is_some() || self.leases.is_some() {
+            return Err(entries);
+        }
+        self.writer.enter(entries)
+    }
+
+    /// Makes one entry, and waits for whatever it takes.
+    ///
+    /// # Errors
+    /// As those of [`Store::admit`], [`Store::record`] and [`Store::settle`].
+    pub async fn enter_alone(&self, entry: Entry) -> Result<Entered, StoreError> {
+        match entry {
+            Entry::Admit(admission) => self.admit(admission).await.map(|admitted| Entered::Admitted(Box::new(admitted))),
+            Entry::Record(draft) => self.record(draft).await.map(Entered::Recorded),
+            Entry::Settle(reservation, draft) => self.settle(reservation, draft, false).await.map(Entered::Recorded),
+        }
     }
 
     /// Carries out a person's answer to an approval, and records it. `by` says who answered.

@@ -12,10 +12,10 @@
 use crate::book::Page;
 use crate::chain::{self, Head, Ledger};
 use crate::error::Fault;
-use crate::follow::{Followed, Mark, follow};
+use crate::follow::{Followed, Mark, follow, follow_some};
 use crate::front::{Desk, Front, Held, News, Open};
 use crate::job::{Job, run_whole};
-use crate::journal::{self, AHEAD, Lock, Tail};
+use crate::journal::{self, AHEAD, Journal, Lock, Tail};
 use crate::lost;
 use crate::place::Patience;
 use crate::shared::{Message, Shared};
@@ -164,9 +164,9 @@ impl Worker {
                 page.go_back(before);
             }
         }
-        let Page { head, text, .. } = page;
+        let Page { head, mut text, .. } = page;
         if !text.is_empty() {
-            open.journal.append(text, self.flushes())?;
+            open.journal.append(&mut text, self.flushes())?;
         }
         open.tally.keep();
         open.head = head;
@@ -200,7 +200,7 @@ impl Worker {
 
     fn commit_to_database(&mut self, open: &mut Open, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
         // First of all others must know that the journal is not all any more; should nothing come of it, no harm is done.
-        open.journal.append(AHEAD.to_owned(), self.flushes())?;
+        open.journal.append(&mut AHEAD.to_owned(), self.flushes())?;
         let journal = &open.journal;
         self.transact(|ledger| {
             all_of(follow(ledger, journal, journal.end)?, journal.end)?;
@@ -300,7 +300,15 @@ impl Worker {
                 lost::Found::Journal(journal) => {
                     let head = self.known.clone().ok_or_else(not_open)?;
                     let state = (state.clone(), self.database.as_ref().and_then(Database::id).ok_or_else(not_open)?);
-                    return Ok(Open { journal, head, tally: Default::default(), stale: true, state, seen: None });
+                    return Ok(Open {
+                        journal,
+                        head,
+                        tally: Default::default(),
+                        paper: String::new(),
+                        stale: true,
+                        state,
+                        seen: None,
+                    });
                 }
                 lost::Found::Loss(loss) => tracing::error!(state = %self.shared.trouble.place, "{}", loss.text()),
             }
@@ -328,7 +336,7 @@ impl Worker {
         })?;
         self.front.followed.store(begun.end, Ordering::Relaxed);
         let head = self.known.clone().ok_or_else(not_open)?;
-        Ok(Open { journal: begun, head, tally: Default::default(), stale: true, state, seen: None })
+        Ok(Open { journal: begun, head, tally: Default::default(), paper: String::new(), stale: true, state, seen: None })
     }
 
     /// Does `work` in a transaction of the database that ends with the head signed.
@@ -408,11 +416,14 @@ impl Worker {
         let beats = self.beat.is_none_or(|beat| beat.elapsed() >= BEAT);
         let instance = Shared::lock(&self.shared.instance).clone().filter(|_| beats);
         let (id, started_at) = (self.front.scribe.instance.clone(), self.started_at);
+        let begun = Instant::now();
+        let behind = |journal: &Journal| journal.end.saturating_sub(self.front.followed.load(Ordering::Relaxed));
+        let some = journal.as_ref().map_or(SLICE, |journal| (behind(journal) / 8).clamp(SLICE, 16 * SLICE));
         let followed = self.transact(|ledger| {
             if let Some(instance) = &instance {
                 instances::beat(ledger.sql, &id, instance, started_at, ledger.now())?;
             }
-            journal.as_ref().map(|journal| follow(ledger, journal, journal.end)).transpose()
+            journal.as_ref().map(|journal| follow_some(ledger, journal, journal.end, some)).transpose()
         })?;
         if beats {
             self.beat = Some(Instant::now());
@@ -422,7 +433,15 @@ impl Worker {
             return Err(damaged());
         }
         self.front.followed.store(place, Ordering::Relaxed);
-        if place - journal.begin < LONG {
+        let left = journal.end.saturating_sub(place);
+        if left > 0 {
+            // On one core calls have a turn in between, unless the database falls behind.
+            let rest = if left < HURRY { begun.elapsed() } else { Duration::ZERO };
+            self.follow_at = Some(Instant::now() + rest.min(self.options.follow_after));
+        }
+        // Callers wait while a new journal is begun: not for much that is still to be followed.
+        let length = place - journal.begin;
+        if length < LONG || (left > 0 && length < LONGEST) {
             return Ok(());
         }
         let front = self.front.clone();
@@ -526,7 +545,13 @@ const BEAT: Duration = Duration::from_secs(10);
 const TIDY: Duration = Duration::from_secs(60);
 /// So many bytes are followed in a moment.
 const BEHIND: u64 = 64 << 10;
+/// So many are taken over in one transaction while the database keeps up: half a millisecond of work, and 50 calls.
+const SLICE: u64 = 64 << 10;
+/// So many bytes behind, it does not rest any more.
+const HURRY: u64 = 4 << 20;
 /// A journal that is so long, and was followed to its end, makes way for a new one.
 const LONG: u64 = 16 << 20;
+/// One that is so long does so in any case.
+const LONGEST: u64 = 64 << 20;
 /// How far a clock may be set back without counters being fetched anew.
 const SLACK_MS: i64 = 60_000;

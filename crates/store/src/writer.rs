@@ -6,6 +6,7 @@
 use crate::address::ServerAddress;
 use crate::chain::{Ledger, Scribe};
 use crate::clock::{Clock, ServerClock};
+use crate::entry::{Entered, Entry};
 use crate::error::Fault;
 use crate::front::Front;
 use crate::job::{Job, Plain, Reply, Task, Work};
@@ -111,6 +112,13 @@ impl Writer {
             }
             Err(plain) => self.queued(may_be_dropped, Work::Plain(plain)).await,
         }
+    }
+
+    /// Makes all entries in one commit, here and now, or gives them back.
+    pub fn enter(&self, entries: Vec<Entry>) -> Result<Vec<Result<Entered, StoreError>>, Vec<Entry>> {
+        let entered = self.front.enter(entries)?;
+        self.tell();
+        Ok(entered)
     }
 
     /// Does plain work in one commit with that of others.

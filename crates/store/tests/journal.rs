@@ -10,8 +10,8 @@ use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::{
-    Admission, Admitted, Clock, Draft, Durability, Filter, Once, Options, Phase, Reader, Reservation, Store, Verdict,
-    Verification,
+    Admission, Admitted, Clock, Draft, Durability, Entered, Entry, Filter, Once, Options, Phase, Reader, Reservation, Store,
+    Verdict, Verification,
 };
 use support::*;
 
@@ -77,6 +77,46 @@ async fn the_database_has_every_record_once_a_process_has_ended() {
     assert_eq!(rows(&directory.file()), 5);
     assert!(!journal(&directory).exists());
     assert!(verify(&directory).valid);
+}
+
+#[tokio::test]
+async fn what_is_entered_together_is_one_commit() {
+    let directory = Directory::new();
+    let store = slow_to_follow(&directory);
+    assert!(passes(&store, call("g", vec![limit(3, "month")])).await, "the counter is at hand from here on");
+    let spent = store.admit(call("h", Vec::new())).await.unwrap().reservation;
+    let groups = || std::fs::read_to_string(journal(&directory)).unwrap().lines().filter(|line| line.starts_with('=')).count();
+    let before = groups();
+    let mut entries: Vec<Entry> = (0..3).map(|_| Entry::Admit(call("g", vec![limit(3, "month")]))).collect();
+    entries.push(Entry::Settle(spent, Draft { phase: Phase::Finished, ..Draft::default() }));
+    entries.push(Entry::Record(Draft { phase: Phase::Refused, ..Draft::default() }));
+    let entered = store.enter(entries).unwrap_or_else(|_| panic!("nobody has to be waited for"));
+    let granted = |entered: &Result<Entered, _>| matches!(entered, Ok(Entered::Admitted(admitted)) if matches!(admitted.verdict, Verdict::Granted { .. }));
+    assert_eq!(entered.iter().map(granted).collect::<Vec<_>>(), [true, true, false, false, false]);
+    assert!(entered.iter().all(Result::is_ok));
+    assert_eq!(groups(), before + 1);
+    let phases: Vec<_> = bodies(&store).iter().map(|body| member(body, "phase")).collect();
+    assert_eq!(phases, ["decided", "decided", "decided", "decided", "decided", "finished", "refused"]);
+    store.close().await;
+    assert!(verify(&directory).valid);
+}
+
+#[tokio::test]
+async fn what_has_to_wait_is_given_back_and_changes_nothing() {
+    let directory = Directory::new();
+    let store = slow_to_follow(&directory);
+    assert!(passes(&store, call("g", Vec::new())).await);
+    let once = Some(Once { tool: "t".into(), digest: "x".into(), window_ms: 1_000 });
+    let asks = Admission { once, ..call("g", Vec::new()) };
+    let all = |last| vec![Entry::Record(Draft::default()), Entry::Admit(call("g", vec![limit(3, "month")])), last];
+    // A counter that nobody has asked for yet is not at hand; nor is what was called a short while ago.
+    for last in [Entry::Record(Draft::default()), Entry::Admit(asks)] {
+        let Err(entries) = store.enter(all(last)) else { panic!("the database has to be asked") };
+        assert_eq!(bodies(&store).len(), 1);
+        let Some(Entry::Admit(Admission { charges, .. })) = entries.into_iter().nth(1) else { panic!("as they were") };
+        assert_eq!(charges.len(), 1);
+    }
+    store.close().await;
 }
 
 #[tokio::test]
@@ -385,7 +425,7 @@ async fn play(steps: &[Step]) {
                 let once = once.then(|| Once { tool: "t".into(), digest: number.to_string(), window_ms: 1 });
                 let admission = Admission { once, ..call("g", vec![charge]) };
                 model.records.push(admission.id.clone());
-                let Admitted { verdict, recorded, reservation } = processes[process].admit(admission).await.unwrap();
+                let Admitted { verdict, recorded, reservation, .. } = processes[process].admit(admission).await.unwrap();
                 assert_eq!(recorded.seq, model.records.len() as i64);
                 let fits = model.used[counter] + amount <= MOST;
                 assert_eq!(matches!(verdict, Verdict::Granted { .. }), fits, "step {number}: {verdict:?}");

@@ -59,7 +59,7 @@ impl World {
             objection: None,
         };
         let caller = Caller { principal: "ada".into(), grant: grant.into(), session: None };
-        let Decided { decision, id, reservation, waiting } =
+        let Decided { decision, id, reservation, waiting, .. } =
             self.enforcer.decide(facts, &self.enforcer.policies(&caller), &caller).await;
         self.waiting.extend(waiting.map(|waiting| waiting.approval.id));
         if decision.outcome == Outcome::Allow {

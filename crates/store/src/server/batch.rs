@@ -95,7 +95,8 @@ impl Book for Batch<'_> {
     }
 
     fn append(&mut self, draft: &Draft) -> Result<Recorded, Fault> {
-        let (body, recorded) = self.scribe.write(draft, &self.head, self.now);
+        let mut body = String::with_capacity(768);
+        let recorded = self.scribe.write(draft, &self.head, self.now, &mut body);
         self.head = Head { seq: recorded.seq, hash: recorded.hash.clone() };
         self.records.push(Row { seq: recorded.seq, body, hash: recorded.hash.clone() });
         Ok(recorded)
