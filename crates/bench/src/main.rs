@@ -12,6 +12,7 @@ mod measure;
 mod micro;
 mod peers;
 mod report;
+mod start;
 mod wire;
 
 use measure::Plan;
@@ -21,11 +22,12 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask bench [OPTION…] [SECTION…]
 
-  calls     small calls through every peer: both transports, both eras, one at a time and 32 at a time
-  half      the tail of latencies at half of the highest rate (open loop)
-  list      a filtered tools/list of 2 MB
-  memory    a million calls, and what memory grows by
-  micro     reading, judging and filtering by themselves
+  calls     small calls through every peer: both transports, both eras, one at a time and 32 at a time (6 minutes)
+  half      the tail of latencies at half of the highest rate, open loop (2 minutes)
+  list      a filtered tools/list of 2 MB (a moment, as what follows but for `memory`)
+  memory    a million calls over each transport, and what memory grows by (2 minutes)
+  start     1,000 grants, 50 servers and 3,000 tools: until it listens, and what it holds then
+  micro     reading, judging and filtering by themselves, and judging over rules and tools
 
   --quick          a few calls of each, to see that it works
   --rounds N       so many interleaved runs of each (5)
@@ -70,7 +72,7 @@ fn options(words: &[String]) -> Result<Options, String> {
     Ok(options)
 }
 
-const SECTIONS: [&str; 5] = ["calls", "half", "list", "memory", "micro"];
+const SECTIONS: [&str; 6] = ["calls", "half", "list", "memory", "start", "micro"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -126,6 +128,9 @@ fn bench(options: &Options) -> Result<(), String> {
         }
         if chosen("memory") {
             report.memory = measure::memory(&bed, &installed, &options.plan)?;
+        }
+        if chosen("start") {
+            report.start = Some(start::start(&bed, &options.plan)?);
         }
         if chosen("micro") {
             report.micro = micro::all(options.plan.quick);

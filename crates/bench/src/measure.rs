@@ -186,7 +186,7 @@ pub fn half(bed: &Bed, peers: &[Peer], plan: &Plan) -> io::Result<Vec<Half>> {
         eprintln!("half of the highest rate: {}", peer.name);
         let (_running, address) = bed.start_http(peer, upstream)?;
         let mut load = HttpLoad::connect(peer, address, Era::Legacy, What::Call, 32)?;
-        let calls = plan.calls(peer, 40_000);
+        let calls = plan.calls(peer, 20_000);
         load.run(calls / 4 + 1, Pace::Closed)?;
         let highest = load.run(calls, Pace::Closed)?.rate();
         let runs = (0..plan.rounds).map(|_| load.run(calls, Pace::Open(highest / 2.0))).collect::<io::Result<Vec<_>>>()?;

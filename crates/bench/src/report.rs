@@ -3,6 +3,7 @@
 use crate::measure::{Cell, Half, List, Memory, PERCENTS};
 use crate::micro::Part;
 use crate::peers::{Bed, Transport};
+use crate::start::Start;
 use crate::wire::Era;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -16,6 +17,7 @@ pub struct Report {
     pub half: Vec<Half>,
     pub lists: Vec<List>,
     pub memory: Vec<Memory>,
+    pub start: Option<Start>,
     pub micro: Vec<Part>,
 }
 
@@ -49,8 +51,8 @@ impl Report {
             load.split(' ').next().unwrap_or("?")
         );
         let when = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let (calls, half, lists, memory, micro) = Default::default();
-        Report { when, machine, pinned: bed.cores.is_some(), calls, half, lists, memory, micro }
+        let (calls, half, lists, memory, start, micro) = Default::default();
+        Report { when, machine, pinned: bed.cores.is_some(), calls, half, lists, memory, start, micro }
     }
 
     /// The results as one JSON object.
@@ -85,9 +87,12 @@ impl Report {
             .map(|row| json!({"peer": row.peer, "transport": row.transport.as_str(), "megabytesAfterCalls": row.held}))
             .collect();
         let micro: Vec<Value> = self.micro.iter().map(|part| json!({"what": part.what, "nanos": part.nanos})).collect();
+        let start = self.start.as_ref().map(|start| {
+            json!({"grants": start.grants, "servers": start.servers, "tools": start.tools, "millis": start.millis, "megabytes": start.megabytes})
+        });
         let all = json!({
             "when": self.when, "machine": self.machine, "pinned": self.pinned, "calls": calls, "halfOfHighestRate": half,
-            "lists": lists, "memory": memory, "micro": micro,
+            "lists": lists, "memory": memory, "start": start, "micro": micro,
         });
         format!("{all:#}")
     }
@@ -154,6 +159,10 @@ impl Report {
                 let held: Vec<String> = row.held.iter().map(|(calls, megabytes)| format!("{calls}: {megabytes:.1}")).collect();
                 writeln!(out, "| {}, {} | {} |", row.peer, row.transport.as_str(), held.join(", "))?;
             }
+        }
+        if let Some(Start { grants, servers, tools, millis, megabytes }) = &self.start {
+            writeln!(out, "\n**A large gateway**: with {grants} grants, {servers} servers and {tools} tools it listens after")?;
+            writeln!(out, "{millis:.0} ms (in steps of 20), and holds {megabytes:.0} MB.")?;
         }
         if !self.micro.is_empty() {
             writeln!(out, "\n**Parts by themselves** (least of many rounds)\n\n| | µs |\n|---|--:|")?;
