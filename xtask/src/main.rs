@@ -6,6 +6,7 @@
 //!
 //! A finding is a `String` for a person: what, where, and how to mend it.
 
+mod attacks;
 mod bench;
 mod catalog;
 mod conformance;

@@ -1,5 +1,6 @@
 //! The command line: a contract that scripts of users rely on.
 
+mod attacks;
 mod authorizations;
 mod catalog;
 mod grants;
@@ -8,6 +9,7 @@ mod inspect;
 mod pins;
 mod replay;
 
+pub use attacks::{Attacks, ListAttacks, ShowAttack, TestAttacks};
 pub use authorizations::{Authorizations, Whose};
 pub use catalog::{
     Build, Catalog, CatalogDiff, CellArguments, Classify, Export, PolicyForm, ProfileArgument, Recommend, Search, ServeCatalog,
@@ -65,6 +67,8 @@ pub enum Command {
     #[command(subcommand)]
     Catalog(Catalog),
     #[command(subcommand)]
+    Attacks(Attacks),
+    #[command(subcommand)]
     Audit(Audit),
     #[command(subcommand)]
     Approvals(Approvals),
@@ -85,6 +89,19 @@ pub enum Command {
     DemoServer {
         /// Where its state is kept.
         state: PathBuf,
+    },
+    /// The server of a case of `attacks test`.
+    #[command(hide = true)]
+    AttackServer {
+        /// The attack's id.
+        attack: String,
+        /// Which of its cases, from 0.
+        case: usize,
+        /// Where it notes what reaches it.
+        log: PathBuf,
+        /// Whether it listens on a port.
+        #[arg(long)]
+        http: bool,
     },
 }
 

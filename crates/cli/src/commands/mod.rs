@@ -2,6 +2,7 @@
 
 mod administration;
 mod approvals;
+mod attacks;
 mod audit;
 mod authorizations;
 mod catalog;
@@ -43,6 +44,7 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Diff(arguments) => pins::diff(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Catalog(arguments) => catalog::catalog(&arguments),
+        Command::Attacks(arguments) => attacks::attacks(&arguments),
         Command::Audit(arguments) => audit::audit(arguments),
         Command::Approvals(arguments) => approvals::approvals(arguments),
         Command::Grants(arguments) => grants::grants(arguments),
@@ -54,6 +56,7 @@ pub fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Man(arguments) => shell::man(&arguments),
         Command::Openapi => administration::print_openapi(),
         Command::DemoServer { state } => demo::server::serve(&state),
+        Command::AttackServer { attack, case, log, http } => attacks::server::serve(&attack, case, &log, http),
     }
 }
 

@@ -1,0 +1,144 @@
+//! `attacks test --policy P --tools T`: which attacks apply to these tools, and which of them this policy stops.
+
+use crate::arguments::TestAttacks;
+use crate::failure::{DENIED, Failure, OK};
+use crate::policies;
+use crate::terminal::{Paint, counted, shortened, table, visible};
+use catalogue::attacks::{Finding, Missing, Standing, judge, missing_policy, some_of};
+use json::{Document, Strictness};
+use policy::Policies;
+use serde_json::json;
+use std::io::Write;
+use std::path::Path;
+
+pub fn test(arguments: &TestAttacks) -> Result<u8, Failure> {
+    let Some(tools_path) = arguments.tools.tools.as_ref().filter(|_| !arguments.policy.is_empty()) else {
+        return Err(Failure::usage("a policy is tried against a server's tools: give both `--policy` and `--tools`"));
+    };
+    let read = |path: &std::path::PathBuf| {
+        let file = policies::read(path)?;
+        file.policy().ok_or_else(|| Failure::invalid("the policy has errors"))
+    };
+    let each = arguments.policy.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
+    let Some(tools) = policies::tools(&arguments.tools)? else { return Ok(OK) };
+    let findings = judge(&server_of(tools_path), &tools, &Policies::all_of(each), jiff::Timestamp::now());
+    let findings: Vec<Finding> = match arguments.ids.as_slice() {
+        [] => findings,
+        ids => findings.into_iter().filter(|finding| ids.contains(&finding.attack.id)).collect(),
+    };
+    let is_open = findings.iter().any(|finding| matches!(finding.standing, Standing::Open(_)));
+    if arguments.json {
+        print_json(&findings)?
+    } else {
+        print_text(&findings)?
+    }
+    Ok(if is_open { DENIED } else { OK })
+}
+
+/// The name of the server in a captured list; empty where none stands there.
+fn server_of(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let document = Document::parse(text, Strictness::Reply).ok();
+    let name = document.as_ref().and_then(|document| document.root().get("server")?.as_str());
+    name.map(String::from).unwrap_or_default()
+}
+
+fn print_json(findings: &[Finding]) -> Result<(), Failure> {
+    let finding = |finding: &Finding| {
+        let (standing, rule, reason) = match &finding.standing {
+            Standing::Stopped { rule, reason } => ("stopped", Some(rule), Some(*reason)),
+            Standing::Unclear { rule } => ("unclear", Some(rule), None),
+            Standing::Open(_) => ("open", None, None),
+        };
+        let missing = match &finding.standing {
+            Standing::Open(Missing::Hidden(tool)) => Some(format!("hide: [{}]", json::quote(tool))),
+            Standing::Open(Missing::Rule(_, rule)) => Some(rule.clone()),
+            Standing::Open(Missing::DenyIf(_, item)) => Some(format!("deny_if: [{item}]")),
+            Standing::Open(Missing::ServerRequest(asked)) => Some(format!("server_requests: {{{asked}: deny}}")),
+            Standing::Stopped { .. } | Standing::Unclear { .. } => None,
+        };
+        json!({
+            "attack": finding.attack.id,
+            "tool": finding.tool,
+            "argument": finding.argument,
+            "because": finding.because,
+            "standing": standing,
+            "rule": rule,
+            "reason": reason,
+            "missing": missing,
+        })
+    };
+    let all: Vec<serde_json::Value> = findings.iter().map(finding).collect();
+    writeln!(std::io::stdout().lock(), "{}", json!({"findings": all, "missing": missing_policy(findings)}))?;
+    Ok(())
+}
+
+fn print_text(findings: &[Finding]) -> Result<(), Failure> {
+    // One row for all attacks that stand alike at one place.
+    let mut rows: Vec<(Vec<String>, Vec<&str>)> = Vec::new();
+    for finding in findings {
+        let (standing, by) = match &finding.standing {
+            Standing::Stopped { rule, reason } => ("stopped", format!("{reason}: {}", shortened(rule, 40))),
+            Standing::Unclear { rule } => ("unclear", format!("a harmless call is refused too: {}", shortened(rule, 40))),
+            Standing::Open(_) => ("open", finding.because.clone()),
+        };
+        let place = match (&finding.tool, &finding.argument) {
+            (None, _) => "(the server)".to_owned(),
+            (Some(tool), None) => shortened(tool, 40),
+            (Some(tool), Some(argument)) => format!("{} {}", shortened(tool, 40), visible(argument)),
+        };
+        let key = vec![standing.to_owned(), place, by];
+        match rows.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, attacks)) => attacks.push(&finding.attack.id),
+            None => rows.push((key, vec![&finding.attack.id])),
+        }
+    }
+    rows.sort();
+    let row = |(mut row, attacks): (Vec<String>, Vec<&str>)| {
+        row.push(some_of(&attacks));
+        row
+    };
+    let rows: Vec<Vec<String>> = rows.into_iter().map(row).collect();
+    let paint = Paint::stdout();
+    let mut out = std::io::stdout().lock();
+    write!(
+        out,
+        "{}",
+        table(&["", "where", "by", "attacks"], &rows, |column, cell, padded| match (column, cell) {
+            (0, "stopped") => paint.good(&padded),
+            (0, "open") => paint.bad(&padded),
+            (0, _) => paint.warn(&padded),
+            (2, _) => paint.dim(&padded),
+            _ => padded,
+        })
+    )?;
+    let count = |wanted: fn(&Standing) -> bool| findings.iter().filter(|finding| wanted(&finding.standing)).count() as u64;
+    let open = count(|standing| matches!(standing, Standing::Open(_)));
+    let unclear = count(|standing| matches!(standing, Standing::Unclear { .. }));
+    let stopped = count(|standing| matches!(standing, Standing::Stopped { .. }));
+    let places = counted(findings.len() as u64, "place", "places");
+    writeln!(out, "\n{places} where a documented attack applies: {stopped} stopped, {unclear} unclear, {open} open")?;
+    if let Some(missing) = missing_policy(findings) {
+        writeln!(
+            out,
+            "\n# What is missing. Fill in what waits for it, and paste it into the policy, or give it beside it (`--policy` twice)."
+        )?;
+        write!(out, "{missing}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_of_a_list_is_named_in_it_or_not_at_all() {
+        let path = std::env::temp_dir().join(format!("callgate-yours-{}.json", std::process::id()));
+        std::fs::write(&path, r#"{"server": "github", "tools": []}"#).unwrap();
+        assert_eq!(server_of(&path), "github");
+        std::fs::write(&path, "[]").unwrap();
+        assert_eq!(server_of(&path), "");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
