@@ -8,6 +8,9 @@
 //! program, started anew there ([`Cell::enter`]). Where somebody waives all this, there is still that process, which sets the
 //! limits; then the server can do whatever its user can.
 
+#[cfg(target_os = "linux")]
+mod rooms;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -131,7 +134,7 @@ impl Cell {
     /// What could not be made. The server has not been started then.
     #[cfg(target_os = "linux")]
     pub fn enter(&self, server: &[String]) -> Result<u8, String> {
-        crate::rooms::enter(self, server)
+        rooms::enter(self, server)
     }
 
     /// Elsewhere there are no cells.

@@ -21,8 +21,6 @@ mod import;
 mod install;
 mod list;
 mod read;
-#[cfg(target_os = "linux")]
-mod rooms;
 mod search;
 mod write;
 

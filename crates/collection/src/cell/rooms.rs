@@ -2,7 +2,7 @@
 //!
 //! Runs as the first process of the namespaces. Whatever fails ends it before the server is started.
 
-use crate::cell::{Cell, HOME, Way};
+use super::{Cell, HOME, Way};
 use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink::SocketAddrNetlink};
