@@ -525,7 +525,6 @@ impl Conversation {
     }
 
     /// Starts the judgement of a message. Judgements run side by side; their results come back in order.
-    ///
     fn admit(&mut self, message: Message, sink: Sink, exchange: u64, request: Option<Request>) {
         // What came before is forwarded before.
         self.enter_together();
@@ -546,14 +545,19 @@ impl Conversation {
         }
     }
 
-    /// Makes one commit of all that has come in, and goes on with each. Where the store has to be waited for, each waits for
-    /// itself.
+    /// Makes one commit of all that has come in, and goes on with each. Where the store or what came before has to be waited
+    /// for, each waits for itself.
     fn enter_together(&mut self) {
         if self.together.rest.is_empty() {
             return;
         }
         let Together { entries, rest } = std::mem::take(&mut self.together);
-        match self.gate.enforcer.store().enter(entries) {
+        // What came before and is not entered yet is recorded before.
+        let entered = match self.admissions.is_empty() {
+            true => self.gate.enforcer.store().enter(entries),
+            false => Err(entries),
+        };
+        match entered {
             Ok(entered) => {
                 let mut entered = entered.into_iter();
                 for (has_entry, rest) in rest {
