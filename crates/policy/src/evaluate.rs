@@ -137,10 +137,12 @@ impl Policy {
 
     /// The name in the policy that a careless server could take this one for: by case, or Unicode normalisation.
     ///
-    /// Where unlisted tools are allowed, `Delete_Repo` would otherwise pass by the rules of `delete_repo`.
+    /// Where tools may be called that no entry names, `Delete_Repo` would otherwise pass by the rules of `delete_repo`.
     fn imitated(&self, tool: &str) -> Option<&str> {
         let names = self.names();
-        if self.posture == Posture::Deny || names.knows(tool) {
+        // What a class says is for such tools, too.
+        let only_named = self.posture == Posture::Deny && names.class_entries(None).next().is_none();
+        if only_named || names.knows(tool) {
             return None;
         }
         let pattern = |number: usize| match number.checked_sub(self.hidden.len()) {

@@ -157,6 +157,19 @@ fn the_rules_of_a_class_hold_for_what_nothing_names_and_those_of_all_for_what_no
 }
 
 #[test]
+fn what_a_class_may_do_is_not_for_names_that_look_like_one_with_rules_of_its_own() {
+    let of_class = |class| Entry { pattern: Pattern::Class(class), ..entry("", vec![]) };
+    let mut entries: Vec<Entry> = RiskClass::ALL.into_iter().map(of_class).collect();
+    entries.push(entry("delete_repo", vec![rule("never", vec![Check::Deny])]));
+    let policy = policy(Posture::Deny, &[Pattern::Exact("merge_repo".into())], entries);
+    check(&policy, "other_tool", "{}", Reason::Allowed, None);
+    for name in ["Delete_Repo", "DELETE_REPO", "Merge_Repo"] {
+        check(&policy, name, "{}", Reason::UnknownTool, Some("(look-alike)"));
+        assert!(!policy.lists(name, None), "{name}");
+    }
+}
+
+#[test]
 fn names_are_compared_as_they_are() {
     let policy = policy(Posture::Deny, &[], vec![entry("read_file", vec![])]);
     check(&policy, "read_file", "{}", Reason::Allowed, None);
