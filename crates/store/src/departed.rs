@@ -40,9 +40,11 @@ pub(crate) fn remove(ledger: &mut Ledger<'_>, cutoff: i64) -> Result<bool, Fault
         sql.execute(piece, values![&chain, PIECE])?;
         return Ok(true);
     }
+    // Locked: a gateway that comes back just now waits, and then finds that it has to begin anew.
     let find =
         "SELECT id, public_key, head.seq, head.hash, head.at, head.signature FROM chains JOIN head ON head.chain = chains.id
-        WHERE id <> ?1 AND removed IS NULL AND coalesce(seen, begun) < ?2 AND head.at < ?2 ORDER BY begun LIMIT 1";
+        WHERE id <> ?1 AND removed IS NULL AND coalesce(seen, begun) < ?2 AND head.at < ?2 ORDER BY begun LIMIT 1
+        FOR UPDATE OF head";
     let unseen = cutoff.min(ledger.now().saturating_sub(GONE_MS));
     let found = sql.row(find, values![own, unseen], |row| {
         let head: (i64, String, i64, String) = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?);

@@ -31,6 +31,8 @@ pub(crate) struct Worker {
     state: Option<Opened>,
     /// The head of this gateway's chain as it has seen it last.
     known: Option<Head>,
+    /// The chain that it is of.
+    chain: Option<String>,
     started_at: i64,
     beat: Option<Instant>,
     tidied: Instant,
@@ -53,8 +55,8 @@ impl Worker {
         clock: Arc<ServerClock>,
     ) -> Worker {
         let started_at = scribe.clock.now();
-        let (state, known, beat) = (None, None, None);
-        Worker { address, keys, options, shared, scribe, clock, state, known, started_at, beat, tidied: Instant::now() }
+        let (state, known, chain, beat) = (None, None, None, None);
+        Worker { address, keys, options, shared, scribe, clock, state, known, chain, started_at, beat, tidied: Instant::now() }
     }
 
     /// Opens state now instead of with the first call.
@@ -152,6 +154,10 @@ impl Worker {
         let state = open::open(&self.address, &self.keys, until)?;
         self.clock.tell(open::now(Sql::Server(&state.session))?);
         *Shared::lock(&self.shared.digests) = Some(state.key.digests().clone());
+        if self.chain.as_ref() != Some(&state.chain) {
+            // Another chain has another head: the one before was removed while we were away.
+            (self.known, self.chain) = (None, Some(state.chain.clone()));
+        }
         self.state = Some(state);
         Ok(())
     }
