@@ -255,6 +255,8 @@ fn a_task_tells_in_the_record_how_its_call_ended() {
     let finished = || chain.records("tasks/get").into_iter().find(|record| record["phase"] == "finished");
     let record = until(PATIENCE, finished).expect("its end is recorded");
     assert_eq!((&record["reply"], &record["tool"]), (&json!("tool_error"), &json!("later")), "{record}");
+    let begun = chain.records("tasks/get").into_iter().find(|record| record["phase"] == "decided").expect("its beginning, too");
+    assert_eq!(record["id"], begun["id"], "both are of one request");
 }
 
 #[test]

@@ -142,7 +142,9 @@ pub(crate) fn settle_plain(
     if refund {
         book.give_back(&reservation.taken)?;
     }
-    book.append(&Draft { id: reservation.id.clone(), ..draft })
+    // Requests that are charged nothing have the id in their draft alone.
+    let id = if reservation.id.is_empty() { draft.id.clone() } else { reservation.id.clone() };
+    book.append(&Draft { id, ..draft })
 }
 
 /// The same for any call: with its approval, and its place among recent calls.
