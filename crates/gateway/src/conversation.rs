@@ -287,6 +287,11 @@ impl Conversation {
         for (_, pending) in std::mem::take(&mut self.pending) {
             self.answer_failure(pending, &Failure::lost("the server has ended before it answered"));
         }
+        // What is still being judged is dropped now: it may have a turn in the store, which the endings would wait for.
+        self.admissions = FuturesOrdered::new();
+        self.screening = FuturesOrdered::new();
+        self.learning.clear();
+        self.held.clear();
         // A client that does not read does not hold us up.
         let _ = tokio::time::timeout(LAST_WORDS, async { while self.outgoing.next().await.is_some() {} }).await;
         self.link
@@ -671,6 +676,10 @@ impl Conversation {
             }
             return self.finish_accepted(sink);
         };
+        if cancelled {
+            // Its permit is dropped, and with it what it was charged; nothing was sent.
+            return;
+        }
         let (token, permit) = self.numbered(permit, number);
         let sent = self.link.send(permit);
         expected.ticket = sent.ticket;
@@ -683,11 +692,8 @@ impl Conversation {
                 if let Waiter::Client { id, .. } = &pending.waiter {
                     self.free_id(id, number);
                 }
-                return self.answer_failure(pending, &failure);
+                self.answer_failure(pending, &failure);
             }
-        }
-        if cancelled {
-            self.cancel(number, "cancelled by the client");
         }
     }
 
