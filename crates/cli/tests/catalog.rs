@@ -6,6 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 use support::{Scratch, callgate, root};
 
@@ -151,6 +152,21 @@ fn a_server_in_its_cell_reaches_nothing_but_what_is_its_own() {
     let shown: Value = serde_json::from_str(&says(&run(&scratch, &["show", "hostile", "--json"]), 0)).unwrap();
     assert_eq!((&shown["isolation"], &shown["serverInfo"]["name"]), (&json!("isolated"), &json!("hostile")));
     assert!(std::fs::read_to_string(scratch.path("server.py")).unwrap().len() > 1_000, "it has not overwritten itself");
+}
+
+#[test]
+fn what_makes_the_cell_is_never_a_program_that_lies_beside_the_server() {
+    let scratch = Scratch::new();
+    let mark = scratch.path("mark");
+    for (name, does) in [("unshare", format!("echo outside > {}", mark.display())), ("serve", "echo no server >&2".to_owned())] {
+        let program = scratch.write(name, format!("#!/bin/sh\n{does}\n"));
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let server = format!("{{name: beside, command: [{}], timeout: 60s}}", scratch.path("serve").display());
+    let Some(told) = asked(&scratch, &[server], &[]) else { return };
+    let problem = told[0]["problem"].as_str().unwrap_or_default();
+    assert!(problem.contains("it said: no server"), "{told:?}");
+    assert!(!mark.exists(), "`unshare` was taken from the directory of the server");
 }
 
 #[test]

@@ -39,6 +39,13 @@ pub enum Way {
 /// The home of a server in its cell.
 pub(crate) const HOME: &str = "/home/server";
 
+/// Whether a place cannot be shown to a server, since the cell has something of its own there: the home, what is in memory, or
+/// the processes and devices. What is above them would bring the machine's own along.
+pub(crate) fn is_taken(place: &Path) -> bool {
+    ["/tmp", "/dev", "/dev/shm", "/proc", HOME].iter().any(|own| Path::new(own).starts_with(place))
+        || ["/dev", "/proc"].iter().any(|own| place.starts_with(own))
+}
+
 /// The first user that the superuser gives to a server; unused on Debian, Fedora and by systemd.
 const FIRST_USER: u32 = 64_100;
 
@@ -51,22 +58,39 @@ impl Way {
         }
     }
 
-    /// The way that this machine has; it is tried, since what a kernel offers is not what it permits. `program` is this program,
-    /// with the words that make it call [`Cell::enter`].
+    /// The way that this machine has; it is tried, since what a kernel offers is not what it permits. `unshare` is what
+    /// [`unshare`] has found, `program` this program, with the words that make it call [`Cell::enter`].
     ///
     /// # Errors
     /// Why there is none.
-    pub fn find(program: &[String], root: &Path) -> Result<Way, String> {
+    pub(crate) fn find(unshare: &str, program: &[String], root: &Path) -> Result<Way, String> {
         let mut why = String::new();
         for way in ways() {
             let cell = Cell { root: root.to_owned(), reads: Vec::new(), way: way.at(0) };
-            match cell.has_room(program) {
+            match cell.has_room(unshare, program) {
                 Ok(()) => return Ok(way),
                 Err(error) => why = error,
             }
         }
         Err(why)
     }
+}
+
+/// Where `unshare` lies on our own path. A bare word would be looked up on the path of the server, which begins with the
+/// directory of its package, and a program of that name there would be started outside of any cell. For the same reason nothing
+/// counts that lies below `work`, where packages are, or that depends on where we stand.
+///
+/// # Errors
+/// That it lies nowhere.
+pub(crate) fn unshare(work: &Path) -> Result<String, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let work = std::fs::canonicalize(work).map_err(|error| format!("cannot find {}: {error}", work.display()))?;
+    let own = |place: PathBuf| std::fs::canonicalize(place).ok().filter(|place| place.is_file() && !place.starts_with(&work));
+    std::env::split_paths(&path)
+        .filter(|directory| directory.is_absolute())
+        .filter_map(|directory| own(directory.join("unshare")).map(|_| directory.join("unshare")))
+        .find_map(|place| place.to_str().map(str::to_owned))
+        .ok_or_else(|| "`unshare` of util-linux is not installed here".to_owned())
 }
 
 #[cfg(target_os = "linux")]
@@ -83,12 +107,13 @@ fn ways() -> Vec<Way> {
 }
 
 impl Cell {
-    /// The words that start `server` in this cell. `program` is this program, with the words that make it call [`Cell::enter`].
-    pub(crate) fn words(&self, program: &[String], server: &[String]) -> Vec<String> {
+    /// The words that start `server` in this cell. `unshare` is what [`unshare`] has found, `program` this program, with the words
+    /// that make it call [`Cell::enter`].
+    pub(crate) fn words(&self, unshare: &str, program: &[String], server: &[String]) -> Vec<String> {
         let namespaces = ["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"];
         let mut words: Vec<String> = match self.way {
-            Way::Superuser(_) => [&["unshare"], &namespaces[..]].concat(),
-            Way::UserNamespace => [&["unshare", "--user", "--map-root-user"], &namespaces[..]].concat(),
+            Way::Superuser(_) => [&[unshare], &namespaces[..]].concat(),
+            Way::UserNamespace => [&[unshare, "--user", "--map-root-user"], &namespaces[..]].concat(),
             Way::Nothing => Vec::new(),
         }
         .into_iter()
@@ -114,8 +139,8 @@ impl Cell {
         words
     }
 
-    fn has_room(&self, program: &[String]) -> Result<(), String> {
-        let words = self.words(program, &["true".to_owned()]);
+    fn has_room(&self, unshare: &str, program: &[String]) -> Result<(), String> {
+        let words = self.words(unshare, program, &["true".to_owned()]);
         let Some((first, rest)) = words.split_first() else { return Err("there is no command".to_owned()) };
         let tried = Command::new(first).args(rest).stdin(Stdio::null()).output();
         match tried {
@@ -155,11 +180,13 @@ mod tests {
     fn the_words_say_what_the_cell_is() {
         let cell = Cell { root: "/tmp/r".into(), reads: vec!["/p".into()], way: Way::Superuser(7) };
         let words = |way| {
-            Cell { way, ..cell.clone() }.words(&["callgate".into(), "cell".into()], &["serve".into(), "-x".into()]).join(" ")
+            Cell { way, ..cell.clone() }
+                .words("/bin/unshare", &["callgate".into(), "cell".into()], &["serve".into(), "-x".into()])
+                .join(" ")
         };
         let namespaces = "--mount --net --pid --ipc --uts --fork --kill-child -- callgate cell --root /tmp/r --read /p";
-        assert_eq!(words(Way::Superuser(7)), format!("unshare {namespaces} --user 7 -- serve -x"));
-        assert_eq!(words(Way::UserNamespace), format!("unshare --user --map-root-user {namespaces} -- serve -x"));
+        assert_eq!(words(Way::Superuser(7)), format!("/bin/unshare {namespaces} --user 7 -- serve -x"));
+        assert_eq!(words(Way::UserNamespace), format!("/bin/unshare --user --map-root-user {namespaces} -- serve -x"));
         assert_eq!(words(Way::Nothing), "callgate cell --root /tmp/r --read /p --unisolated -- serve -x");
     }
 }

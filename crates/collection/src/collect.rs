@@ -4,7 +4,7 @@
 //! start is in the catalog too, with the reason; what answered before is not asked again.
 
 use crate::capture::{Capture, CaptureError};
-use crate::cell::{Cell, HOME, Way};
+use crate::cell::{Cell, HOME, Way, unshare};
 use crate::error::CollectionError;
 use crate::facts::{Facts, Isolation, Registry};
 use crate::graded::Graded;
@@ -12,6 +12,7 @@ use crate::install::{Installed, install};
 use crate::list::{Entry, List, Origin};
 use crate::write::{SourceDigest, Writer};
 use jiff::Timestamp;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// A directory for packages and cells that nobody has named: of a name that cannot be guessed, made for this user alone.
+///
+/// # Errors
+/// When it cannot be made, or somebody has made it.
+pub fn throw_away() -> Result<PathBuf, CollectError> {
+    let parent = std::env::temp_dir();
+    let failed = |error| CollectError::Work(parent.clone(), error);
+    let mut bytes = [0u8; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| failed(std::io::Error::other("there is no randomness")))?;
+    let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let place = parent.join(format!("callgate-catalog-{name}"));
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    // Not with what is above it: what is there already is not ours.
+    builder.create(&place).map_err(failed)?;
+    Ok(place)
+}
 
 /// How servers are asked.
 #[derive(Clone, Debug)]
@@ -110,15 +130,19 @@ pub fn collect(
         work: &made(conditions.work.clone())?,
         root: &made(conditions.work.join("root"))?,
         way: Way::Nothing,
+        unshare: String::new(),
         conditions,
         ask,
     };
     let needs_cell = list.servers.iter().any(|entry| !matches!(entry.origin, Origin::Url { .. }));
-    let way = match conditions.unisolated || !needs_cell {
-        true => Way::Nothing,
-        false => Way::find(&conditions.program, room.root).map_err(CollectError::NoCell)?,
+    let room = match conditions.unisolated || !needs_cell {
+        true => room,
+        false => {
+            let unshare = unshare(room.work).map_err(CollectError::NoCell)?;
+            let way = Way::find(&unshare, &conditions.program, room.root).map_err(CollectError::NoCell)?;
+            Room { way, unshare, ..room }
+        }
     };
-    let room = Room { way, ..room };
     let known = if conditions.again { HashSet::new() } else { writer.sources()? };
     let next = AtomicUsize::new(0);
     let mut all = Vec::new();
@@ -149,6 +173,8 @@ struct Room<'c> {
     work: &'c Path,
     root: &'c Path,
     way: Way,
+    /// What makes namespaces, where it is needed.
+    unshare: String,
     conditions: &'c Conditions,
     ask: &'c Ask,
 }
@@ -233,7 +259,7 @@ impl Room<'_> {
             ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
         ]);
         environment.extend(entry.environment.clone());
-        Ok(Reach::Child(cell.words(&self.conditions.program, &words), environment))
+        Ok(Reach::Child(cell.words(&self.unshare, &self.conditions.program, &words), environment))
     }
 
     fn throw_away_home(&self, place: usize) -> Result<String, String> {

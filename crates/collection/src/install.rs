@@ -2,13 +2,16 @@
 //!
 //! npm is told to run no scripts, pip to take wheels alone: what a package brings runs first in its cell.
 
+use crate::cell::is_taken;
 use crate::list::{Entry, Origin, Package};
 use json::{Document, Strictness, Value};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,17 +34,37 @@ const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// # Errors
 /// Why it cannot be, in one sentence.
 pub(crate) fn install(entry: &Entry, work: &Path) -> Result<Option<Installed>, String> {
+    let in_turn = |registry, package, install: fn(&Package, &Path) -> Result<Installed, String>| {
+        let place = place_of(work, registry, package)?;
+        let turn = turn_of(&place);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        install(package, &place).map(Some)
+    };
     match &entry.origin {
-        Origin::Npm(package) => npm(package, &place_of(work, "npm", package)).map(Some),
-        Origin::Pypi(package) => pypi(package, &place_of(work, "pypi", package)).map(Some),
+        Origin::Npm(package) => in_turn("npm", package, npm),
+        Origin::Pypi(package) => in_turn("pypi", package, pypi),
         Origin::Command { program, reads } => command(program, reads).map(Some),
         Origin::Url { .. } => Ok(None),
     }
 }
 
-fn place_of(work: &Path, registry: &str, package: &Package) -> PathBuf {
-    let with: String = package.with.iter().map(|one| format!("+{one}")).collect();
-    work.join(registry).join(format!("{}@{}{with}", package.name.replace('/', "__"), package.version))
+/// A directory for what is installed: the same package with other companions or other constraints is something else.
+fn place_of(work: &Path, registry: &str, package: &Package) -> Result<PathBuf, String> {
+    let constraints = match &package.constraints {
+        Some(file) => Some(fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?),
+        None => None,
+    };
+    let all = format!("{:?}", (&package.name, &package.version, &package.with, constraints));
+    let digest = ring::digest::digest(&ring::digest::SHA256, all.as_bytes());
+    let digest: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Ok(work.join(registry).join(format!("{}@{}-{digest}", package.name.replace('/', "__"), package.version)))
+}
+
+/// Whose turn it is at a place: two servers of one package are not to install it over each other.
+fn turn_of(place: &Path) -> Arc<Mutex<()>> {
+    static TURNS: Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    turns.entry(place.to_owned()).or_default().clone()
 }
 
 /// Whether a package lies there as a whole; what an interrupted installation has left is cleared away.
@@ -92,7 +115,7 @@ fn npm(package: &Package, place: &Path) -> Result<Installed, String> {
     let program = chosen(&programs, package, own)?;
     let node = found("node")?;
     let mut reads = vec![place.to_owned()];
-    reads.extend(home_of(&node));
+    reads.extend(needs_of(&node));
     let path = node.parent().map(Path::to_owned).into_iter().collect();
     Ok(Installed { program: modules.join(".bin").join(program), reads, path })
 }
@@ -120,7 +143,7 @@ fn pypi(package: &Package, place: &Path) -> Result<Installed, String> {
     // The interpreter is a link, and its libraries lie where it leads.
     let interpreter = fs::canonicalize(&python).map_err(|error| format!("cannot find {}: {error}", python.display()))?;
     let mut reads = vec![place.to_owned()];
-    reads.extend(home_of(&interpreter));
+    reads.extend(needs_of(&interpreter));
     let bin = environment.join("bin");
     Ok(Installed { program: bin.join(program), reads, path: vec![bin] })
 }
@@ -177,31 +200,47 @@ fn command(program: &str, reads: &[PathBuf]) -> Result<Installed, String> {
     let behind = fs::canonicalize(&program).map_err(|error| format!("cannot find {}: {error}", program.display()))?;
     let mut all = Vec::new();
     for place in reads {
-        all.push(fs::canonicalize(place).map_err(|error| format!("cannot read {}: {error}", place.display()))?);
+        let behind = fs::canonicalize(place).map_err(|error| format!("cannot read {}: {error}", place.display()))?;
+        if is_taken(&behind) {
+            return Err(format!("cannot show {}: a cell has its own {}", place.display(), behind.display()));
+        }
+        all.push(behind);
     }
     let mut path = Vec::new();
     if !is_of_the_system(&program) {
         path.extend(program.parent().map(Path::to_owned));
         all.push(program.clone());
-        // A program of an environment or of a version manager lies beside its libraries.
-        match behind.parent().is_some_and(|directory| directory.ends_with("bin")) {
-            true => all.extend(home_of(&behind)),
-            false => all.push(behind),
-        }
+        all.extend(needs_of(&behind));
     }
     Ok(Installed { program, reads: all, path })
 }
 
-/// The directory above `bin` in which a program and its libraries lie, unless the system's own are meant.
-fn home_of(program: &Path) -> Option<PathBuf> {
-    if is_of_the_system(program) {
-        return None;
+/// What a program must be able to read: nothing more, where it is the system's; its libraries too, where it is of an environment
+/// or of a version manager; else itself alone.
+fn needs_of(program: &Path) -> Vec<PathBuf> {
+    let own = std::env::var_os("HOME").and_then(|home| fs::canonicalize(home).ok());
+    match is_of_the_system(program) {
+        true => Vec::new(),
+        false => libraries_of(program, own.as_deref()).unwrap_or_else(|| vec![program.to_owned()]),
     }
-    program.parent()?.parent().filter(|home| *home != Path::new("/")).map(Path::to_owned)
+}
+
+/// The directory above `bin`, if it is an environment of Python as a whole, or its programs and libraries, if it has those of an
+/// interpreter. That there is a `bin` says nothing: somebody's `home` has one too.
+fn libraries_of(program: &Path, home: Option<&Path>) -> Option<Vec<PathBuf>> {
+    let bin = program.parent().filter(|directory| directory.ends_with("bin"))?;
+    let above = bin.parent().filter(|above| !is_taken(above) && !home.is_some_and(|home| home.starts_with(above)))?;
+    if above.join("pyvenv.cfg").is_file() {
+        return Some(vec![above.to_owned()]);
+    }
+    let libraries = above.join("lib");
+    let is_library = |name: &OsStr| name == "node_modules" || name.to_string_lossy().starts_with("python");
+    let has_any = fs::read_dir(&libraries).ok()?.flatten().any(|entry| is_library(&entry.file_name()));
+    has_any.then(|| vec![bin.to_owned(), libraries])
 }
 
 fn is_of_the_system(path: &Path) -> bool {
-    ["/usr", "/bin", "/sbin", "/lib", "/nix"].iter().any(|system| path.starts_with(system))
+    ["/usr", "/bin", "/sbin", "/lib", "/nix/store"].iter().any(|system| path.starts_with(system))
 }
 
 /// A program of ours, by its name; the file itself, where the name is a link or a shim asks a version manager.
@@ -267,6 +306,56 @@ mod tests {
             constraints: None,
         };
         chosen(&programs, &package, "server.x")
+    }
+
+    #[test]
+    fn libraries_are_shown_where_there_are_some_and_nobodys_home() {
+        let home = std::env::temp_dir().join(format!("callgate-needs-{}", std::process::id()));
+        let program = |directory: &str| home.join(directory).join("bin/server");
+        for directory in ["bin", "lib/python3", "venv/bin", "node/bin", "node/lib/node_modules", "plain/bin", "plain/lib/x"] {
+            fs::create_dir_all(home.join(directory)).unwrap();
+        }
+        fs::write(home.join("venv/pyvenv.cfg"), "").unwrap();
+        let found = |directory| libraries_of(&program(directory), Some(&home));
+        assert_eq!(found("venv"), Some(vec![home.join("venv")]));
+        assert_eq!(found("node"), Some(vec![home.join("node/bin"), home.join("node/lib")]));
+        assert_eq!(found("plain"), None);
+        assert_eq!(found(""), None, "a home with a `lib` of its own is a home all the same");
+        assert_eq!(libraries_of(&program(""), Some(&home.join("below"))), None, "nor what a home lies in");
+        assert_eq!(needs_of(&program("plain")), [program("plain")]);
+        assert_eq!(libraries_of(Path::new("/bin/server"), None), None);
+        fs::remove_dir_all(&home).unwrap();
+    }
+
+    #[test]
+    fn what_is_installed_with_something_else_lies_elsewhere() {
+        let file = std::env::temp_dir().join(format!("callgate-constraints-{}", std::process::id()));
+        let place = |with: &[&str], constraints: Option<&str>| {
+            constraints.inspect(|text| fs::write(&file, text).unwrap());
+            let package = Package {
+                name: "@a/b".into(),
+                version: "1".into(),
+                program: None,
+                with: with.iter().map(|one| (*one).to_owned()).collect(),
+                constraints: constraints.map(|_| file.clone()),
+            };
+            place_of(Path::new("/work"), "npm", &package).unwrap()
+        };
+        let all =
+            [place(&[], None), place(&["c"], None), place(&["c", "d"], None), place(&[], Some("x==1")), place(&[], Some("x==2"))];
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
+        assert_eq!(place(&[], None), all[0]);
+        fs::remove_file(&file).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_is_not_shown_what_its_cell_has_itself() {
+        let link = std::env::temp_dir().join(format!("callgate-link-{}", std::process::id()));
+        std::os::unix::fs::symlink("/proc", &link).unwrap();
+        let refused = command("/bin/sh", std::slice::from_ref(&link));
+        fs::remove_file(&link).unwrap();
+        assert!(refused.unwrap_err().contains("a cell has its own /proc"));
     }
 
     #[test]

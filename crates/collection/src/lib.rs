@@ -26,11 +26,11 @@ mod write;
 
 pub use capture::{Capture, CaptureError};
 pub use cell::{Cell, Way};
-pub use collect::{Ask, Asked, CollectError, Conditions, Reach, Said, collect};
+pub use collect::{Ask, Asked, CollectError, Conditions, Reach, Said, collect, throw_away};
 pub use error::CollectionError;
 pub use export::{capture_json, facts_json};
 pub use facts::{Facts, Isolation, Registry};
 pub use import::{Failed, Imported, Progress, import};
-pub use list::{Entry, List, Origin, Package};
+pub use list::{Entry, List, Origin, Package, is_package};
 pub use read::{Collection, Page, Server, Tool, Totals};
 pub use search::{Found, Hit, Query};

@@ -1,9 +1,11 @@
 //! A list of servers to be asked: where each is from, how it is started, and with which dummy credentials.
 
+use crate::cell::is_taken;
+use crate::facts::Registry;
 use jiff::SignedDuration;
 use policy::{Fields, Kind, Node, Problem, Reader, Severity, Source, Vocabulary, parse_span};
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// The servers of one file, in its order.
@@ -221,19 +223,15 @@ impl Reading<'_> {
         let node = fields.get(key)?;
         let with = self.texts(fields, "with");
         // It becomes a word of a command.
-        if let (true, Some(node)) = (with.iter().any(|one| one.starts_with('-') || one.contains(['/', ':'])), fields.get("with"))
-        {
+        let is_strange = |one: &String| !one.starts_with(|c: char| c.is_ascii_alphanumeric()) || one.contains(['/', ':']);
+        if let (true, Some(node)) = (with.iter().any(is_strange), fields.get("with")) {
             self.reader.error(code::VALUE, &node.at, "`with` must be packages of the same registry").help =
                 Some("write `with: [\"mcp<2\"]`".into());
         }
         let text = self.reader.string(node, &format!("`{key}`"))?;
         let parts = if mark == '=' { text.split_once("==") } else { text.rsplit_once('@') };
-        let is_plain = |text: &str| {
-            let signs = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | '@' | '+');
-            !text.is_empty() && text.len() <= 200 && text.chars().all(signs) && !text.contains("..") && !text.starts_with('-')
-        };
-        let is_version = |version: &str| is_plain(version) && version.starts_with(|c: char| c.is_ascii_digit());
-        match parts.filter(|(name, version)| is_plain(name) && is_version(version)) {
+        let registry = if mark == '=' { Registry::Pypi } else { Registry::Npm };
+        match parts.filter(|(name, version)| is_package(registry, name, version)) {
             Some((name, version)) => Some(Package {
                 name: name.to_owned(),
                 version: version.to_owned(),
@@ -257,7 +255,13 @@ impl Reading<'_> {
             self.reader.error(code::VALUE, at, "`command` is empty").help = Some("write `[PROGRAM, ARGUMENT…]`".into());
             return None;
         };
-        let reads = self.texts(fields, "read").iter().map(|place| self.base.join(place)).collect();
+        let reads: Vec<PathBuf> = self.texts(fields, "read").iter().map(|place| self.base.join(place)).collect();
+        let taken = reads.iter().find(|place| is_taken(&plain(place)));
+        if let (Some(taken), Some(node)) = (taken, fields.get("read")) {
+            let message = format!("`{}` cannot be shown: a cell has its own", policy::shown(&taken.display().to_string()));
+            self.reader.error(code::VALUE, &node.at, message).help =
+                Some("name what the server needs of it, outside of /dev and /proc".into());
+        }
         Some((Origin::Command { program: program.clone(), reads }, arguments.to_vec()))
     }
 
@@ -293,6 +297,37 @@ impl Reading<'_> {
         }
         Duration::try_from(span?).ok()
     }
+}
+
+/// Whether this is the name of a package in a registry and one version of it, and nothing that an installer would take for an
+/// option, a path or an address: `owner/name` is a repository to npm.
+pub fn is_package(registry: Registry, name: &str, version: &str) -> bool {
+    let is_plain = |text: &str| {
+        let signs = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+        text.len() <= 200
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.chars().all(signs)
+            && !text.contains("..")
+    };
+    let is_name = match (registry, name.strip_prefix('@').and_then(|scoped| scoped.split_once('/'))) {
+        (Registry::Npm, Some((scope, name))) => is_plain(scope) && is_plain(name),
+        (Registry::Npm | Registry::Pypi, None) => is_plain(name),
+        _ => false,
+    };
+    is_name && is_plain(version) && version.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// A path from the root without `.` and `..`, as far as its words say.
+fn plain(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+        match component {
+            Component::ParentDir => drop(out.pop()),
+            Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 impl Origin {
@@ -359,6 +394,15 @@ servers:
             ("{npm: server}", "exact version", "@scope/server@1.2.3"),
             ("{npm: \"server@latest\"}", "exact version", "@scope/server@1.2.3"),
             ("{npm: \"../../x@1\"}", "exact version", "@scope/server@1.2.3"),
+            ("{npm: \"owner/server@1\"}", "exact version", "@scope/server@1.2.3"),
+            ("{npm: \"server@1/2\"}", "exact version", "@scope/server@1.2.3"),
+            ("{pypi: \"./server==1\"}", "exact version", "mcp-server-git=="),
+            ("{npm: \"a@1\", with: [.]}", "`with` must be packages", "mcp<2"),
+            ("{command: [a], read: [/tmp]}", "`/tmp` cannot be shown", "what the server needs"),
+            ("{command: [a], read: [/home]}", "`/home` cannot be shown", "what the server needs"),
+            ("{command: [a], read: [/tmp/../dev/shm/x]}", "cannot be shown", "what the server needs"),
+            ("{command: [a], read: [/]}", "`/` cannot be shown", "what the server needs"),
+            ("{command: [a], read: [/proc/1]}", "cannot be shown", "what the server needs"),
             ("{npm: \"--prefix@1\"}", "exact version", "@scope/server@1.2.3"),
             ("{pypi: \"server>=1\"}", "exact version", "mcp-server-git=="),
             ("{npm: \"a@1\", with: [--global]}", "`with` must be packages", "mcp<2"),

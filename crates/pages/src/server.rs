@@ -3,7 +3,7 @@
 use crate::part::{Page, Part, Piece, counted, first_line, link, text};
 use crate::places::{address, of_high_risk, of_server, of_tool};
 use catalogue::{Level, Profile, RiskClass, policy_json, policy_yaml};
-use collection::{Registry, Server, Tool};
+use collection::{Registry, Server, Tool, is_package};
 use json::{Value, quote};
 
 /// Everything about a server; `others` are its other versions.
@@ -95,16 +95,16 @@ pub(crate) fn table<'t>(server: &Server, tools: impl Iterator<Item = &'t Tool>) 
     Part::Table { caption: "As the server lists them".into(), heads, rows: tools.map(row).collect() }
 }
 
-/// How the server is started, where a registry has it.
+/// How the server is started, where a registry has it. Captures may say anything: what is no package is nothing to be pasted into
+/// a shell.
 fn command(server: &Server) -> Option<String> {
     let facts = &server.facts;
-    let version = |between: &str| if facts.version.is_empty() { String::new() } else { format!("{between}{}", facts.version) };
     let program = match facts.registry {
-        Registry::Npm => format!("npx -y {}{}", facts.package, version("@")),
-        Registry::Pypi => format!("uvx {}{}", facts.package, version("@")),
+        Registry::Npm => "npx -y",
+        Registry::Pypi => "uvx",
         Registry::Command | Registry::Url | Registry::Unknown => return None,
     };
-    Some(program)
+    is_package(facts.registry, &facts.package, &facts.version).then(|| format!("{program} {}@{}", facts.package, facts.version))
 }
 
 /// What a server is, as JSON.

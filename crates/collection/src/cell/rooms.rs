@@ -105,8 +105,8 @@ fn furnish(cell: &Cell) -> Result<()> {
     lock()
 }
 
-/// The system's own programs and libraries.
-const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix"];
+/// The system's own programs and libraries. Of `/nix` only the store: beside it lies the socket of a daemon.
+const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"];
 
 /// What programs need of `/etc`, and what says nothing of this machine.
 const ETC: [&str; 12] = [

