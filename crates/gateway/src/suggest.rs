@@ -95,9 +95,17 @@ impl Observed {
              # half of themselves as headroom. Read it, change it, and try it with `callgate replay`.\n\
              version: \"1\"\ndefault: deny\n",
         );
-        let called = || self.tools.iter().filter(|(_, tool)| tool.calls > 0);
-        out.push_str(if called().next().is_none() { "tools: {}\n" } else { "tools:\n" });
-        for (i, (name, tool)) in called().enumerate() {
+        let called = self.tools.iter().filter(|(_, tool)| tool.calls > 0);
+        let (called, left_out): (Vec<_>, Vec<_>) = called.partition(|(name, _)| stands_for_itself(name));
+        if !left_out.is_empty() {
+            // A line of this comment must not end where a name wants it to.
+            let names = left_out.iter().take(MOST_SHOWN).map(|(name, _)| quote(&catalogue::visible(name)));
+            let names: Vec<String> = names.map(|name| name.chars().take(LONGEST_SHOWN).collect()).collect();
+            let more = if left_out.len() > MOST_SHOWN { ", and more" } else { "" };
+            let _ = writeln!(out, "# Left out, as a policy cannot mean these names alone: {}{more}", names.join(", "));
+        }
+        out.push_str(if called.is_empty() { "tools: {}\n" } else { "tools:\n" });
+        for (i, (name, tool)) in called.into_iter().enumerate() {
             if i > 0 {
                 out.push('\n');
             }
@@ -105,6 +113,12 @@ impl Observed {
         }
         out
     }
+}
+
+/// Whether a key under `tools` can mean this name and no other: not where it would be a pattern, or no policy takes it.
+fn stands_for_itself(name: &str) -> bool {
+    let policy = format!("version: \"1\"\ndefault: deny\ntools:\n  {}:\n    rate_limit: 1/minute\n", quote(name));
+    !name.contains(['*', '?']) && policy::load(&policy::Source::new("name", policy)).policy.is_some()
 }
 
 impl Tool {
@@ -241,5 +255,34 @@ const MINUTE: i64 = 60_000;
 /// More arguments of one tool are left open.
 const MOST_ARGUMENTS: usize = 64;
 const MOST_SHOWN: usize = 8;
+/// Characters of a name in a comment.
+const LONGEST_SHOWN: usize = 100;
 /// Steps of a path, the first included.
 const DEEPEST: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_mean_more_than_itself_is_left_out_and_named() {
+        let of = |names: &[&str]| {
+            let tools = names.iter().map(|name| ((*name).to_owned(), Tool { calls: 1, ..Tool::default() }));
+            let observed = Observed { tools: tools.collect(), ..Observed::default() };
+            let text = observed.policy(&BTreeSet::new());
+            let loaded = policy::load(&policy::Source::new("suggested", text.clone()));
+            assert!(loaded.policy.is_some(), "{:?}: {text}", loaded.problems);
+            text
+        };
+        let long = "x".repeat(300);
+        let strange = ["*", "read_?", "*x y*", "_global", "_risk_execute", " padded", "", "a\ntools: {}\nb", long.as_str()];
+        for name in strange {
+            let text = of(&[name, "plain"]);
+            assert!(text.contains("\n# Left out, as a policy cannot mean these names alone: \""), "{text}");
+            assert_eq!(text.lines().filter(|line| line.ends_with(':') && line.starts_with("  \"")).count(), 1, "{text}");
+            assert!(text.contains("  \"plain\":\n"), "{text}");
+        }
+        assert!(of(&strange).contains("tools: {}\n"));
+        assert!(!of(&["plain", "a.b/c d"]).contains("Left out"));
+    }
+}
