@@ -43,8 +43,9 @@ impl Stage {
             scratch.state(),
             authority.url(),
             grants.concat(),
-            more.replace("ISSUER", &authority.origin)
+            more
         );
+        let config = config.replace("ISSUER", &authority.origin);
         scratch.write("callgate.yaml", config);
         let mut stage = Stage { scratch, authority, gate: None };
         stage.start();
@@ -302,6 +303,8 @@ fn a_user_authorises_the_gateway_in_a_browser() {
     let says = |name: &str| asked.get(name).map(String::as_str).unwrap_or_default();
     assert_eq!((says("client_id"), says("code_challenge_method"), says("scope")), ("registered", "S256", "use"));
     assert_eq!(says("resource"), stage.authority.url());
+    let origin = format!("http://{}", stage.address());
+    assert_eq!(says("redirect_uri"), format!("{origin}/authorize/callback/web"), "each server has a place of its own");
     // What ada has authorised is nobody else's.
     let bob = stage.caller(TOKENS[1].1);
     invitation(&initialize(&bob));
@@ -331,8 +334,12 @@ fn an_answer_is_taken_from_whom_it_was_asked_and_where_it_was_begun() {
         ("two states", format!("{back}&state={}", state(&other)), Some(&cookie)),
         ("another issuer", back.replace("iss=http", "iss=https"), Some(&cookie)),
         ("no issuer", back.replace("iss=", "is="), Some(&cookie)),
+        ("the place of another server", back.replace("/callback/web", "/callback/other"), Some(&cookie)),
+        ("the place of no server", back.replace("/callback/web", "/callback"), Some(&cookie)),
         ("another code", back.replace("code=canary", "code=cannery"), Some(&cookie)),
     ];
+    let doubled = format!("{cookie}; {cookie}");
+    let cases = cases.into_iter().chain([("the cookie twice", back.clone(), Some(doubled.as_str()))]);
     for (what, url, cookie) in cases {
         let page = browse("GET", &url, cookie, "");
         assert!(page.status >= 400, "{what}: {page:?}");
@@ -346,6 +353,45 @@ fn an_answer_is_taken_from_whom_it_was_asked_and_where_it_was_begun() {
     // And the answer itself is still good.
     assert_eq!(browse("GET", &back, Some(&cookie), "").status, 200);
     assert_eq!(browse("GET", &back, Some(&cookie), "").status, 403, "once");
+    stage.has_kept_quiet();
+}
+
+#[test]
+fn what_was_authorised_is_for_the_address_that_the_server_had() {
+    let mut stage = Stage::with("{flow: authorization_code, issuer: ISSUER}", SEALED);
+    authorise(&stage.ada());
+    let (back, cookie) = consent(&invitation(&initialize(&stage.caller(TOKENS[1].1))));
+    let before = stage.address().to_owned();
+    // The server's name stays, and so does who speaks for it; the host behind it does not.
+    let config = std::fs::read_to_string(stage.scratch.path("callgate.yaml")).unwrap();
+    stage
+        .scratch
+        .write("callgate.yaml", config.replace(&stage.authority.url(), &format!("{}/elsewhere", stage.authority.origin)));
+    stage.start();
+    let asked = stage.authority.asked("/token").len();
+    let (again, _) = consent(&invitation(&initialize(&stage.ada())));
+    assert!(again.contains(stage.address()));
+    // Nor does what was begun for the one end at the other.
+    let page = browse("GET", &back.replace(&before, stage.address()), Some(&cookie), "");
+    assert_eq!(page.status, 400, "{page:?}");
+    assert_eq!(stage.authority.asked("/token").len(), asked);
+    assert!(stage.authority.asked("/elsewhere").iter().all(|sent| sent.authorization.is_none()), "nothing goes there");
+}
+
+#[test]
+fn nobody_is_sent_to_an_authorization_server_that_is_named_later() {
+    let stage = Stage::with("{flow: authorization_code, client_id: the-gateway, client_secret: 'env:SECRET'}", SEALED);
+    authorise(&stage.ada());
+    let bobs = invitation(&initialize(&stage.caller(TOKENS[1].1)));
+    let other = Authority::start();
+    stage.authority.lock().names.clone_from(&other.origin);
+    let origin = format!("Origin: http://{}\r\n", stage.address());
+    let sent = browse("POST", &bobs, None, &origin);
+    assert!(sent.status == 502 && sent.header("location").is_none(), "{sent:?}");
+    assert!(other.asked("/token").is_empty(), "our secret is not shown");
+    // The one that was named first still is believed.
+    stage.authority.lock().names.clone_from(&stage.authority.origin);
+    assert_eq!(browse("POST", &bobs, None, &origin).status, 303);
     stage.has_kept_quiet();
 }
 

@@ -41,6 +41,8 @@ pub struct State {
     pub slow: Duration,
     /// What it says of itself when it leads a browser back.
     pub iss: Option<String>,
+    /// Whom the server names as its authorization server.
+    pub names: String,
     /// Whether a client can register itself.
     pub registers: bool,
     /// The scope without which the server refuses calls.
@@ -78,6 +80,7 @@ impl Authority {
             fails: None,
             slow: Duration::ZERO,
             iss: Some(origin.clone()),
+            names: origin.clone(),
             registers: true,
             needs: None,
             user: "ada".to_owned(),
@@ -171,7 +174,7 @@ impl Desk {
             "/mcp" => self.call(&state, &asked, &message.unwrap_or_default()),
             "/.well-known/oauth-protected-resource/mcp" => answer(
                 200,
-                json!({"resource": format!("{}/mcp", self.origin), "authorization_servers": [self.origin], "scopes_supported": ["use"]}),
+                json!({"resource": format!("{}/mcp", self.origin), "authorization_servers": [state.names], "scopes_supported": ["use"]}),
             ),
             "/.well-known/oauth-authorization-server" => self.metadata(&state),
             "/keys" => {

@@ -18,10 +18,22 @@ use store::Store;
 
 /// What a browser holds between the steps.
 const NAME: &str = "callgate-authorize";
+/// The same over TLS: by this name browsers take it from this very host alone, whatever others of its domain set (RFC 6265bis
+/// §4.1.3.2).
+const HOST_NAME: &str = "__Host-callgate-authorize";
+
+/// What the cookie is called, and for what it is good.
+fn named(is_encrypted: bool) -> (&'static str, &'static str) {
+    // Lax: it has to come along when the authorization server leads back here.
+    match is_encrypted {
+        true => (HOST_NAME, "Path=/; HttpOnly; SameSite=Lax; Secure"),
+        false => (NAME, "Path=/authorize; HttpOnly; SameSite=Lax"),
+    }
+}
 
 /// Whether a path is one of these pages'.
 pub(super) fn is_page(path: &str) -> bool {
-    [oauth::BEGIN, oauth::CALLBACK].contains(&path)
+    path == oauth::BEGIN || oauth::led_back_for(path).is_some()
 }
 
 /// Answers a browser.
@@ -35,12 +47,13 @@ pub(super) async fn answer<B>(gateway: &Gateway, door: &Door, request: &Request<
     let authorizers = |server: &str| gateway.authorizer(server);
     let query = request.uri().query().unwrap_or_default();
     let ticket = || oauth::ticket(query).unwrap_or_default();
-    let page = match (request.uri().path(), request.method()) {
-        (oauth::BEGIN, &Method::GET) => oauth::introduce(consents, &ticket()),
-        (oauth::BEGIN, &Method::POST) => Box::pin(oauth::send_off(consents, &ticket(), &authorizers)).await,
-        (oauth::CALLBACK, &Method::GET) => {
-            let cookie = cookie(request.headers());
-            Box::pin(oauth::callback(consents, query, cookie, &authorizers)).await
+    let is_encrypted = consents.origin().is_some_and(|origin| origin.starts_with("https:"));
+    let page = match (oauth::led_back_for(request.uri().path()), request.method()) {
+        (None, &Method::GET) => oauth::introduce(consents, &ticket()),
+        (None, &Method::POST) => Box::pin(oauth::send_off(consents, &ticket(), &authorizers)).await,
+        (Some(server), &Method::GET) => {
+            let cookie = cookie(request.headers(), named(is_encrypted).0);
+            Box::pin(oauth::callback(consents, server, query, cookie, &authorizers)).await
         }
         _ => {
             let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
@@ -48,7 +61,7 @@ pub(super) async fn answer<B>(gateway: &Gateway, door: &Door, request: &Request<
             return response;
         }
     };
-    show(page, consents.origin().is_some_and(|origin| origin.starts_with("https:")))
+    show(page, is_encrypted)
 }
 
 impl Gateway {
@@ -90,12 +103,16 @@ pub async fn take_back(config: &Config, store: &Store, server: &str, principal: 
     }
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// The one cookie of this name. Of several, one is not ours, and nobody says which.
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
-    cookies.flat_map(|cookies| cookies.split(';')).find_map(|cookie| cookie.trim().strip_prefix(NAME)?.strip_prefix('='))
+    let cookies = cookies.flat_map(|cookies| cookies.split(';'));
+    let mut found = cookies.filter_map(|cookie| cookie.trim().strip_prefix(name)?.strip_prefix('='));
+    found.next().filter(|_| found.next().is_none())
 }
 
 fn show(page: Page, is_encrypted: bool) -> Response<Body> {
+    let (name, attributes) = named(is_encrypted);
     match page {
         Page::Ask { server, principal, ticket } => {
             let (server, principal) = (escaped(&server), escaped(&visible(&principal)));
@@ -114,16 +131,13 @@ fn show(page: Page, is_encrypted: bool) -> Response<Body> {
                 "<p>Callgate may use <b>{server}</b> for <b>{principal}</b>. Close this page, and make the call again.</p>"
             );
             let mut response = html_of(StatusCode::OK, "Done", &body);
-            insert(&mut response, SET_COOKIE, &format!("{NAME}=; Path=/authorize; Max-Age=0; HttpOnly; SameSite=Lax"));
+            insert(&mut response, SET_COOKIE, &format!("{name}=; Max-Age=0; {attributes}"));
             response
         }
         Page::Failed(status, why) => html(status, "That did not work", &why),
         Page::Go { to, cookie } => {
             let mut response = html(StatusCode::SEE_OTHER, "Going on", "You are taken to the authorization server.");
-            let secure = if is_encrypted { "; Secure" } else { "" };
-            // Lax: it has to come along when the authorization server leads back here.
-            let cookie = format!("{NAME}={cookie}; Path=/authorize; Max-Age=600; HttpOnly; SameSite=Lax{secure}");
-            insert(&mut response, SET_COOKIE, &cookie);
+            insert(&mut response, SET_COOKIE, &format!("{name}={cookie}; Max-Age=600; {attributes}"));
             insert(&mut response, LOCATION, &to);
             response
         }
@@ -187,8 +201,26 @@ mod tests {
     fn the_cookie_is_found_among_others() {
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, HeaderValue::from_static("a=b; callgate-authorize-not=1"));
-        assert_eq!(cookie(&headers), None);
+        assert_eq!(cookie(&headers, NAME), None);
         headers.append(COOKIE, HeaderValue::from_static("c=d;callgate-authorize=x.y"));
-        assert_eq!(cookie(&headers), Some("x.y"));
+        assert_eq!(cookie(&headers, NAME), Some("x.y"));
+        assert_eq!(cookie(&headers, HOST_NAME), None, "over TLS, what another host of the domain may set is not looked at");
+    }
+
+    #[test]
+    fn of_two_cookies_of_the_name_neither_is_believed() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, HeaderValue::from_static("callgate-authorize=x; callgate-authorize=y"));
+        assert_eq!(cookie(&headers, NAME), None);
+    }
+
+    #[test]
+    fn over_tls_the_cookie_is_this_very_hosts() {
+        let go = || Page::Go { to: "https://id/authorize".to_owned(), cookie: "x".to_owned() };
+        let set = |page, is_encrypted| show(page, is_encrypted).headers()[SET_COOKIE].to_str().unwrap().to_owned();
+        assert_eq!(set(go(), true), "__Host-callgate-authorize=x; Max-Age=600; Path=/; HttpOnly; SameSite=Lax; Secure");
+        assert_eq!(set(go(), false), "callgate-authorize=x; Max-Age=600; Path=/authorize; HttpOnly; SameSite=Lax");
+        let done = Page::Done { server: "web".to_owned(), principal: "ada".to_owned() };
+        assert!(set(done, true).starts_with("__Host-callgate-authorize=; Max-Age=0; Path=/; "));
     }
 }

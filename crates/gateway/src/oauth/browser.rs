@@ -2,11 +2,11 @@
 //!
 //! An invitation is bound to a principal, and whoever opens it could be somebody else, lured there: so the first page says in
 //! whose name it is, and nothing begins before somebody has agreed to that. What goes on then is bound to that browser by a
-//! cookie, to the authorization server by its issuer, and to what was begun by PKCE: the answer that comes back is of use to
+//! cookie, to the authorization server by its issuer and by where it leads back to, to the server by its address, and to what was begun by PKCE: the answer that comes back is of use to
 //! nobody else. Nothing of it is remembered here meanwhile; it travels sealed.
 
 use super::client::{Client, ClientProof, Granted, SecretPlace, text};
-use super::consents::{Consents, Invitation, Kept};
+use super::consents::{Consents, Invitation, Kept, Of};
 use super::found::Found;
 use super::{Authorizer, Trouble};
 use crate::fetch;
@@ -20,8 +20,8 @@ use json::{Document, Strictness, quote};
 use ring::digest::{SHA256, digest};
 use tracing::{info, warn};
 
-/// Where browsers come back to.
-pub(crate) const CALLBACK: &str = "/authorize/callback";
+/// Where browsers come back to; the name of the server follows.
+const CALLBACK: &str = "/authorize/callback/";
 /// How long somebody may take at the authorization server, in milliseconds.
 const JOURNEY_MS: i64 = 10 * 60 * 1_000;
 
@@ -49,6 +49,17 @@ fn over() -> Page {
 /// What is known of a server by its name, to get tokens for it.
 pub(crate) type Authorizers<'a> = &'a (dyn Fn(&str) -> Option<Authorizer> + Send + Sync);
 
+/// For which server a browser is led back to this path.
+pub(crate) fn led_back_for(path: &str) -> Option<&str> {
+    path.strip_prefix(CALLBACK).filter(|server| !server.is_empty() && !server.contains('/'))
+}
+
+/// Where a browser is led back to. Each server has a place of its own, so that an authorization server that one names cannot
+/// have another's answer taken for its own (RFC 9700 §4.4.2.2).
+fn place_for(consents: &Consents, server: &str) -> String {
+    format!("{}{CALLBACK}{server}", consents.origin().unwrap_or_default())
+}
+
 /// Asks whether an invitation is meant.
 pub(crate) fn introduce(consents: &Consents, ticket: &str) -> Page {
     match consents.invitation(ticket) {
@@ -60,6 +71,8 @@ pub(crate) fn introduce(consents: &Consents, ticket: &str) -> Page {
 /// What is carried to the authorization server and back.
 struct Journey {
     server: String,
+    /// Its address.
+    resource: String,
     principal: String,
     scopes: String,
     issuer: String,
@@ -74,8 +87,9 @@ struct Journey {
 impl Journey {
     fn to_json(&self) -> String {
         format!(
-            r#"{{"server":{},"principal":{},"scopes":{},"issuer":{},"verifier":{},"client_id":{},"browser":{},"until":{}}}"#,
+            r#"{{"server":{},"resource":{},"principal":{},"scopes":{},"issuer":{},"verifier":{},"client_id":{},"browser":{},"until":{}}}"#,
             quote(&self.server),
+            quote(&self.resource),
             quote(&self.principal),
             quote(&self.scopes),
             quote(&self.issuer),
@@ -91,6 +105,7 @@ impl Journey {
         let root = document.root();
         Some(Journey {
             server: text(root, "server")?,
+            resource: text(root, "resource")?,
             principal: text(root, "principal")?,
             scopes: text(root, "scopes")?,
             issuer: text(root, "issuer")?,
@@ -122,15 +137,18 @@ async fn journey(consents: &Consents, invitation: Invitation, authorizer: &Autho
     if !found.has_pkce {
         return Err(Trouble::Away("it does not say that it speaks PKCE with S256"));
     }
-    let redirect = format!("{}{CALLBACK}", consents.origin().unwrap_or_default());
+    let redirect = place_for(consents, &invitation.server);
     let client = match authorizer.configured() {
         Some(client) => client,
         None => registered(consents, &invitation.server, &found, &redirect, authorizer).await?,
     };
+    // What comes back is redeemed with our secret: to whom that may not be shown, nobody is sent.
+    authorizer.pin(&client, &found)?;
     let (verifier, browser) = chance().zip(chance()).ok_or("the system gives no random numbers")?;
     let scopes = if invitation.scopes.is_empty() { found.scopes.join(" ") } else { invitation.scopes };
     let journey = Journey {
         server: invitation.server,
+        resource: authorizer.resource(),
         principal: invitation.principal,
         issuer: found.issuer.clone(),
         browser: hashed(&browser),
@@ -164,7 +182,9 @@ async fn registered(
     redirect: &str,
     authorizer: &Authorizer,
 ) -> Result<Client, Trouble> {
-    if let Some(known) = consents.registered(server, &found.issuer, redirect) {
+    let resource = authorizer.resource();
+    let of = Of { resource: &resource, issuer: &found.issuer };
+    if let Some(known) = consents.registered(server, of, redirect) {
         return Ok(known);
     }
     let place = found.registration_endpoint.as_deref().ok_or("it registers nobody; configure a `client_id`")?;
@@ -199,22 +219,33 @@ async fn registered(
         None => ClientProof::None,
     };
     let client = Client { id, proof };
-    consents.register(server, &found.issuer, redirect, &client).await.map_err(|_| "what it has registered cannot be kept")?;
+    consents.register(server, of, redirect, &client).await.map_err(|_| "what it has registered cannot be kept")?;
     info!(server, issuer = %found.issuer, "registered at the authorization server");
     Ok(client)
 }
 
-/// What a browser brings back: the query, and what it holds.
-pub(crate) async fn callback(consents: &Consents, query: &str, cookie: Option<&str>, authorizers: Authorizers<'_>) -> Page {
+/// What a browser brings back: the query, and what it holds. It was led to the place of `server`.
+pub(crate) async fn callback(
+    consents: &Consents,
+    server: &str,
+    query: &str,
+    cookie: Option<&str>,
+    authorizers: Authorizers<'_>,
+) -> Page {
     let Ok([state, code, error, issuer]) = parameters(query, ["state", "code", "error", "iss"]) else {
         return failed(StatusCode::BAD_REQUEST, "This answer is not one.");
     };
     let journey = state.and_then(|state| consents.open_state(&state)).and_then(|json| Journey::parse(&json));
     let Some(journey) = journey.filter(|journey| consents.now() < journey.until) else { return over() };
+    if journey.server != server {
+        return failed(StatusCode::BAD_REQUEST, "This is the answer for another server.");
+    }
     if cookie.map(hashed).as_deref() != Some(&journey.browser) {
         return failed(StatusCode::BAD_REQUEST, "This was begun in another browser. Begin it where it is to end.");
     }
-    let Some(authorizer) = authorizers(&journey.server) else { return over() };
+    // Where the server has moved meanwhile, this was for another.
+    let authorizer = authorizers(&journey.server).filter(|authorizer| authorizer.resource() == journey.resource);
+    let Some(authorizer) = authorizer else { return over() };
     match redeem(consents, &authorizer, &journey, code, error, issuer).await {
         Ok(()) => {
             info!(server = %journey.server, principal = %journey.principal, "a user has authorised the gateway at a server");
@@ -253,10 +284,11 @@ async fn redeem(
         return Err(Trouble::Refused(if is_code { error } else { "an error".to_owned() }));
     }
     let code = code.ok_or("the answer holds no code")?;
-    let redirect = format!("{}{CALLBACK}", consents.origin().unwrap_or_default());
+    let redirect = place_for(consents, &journey.server);
+    let of = Of { resource: &journey.resource, issuer: &journey.issuer };
     let registered = match authorizer.configured() {
         Some(_) => None,
-        None => consents.registered(&journey.server, &journey.issuer, &redirect),
+        None => consents.registered(&journey.server, of, &redirect),
     };
     let client = registered.clone().or_else(|| authorizer.configured()).filter(|client| client.id == journey.client_id);
     let client = client.ok_or("the gateway is known there as another client by now")?;
@@ -268,7 +300,7 @@ async fn redeem(
         ("resource", &found.resource),
     ];
     let granted: Granted = authorizer.ask(&client, &found, &parameters).await?;
-    let kept = Kept::new(&journey.issuer, registered, granted, &journey.scopes, consents.now());
+    let kept = Kept::new(of, registered, granted, &journey.scopes, consents.now());
     consents.give(&journey.server, &journey.principal, &kept).await.map_err(|_| "what was authorised cannot be kept".into())
 }
 

@@ -49,6 +49,8 @@ struct Entry {
 
 /// An authorisation.
 pub(super) struct Kept {
+    /// For which server, by its address: whatever else is called so later is not given it.
+    pub resource: String,
     /// Who has given it.
     pub issuer: String,
     /// As whom we are known there, where that was agreed upon there and is not configured.
@@ -61,6 +63,13 @@ pub(super) struct Kept {
     pub scope: String,
 }
 
+/// By whom something is given, and for which server, by its address.
+#[derive(Clone, Copy)]
+pub(super) struct Of<'a> {
+    pub resource: &'a str,
+    pub issuer: &'a str,
+}
+
 /// One that was found.
 pub(super) struct FoundKept {
     pub kept: Arc<Kept>,
@@ -69,15 +78,17 @@ pub(super) struct FoundKept {
 
 impl Kept {
     /// What was granted at `now`. Where nothing is said of how long it lasts, it is good until it is refused.
-    pub fn new(issuer: &str, registered: Option<Client>, granted: Granted, scope: &str, now: i64) -> Kept {
+    pub fn new(of: Of<'_>, registered: Option<Client>, granted: Granted, scope: &str, now: i64) -> Kept {
         let (renew, expires) = granted.lasts.map_or((i64::MAX, i64::MAX), |lasts| renewal(now, lasts));
         let scope = granted.scope.unwrap_or_else(|| scope.to_owned());
         let (access, refresh) = (granted.access, granted.refresh);
-        Kept { issuer: issuer.to_owned(), registered, access, refresh, renew, expires, scope }
+        let (resource, issuer) = (of.resource.to_owned(), of.issuer.to_owned());
+        Kept { resource, issuer, registered, access, refresh, renew, expires, scope }
     }
 
     fn to_json(&self) -> String {
         let mut members = vec![
+            format!("\"resource\":{}", quote(&self.resource)),
             format!("\"issuer\":{}", quote(&self.issuer)),
             format!("\"access\":{}", quote(self.access.expose())),
             format!("\"renew\":{},\"expires\":{}", self.renew, self.expires),
@@ -92,6 +103,7 @@ impl Kept {
         let document = Document::parse(json.to_owned(), Strictness::Request).ok()?;
         let root = document.root();
         Some(Kept {
+            resource: text(root, "resource")?,
             issuer: text(root, "issuer")?,
             registered: match root.get("client") {
                 Some(client) => Some(client_of(client)?),
@@ -182,23 +194,29 @@ impl Consents {
         let _ = self.changes.subscribe().wait_for(|version| *version != since).await;
     }
 
-    /// What a principal has authorised at a server.
-    pub(super) fn find(&self, server: &str, principal: &str) -> Option<FoundKept> {
+    /// What a principal has authorised at a server, while it is at the address `resource`.
+    pub(super) fn find(&self, server: &str, resource: &str, principal: &str) -> Option<FoundKept> {
         let known = self.known();
         let entry = known.by_server.get(server)?.get(principal)?;
         let opened = entry.opened.get_or_init(|| {
             let opened = self.vault.open(&tokens_of(server, principal), &entry.sealed).and_then(|json| Kept::parse(&json));
             if opened.is_none() {
-                warn!(server, principal, "what was authorised was sealed under another key; it must be authorised again");
+                warn!(
+                    server,
+                    principal,
+                    "what was authorised was sealed under another key, or in another form; it must be authorised again"
+                );
             }
             opened.map(Arc::new)
         });
-        opened.clone().map(|kept| FoundKept { kept, version: entry.version })
+        // A name may come to mean another host, which is not whom the user has meant.
+        let kept = opened.clone().filter(|kept| kept.resource == resource)?;
+        Some(FoundKept { kept, version: entry.version })
     }
 
     /// Keeps what a principal has authorised.
     pub(super) async fn give(&self, server: &str, principal: &str, kept: &Kept) -> Result<(), StoreError> {
-        let Some(sealed) = self.vault.seal(&tokens_of(server, principal), &kept.to_json()) else { return Ok(()) };
+        let sealed = self.sealed(&tokens_of(server, principal), &kept.to_json())?;
         self.change(server, principal, AuthorizationChange::Give(sealed), principal).await.map(drop)
     }
 
@@ -208,9 +226,9 @@ impl Consents {
         self.store.change_authorization(server, principal, claim, OURSELVES).await
     }
 
-    /// Keeps what has taken the place of this version.
+    /// Keeps what has taken the place of this version; false where that is gone by now.
     pub(super) async fn refresh(&self, server: &str, principal: &str, version: i64, kept: &Kept) -> Result<bool, StoreError> {
-        let Some(sealed) = self.vault.seal(&tokens_of(server, principal), &kept.to_json()) else { return Ok(false) };
+        let sealed = self.sealed(&tokens_of(server, principal), &kept.to_json())?;
         self.change(server, principal, AuthorizationChange::Refresh { version, sealed }, OURSELVES).await
     }
 
@@ -220,20 +238,30 @@ impl Consents {
     }
 
     /// As whom we are registered at the authorization server of `server`, for browsers that come back to `redirect`.
-    pub(super) fn registered(&self, server: &str, issuer: &str, redirect: &str) -> Option<Client> {
+    pub(super) fn registered(&self, server: &str, of: Of<'_>, redirect: &str) -> Option<Client> {
         let known = self.known();
         let sealed = &known.by_server.get(server)?.get("")?.sealed;
         let document = Document::parse(self.vault.open(&registration_at(server), sealed)?, Strictness::Request).ok()?;
         let root = document.root();
-        let is_this = text(root, "issuer")? == issuer && text(root, "redirect")? == redirect;
+        let is_of = text(root, "resource")? == of.resource && text(root, "issuer")? == of.issuer;
+        let is_this = is_of && text(root, "redirect")? == redirect;
         root.get("client").filter(|_| is_this).and_then(client_of)
     }
 
     /// Keeps as whom we are registered.
-    pub(super) async fn register(&self, server: &str, issuer: &str, redirect: &str, client: &Client) -> Result<(), StoreError> {
-        let json = format!(r#"{{"issuer":{},"redirect":{},"client":{}}}"#, quote(issuer), quote(redirect), client_json(client));
-        let Some(sealed) = self.vault.seal(&registration_at(server), &json) else { return Ok(()) };
+    pub(super) async fn register(&self, server: &str, of: Of<'_>, redirect: &str, client: &Client) -> Result<(), StoreError> {
+        let (resource, issuer, redirect) = (quote(of.resource), quote(of.issuer), quote(redirect));
+        let client = client_json(client);
+        let json = format!(r#"{{"resource":{resource},"issuer":{issuer},"redirect":{redirect},"client":{client}}}"#);
+        let sealed = self.sealed(&registration_at(server), &json)?;
         self.change(server, "", AuthorizationChange::Give(sealed), OURSELVES).await.map(drop)
+    }
+
+    /// What is not sealed is not kept, and whoever wanted it kept must know.
+    fn sealed(&self, purpose: &str, json: &str) -> Result<String, StoreError> {
+        let problem = || "the system gives no random numbers".to_owned();
+        let failed = || StoreError::Unavailable { place: "authorizations".to_owned(), problem: problem(), source: None };
+        self.vault.seal(purpose, json).ok_or_else(failed)
     }
 
     async fn change(&self, server: &str, principal: &str, change: AuthorizationChange, by: &str) -> Result<bool, StoreError> {
@@ -321,8 +349,11 @@ mod tests {
     use super::*;
     use store::{Options, StateUrl};
 
+    const AT: &str = "https://web/mcp";
+
     fn kept() -> Kept {
         Kept {
+            resource: AT.into(),
             issuer: "https://id".into(),
             registered: Some(Client { id: "us".into(), proof: ClientProof::Secret(Secret::new("quiet"), None) }),
             access: Secret::new("an-access-token"),
@@ -338,18 +369,44 @@ mod tests {
         let store = Store::open(StateUrl::Memory, Options::default()).unwrap();
         let consents = |key: &str| Consents::new(store.clone(), &Secret::new(key), Some("https://us".into()));
         consents("one key").give("web", "ann", &kept()).await.unwrap();
-        let found = consents("one key").find("web", "ann").unwrap().kept;
+        let found = consents("one key").find("web", AT, "ann").unwrap().kept;
         assert_eq!((found.access.expose(), found.refresh.as_ref().unwrap().expose()), ("an-access-token", "a-refresh-token"));
         assert!(found.registered == kept().registered && found.scope == "a b" && found.expires == 7);
-        assert!(consents("another key").find("web", "ann").is_none());
-        assert!(consents("one key").find("web", "bob").is_none() && consents("one key").find("other", "ann").is_none());
+        assert!(consents("another key").find("web", AT, "ann").is_none());
+        assert!(consents("one key").find("web", AT, "bob").is_none() && consents("one key").find("other", AT, "ann").is_none());
+        // Nor is it for whatever else is called so.
+        assert!(consents("one key").find("web", "https://elsewhere/mcp", "ann").is_none());
         let (_, all) = store.reader().unwrap().authorizations().unwrap();
         assert!(!all[0].sealed.contains("token"), "nothing can be read in the state");
         // A row that is moved to another principal does not open there.
         let moved = StoredAuthorization { principal: "bob".into(), ..all[0].clone() };
         let consents = consents("one key");
         consents.take(9, vec![moved]);
-        assert!(consents.find("web", "bob").is_none());
+        assert!(consents.find("web", AT, "bob").is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_forgotten_meanwhile_is_not_kept_again() {
+        let store = Store::open(StateUrl::Memory, Options::default()).unwrap();
+        let consents = Consents::new(store, &Secret::new("key"), None);
+        consents.give("web", "ann", &kept()).await.unwrap();
+        let version = consents.find("web", AT, "ann").unwrap().version;
+        assert!(consents.claim("web", "ann", version).await.unwrap());
+        assert!(consents.forget("web", "ann", version).await.unwrap());
+        assert!(!consents.refresh("web", "ann", version, &kept()).await.unwrap());
+        assert!(consents.find("web", AT, "ann").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_registration_is_for_one_address_of_a_server_one_issuer_and_one_place_to_come_back_to() {
+        let store = Store::open(StateUrl::Memory, Options::default()).unwrap();
+        let consents = Consents::new(store, &Secret::new("key"), None);
+        let (of, client) = (Of { resource: AT, issuer: "https://id" }, kept().registered.unwrap());
+        consents.register("web", of, "https://us/back", &client).await.unwrap();
+        assert!(consents.registered("web", of, "https://us/back") == Some(client));
+        assert!(consents.registered("web", of, "https://us/elsewhere").is_none());
+        assert!(consents.registered("web", Of { resource: "https://elsewhere/mcp", ..of }, "https://us/back").is_none());
+        assert!(consents.registered("web", Of { issuer: "https://other", ..of }, "https://us/back").is_none());
     }
 
     #[tokio::test]

@@ -9,27 +9,30 @@ mod challenge;
 mod client;
 mod consents;
 mod found;
+mod pins;
 mod subjects;
 mod vault;
 
-pub(crate) use browser::{CALLBACK, Page, callback, introduce, send_off, ticket};
+pub(crate) use browser::{Page, callback, introduce, led_back_for, send_off, ticket};
 pub(crate) use client::is_signing_key;
 pub use client::{ClientProof, SecretPlace};
 pub(crate) use consents::{BEGIN, Consents};
 pub(crate) use subjects::Subjects;
 
+use crate::fetch;
 use crate::secret::Secret;
 use crate::tls::UpstreamTls;
 use crate::upstream::{Bearers, Failure, RefusedBearer};
 use client::{Client, Granted, Trouble};
-use consents::{FoundKept, Kept};
+use consents::{FoundKept, Kept, Of};
 use found::Found;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http::header::HeaderValue;
+use pins::Pins;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use store::Clock;
 use tracing::{info, warn};
@@ -70,6 +73,8 @@ pub(crate) struct Callers {
     pub subjects: Arc<Subjects>,
     pub consents: Option<Arc<Consents>>,
     pub clock: Clock,
+    /// To whom our secrets were shown first.
+    pub pins: Arc<Pins>,
 }
 
 /// Everything about an authorization server is asked for anew after so long.
@@ -95,8 +100,6 @@ pub(crate) struct Authorizer {
     config: AuthorizationConfig,
     callers: Callers,
     found: tokio::sync::Mutex<Option<(Instant, Arc<Found>)>>,
-    /// The authorization server that our secret was shown first.
-    trusted: OnceLock<String>,
     slots: Mutex<HashMap<Box<str>, Arc<Slot>>>,
 }
 
@@ -180,7 +183,7 @@ impl Bearers for Authorizer {
                 subject.is_none().then_some(Lack::NoSubject)
             }
             (Flow::AuthorizationCode, Some(consents)) => {
-                let kept = consents.find(&self.server, principal);
+                let kept = consents.find(&self.server, &self.resource(), principal);
                 kept.is_none().then(|| Lack::Consent(self.wanted(None, "")))
             }
             (Flow::ClientCredentials | Flow::AuthorizationCode, _) => None,
@@ -207,7 +210,6 @@ impl Authorizer {
             config: config.clone(),
             callers: callers.clone(),
             found: tokio::sync::Mutex::default(),
-            trusted: OnceLock::new(),
             slots: Mutex::default(),
         }
     }
@@ -330,18 +332,31 @@ impl Authorizer {
 
     /// Asks for a token; where the authorization server has moved its endpoints, they are looked for the next time.
     async fn ask(&self, client: &Client, found: &Found, parameters: &[(&str, &str)]) -> Result<Granted, Trouble> {
-        if matches!(client.proof, ClientProof::Secret(..)) && self.config.client_id.as_ref() == Some(&client.id) {
-            // Whoever the server names is given our secret: so it may not name another one later.
-            let trusted = self.trusted.get_or_init(|| found.issuer.clone());
-            if *trusted != found.issuer {
-                return Err(Trouble::Away("the server names another authorization server than before; name it under `issuer`"));
-            }
-        }
+        self.pin(client, found)?;
         let granted = client.request(found, &self.config.tls, parameters, self.callers.clock.now()).await;
         if granted.is_err() {
             *self.found.lock().await = None;
         }
         granted
+    }
+
+    /// Whoever the server names is given our secret: so it may not name another one later.
+    fn pin(&self, client: &Client, found: &Found) -> Result<(), Trouble> {
+        let is_configured = self.config.client_id.as_ref() == Some(&client.id);
+        // Where the operator has named it, the server has no say.
+        if !is_configured || self.config.issuer.is_some() || !matches!(client.proof, ClientProof::Secret(..)) {
+            return Ok(());
+        }
+        if self.callers.pins.is_first(&self.server, &self.resource(), &found.issuer) {
+            return Ok(());
+        }
+        Err(Trouble::Away("the server names another authorization server than before; name it under `issuer`"))
+    }
+
+    /// The server by its address: what was given for it is not for whatever else is called so later.
+    fn resource(&self) -> String {
+        let (origin, path) = fetch::split(&self.url);
+        format!("{origin}{path}")
     }
 
     /// What is known of the authorization server; found out where it is not, or not any more.
@@ -395,9 +410,10 @@ impl Authorizer {
         refused: Option<&RefusedBearer<'_>>,
         rests: bool,
     ) -> Result<Token, Lack> {
+        let resource = self.resource();
         loop {
             let version = consents.version();
-            let Some(FoundKept { kept, version: of_kept }) = consents.find(&self.server, principal) else {
+            let Some(FoundKept { kept, version: of_kept }) = consents.find(&self.server, &resource, principal) else {
                 return Err(Lack::Consent(self.wanted(refused, "")));
             };
             let token = Token::new(&kept.access, kept.renew, kept.expires, kept.scope.clone())?;
@@ -425,10 +441,15 @@ impl Authorizer {
             }
             match self.refresh(&kept, refresh).await {
                 Ok(granted) => {
-                    let (refresh, issuer) = (granted.refresh.clone().or_else(|| kept.refresh.clone()), kept.issuer.clone());
-                    let fresh = Kept::new(&issuer, kept.registered.clone(), granted, &kept.scope, consents.now());
+                    let refresh = granted.refresh.clone().or_else(|| kept.refresh.clone());
+                    let of = Of { resource: &resource, issuer: &kept.issuer };
+                    let fresh = Kept::new(of, kept.registered.clone(), granted, &kept.scope, consents.now());
                     let fresh = Kept { refresh, ..fresh };
-                    consents.refresh(&self.server, principal, of_kept, &fresh).await?;
+                    if !consents.refresh(&self.server, principal, of_kept, &fresh).await? {
+                        // Forgotten meanwhile, or authorised anew: what holds now is what the state says.
+                        info!(server = %self.server, principal, "a token was refreshed that is not kept any more");
+                        continue;
+                    }
                     return Ok(Token::new(&fresh.access, fresh.renew, fresh.expires, fresh.scope.clone())?);
                 }
                 Err(Trouble::Refused(code)) => {
@@ -455,7 +476,7 @@ impl Authorizer {
     /// Tells the authorization server that what a principal has authorised is not needed any more (RFC 7009); says whether it
     /// knows.
     pub async fn take_back(&self, principal: &str) -> bool {
-        let kept = self.callers.consents.as_ref().and_then(|consents| consents.find(&self.server, principal));
+        let kept = self.callers.consents.as_ref().and_then(|consents| consents.find(&self.server, &self.resource(), principal));
         let Some(FoundKept { kept, .. }) = kept else { return false };
         let told = tokio::time::timeout(PATIENCE, async {
             let found = self.found().await.ok().filter(|found| found.issuer == kept.issuer)?;
