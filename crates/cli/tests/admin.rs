@@ -282,6 +282,39 @@ fn a_gateway_may_refuse_commands_that_come_from_the_state() {
 }
 
 #[test]
+fn a_server_that_is_refused_is_not_started() {
+    let stage = Stage::new();
+    let state = stage.scratch.state();
+    let mark = stage.scratch.path("started");
+    let server = |policy: &str| {
+        json!({"command": ["touch", mark.to_str().unwrap()], "start": "at-start", "policy": policy, "pin": "off"}).to_string()
+    };
+    // What is started is started by another task: once would show little.
+    let refused = |gate: &Gate, server: &str| {
+        for _ in 0..20 {
+            assert_eq!(gate.refusal("PUT", "/v1/servers/a", server).0, 422);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!mark.exists(), "{server}");
+    };
+    let gate = stage.gateway();
+    refused(&gate, &server("state:nothing"));
+    drop(gate);
+    let text = std::fs::read_to_string(stage.config(&state)).unwrap();
+    let config = stage.scratch.write("callgate.yaml", text.replace("\"tokens\"", "\"commands\": false, \"tokens\""));
+    let gate = stage.start("home", &state, config);
+    refused(&gate, &server("open.yaml"));
+    // Nor does it learn what the gateway itself knows.
+    let asking = json!({"url": stage.upstream.url(), "headers": {"X-Key": "env:ALICE"}, "policy": "open.yaml"}).to_string();
+    let (status, _, said) = gate.refusal("PUT", "/v1/servers/a", &asking);
+    assert!(status == 422 && said.contains("may not name `env:ALICE`"), "{said}");
+    drop(gate);
+    let gate = stage.start("home", &state, stage.config(&state));
+    gate.put("/v1/servers/a", &server("open.yaml"));
+    until(PATIENCE, || mark.exists().then_some(())).expect("one that is taken up is started");
+}
+
+#[test]
 fn nobodys_change_is_lost_and_every_version_comes_back() {
     let stage = Stage::new();
     let gate = stage.gateway();

@@ -81,7 +81,9 @@ fn references(schema: &Value, at: String, found: &mut Vec<String>) {
             if members.get("pattern").and_then(Value::as_str).is_some_and(|pattern| pattern.starts_with("^(env|file")) {
                 found.push(at.clone());
             }
-            members.iter().for_each(|(key, value)| references(value, format!("{at}/{key}"), found));
+            // What says which references are allowed is none itself.
+            let others = members.iter().filter(|(key, _)| *key != "references");
+            others.for_each(|(key, value)| references(value, format!("{at}/{key}"), found));
         }
         Value::Array(elements) => elements.iter().for_each(|value| references(value, at.clone(), found)),
         _ => {}

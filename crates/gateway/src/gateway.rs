@@ -24,6 +24,7 @@ use crate::identity::Identity;
 use crate::oauth::{Callers, Consents, Flow};
 use crate::observe::Observatory;
 use crate::pins::LockFile;
+use crate::policy_file::content;
 use crate::snapshot::{Current, Snapshot};
 use crate::upstream::TargetError;
 use crate::webhooks::Webhooks;
@@ -444,7 +445,7 @@ impl Watched {
 fn content_of(files: &[PathBuf]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for file in files {
-        match std::fs::read(file) {
+        match content(file) {
             Ok(content) => {
                 context.update(&(content.len() as u64).to_le_bytes());
                 context.update(&content);

@@ -89,7 +89,8 @@ pub struct Grants {
     by_digest: HashMap<[u8; 32], Arc<Grant>>,
     /// By the digest under the key of the state, and until when that token is good.
     by_kept: HashMap<String, (Arc<Grant>, i64)>,
-    by_certificate: HashMap<CertificateName, Arc<Grant>>,
+    /// `None`: several are known by that name, so that it leads to nobody.
+    by_certificate: HashMap<CertificateName, Option<Arc<Grant>>>,
     /// By the name of the grant.
     credentials: HashMap<String, Vec<Credential>>,
 }
@@ -110,7 +111,10 @@ impl Grants {
                 match credential.clone() {
                     Credential::Sha256(digest) => drop(grants.by_digest.insert(digest, grant.clone())),
                     Credential::Kept(digest, until) => drop(grants.by_kept.insert(digest, (grant.clone(), until))),
-                    Credential::Certificate(name) => drop(grants.by_certificate.insert(name, grant.clone())),
+                    Credential::Certificate(name) => {
+                        let known = grants.by_certificate.entry(name).or_insert_with(|| Some(grant.clone()));
+                        known.take_if(|known| !Arc::ptr_eq(known, &grant));
+                    }
                 }
             }
             grants.credentials.insert(grant.name.clone(), credentials);
@@ -140,15 +144,15 @@ impl Grants {
         self.by_digest.get(&sha256(token)).or_else(kept).filter(|grant| grant.is_valid(now))
     }
 
-    /// The grant whose holder has shown this certificate at `now`, in milliseconds since the Unix epoch. None, too, where its
-    /// names lead to several grants: nobody could say which of them is meant.
+    /// The grant whose holder has shown this certificate at `now`, in milliseconds since the Unix epoch. None, too, where a name
+    /// of it or two of them lead to several grants: nobody could say which of them is meant.
     pub fn of_certificate(&self, certificate: &ClientCertificate, now: i64) -> Option<&Arc<Grant>> {
         if self.by_certificate.is_empty() || certificate.expires() <= now {
             return None;
         }
         let mut found = certificate.names().iter().filter_map(|name| self.by_certificate.get(name));
-        let first = found.next()?;
-        let is_one = found.all(|other| Arc::ptr_eq(first, other));
+        let first = found.next()?.as_ref()?;
+        let is_one = found.all(|other| other.as_ref().is_some_and(|other| Arc::ptr_eq(first, other)));
         (is_one && first.is_valid(now)).then_some(first)
     }
 
@@ -179,4 +183,29 @@ pub(crate) fn sha256(text: &str) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_certificate_that_two_grants_have_leads_to_nobody() {
+        let name = |text: &str| CertificateName::alternative(text);
+        let grant = |grant: &str, certificate: &str| {
+            let grant = Grant {
+                name: grant.into(),
+                principal: "p".into(),
+                servers: Vec::new(),
+                expires: None,
+                approve_in_client: false,
+                ended: CancellationToken::new(),
+            };
+            (grant, vec![Credential::Certificate(name(certificate))])
+        };
+        let all = [grant("a", "ci"), grant("b", "ci"), grant("c", "ci"), grant("d", "own")];
+        let grants = Grants::new(all, &Grants::default(), 0);
+        assert!(grants.by_certificate[&name("ci")].is_none());
+        assert!(grants.by_certificate[&name("own")].as_ref().is_some_and(|grant| grant.name == "d"));
+    }
 }

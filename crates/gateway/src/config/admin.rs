@@ -19,10 +19,35 @@ pub struct AdminConfig {
     pub credentials: AdminCredentials,
     /// Whether servers that the state keeps may be commands.
     pub commands: bool,
+    /// What servers that the state keeps may refer to.
+    pub references: References,
+}
+
+/// Which secrets and files a document of the state may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum References {
+    /// All: whoever may start programs reads what the gateway can read.
+    All,
+    /// Those that one of these fits: `env:NAME`, `file:PATH`, or the beginning of one before a `*`.
+    Only(Vec<String>),
+}
+
+impl References {
+    /// Whether `reference`, as it is written, may be named.
+    pub(crate) fn allow(&self, reference: &str) -> bool {
+        let References::Only(patterns) = self else { return true };
+        // No way leads out of what a pattern begins with.
+        let leaves = reference.split_once(':').is_none_or(|(_, rest)| rest.split('/').any(|part| part == ".."));
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(beginning) => reference.starts_with(beginning),
+            None => reference == pattern,
+        };
+        !leaves && patterns.iter().any(fits)
+    }
 }
 
 /// The keys of `admin`.
-pub(crate) const KEYS: &[&str] = &["listen", "hosts", "tls", "token", "tokens", "approvers", "commands"];
+pub(crate) const KEYS: &[&str] = &["listen", "hosts", "tls", "token", "tokens", "approvers", "commands", "references"];
 
 pub(super) fn read(reading: &mut Reading<'_>, node: &Node) -> Option<AdminConfig> {
     let fields = reading.fields(node, "`admin`", KEYS)?;
@@ -40,7 +65,26 @@ pub(super) fn read(reading: &mut Reading<'_>, node: &Node) -> Option<AdminConfig
     }
     let credentials = credentials(reading, &fields)?;
     let commands = fields.get("commands").and_then(|node| reading.boolean(node, "`commands`")).unwrap_or(true);
-    Some(AdminConfig { listen: listen?, hosts, tls: tls.flatten(), credentials, commands })
+    let references = match fields.get("references") {
+        Some(node) => References::Only(references(reading, node)),
+        None if commands => References::All,
+        None => References::Only(Vec::new()),
+    };
+    Some(AdminConfig { listen: listen?, hosts, tls: tls.flatten(), credentials, commands, references })
+}
+
+fn references(reading: &mut Reading<'_>, node: &Node) -> Vec<String> {
+    let mut patterns = Vec::new();
+    for (text, node) in reading.strings(node, "`references`", "a reference, or the beginning of one") {
+        let rest = text.strip_prefix("env:").or_else(|| text.strip_prefix("file:")).unwrap_or_default();
+        let inner = rest.strip_suffix('*').unwrap_or(rest);
+        if rest.is_empty() || inner.contains('*') || inner.split('/').any(|part| part == "..") {
+            reading.expected(&node.at, "this", "`env:NAME`, `file:PATH`, or the beginning of one and a `*`");
+        } else {
+            patterns.push(text.to_owned());
+        }
+    }
+    patterns
 }
 
 /// `token: env:NAME`, whose holder is `admin`; `tokens: {alice: env:NAME}`; and `approvers` alike, who change nothing.

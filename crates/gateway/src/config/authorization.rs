@@ -6,7 +6,7 @@ use crate::identity::IdentityConfig;
 use crate::oauth::{AuthorizationConfig, ClientProof, Flow, SecretPlace, is_signing_key};
 use crate::secret::Secret;
 use crate::tls::UpstreamTls;
-use policy::{Fields, Kind, Node};
+use policy::{Fields, Kind, Node, Span};
 use std::net::SocketAddr;
 
 /// What the authorisations of users need.
@@ -150,6 +150,15 @@ fn check(reading: &mut Reading<'_>, fields: &Fields<'_>, config: &AuthorizationC
     }
 }
 
+/// What the authorization of a server must fit.
+pub(super) struct Around<'a> {
+    pub grants: &'a [super::GrantConfig],
+    pub identity: Option<&'a IdentityConfig>,
+    /// Whether there are `authorizations`, and whether they say where browsers find the gateway.
+    pub authorizations: Option<bool>,
+    pub listen: SocketAddr,
+}
+
 /// What must hold between servers, `identity`, `authorizations` and the listener.
 pub(super) fn check_whole(
     reading: &mut Reading<'_>,
@@ -159,53 +168,59 @@ pub(super) fn check_whole(
     identity: Option<&IdentityConfig>,
     listen: SocketAddr,
 ) {
+    let authorizations = fields.get("authorizations").map(|section| member(section, "url").is_some());
+    let around = Around { grants, identity, authorizations, listen };
     for server in servers {
-        let Some(config) = &mut server.authorization else { continue };
         let named = fields.get("servers").and_then(|servers| member(servers, &server.name));
         let at = named.and_then(|named| member(named, "authorization")).unwrap_or(fields.node).at.clone();
-        match config.flow {
-            Flow::ClientCredentials => {}
-            Flow::TokenExchange => {
-                let Some(identity) = identity else {
-                    reading.error(code::MISSING, &at, "there is no `identity` whose tokens could be exchanged").help =
-                        Some("add `identity`: callers show its tokens".into());
-                    continue;
-                };
-                // A server that could name it would be given callers' tokens.
-                config.issuer.get_or_insert_with(|| identity.issuer.clone());
-                let uses = |name: &str| grants.iter().any(|grant| grant.name == name && grant.servers.contains(&server.name));
-                let vague =
-                    identity.grants.iter().find(|mapping| uses(&mapping.grant) && mapping.principal.as_deref() != Some("sub"));
-                if let Some(vague) = vague {
-                    let what = format!(
-                        "the grant `{}` is reached without saying whose token it is, which could be exchanged for another's",
-                        policy::shown(&vague.grant)
-                    );
-                    reading.error(code::COMBINATION, &at, what).help =
-                        Some("add `principal: sub` to its mapping under `identity`".into());
-                }
-            }
-            Flow::AuthorizationCode if fields.get("authorizations").is_none() => {
-                reading.error(code::MISSING, &at, "there is no key to seal what users authorise").help =
-                    Some("add `authorizations: {key: env:NAME}`; make a key with `openssl rand -base64 32`".into());
-            }
-            Flow::AuthorizationCode => {
-                let url = fields.get("authorizations").and_then(|section| member(section, "url"));
-                if url.is_none() && !listen.ip().is_loopback() {
-                    reading.error(code::MISSING, &at, "nobody knows where browsers find the gateway").help =
-                        Some("add `authorizations: {url: https://…}`: what stands before it, or its own name".into());
-                }
-            }
-        }
-        if config.flow != Flow::ClientCredentials && server.isolation == super::Isolation::Shared {
-            reading
-                .error(code::COMBINATION, &at, "a server that is called in each caller's name cannot have one line for all")
-                .help = Some("write `isolation: principal`, or leave it out".into());
-        }
+        check_server(reading, &at, server, &around);
     }
 }
 
-fn member<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+/// The same of one server, whose authorization stands `at` there.
+pub(super) fn check_server(reading: &mut Reading<'_>, at: &Span, server: &mut super::ServerConfig, around: &Around<'_>) {
+    let Some(config) = &mut server.authorization else { return };
+    match config.flow {
+        Flow::ClientCredentials => {}
+        Flow::TokenExchange => {
+            let Some(identity) = around.identity else {
+                reading.error(code::MISSING, at, "there is no `identity` whose tokens could be exchanged").help =
+                    Some("add `identity`: callers show its tokens".into());
+                return;
+            };
+            // A server that could name it would be given callers' tokens.
+            config.issuer.get_or_insert_with(|| identity.issuer.clone());
+            let uses = |name: &str| around.grants.iter().any(|grant| grant.name == name && grant.servers.contains(&server.name));
+            let vague =
+                identity.grants.iter().find(|mapping| uses(&mapping.grant) && mapping.principal.as_deref() != Some("sub"));
+            if let Some(vague) = vague {
+                let what = format!(
+                    "the grant `{}` is reached without saying whose token it is, which could be exchanged for another's",
+                    policy::shown(&vague.grant)
+                );
+                reading.error(code::COMBINATION, at, what).help =
+                    Some("add `principal: sub` to its mapping under `identity`".into());
+            }
+        }
+        Flow::AuthorizationCode => match around.authorizations {
+            None => {
+                reading.error(code::MISSING, at, "there is no key to seal what users authorise").help =
+                    Some("add `authorizations: {key: env:NAME}`; make a key with `openssl rand -base64 32`".into());
+            }
+            Some(false) if !around.listen.ip().is_loopback() => {
+                reading.error(code::MISSING, at, "nobody knows where browsers find the gateway").help =
+                    Some("add `authorizations: {url: https://…}`: what stands before it, or its own name".into());
+            }
+            Some(_) => {}
+        },
+    }
+    if config.flow != Flow::ClientCredentials && server.isolation == super::Isolation::Shared {
+        reading.error(code::COMBINATION, at, "a server that is called in each caller's name cannot have one line for all").help =
+            Some("write `isolation: principal`, or leave it out".into());
+    }
+}
+
+pub(super) fn member<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     match &node.kind {
         Kind::Object(members) => members.iter().find(|member| member.key == name).map(|member| &member.value),
         _ => None,

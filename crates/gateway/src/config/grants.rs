@@ -5,7 +5,7 @@ use super::servers::ServerConfig;
 use crate::certificate::{CertificateName, digest_of_hex};
 use crate::grants::sha256;
 use crate::secret::Secret;
-use policy::{Fields, Kind, Node, Policy, Severity, Source};
+use policy::{Fields, Kind, Node, Policy, Severity, Source, Span};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -100,10 +100,37 @@ pub(super) fn refuse_certificates(reading: &mut Reading<'_>, fields: &Fields<'_>
     for node in nodes {
         let Kind::Object(members) = &node.kind else { continue };
         for member in members.iter().filter(|member| member.key == "certificate") {
-            let problem = reading.error(code::MISSING, &member.key_at, "nobody could show a certificate: clients are not asked");
-            problem.help = Some("add `client_ca` to `tls`: the file of the authorities whose certificates are believed".into());
+            nobody_shows(reading, &member.key_at);
         }
     }
+}
+
+fn nobody_shows(reading: &mut Reading<'_>, at: &Span) {
+    let problem = reading.error(code::MISSING, at, "nobody could show a certificate: clients are not asked");
+    problem.help = Some("add `client_ca` to `tls`: the file of the authorities whose certificates are believed".into());
+}
+
+/// Reports a certificate of a grant that is read by itself: where clients are not asked for any, and where one of `others` is
+/// known by the same name. `is_asked`: whether clients are.
+pub(super) fn check_certificate(
+    reading: &mut Reading<'_>,
+    fields: &Fields<'_>,
+    grant: &GrantConfig,
+    others: &[GrantConfig],
+    is_asked: bool,
+) {
+    let (Some(member), Some(name)) = (fields.member("certificate"), &grant.certificate) else { return };
+    if !is_asked {
+        nobody_shows(reading, &member.key_at);
+    }
+    if let Some(other) = others.iter().find(|other| other.certificate.as_ref() == Some(name)) {
+        same_certificate(reading, &member.key_at, &other.name, &grant.name);
+    }
+}
+
+fn same_certificate(reading: &mut Reading<'_>, at: &Span, one: &str, other: &str) {
+    let message = format!("the grants `{one}` and `{other}` are known by the same name in a certificate");
+    reading.error(code::TWICE, at, message).help = Some("give each a name of its own".into());
 }
 
 /// One grant. `known` are the names of all servers.
@@ -376,8 +403,7 @@ fn each_certificate_once(reading: &mut Reading<'_>, grants: &[GrantConfig], node
     for grant in grants {
         let Some(name) = &grant.certificate else { continue };
         if let Some(other) = seen.insert(name, &grant.name) {
-            let message = format!("the grants `{other}` and `{}` are known by the same name in a certificate", grant.name);
-            reading.error(code::TWICE, &node.at, message).help = Some("give each a name of its own".into());
+            same_certificate(reading, &node.at, other, &grant.name);
         }
     }
 }

@@ -5,9 +5,11 @@
 //! for it. A policy that is kept is named as `state:NAME` where a file would name a path.
 
 use super::Config;
+use super::admin::References;
+use super::authorization::{self, Around};
 use super::grants::{self, GrantConfig, TokenConfig};
 use super::reading::{Finished, Reading, code};
-use super::servers::{self, ServerConfig, Target};
+use super::servers::{self, ServerConfig};
 use policy::{Member, Policy, Problem, Severity, Source, Span};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -74,22 +76,37 @@ impl Whole {
         let policies = std::mem::take(&mut whole.policies);
         // Whoever may write the state could otherwise start programs on gateways that nobody administers.
         let commands = config.admin.as_ref().is_some_and(|admin| admin.commands);
+        // And could have the secrets of the gateway itself sent elsewhere.
+        let nothing = References::Only(Vec::new());
+        let references = config.admin.as_ref().map_or(&nothing, |admin| &admin.references);
+        let around = Around {
+            grants: &config.grants,
+            identity: config.identity.as_ref(),
+            authorizations: config.authorizations.as_ref().map(|section| section.url.is_some()),
+            listen: config.listen,
+        };
+        let is_asked = config.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
         whole.servers.clone_from(&config.servers);
         let mut known: Vec<&str> = config.servers.iter().map(|server| server.name.as_str()).collect();
         let twice: HashSet<&str> = known.iter().copied().collect();
         for document in &kept.servers {
             let source = source(DocumentKind::Server, &document.name, document.text.as_deref());
-            let reading = Reading::new(&source, &config.base, environment).beside_policies(&policies);
+            let reading = Reading::new(&source, &config.base, environment).beside_policies(&policies).referring_to(references);
             let read = read_with(reading, |reading, root| {
                 if twice.contains(document.name.as_str()) {
                     stands_twice(reading, &root.at, "server", &document.name);
                 }
-                let (at, key_at) = (root.at.clone(), root.at.clone());
-                let server = servers::server(reading, &Member { key: document.name.clone(), key_at, value: root })?;
-                if matches!(server.target, Target::Command { .. }) && !commands {
-                    let problem = reading.error(code::COMBINATION, &at, "a server that the state keeps may be no command here");
+                // Before anything else of it is looked at.
+                if let Some(command) = authorization::member(&root, "command").filter(|_| !commands) {
+                    let problem =
+                        reading.error(code::COMBINATION, &command.at, "a server that the state keeps may be no command here");
                     problem.help = Some("give it a `url`, or write it into the configuration file".into());
+                    return None;
                 }
+                let key_at = root.at.clone();
+                let at = authorization::member(&root, "authorization").map_or(key_at.clone(), |node| node.at.clone());
+                let mut server = servers::server(reading, &Member { key: document.name.clone(), key_at, value: root })?;
+                authorization::check_server(reading, &at, &mut server, &around);
                 Some(server)
             });
             let read = whole.take(DocumentKind::Server, &document.name, read);
@@ -107,12 +124,12 @@ impl Whole {
             // References to secrets belong to servers: a grant has none.
             let no_variables = |_: &str| None;
             let reading = Reading::new(&source, &config.base, &no_variables).beside_policies(&policies);
-            let servers = &whole.servers;
+            let (servers, others) = (&whole.servers, &whole.grants);
             let read = read_with(reading, |reading, root| {
                 if twice.contains(stored.name.as_str()) {
                     stands_twice(reading, &root.at, "grant", &stored.name);
                 }
-                read_grant(reading, &root, stored, servers, &known)
+                read_grant(reading, &root, stored, servers, &known, (others, is_asked))
             });
             let read = whole.take(DocumentKind::Grant, &stored.name, read);
             whole.grants.extend(read);
@@ -168,6 +185,7 @@ fn read_grant(
     stored: &StoredGrant,
     servers: &[ServerConfig],
     known: &[&str],
+    (others, is_asked): (&[GrantConfig], bool),
 ) -> Option<GrantConfig> {
     let fields = reading.fields(root, "a grant", grants::KEYS)?;
     if let Some(node) = fields.get("name")
@@ -180,7 +198,9 @@ fn read_grant(
             Some("leave `token` out; it is given with the answer, once".into());
     }
     let kept = stored.digest.clone().map(|digest| TokenConfig::Kept { digest, former: stored.former.clone() });
-    grants::grant(reading, &fields, servers, known, kept)
+    let grant = grants::grant(reading, &fields, servers, known, kept)?;
+    grants::check_certificate(reading, &fields, &grant, others, is_asked);
+    Some(grant)
 }
 
 fn read_policy(document: &Document) -> KeptPolicy {

@@ -17,7 +17,7 @@ mod reading;
 mod servers;
 mod telemetry;
 
-pub use admin::AdminConfig;
+pub use admin::{AdminConfig, References};
 pub use approvals::ApprovalsConfig;
 pub use audit::{AuditConfig, ExportConfig};
 pub use authorization::AuthorizationsConfig;

@@ -1,8 +1,9 @@
 //! Reading values of a configuration: addresses, files, policies, and references to secrets.
 
 use super::Report;
+use super::admin::References;
 use super::kept::{KEPT, KeptPolicy};
-use crate::policy_file::PolicyFile;
+use crate::policy_file::{PolicyFile, content};
 use crate::secret::{self, Secret};
 use policy::{Fields, Kind, Node, Policy, Problem, Reader, SecretReference, Source, Span, Vocabulary, shown};
 use ring::digest::{Context, SHA256};
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use store::StateUrl;
@@ -76,6 +77,8 @@ pub(super) struct Reading<'s> {
     policies: HashMap<PathBuf, Option<Arc<Policy>>>,
     /// Those that the state keeps, by name; `None`: of a file, which knows no state.
     kept: Option<&'s BTreeMap<String, KeptPolicy>>,
+    /// What it may refer to; `None`: anything, as a file may.
+    references: Option<&'s References>,
     of_policies: Vec<Report>,
     seen: Context,
     files: Vec<PathBuf>,
@@ -104,6 +107,7 @@ impl<'s> Reading<'s> {
             environment,
             policies,
             kept: None,
+            references: None,
             of_policies,
             seen,
             files: Vec::new(),
@@ -113,6 +117,22 @@ impl<'s> Reading<'s> {
     /// The same of a text beside which the state keeps these policies: `state:NAME` names one of them.
     pub fn beside_policies(self, kept: &'s BTreeMap<String, KeptPolicy>) -> Reading<'s> {
         Reading { kept: Some(kept), ..self }
+    }
+
+    /// The same of a text that may refer to nothing but these.
+    pub fn referring_to(self, references: &'s References) -> Reading<'s> {
+        Reading { references: Some(references), ..self }
+    }
+
+    /// Whether the text may name this, which is said where it may not.
+    fn may_name(&mut self, at: &Span, reference: &str) -> bool {
+        let may = self.references.is_none_or(|references| references.allow(reference));
+        if !may {
+            let message = format!("what the state keeps may not name `{}` here", shown(reference));
+            self.error(code::REFERENCE, at, message).help =
+                Some("the configuration says what it may: `references` under `admin`".into());
+        }
+        may
     }
 
     /// What paths are relative to.
@@ -244,8 +264,11 @@ impl<'s> Reading<'s> {
     /// The path of a file that must be there; what it holds belongs to the configuration.
     pub fn file(&mut self, node: &Node, what: &str) -> Option<PathBuf> {
         let path = self.path(node, what)?;
+        if !self.may_name(&node.at, &format!("file:{}", node.as_str().unwrap_or_default())) {
+            return None;
+        }
         self.files.push(path.clone());
-        match std::fs::read(&path) {
+        match content(&path) {
             Ok(content) => {
                 self.saw(&content);
                 Some(path)
@@ -268,11 +291,21 @@ impl<'s> Reading<'s> {
             return self.kept_policy(node, name);
         }
         let path = self.path(node, what)?;
+        // What is wrong in a file tells of what it holds.
+        let is_inside = path
+            .strip_prefix(self.base)
+            .is_ok_and(|inner| inner.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)));
+        if !is_inside && matches!(self.references, Some(References::Only(_))) {
+            let problem =
+                self.error(code::REFERENCE, &node.at, "what the state keeps may name policies beside the configuration");
+            problem.help = Some("write a path below the configuration's directory, or `state:NAME`".into());
+            return None;
+        }
         if let Some(known) = self.policies.get(&path) {
             return known.clone();
         }
         self.files.push(path.clone());
-        let policy = match PolicyFile::read(&path) {
+        let policy = match PolicyFile::read_bounded(&path) {
             Ok(file) => {
                 self.saw(&file.source().text);
                 let source = Arc::new(file.source().clone());
@@ -348,7 +381,11 @@ impl<'s> Reading<'s> {
             }
             return None;
         };
-        let value = match SecretReference::parse(text) {
+        let reference = SecretReference::parse(text);
+        if reference.is_some() && !self.may_name(&node.at, text) {
+            return None;
+        }
+        let value = match reference {
             None => {
                 self.literal(&node.at, what);
                 return None;

@@ -93,12 +93,12 @@ impl ServerConfig {
             && parts(self) == parts(other)
     }
 
-    /// The upstream as it is called in nobody's name.
+    /// The upstream as it is called in nobody's name. Nothing is started ahead: whoever only checks a server starts no program.
     ///
     /// # Errors
     /// When its address, a header or a certificate cannot be used.
     pub fn upstream(&self) -> Result<Upstream, TargetError> {
-        self.upstream_for(&Callers::default())
+        self.made(&Callers::default(), Start::OnDemand)
     }
 
     /// Gets the access tokens for it, where it needs any.
@@ -107,11 +107,15 @@ impl ServerConfig {
         Some(Authorizer::new(&self.name, url.expose(), tls, config, callers))
     }
 
-    /// The upstream as it is called for these callers.
+    /// The upstream as it is called for these callers. A child that is to be there at the start is started.
     ///
     /// # Errors
     /// When its address, a header or a certificate cannot be used.
     pub(crate) fn upstream_for(&self, callers: &Callers) -> Result<Upstream, TargetError> {
+        self.made(callers, self.start)
+    }
+
+    fn made(&self, callers: &Callers, start: Start) -> Result<Upstream, TargetError> {
         let upstream = match &self.target {
             Target::Http { url, headers, tls } => {
                 let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {}", value.expose())).collect();
@@ -126,7 +130,7 @@ impl ServerConfig {
                 let env = env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
                 let command = ChildCommand::secluded(words, &[]).with(env).within(self.timeout).at_most(*max_children);
                 let command = command.watched(&Vitals::new(&self.name, SILENCE));
-                Upstream::Child(if self.start == Start::AtStart { command.ahead() } else { command })
+                Upstream::Child(if start == Start::AtStart { command.ahead() } else { command })
             }
         };
         let upstream = if self.bridge_eras { upstream.across_eras() } else { upstream };

@@ -127,6 +127,107 @@ fn what_was_read_is_one_fingerprint() {
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), 3);
 }
 
+/// What is said of a server and of a grant that the state keeps beside such a configuration, and both.
+fn kept(config: &str, server: &str, grant: &str) -> (String, kept::Whole) {
+    let place = Place::new();
+    place.write("other", "hunter2-of-the-other-file");
+    let file = place.read(config);
+    let said: Vec<_> = file.reports().iter().map(|report| report.render(false)).collect();
+    let config = file.config().unwrap_or_else(|| panic!("{said:?}"));
+    let server = store::Document { name: "kept".into(), version: 1, text: Some(server.into()), at: 0, by: "ada".into() };
+    let grant = store::StoredGrant {
+        name: "kept".into(),
+        version: 1,
+        spec: Some(grant.into()),
+        digest: Some("00".into()),
+        former: None,
+        created: 0,
+        changed: 0,
+        revoked: None,
+    };
+    let kept = store::Kept { version: 1, servers: vec![server], policies: Vec::new(), grants: vec![grant] };
+    let environment = |name: &str| (name == "UP_TOKEN" || name == "TOKEN").then(|| "hunter2".to_owned());
+    let whole = kept::Whole::of(config, &kept, &environment, &kept::Whole::default());
+    let said = whole.said.iter().flat_map(|said| said.problems.iter().map(Problem::to_json)).collect::<Vec<_>>().join("\n");
+    assert!(!said.contains("hunter2"), "{said}");
+    (said, whole)
+}
+
+const GRANT: &str = r#"{"name": "kept", "principal": "p", "servers": ["kept"]}"#;
+
+#[test]
+fn what_the_state_keeps_refers_to_nothing_that_the_configuration_does_not_allow() {
+    let with = |admin: &str| format!("{SERVERS}admin: {{token: 'env:TOKEN'{admin}}}\n");
+    let limited = with(", references: ['env:UP_*', 'file:secret', 'file:policies/*']");
+    let refused = |config: &str, server: &str| {
+        let (said, whole) = kept(config, server, GRANT);
+        whole.server("kept").is_none() && said.contains("may not name") && !said.contains("cannot be read")
+    };
+    let naming = |reference: &str| format!(r#"{{"url": "https://h/mcp", "headers": {{"X-Token": "{reference}"}}}}"#);
+    for reference in ["env:UP_TOKEN", "file:secret", "file:policies/files.yaml"] {
+        let (said, whole) = kept(&limited, &naming(reference), GRANT);
+        assert!(whole.server("kept").is_some() || said.contains("a line break"), "{reference}: {said}");
+    }
+    for reference in ["env:TOKEN", "file:other", "file:/etc/passwd", "file:policies/../other", "file:./secret", "env:UP"] {
+        assert!(refused(&limited, &naming(reference)), "{reference}");
+    }
+    // A URL is a reference too, and what proves who we are is a file.
+    assert!(refused(&limited, r#"{"url": "env:TOKEN"}"#));
+    assert!(refused(&limited, r#"{"url": "https://h/mcp", "certificate": "other", "key": "other"}"#));
+    assert!(refused(&limited, r#"{"url": "https://h/mcp", "ca": "/dev/zero"}"#));
+    for policy in ["/etc/passwd", "policies/../other"] {
+        let (said, whole) = kept(&limited, &format!(r#"{{"url": "https://h/mcp", "policy": "{policy}"}}"#), GRANT);
+        assert!(said.contains("beside the configuration") && whole.server("kept").is_none(), "{policy}: {said}");
+    }
+    // Whoever may start programs can read everything without a reference; whoever may not gets nothing that is not listed.
+    assert!(!refused(&with(""), &naming("env:TOKEN")));
+    assert!(refused(&with(", commands: false"), &naming("env:TOKEN")));
+    assert!(refused(SERVERS, &naming("env:TOKEN")), "a gateway that nobody administers");
+    for pattern in ["'*'", "'env:'", "'file:../*'", "'env:*_TOKEN'", "TOKEN"] {
+        check(&with(&format!(", references: [{pattern}]")), "C002", 5, "the beginning of one");
+    }
+}
+
+#[test]
+fn what_a_document_names_is_a_plain_file_of_a_bounded_size() {
+    check("servers:\n  a: {url: 'https://h/mcp', ca: /dev/zero}\n", "C004", 2, "no plain file");
+    check("servers:\n  a: {command: [cat], policy: policies}\n", "C004", 2, "no plain file");
+}
+
+#[test]
+fn a_kept_grant_takes_nobodys_name_in_a_certificate() {
+    let tls = "tls: {certificate: secret, key: secret, client_ca: secret}\n";
+    let grants = "grants:\n  - {name: ci, principal: ci, certificate: {san: ci.example.org}, servers: [files]}\n";
+    let grant =
+        |san: &str| format!(r#"{{"name": "kept", "principal": "p", "certificate": {{"san": "{san}"}}, "servers": ["kept"]}}"#);
+    let server = r#"{"url": "https://h/mcp"}"#;
+    let (said, whole) = kept(&format!("{tls}{SERVERS}{grants}"), server, &grant("ci.example.org"));
+    assert!(said.contains("C006") && said.contains("the same name in a certificate"), "{said}");
+    assert!(whole.grant("ci").is_some() && whole.grant("kept").is_none());
+    let (said, whole) = kept(&format!("{tls}{SERVERS}{grants}"), server, &grant("other.example.org"));
+    assert!(whole.grant("kept").is_some(), "{said}");
+    let (said, whole) = kept(SERVERS, server, &grant("other.example.org"));
+    assert!(said.contains("clients are not asked") && whole.grant("kept").is_none(), "{said}");
+}
+
+#[test]
+fn a_kept_server_is_authorised_as_one_of_the_file_is() {
+    let server = |flow: &str, more: &str| {
+        format!(r#"{{"url": "https://h/mcp", "authorization": {{"flow": "{flow}", "client_id": "us"}}{more}}}"#)
+    };
+    let (said, whole) = kept(SERVERS, &server("token_exchange", ""), GRANT);
+    assert!(said.contains("no `identity`") && whole.server("kept").is_none(), "{said}");
+    let (said, whole) = kept(SERVERS, &server("authorization_code", ""), GRANT);
+    assert!(said.contains("no key to seal") && whole.server("kept").is_none(), "{said}");
+    let identity =
+        format!("{SERVERS}identity: {{issuer: 'https://login.example.org', audience: 'https://us.example.org', grants: []}}\n");
+    let (said, whole) = kept(&identity, &server("token_exchange", ""), GRANT);
+    let authorization = whole.server("kept").and_then(|server| server.authorization.clone()).unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(authorization.issuer.as_deref(), Some("https://login.example.org"), "the server does not say where tokens go");
+    let (said, _) = kept(&identity, &server("token_exchange", r#", "isolation": "shared""#), GRANT);
+    assert!(said.contains("one line for all"), "{said}");
+}
+
 #[test]
 fn the_schema_knows_the_same_keys() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/callgate.schema.json");
