@@ -51,6 +51,9 @@ pub struct RecordsArguments {
 
 /// Write policies
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  callgate policy suggest --from-audit --since 7d -o policy.yaml")]
 pub enum Policy {
     /// Write the least policy that would have allowed what was recorded
     ///
