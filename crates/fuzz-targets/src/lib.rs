@@ -154,10 +154,11 @@ pub fn header_codec(data: &[u8]) {
     let (head, body) = text.split_once("\n\n").unwrap_or(("", &text));
     let Ok(message) = Message::parse(body.to_owned(), Side::Client) else { return };
     for mirrored in [None, Some(&*MIRRORED)] {
-        // What a careful client sends is never refused, unless the message itself lacks what it must have.
+        // What a careful client sends is never refused, unless the message itself lacks what it must have, or its method is
+        // one that no header carries.
         let mut own = HeaderMap::new();
         let modern = message.protocol_version().as_deref() == Some(Revision::V2026_07_28.as_str());
-        if modern {
+        if modern && message.method().is_none_or(|method| headers::encode(method) == method) {
             for (name, value) in headers::for_request(&message, Revision::V2026_07_28, mirrored) {
                 own.append(name, value);
             }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-const SEEDS: [&str; 19] = [
+const SEEDS: [&str; 20] = [
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{"amount":5.0e1,"currency":"usd"}}}"#,
     r#"{"jsonrpc":"2.0","id":"a","result":{"tools":[{"name":"aa","inputSchema":{}},{"name":"b"}],"nextCursor":""}}"#,
     r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"_meta":{"progressToken":"\u0041"}}}"#,
@@ -19,6 +19,8 @@ const SEEDS: [&str; 19] = [
      \"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{}}}}",
     "Mcp-Method: resources/read\nMcp-Name: =?base64?ZmlsZTovLy/DqQ==?=\n\n\
      {\"jsonrpc\":\"2.0\",\"id\":\"r\",\"method\":\"resources/read\",\"params\":{\"uri\":\"file:///é\"}}",
+    "Mcp-Method: m\u{e9}thode\n\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\" m\u{e9}thode\",\"params\":{\
+     \"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{}}}}",
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"files__\u0072ead","arguments":{"name":"a__b"}}}"#,
     r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"a__b"},"argument":{}}}"#,
     r#"{"jsonrpc":"2.0","id":1,"result":{"resources":[{"uri":"x:1","name":"a"},{"uri":"x:1"}],"resourceTemplates":[{"uriTemplate":"x:{y}"}]}}"#,

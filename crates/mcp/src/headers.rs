@@ -229,9 +229,9 @@ pub fn for_request(message: &Message, revision: Revision, mirrored: Option<&Mirr
     if !revision.mirrors_headers() {
         return headers;
     }
-    // A method that is no header value cannot be sent as one; the server then refuses the request for its absence.
-    if let Some(method) = message.method().and_then(|method| HeaderValue::from_str(method).ok()) {
-        headers.push((METHOD, method));
+    // No Base64 for methods: one that a header does not carry as it is stays out, and the server refuses the request for that.
+    if let Some(method) = message.method().filter(|method| is_plain(method)) {
+        headers.push((METHOD, encode(method)));
     }
     if let Some(Some(name)) = mirrored_name(message) {
         headers.push((NAME, encode(&name)));
@@ -251,12 +251,17 @@ fn sentinel(value: &str) -> Option<&str> {
 /// Gives `value` as a header value: as it is, or in Base64 between `=?base64?` and `?=` where a header cannot carry it, or
 /// where it looks like that itself (§Value Encoding).
 pub fn encode(value: &str) -> HeaderValue {
-    let is_plain = value.bytes().all(|b| (0x20..0x7F).contains(&b))
+    let text = if is_plain(value) { value.to_owned() } else { format!("{}{}{}", SENTINEL.0, STANDARD.encode(value), SENTINEL.1) };
+    HeaderValue::try_from(text).expect("visible ASCII and spaces are a header value")
+}
+
+/// Whether `value`, sent as it is, is read as itself: `HeaderValue` would also take bytes that no reader takes for text, and
+/// spaces at the ends are lost on the way.
+fn is_plain(value: &str) -> bool {
+    value.bytes().all(|b| (0x20..0x7F).contains(&b))
         && !value.starts_with(' ')
         && !value.ends_with(' ')
-        && sentinel(value).is_none();
-    let text = if is_plain { value.to_owned() } else { format!("{}{}{}", SENTINEL.0, STANDARD.encode(value), SENTINEL.1) };
-    HeaderValue::try_from(text).expect("visible ASCII and spaces are a header value")
+        && sentinel(value).is_none()
 }
 
 /// Reads a header value that may be in Base64 between the markers; the markers are compared with case.

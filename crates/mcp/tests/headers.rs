@@ -177,6 +177,18 @@ fn each_method_repeats_its_own_name() {
 }
 
 #[test]
+fn a_method_that_no_header_carries_is_left_out() {
+    for method in ["méthode", " tools/list", "tools/list ", "tools\nlist", "=?base64?YQ==?="] {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":{method:?},"params":{{"_meta":{{{MODERN}}}}}}}"#);
+        let message = message(&text);
+        let sent: HeaderMap = for_request(&message, Revision::V2026_07_28, None).into_iter().collect();
+        assert_eq!(sent.get("mcp-method"), None, "{method:?}");
+        let refusal = check_request(&sent, &message, None).unwrap_err();
+        assert_eq!(refusal.to_string(), "header mismatch: the header mcp-method is missing", "{method:?}");
+    }
+}
+
+#[test]
 fn values_are_encoded_as_the_specification_shows() {
     for (value, expected) in [
         ("us-west1", "us-west1"),
