@@ -13,6 +13,8 @@ use support::http::{Client, open};
 use support::stdio::Stdio;
 use support::{LEGACY, MODERN, PATIENCE, Scratch, Served, audit, call, names, request, text_of, until};
 
+/// The only revision that has batches.
+const BATCHES: &str = "2025-03-26";
 const POLICY: &str = "version: \"1\"\nhide: [secret_tool]\ntools: {}\n";
 
 fn slow(options: &[&str]) -> Vec<String> {
@@ -86,6 +88,24 @@ fn an_id_is_free_again_when_its_request_was_cancelled_before_it_was_sent() {
     client.send(request(LEGACY, "1", "ping", json!({})));
     let reply = client.reply("1");
     assert_eq!(reply["result"], json!({}), "{reply}");
+    client.close_stdin();
+    client.ended(PATIENCE).expect("it ends");
+    let records = audit(&scratch.state());
+    let ends: Vec<&Value> = records.iter().filter(|record| record["phase"] == "finished").map(|end| &end["reply"]).collect();
+    assert_eq!(ends, ["refused"], "what is cancelled before it is sent is not sent: {records:?}");
+}
+
+#[test]
+fn the_rest_of_a_batch_is_answered_when_an_item_is_cancelled() {
+    let scratch = Scratch::new();
+    let mut client = wrapped(&scratch, POLICY);
+    client.begin(BATCHES);
+    let items = [call(BATCHES, "1", "ok", json!({"n": 1})), request(BATCHES, "2", "ping", json!({}))];
+    client.send(format!("[{}]", items.join(",")));
+    client.send(cancel(1));
+    let line = client.line(PATIENCE).expect("an answer");
+    let answers: Value = serde_json::from_slice(&line).expect("JSON");
+    assert_eq!(answers, json!([{"jsonrpc": "2.0", "id": 2, "result": {}}]));
 }
 
 #[test]

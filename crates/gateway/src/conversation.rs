@@ -7,8 +7,10 @@
 //! Requests go upstream under numbers of ours, none of them used twice: whatever a client does with its ids, a late reply
 //! is never taken for the reply to something else, and no id of a client's can be that of a question of our own.
 
+mod together;
+
 use crate::enforcer::{GRANT_ENDED, Permit, Ticket};
-use crate::gate::{Answer, Begun, Elicitation, Expected, Gate, Held, Judged, unreached};
+use crate::gate::{Answer, Elicitation, Expected, Gate, Held, Judged, unreached};
 use crate::refusal::{malformed, unreadable};
 use crate::sink::{Batch, Sink};
 use crate::tools::{Ask, Lack};
@@ -24,7 +26,8 @@ use std::collections::{HashMap, VecDeque};
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Entered, Entry, Reply, StoreError};
+use store::Reply;
+use together::{Rest, Together};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -110,21 +113,6 @@ struct Answered {
     asked: Option<Id>,
 }
 
-/// What is entered into the record together, and what is left to do for each then.
-#[derive(Default)]
-struct Together {
-    entries: Vec<Entry>,
-    /// With whether there is an entry of it.
-    rest: Vec<(bool, Rest)>,
-}
-
-/// What is left to do once an entry is made.
-#[expect(clippy::large_enum_variant, reason = "most are calls, and each is moved once")]
-enum Rest {
-    Call { message: Message, begun: Begun, sink: Sink, exchange: u64, request: Request },
-    Reply { sink: Sink, body: Bytes, status: u16 },
-}
-
 type Outgoing = BoxFuture<'static, ()>;
 
 /// More requests in flight than any client has use for.
@@ -141,8 +129,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(500);
 /// What the server says by itself before anybody listens.
 const MAX_UNHEARD: usize = 256;
-/// So many are entered together: those that a pipe holds come in one commit, and nobody waits for more than that.
-const MOST_TOGETHER: usize = 128;
 
 pub(crate) struct Conversation {
     gate: Gate,
@@ -474,8 +460,19 @@ impl Conversation {
     }
 
     fn cancel(&mut self, number: u64, why: &str) {
-        if let Some(Pending { expected: Expected { ticket: Some(ticket), .. }, .. }) = self.withdraw(number, why) {
+        let Some(Pending { waiter, expected, .. }) = self.withdraw(number, why) else { return };
+        if let Some(ticket) = expected.ticket {
             self.let_go(ticket.finish(Reply::Lost, Some(why.to_owned())));
+        }
+        if let Waiter::Client { sink, .. } = waiter {
+            self.leave(sink);
+        }
+    }
+
+    /// Nobody waits for this answer any more; but the others of its batch go back with it, or without.
+    fn leave(&mut self, sink: Sink) {
+        if let Sink::Batch(_) = sink {
+            self.finish_accepted(sink);
         }
     }
 
@@ -541,80 +538,6 @@ impl Conversation {
         }));
     }
 
-    /// Takes what was judged here and now, as most calls are. Those that came together are charged and recorded together.
-    fn put(&mut self, entry: Option<Entry>, rest: Rest) {
-        self.together.rest.push((entry.is_some(), rest));
-        self.together.entries.extend(entry);
-        if self.together.rest.len() >= MOST_TOGETHER {
-            self.enter_together();
-        }
-    }
-
-    /// Makes one commit of all that has come in, and goes on with each. Where the store or what came before has to be waited
-    /// for, each waits for itself.
-    fn enter_together(&mut self) {
-        if self.together.rest.is_empty() {
-            return;
-        }
-        let Together { entries, rest } = std::mem::take(&mut self.together);
-        // What came before and is not entered yet is recorded before.
-        let entered = match self.admissions.is_empty() {
-            true => self.gate.enforcer.store().enter(entries),
-            false => Err(entries),
-        };
-        match entered {
-            Ok(entered) => {
-                let mut entered = entered.into_iter();
-                for (has_entry, rest) in rest {
-                    let entered = if has_entry { entered.next() } else { None };
-                    self.go_on(rest, entered);
-                }
-            }
-            Err(entries) => {
-                let mut entries = entries.into_iter();
-                for (has_entry, rest) in rest {
-                    match if has_entry { entries.next() } else { None } {
-                        Some(entry) => self.enter_later(entry, rest),
-                        None => self.go_on(rest, None),
-                    }
-                }
-            }
-        }
-    }
-
-    fn go_on(&mut self, rest: Rest, entered: Option<Result<Entered, StoreError>>) {
-        match rest {
-            Rest::Call { message, begun, sink, exchange, request } => {
-                let judged = self.gate.conclude(message, begun, entered);
-                let admitted = Admitted { judged, sink, exchange, request: Some(request) };
-                match self.admissions.is_empty() {
-                    true => self.forward(admitted),
-                    false => self.admissions.push_back(Box::pin(ready(admitted))),
-                }
-            }
-            Rest::Reply { sink, body, status } => {
-                self.gate.enforcer.ended(entered.and_then(Result::err));
-                self.give(sink, body, status);
-            }
-        }
-    }
-
-    fn enter_later(&mut self, entry: Entry, rest: Rest) {
-        let gate = self.gate.clone();
-        match rest {
-            Rest::Call { message, begun, sink, exchange, request } => self.await_judgement(Box::pin(async move {
-                let entered = gate.enforcer.store().enter_alone(entry).await;
-                let judged = gate.conclude(message, begun, Some(entered));
-                Admitted { judged, sink, exchange, request: Some(request) }
-            })),
-            Rest::Reply { sink, body, status } => self.let_go(async move {
-                let entered = gate.enforcer.store().enter_alone(entry).await;
-                gate.enforcer.ended(entered.err());
-                sink.last(body, status).await;
-            }),
-        }
-    }
-
     /// Gives a client its answer.
     fn give(&mut self, sink: Sink, body: Bytes, status: u16) {
         if let Err(body) = sink.last_now(body, status) {
@@ -678,7 +601,7 @@ impl Conversation {
         };
         if cancelled {
             // Its permit is dropped, and with it what it was charged; nothing was sent.
-            return;
+            return self.leave(sink);
         }
         let (token, permit) = self.numbered(permit, number);
         let sent = self.link.send(permit);
@@ -721,8 +644,9 @@ impl Conversation {
             (Some(request), Clients::One) => self.was_cancelled(request),
             (_, _) => sink.is_closed(),
         };
-        if !cancelled {
-            self.forward(Admitted { judged, sink, exchange, request });
+        match cancelled {
+            true => self.leave(sink),
+            false => self.forward(Admitted { judged, sink, exchange, request }),
         }
     }
 
