@@ -115,6 +115,24 @@ pub struct Facts<'a> {
     pub objection: Option<Objection>,
 }
 
+impl<'a> Facts<'a> {
+    /// A call of which nothing else is known.
+    pub fn of(tool: &'a str, arguments: Option<json::Value<'a>>) -> Facts<'a> {
+        Facts {
+            tool,
+            arguments,
+            definition: None,
+            schema: Schema::Unknown,
+            class: None,
+            explained: false,
+            beside: String::new(),
+            detail: None,
+            unissued: false,
+            objection: None,
+        }
+    }
+}
+
 /// A decision that has been recorded, and charged where it allows.
 #[derive(Debug)]
 pub struct Decided {

@@ -149,16 +149,12 @@ impl Simulation {
             None => tool.and_then(|tool| tool.class),
         };
         let facts = Facts {
-            tool: &tool_call.name,
-            arguments: tool_call.arguments,
-            definition: None,
             schema,
             class,
             explained: true,
             beside: call.beside.clone(),
-            detail: None,
-            unissued: false,
             objection,
+            ..Facts::of(&tool_call.name, tool_call.arguments)
         };
         let caller = Caller { principal: call.principal.clone(), grant: call.grant.clone(), session: call.session.clone() };
         enforcer.decide(facts, &enforcer.policies(&caller), &caller).await

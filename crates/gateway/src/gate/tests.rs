@@ -6,7 +6,7 @@ use crate::refusal::is_modern;
 use crate::tools::{LiveTools, Schemas};
 use bytes::Bytes;
 use mcp::{Id, Message, Side};
-use policy::{Reason, Schema, Source, load};
+use policy::{Reason, Source, load};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use store::{Answer, ArgumentsMode, Options, StateUrl, Store};
@@ -26,18 +26,7 @@ impl Rig {
     /// Judges a call of `pay` under this definition of the tool; gives the reason, and the approval that is asked for.
     async fn pay(&self, definition: Option<&str>) -> (Reason, Option<String>) {
         let document = json::Document::parse(r#"{"amount":1}"#.to_owned(), json::Strictness::Request).unwrap();
-        let facts = Facts {
-            tool: "pay",
-            arguments: Some(document.root()),
-            definition: definition.map(str::to_owned),
-            schema: Schema::Unknown,
-            class: None,
-            explained: false,
-            beside: String::new(),
-            detail: None,
-            unissued: false,
-            objection: None,
-        };
+        let facts = Facts { definition: definition.map(str::to_owned), ..Facts::of("pay", Some(document.root())) };
         let caller = Caller::local(None);
         let decided = self.enforcer.decide(facts, &self.enforcer.policies(&caller), &caller).await;
         (decided.decision.reason, decided.waiting.map(|waiting| waiting.approval.id))

@@ -4,7 +4,7 @@ use super::*;
 use crate::enforcer::{Caller, Enforcer, Facts};
 use crate::suggest::Observed;
 use json::Document;
-use policy::{Schema, Source};
+use policy::Source;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::{Answer, ArgumentsMode, Clock, Draft, Filter, Options, Phase, StateUrl, Store};
@@ -46,18 +46,7 @@ impl World {
     /// Makes a call; where it is let through, it ends as `reply` says.
     async fn call(&mut self, grant: &str, tool: &str, arguments: &str, reply: Reply) -> Outcome {
         let document = Document::parse(arguments.to_owned(), Strictness::Request).unwrap();
-        let facts = Facts {
-            tool,
-            arguments: Some(document.root()),
-            definition: None,
-            schema: Schema::Unknown,
-            class: None,
-            explained: false,
-            beside: String::new(),
-            detail: None,
-            unissued: false,
-            objection: None,
-        };
+        let facts = Facts::of(tool, Some(document.root()));
         let caller = Caller { principal: "ada".into(), grant: grant.into(), session: None };
         let Decided { decision, id, reservation, waiting, .. } =
             self.enforcer.decide(facts, &self.enforcer.policies(&caller), &caller).await;
