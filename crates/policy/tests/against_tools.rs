@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use policy::{RiskClass, Severity, Source, Tools, check_tools, load};
+use jiff::Timestamp;
+use json::{Document, Strictness};
+use policy::{Call, RiskClass, Schema, Severity, Source, Tools, check_tools, load};
+use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 
 const TOOLS: &str = r##"{"server": "s", "tools": [
@@ -148,21 +151,98 @@ fn the_published_policies_fit_the_real_server() {
     }
 }
 
-#[test]
-fn every_captured_list_is_read() {
+/// The lists that real servers have given, where they are at hand.
+fn captured() -> Vec<(PathBuf, Tools)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora/tools");
     let Ok(files) = std::fs::read_dir(&folder) else {
         eprintln!("skipped: {} is not here", folder.display());
-        return;
+        return Vec::new();
     };
+    let read = |path: PathBuf| {
+        let tools = Tools::parse(&std::fs::read(&path).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        (path, tools)
+    };
+    files.map(|file| read(file.unwrap().path())).collect()
+}
+
+#[test]
+fn every_captured_list_is_read() {
     let source = Source::new(
         "p.yaml",
         "version: \"1\"\ntools:\n  \"*\": {deny_if: [{conditions: [{path: args.a.b, op: eq, value: 1}]}]}\n",
     );
     let loaded = load(&source);
-    for file in files {
-        let path = file.unwrap().path();
-        let tools = Tools::parse(&std::fs::read(&path).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    for (_, tools) in captured() {
         check_tools(&source, &loaded, &tools);
     }
+}
+
+/// The schemas that apply to the same value.
+fn in_place<'s>(root: &'s Json, schema: &'s Json) -> Vec<&'s Json> {
+    let mut parts = Vec::new();
+    for (keyword, part) in schema.as_object().into_iter().flatten() {
+        match (keyword.as_str(), part) {
+            ("$ref", Json::String(reference)) => parts.extend(reference.strip_prefix('#').and_then(|place| root.pointer(place))),
+            ("allOf" | "anyOf" | "oneOf", Json::Array(list)) => parts.extend(list),
+            ("dependentSchemas", Json::Object(members)) => parts.extend(members.values()),
+            ("not" | "if" | "then" | "else", part) => parts.push(part),
+            _ => {}
+        }
+    }
+    parts
+}
+
+/// Arguments that go as deep as the schema leads, `levels` at most, with every member that it declares.
+fn sample(root: &Json, schema: &Json, levels: usize) -> Json {
+    let applying = |keyword: &str| {
+        let mut parts = vec![schema];
+        let mut next = 0;
+        while let Some(part) = parts.get(next).copied() {
+            for more in in_place(root, part) {
+                if !parts.iter().any(|known| std::ptr::eq(*known, more)) {
+                    parts.push(more);
+                }
+            }
+            next += 1;
+        }
+        parts.into_iter().filter_map(|part| part.get(keyword)).collect::<Vec<_>>()
+    };
+    let mut members = serde_json::Map::new();
+    if levels > 0 {
+        for (name, part) in applying("properties").into_iter().filter_map(Json::as_object).flatten() {
+            members.entry(name).or_insert_with(|| sample(root, part, levels - 1));
+        }
+        if let (true, Some(items)) = (members.is_empty(), applying("items").first()) {
+            return Json::Array(vec![sample(root, items, levels - 1); 2]);
+        }
+    }
+    if members.is_empty() { Json::from("x") } else { Json::Object(members) }
+}
+
+#[test]
+fn every_captured_schema_can_be_judged_by() {
+    let source = Source::new("p.yaml", "version: \"1\"\ntools: {t: {rules: [{validate: {types: true}}]}}\n");
+    let policy = load(&source).policy.unwrap();
+    let mut refused = Vec::new();
+    for (path, tools) in captured() {
+        for tool in tools.iter() {
+            let Some(schema) = tool.schema.json() else { continue };
+            let arguments = sample(schema, schema, 5).to_string();
+            let document = Document::parse(arguments.clone(), Strictness::Request).unwrap();
+            let call = Call {
+                tool: "t",
+                // A schema without members is sampled by a text, which is no arguments.
+                arguments: Some(document.root()).filter(|root| root.members().is_some()),
+                schema: Schema::Known(&tool.schema),
+                class: None,
+                at: Timestamp::UNIX_EPOCH,
+                explained: false,
+            };
+            let message = policy.evaluate(&call).decision.message.unwrap_or_default();
+            if message.contains("too large or too deeply nested") {
+                refused.push(format!("{} {} ({} bytes)", path.display(), tool.name, arguments.len()));
+            }
+        }
+    }
+    assert_eq!(refused, Vec::<String>::new());
 }
