@@ -282,6 +282,13 @@ impl Reading<'_> {
         };
         let mut variables = BTreeMap::new();
         for member in members {
+            // What makes the cell is given these too, and is ours: nothing of a package is to be loaded into it.
+            if member.key.starts_with("LD_") {
+                let message =
+                    format!("`{}` is for the linker, which would load it outside of the cell", policy::shown(&member.key));
+                self.reader.error(code::VALUE, &member.key_at, message).help = Some("remove it".into());
+                continue;
+            }
             let value = self.reader.string(&member.value, &format!("`{}`", policy::shown(&member.key)));
             variables.extend(value.map(|value| (member.key.clone(), value.to_owned())));
         }
@@ -406,6 +413,7 @@ servers:
             ("{npm: \"--prefix@1\"}", "exact version", "@scope/server@1.2.3"),
             ("{pypi: \"server>=1\"}", "exact version", "mcp-server-git=="),
             ("{npm: \"a@1\", with: [--global]}", "`with` must be packages", "mcp<2"),
+            ("{command: [a], env: {LD_PRELOAD: x.so}}", "`LD_PRELOAD` is for the linker", "remove it"),
             ("{command: []}", "`command` is empty", "PROGRAM"),
             ("{url: \"http://h/\", args: [a]}", "`args` means nothing beside `url`", "remove it"),
             ("{command: [a], timeout: 2h}", "at most an hour", "60s"),
