@@ -18,7 +18,7 @@ pub fn check(workspace: &Workspace) -> Result<String, String> {
     let run = |words: &[&str]| output(workspace, Command::new(workspace.callgate()).arg("catalog").args(words));
     let (path, place) = (catalog.to_string_lossy(), work.to_string_lossy());
     let mut build = vec!["build", "examples/catalog.yaml", "--json", "--output", &path, "--work", &place];
-    let captures = workspace.root.join("../shared/corpora/tools");
+    let captures = workspace.corpora().join("tools");
     let shown = captures.to_string_lossy();
     if captures.exists() {
         build.extend(["--captures", &shown]);

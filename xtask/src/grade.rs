@@ -30,7 +30,7 @@ pub enum Wanted {
 /// # Errors
 /// A file that cannot be read or is not what it should be.
 pub fn run(workspace: &Workspace, wanted: Wanted) -> Result<String, String> {
-    let corpora = workspace.root.join("../shared/corpora");
+    let corpora = workspace.corpora();
     if !corpora.join("gold-risk-labels.json").exists() {
         return Ok(format!("grade: skipped, {} is not there", corpora.display()));
     }
@@ -55,7 +55,7 @@ pub fn run(workspace: &Workspace, wanted: Wanted) -> Result<String, String> {
 /// # Errors
 /// When too few have the class that people gave them, or too many that change something are called Read.
 pub fn hold(workspace: &Workspace) -> Result<Option<String>, String> {
-    let corpora = workspace.root.join("../shared/corpora");
+    let corpora = workspace.corpora();
     if !corpora.join("gold-risk-labels.json").exists() {
         return Ok(None);
     }

@@ -27,7 +27,7 @@ pub enum Wanted {
 /// # Errors
 /// A file that cannot be read or is not what it should be.
 pub fn run(workspace: &Workspace, wanted: Wanted) -> Result<String, String> {
-    let corpora = workspace.root.join("../shared/corpora");
+    let corpora = workspace.corpora();
     if !corpora.join("attacks").exists() {
         return Ok(format!("inspect: skipped, {} is not there", corpora.display()));
     }

@@ -216,7 +216,7 @@ fn pages(workspace: &Workspace) -> Result<Done, String> {
     build(workspace)?;
     let mut drive = Command::new("node");
     drive.arg("tests/pages/drive.mjs").arg(workspace.callgate()).arg(modules).arg(workspace.target.join("pages"));
-    pass(workspace, drive.arg(workspace.root.join("../shared/corpora/tools")))
+    pass(workspace, drive.arg(workspace.corpora().join("tools")))
 }
 
 /// Installs the clients and servers of `tests/clients`, and gives the directory.

@@ -48,6 +48,12 @@ impl Workspace {
         self.metadata["packages"].as_array().into_iter().flatten()
     }
 
+    /// Where measurements find what other people have written: captured servers, labels, poisoned definitions. It lies beside
+    /// the workspace, and whoever measures skips where it is absent.
+    pub fn corpora(&self) -> PathBuf {
+        self.root.join("../shared/corpora")
+    }
+
     /// The binary as `cargo build -p callgate-cli` leaves it.
     pub fn callgate(&self) -> PathBuf {
         self.target.join("debug").join("callgate")
