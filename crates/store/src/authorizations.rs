@@ -111,6 +111,27 @@ pub(crate) fn change(
     Ok(done > 0)
 }
 
+/// Which issuer a server at the address `resource` has named first: `issuer`, where none is known, and that is recorded.
+pub(crate) fn first_issuer(ledger: &mut Ledger<'_>, server: &str, resource: &str, issuer: &str) -> Result<String, Fault> {
+    let (sql, now) = (ledger.sql, ledger.now());
+    let known = "SELECT issuer FROM issuers WHERE server = ?1 AND resource = ?2";
+    if let Some(known) = sql.row(known, values![server, resource], |row| row.get(0))? {
+        return Ok(known);
+    }
+    let row = values![server, resource, issuer, now];
+    sql.execute("INSERT INTO issuers(server, resource, issuer, since) VALUES (?1, ?2, ?3, ?4)", row)?;
+    ledger.append(&Draft {
+        id: random_id(16).map_err(Fault::State)?,
+        phase: Phase::Admin,
+        method: Some("authorizations/issuer".to_owned()),
+        principal: Some("callgate".to_owned()),
+        server: Some(server.to_owned()),
+        detail: Some(format!("first named: {issuer}")),
+        ..Draft::default()
+    })?;
+    Ok(issuer.to_owned())
+}
+
 /// Counts the version of all of them up; gives what it is then.
 fn next_version(sql: Sql<'_>) -> Result<i64, Fault> {
     sql.execute(

@@ -397,6 +397,17 @@ impl Store {
         self.writer.submit(false, Vec::new(), work).await
     }
 
+    /// The authorization server that a server at the address `resource` has named first, for good: `issuer`, where it has named
+    /// none before. What is new is recorded.
+    ///
+    /// # Errors
+    /// When state cannot be used.
+    pub async fn first_issuer(&self, server: &str, resource: &str, issuer: &str) -> Result<String, StoreError> {
+        let (server, resource, issuer) = (server.to_owned(), resource.to_owned(), issuer.to_owned());
+        let work = move |ledger: &mut chain::Ledger<'_>| authorizations::first_issuer(ledger, &server, &resource, &issuer);
+        self.writer.submit(false, Vec::new(), work).await
+    }
+
     /// The digest under which a grant's token is kept; `None` while the key cannot be read.
     pub fn token_digest(&self, token: &str) -> Option<String> {
         let key = Shared::lock(&self.writer.shared.digests).clone()?;

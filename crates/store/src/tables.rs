@@ -127,4 +127,13 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         version INTEGER NOT NULL, busy_until INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (server, principal)) STRICT, WITHOUT ROWID;
 ",
     },
+    Migration {
+        file: "",
+        server: "",
+        both: "
+    -- Which authorization server a server at an address has named first: our secrets are shown to no other.
+    CREATE TABLE issuers(server TEXT NOT NULL, resource TEXT NOT NULL, issuer TEXT NOT NULL, since INTEGER NOT NULL,
+        PRIMARY KEY (server, resource)) STRICT, WITHOUT ROWID;
+",
+    },
 ];

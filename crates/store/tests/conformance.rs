@@ -82,6 +82,7 @@ macro_rules! backends {
             what_is_kept_is_changed_one_version_at_a_time,
             a_grant_is_a_document_with_a_token,
             one_gateway_at_a_time_refreshes_an_authorization,
+            the_issuer_that_was_named_first_stays,
             a_closed_store_denies,
         );)*
     };
@@ -730,6 +731,18 @@ async fn a_grant_is_a_document_with_a_token(place: Place) {
     assert!(matches!(change(create, Expected::Any).await, Err(StoreError::Grant(_))), "a name is not given twice");
     let kept = place.another().reader().unwrap().kept().unwrap();
     assert_eq!((kept.version, kept.grants.len(), kept.grants[0].revoked), (4, 1, Some(NOON)));
+}
+
+async fn the_issuer_that_was_named_first_stays(place: Place) {
+    let (one, two) = (place.store.clone(), place.another());
+    let first = async |store: &Store, at: &str, issuer| store.first_issuer("web", at, issuer).await.unwrap();
+    assert_eq!(first(&one, "https://web/mcp", "https://id").await, "https://id");
+    assert_eq!(first(&two, "https://web/mcp", "https://evil").await, "https://id", "on every gateway");
+    // Whatever else is called so speaks for itself.
+    assert_eq!(first(&two, "https://elsewhere/mcp", "https://other").await, "https://other");
+    let recorded: Vec<_> = bodies(&one).iter().map(|body| (member(body, "method"), member(body, "detail"))).collect();
+    let told = |issuer: &str| ("authorizations/issuer".to_owned(), format!("first named: {issuer}"));
+    assert_eq!(recorded, [told("https://id"), told("https://other")]);
 }
 
 async fn one_gateway_at_a_time_refreshes_an_authorization(place: Place) {
