@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
 mod support;
+#[path = "authorization/trust.rs"]
+mod trust;
 
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 /// Who is calling.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// The person, agent or service.
     pub principal: String,
@@ -38,12 +38,15 @@ pub struct Caller {
     pub grant: String,
     /// The legacy session or the stdio process, where there is one.
     pub session: Option<String>,
+    /// Whether the principal is the subject of an authorization server's token that this caller has shown. Somebody whom the
+    /// grant calls the same has not.
+    pub is_subject: bool,
 }
 
 impl Caller {
     /// The one caller of `run` and `serve -p`: the same on every machine that shares a store.
     pub fn local(session: Option<String>) -> Caller {
-        Caller { principal: "local".into(), grant: "local".into(), session }
+        Caller { principal: "local".into(), grant: "local".into(), session, is_subject: false }
     }
 
     /// The same caller, in a session.
@@ -51,9 +54,14 @@ impl Caller {
         Caller { session: Some(session.to_owned()), ..self.clone() }
     }
 
+    /// Nobody in particular: the gateway itself, or several at once.
+    pub(crate) fn nobody() -> Caller {
+        Caller::default()
+    }
+
     /// Whether both are the same person with the same credential: a session belongs to whoever has opened it.
     pub(crate) fn is_same(&self, other: &Caller) -> bool {
-        (&self.principal, &self.grant) == (&other.principal, &other.grant)
+        (&self.principal, &self.grant, self.is_subject) == (&other.principal, &other.grant, other.is_subject)
     }
 
     /// Whether nobody else can call: `run` and `serve -p` have one grant.
@@ -63,7 +71,7 @@ impl Caller {
 
     /// To whom belongs what is issued to this caller.
     pub(crate) fn owner(&self) -> Owner {
-        Owner { principal: self.principal.clone(), grant: self.grant.clone() }
+        Owner { principal: self.principal.clone(), grant: self.grant.clone(), is_subject: self.is_subject }
     }
 
     fn subject(&self, server: &str) -> Subject {

@@ -4,6 +4,7 @@
 //! something cannot be had is said in fixed words: what such a server says may repeat what it was sent.
 
 use crate::tls::UpstreamTls;
+use crate::upstream::outside::{is_outside, literal};
 use crate::upstream::{HttpTarget, TargetError};
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderValue};
@@ -16,32 +17,43 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Nothing that such a server says is longer.
 const MAX_BYTES: usize = 1024 * 1024;
 
+/// How somebody is asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'w> {
+    /// How it is told from an impostor.
+    pub tls: &'w UpstreamTls,
+    /// Whether it must be on the internet: a server out there, which says where to ask, leads nobody into our own network.
+    pub outside: bool,
+}
+
+impl<'w> Way<'w> {
+    /// To whomever the operator has named, wherever that is.
+    pub fn anywhere(tls: &'w UpstreamTls) -> Way<'w> {
+        Way { tls, outside: false }
+    }
+}
+
 /// What is at `url`.
-pub(crate) async fn get(url: &str, tls: &UpstreamTls) -> Result<Bytes, &'static str> {
-    match send(Method::GET, url, tls, HeaderMap::new(), Bytes::new()).await? {
+pub(crate) async fn get(url: &str, way: Way<'_>) -> Result<Bytes, &'static str> {
+    match send(Method::GET, url, way, HeaderMap::new(), Bytes::new()).await? {
         (StatusCode::OK, body) => Ok(body),
         _ => Err("it answers with an error"),
     }
 }
 
 /// What is answered to `body`, and under which status.
-pub(crate) async fn post(
-    url: &str,
-    tls: &UpstreamTls,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<(StatusCode, Bytes), &'static str> {
-    send(Method::POST, url, tls, headers, body).await
+pub(crate) async fn post(url: &str, way: Way<'_>, headers: HeaderMap, body: Bytes) -> Result<(StatusCode, Bytes), &'static str> {
+    send(Method::POST, url, way, headers, body).await
 }
 
 async fn send(
     method: Method,
     url: &str,
-    tls: &UpstreamTls,
+    way: Way<'_>,
     mut headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Bytes), &'static str> {
-    let target = target(url, tls)?;
+    let target = target(url, way)?;
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     let response = target.send(method, headers, body).await.map_err(|_| "it does not answer")?;
     let status = response.status();
@@ -50,18 +62,24 @@ async fn send(
 }
 
 /// What is at `url`, to be asked.
-pub(crate) fn target(url: &str, tls: &UpstreamTls) -> Result<HttpTarget, &'static str> {
+fn target(url: &str, way: Way<'_>) -> Result<HttpTarget, &'static str> {
     if !is_safe(url) {
         return Err("its address is not https");
     }
+    // What is no name is not resolved, and judged here.
+    let address = url.parse().ok().and_then(|uri| literal(&uri));
+    if way.outside && address.is_some_and(|address| !is_outside(address)) {
+        return Err("its address is not on the internet");
+    }
     let is_encrypted = url.starts_with("https:");
-    let tls = if is_encrypted { tls.clone() } else { UpstreamTls::default() };
-    HttpTarget::new(url, &[], &tls, PATIENCE).map_err(|_: TargetError| "its address cannot be used")
+    let tls = if is_encrypted { way.tls.clone() } else { UpstreamTls::default() };
+    let target = HttpTarget::found(url, &[], &tls, PATIENCE, way.outside);
+    target.map_err(|_: TargetError| "its address cannot be used")
 }
 
 /// What an authorization server says of itself. MCP 2025-11-25 §Authorization Server Metadata Discovery: RFC 8414 first, then
 /// OpenID Connect, and where the issuer has a path that with the path in the middle or at the end. The first that has `member`.
-pub(crate) async fn metadata(issuer: &str, tls: &UpstreamTls, member: &str) -> Result<Document, &'static str> {
+pub(crate) async fn metadata(issuer: &str, way: Way<'_>, member: &str) -> Result<Document, &'static str> {
     let bare = issuer.trim_end_matches('/');
     let (origin, path) = split(bare);
     let (oauth, openid) = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration");
@@ -71,7 +89,7 @@ pub(crate) async fn metadata(issuer: &str, tls: &UpstreamTls, member: &str) -> R
     }
     let mut why = "it has no discovery document";
     for place in places {
-        match get(&place, tls).await.and_then(|text| checked(text, issuer, member)) {
+        match get(&place, way).await.and_then(|text| checked(text, issuer, member)) {
             Ok(document) => return Ok(document),
             Err(problem) => why = problem,
         }
@@ -132,6 +150,16 @@ mod tests {
         {
             assert!(!is_safe(url), "{url}");
         }
+    }
+
+    #[test]
+    fn a_server_out_there_leads_nobody_into_our_own_network() {
+        let tls = UpstreamTls::default();
+        let way = Way { tls: &tls, outside: true };
+        for url in ["https://10.0.0.1/token", "https://[::1]:8443/", "https://169.254.169.254/", "http://127.0.0.1:1/"] {
+            assert_eq!(target(url, way).err(), Some("its address is not on the internet"), "{url}");
+        }
+        assert!(target("http://127.0.0.1:1/", Way::anywhere(&tls)).is_ok(), "the operator may");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod asked;
 mod definitions;
 mod held;
 mod other;
+mod ourselves;
 mod sealed;
 #[cfg(test)]
 mod tests;
@@ -21,11 +22,12 @@ use crate::tools::{Lack, Schemas};
 use bytes::Bytes;
 pub(crate) use held::{Held, Question as Elicitation};
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
+pub(crate) use ourselves::{discovery, server_info};
 use policy::{Decision, Outcome, Policies, Reason};
 use std::sync::Arc;
 use store::{Entered, Entry, Reply, StoreError};
 use tracing::warn;
-pub(crate) use unreached::unreached;
+pub(crate) use unreached::{unauthorised, unreached};
 
 /// What becomes of a client's message.
 pub(crate) enum Judged {

@@ -21,7 +21,7 @@ use crate::downstream::federated::{Federation, Patience};
 use crate::downstream::server::Server;
 use crate::enforcer::{Caller, Enforcer};
 use crate::identity::Identity;
-use crate::oauth::{Callers, Consents, Flow};
+use crate::oauth::{Callers, Consents, Flow, Pins};
 use crate::observe::Observatory;
 use crate::pins::LockFile;
 use crate::policy_file::content;
@@ -150,6 +150,8 @@ impl Gateway {
                 .as_ref()
                 .map(|section| Consents::new(store.clone(), &section.key, section.url.clone())),
             clock: store.clock().clone(),
+            document: config.authorizations.as_ref().and_then(|section| section.client_document.as_deref()).map(Arc::from),
+            pins: Arc::new(Pins::kept_in(store.clone())),
             ..Callers::default()
         };
         let gateway = Arc::new(Gateway {

@@ -9,7 +9,7 @@ mod jwt;
 pub use jwt::Algorithm;
 pub(crate) use jwt::Claims;
 
-use crate::fetch::{self, PATIENCE};
+use crate::fetch::{self, PATIENCE, Way};
 use crate::tls::UpstreamTls;
 use jwt::{Demands, Key, Refused, Unverified, read_keys};
 use std::collections::{BTreeMap, HashMap};
@@ -214,12 +214,12 @@ impl Identity {
             Some(place) => place.clone(),
             None => self.discover().await?,
         };
-        read_keys(&fetch::get(&place, &self.config.tls).await?).ok_or("its key set is none")
+        read_keys(&fetch::get(&place, Way::anywhere(&self.config.tls)).await?).ok_or("its key set is none")
     }
 
     /// Where the keys are, by the discovery document.
     async fn discover(&self) -> Result<String, &'static str> {
-        let metadata = fetch::metadata(&self.config.issuer, &self.config.tls, "jwks_uri").await?;
+        let metadata = fetch::metadata(&self.config.issuer, Way::anywhere(&self.config.tls), "jwks_uri").await?;
         let place = metadata.root().get("jwks_uri").and_then(|place| place.as_str());
         place.map(|place| place.into_owned()).ok_or("its discovery document names no keys")
     }

@@ -3,7 +3,7 @@
 //! First with the handshake of the legacy era, which nearly every server speaks; a server that refuses it is asked in the
 //! stateless era.
 
-use crate::enforcer::Permit;
+use crate::enforcer::{Caller, Permit};
 use crate::pins::Section;
 use crate::tools::{Schemas, own_id, section_of};
 use crate::upstream::{Connection, Inbound, Link, Upstream};
@@ -73,7 +73,7 @@ const MAX_LISTED_BYTES: usize = 64 * 1024 * 1024;
 pub async fn list_tools(upstream: &Upstream, timeout: Duration) -> Result<Listing, ListingError> {
     // Nothing is known yet that headers would have to repeat.
     let schemas = Schemas { tools: Arc::default(), ask: Arc::new(|_| Box::pin(async { None })) };
-    let Connection { mut link, mut inbound } = upstream.connect(&schemas, "")?;
+    let Connection { mut link, mut inbound } = upstream.connect(&schemas, &Caller::nobody())?;
     let listed = tokio::time::timeout(timeout, list(&mut link, &mut inbound)).await;
     let _ = link.shut_down(Duration::from_secs(1)).await;
     listed.unwrap_or(Err(ListingError::Timeout(timeout)))

@@ -104,6 +104,8 @@ impl Ownership {
 pub(crate) struct Owner {
     pub principal: String,
     pub grant: String,
+    /// As of a caller: who has shown an authorization server's token is not who only is called the same.
+    pub is_subject: bool,
 }
 
 /// What each owner has, the oldest first, and who has a thing.
@@ -186,7 +188,8 @@ fn lock<T>(memory: &Mutex<Memory<T>>) -> MutexGuard<'_, Memory<T>> {
 }
 
 fn state_key(owner: &Owner, purpose: &Purpose, state: &str) -> Digest {
-    digest(&["state", &owner.principal, &owner.grant, purpose.method, &purpose.target, &purpose.arguments(), state])
+    let kind = if owner.is_subject { "subject" } else { "" };
+    digest(&["state", &owner.principal, &owner.grant, kind, purpose.method, &purpose.target, &purpose.arguments(), state])
 }
 
 /// A digest of several texts, each with its length, so that no two lists of texts run into one.
@@ -207,7 +210,7 @@ mod tests {
     use mcp::Side;
 
     fn owner(name: &str) -> Owner {
-        Owner { principal: name.into(), grant: format!("{name}-grant") }
+        Owner { principal: name.into(), grant: format!("{name}-grant"), is_subject: false }
     }
 
     fn purpose(method: &str, params: &str) -> Purpose {

@@ -156,7 +156,12 @@ impl Simulation {
             objection,
             ..Facts::of(&tool_call.name, tool_call.arguments)
         };
-        let caller = Caller { principal: call.principal.clone(), grant: call.grant.clone(), session: call.session.clone() };
+        let caller = Caller {
+            principal: call.principal.clone(),
+            grant: call.grant.clone(),
+            session: call.session.clone(),
+            is_subject: false,
+        };
         enforcer.decide(facts, &enforcer.policies(&caller), &caller).await
     }
 

@@ -47,6 +47,10 @@ pub struct State {
     pub registers: bool,
     /// The scope without which the server refuses calls.
     pub needs: Option<String>,
+    /// Whether it refuses calls for want of that scope also with a token that has it.
+    pub is_stubborn: bool,
+    /// What the authorization server says of itself besides.
+    pub says: Value,
     /// Who logs in.
     pub user: String,
 }
@@ -83,6 +87,8 @@ impl Authority {
             names: origin.clone(),
             registers: true,
             needs: None,
+            is_stubborn: false,
+            says: json!({}),
             user: "ada".to_owned(),
         };
         let authority = Authority { origin, state: Arc::new(Mutex::new(state)), key: Arc::new(key()) };
@@ -222,6 +228,9 @@ impl Desk {
         if state.registers {
             says["registration_endpoint"] = json!(at("/register"));
         }
+        for (name, value) in state.says.as_object().into_iter().flatten() {
+            says[name] = value.clone();
+        }
         answer(200, says)
     }
 
@@ -240,7 +249,8 @@ impl Desk {
             }
             "tools/list" => json!({"tools": [{"name": "whoami", "inputSchema": {"type": "object"}}]}),
             "tools/call" => {
-                if let Some(needed) = state.needs.as_ref().filter(|needed| !scope.split(' ').any(|held| held == **needed)) {
+                let lacks = |needed: &&String| state.is_stubborn || !scope.split(' ').any(|held| held == **needed);
+                if let Some(needed) = state.needs.as_ref().filter(lacks) {
                     let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
                     return (403, vec![("WWW-Authenticate", challenge)], String::new());
                 }

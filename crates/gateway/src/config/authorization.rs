@@ -16,10 +16,12 @@ pub struct AuthorizationsConfig {
     pub key: Secret,
     /// Where browsers find the gateway: scheme, host and perhaps port. `None`: where it listens, which is on this machine.
     pub url: Option<String>,
+    /// Where authorization servers find the document that says who the gateway is; `None`: it registers with each of them.
+    pub client_document: Option<String>,
 }
 
 /// The keys of `authorizations`.
-pub(crate) const SECTION_KEYS: &[&str] = &["key", "url"];
+pub(crate) const SECTION_KEYS: &[&str] = &["key", "url", "client_document"];
 /// The keys of `authorization`.
 pub(crate) const KEYS: &[&str] =
     &["flow", "issuer", "client_id", "client_secret", "client_secret_in", "client_key", "scope", "audience", "ca"];
@@ -39,13 +41,21 @@ pub(super) fn read_section(reading: &mut Reading<'_>, node: &Node) -> Option<Aut
         Some(key)
     });
     let url = fields.get("url").map(|node| origin(reading, node));
-    Some(AuthorizationsConfig {
-        key: key?,
-        url: match url {
-            Some(url) => Some(url?),
-            None => None,
-        },
-    })
+    let document = fields.get("client_document").map(|node| document(reading, node));
+    Some(AuthorizationsConfig { key: key?, url: optional(url)?, client_document: optional(document)? })
+}
+
+/// An address that can be a client's id (Client ID Metadata Documents §3): `https`, with a path, and nothing else in it.
+fn document(reading: &mut Reading<'_>, node: &Node) -> Option<String> {
+    let text = reading.string(node, "`client_document`")?;
+    let (_, path) = split(text);
+    let is_plain = !text.contains(['?', '#', '@']) && !path.split('/').any(|part| matches!(part, "." | ".."));
+    if !text.starts_with("https://") || path.len() < 2 || !is_plain {
+        let what = "an address with a path, such as `https://mcp.example.org/authorize/client.json`";
+        reading.expected(&node.at, "`client_document`", what);
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 fn origin(reading: &mut Reading<'_>, node: &Node) -> Option<String> {

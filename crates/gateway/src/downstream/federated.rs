@@ -413,11 +413,6 @@ fn not_allowed() -> Response<Body> {
     response
 }
 
-/// What the gateway calls itself towards clients.
-fn server_info() -> String {
-    format!(r#"{{"name":"callgate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))
-}
-
 /// The revision that is agreed on with a client that asks for this one.
 fn agreed(asked: Option<&str>) -> Revision {
     asked.and_then(Revision::parse).filter(|revision| revision.era() == Era::Legacy).unwrap_or(Revision::V2025_11_25)

@@ -193,7 +193,7 @@ impl Proxy {
         let id = if modern { None } else { headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) };
         let session = if modern { Arc::default() } else { id.and_then(|id| self.find(id)).unwrap_or_else(|| self.loose(caller)) };
         let up = upstream_headers(headers, modern, self.target.passed());
-        let target = self.target.of_principal(&caller.principal);
+        let target = self.target.of_caller(caller);
         let schemas = Schemas { tools: self.tools.clone(), ask: asker(&target, headers) };
         let caller = Caller { session: session.id.clone(), ..caller.clone() };
         let (elicits, opens_urls) = {
@@ -263,7 +263,7 @@ impl Proxy {
     }
 
     async fn check_headers(&self, headers: &HeaderMap, message: &Message, caller: &Caller) -> Result<Revision, Malformed> {
-        let ask = asker(&self.target.of_principal(&caller.principal), headers);
+        let ask = asker(&self.target.of_caller(caller), headers);
         let schemas = Schemas { tools: self.tools.clone(), ask };
         schemas.check_headers(headers, message).await
     }

@@ -6,13 +6,12 @@ use crate::downstream::http::{Body, json, names_initialize};
 use crate::downstream::proxy::Proxy;
 use crate::downstream::sessions::{Sessions, failed};
 use crate::enforcer::{Caller, Enforcer};
-use crate::gate::{Expected, unreached};
-use crate::refusal::{NOT_AUTHORISED, malformed};
+use crate::gate::unauthorised;
 use crate::upstream::sse::may_be_old;
 use crate::upstream::{Failure, Upstream};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use mcp::{Era, Kind, Message, Side};
+use mcp::{Era, Message, Side};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +45,7 @@ impl Server {
 
     /// Answers one request, whose head has passed the door.
     pub async fn handle(&self, endpoint: Endpoint, request: Request<Bytes>, caller: &Caller) -> Response<Body> {
-        if let Some(failure) = self.sessions.lacking(&caller.principal) {
+        if let Some(failure) = self.sessions.lacking(caller) {
             return Box::pin(self.unauthorised(request, caller, &failure)).await;
         }
         match (endpoint, &self.proxy) {
@@ -66,22 +65,22 @@ impl Server {
         }
     }
 
-    /// Answers a caller who has to do something before the server can be called: before anything is judged, since nothing can be
-    /// found out about the server in this caller's name.
+    /// Answers a caller who has to do something before the server can be called.
     async fn unauthorised(&self, request: Request<Bytes>, caller: &Caller, failure: &Failure) -> Response<Body> {
-        let message = Message::parse(request.into_body(), Side::Client).ok().filter(|message| message.kind() == Kind::Request);
-        let Some((message, id)) = message.and_then(|message| Some((message.clone(), message.id().cloned()?))) else {
-            return failed(None, failure);
+        let answer = match Message::parse(request.into_body(), Side::Client) {
+            Ok(message) => unauthorised(&self.enforcer, &message, false, caller, failure).await,
+            Err(_) => None,
         };
-        let answer = unreached(&id, &Expected::of(&message), failure);
-        self.enforcer.refuse(malformed(&message, NOT_AUTHORISED, &failure.message), caller).await;
-        json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY), answer.body)
+        match answer {
+            Some(answer) => json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY), answer.body),
+            None => failed(None, failure),
+        }
     }
 
     /// Whether the server speaks another era than the client that sends this.
     async fn crosses(&self, request: &Request<Bytes>, caller: &Caller) -> bool {
         match &self.crossing {
-            Some(crossing) => Box::pin(crossing.is_needed(request, &caller.principal, &self.sessions)).await,
+            Some(crossing) => Box::pin(crossing.is_needed(request, caller, &self.sessions)).await,
             None => false,
         }
     }
@@ -94,7 +93,7 @@ impl Server {
             return proxy.clone().handle(request, caller).await;
         }
         let may_begin = request.method() == Method::POST && !request.headers().contains_key(mcp::headers::SESSION_ID);
-        let target = proxy.target().of_principal(&caller.principal);
+        let target = proxy.target().of_caller(caller);
         let is_old = target.is_old() || (may_begin && Box::pin(target.turns_out_old(false)).await.unwrap_or_default());
         if is_old {
             return Box::pin(self.sessions.handle(request, caller)).await;

@@ -176,9 +176,9 @@ impl Sessions {
         sessions
     }
 
-    /// Why the server cannot be called in the name of `principal`, where the caller has to do something first.
-    pub fn lacking(&self, principal: &str) -> Option<Failure> {
-        self.upstream.endpoint()?.0.lacking(principal)
+    /// Why the server cannot be called in the name of `caller`, who has to do something first.
+    pub fn lacking(&self, caller: &Caller) -> Option<Failure> {
+        self.upstream.endpoint()?.0.lacking(caller)
     }
 
     /// How the server's processes are, where it has any that are watched.
@@ -411,13 +411,13 @@ impl Sessions {
         clients: Clients,
         stream: Option<mpsc::Sender<Bytes>>,
     ) -> Result<Session, Box<Response<Body>>> {
-        if let Some(failure) = self.lacking(&caller.principal) {
+        if let Some(failure) = self.lacking(&caller) {
             return Err(Box::new(failed(None, &failure)));
         }
         let (commands, heard) = mpsc::channel(256);
         let (ask, asked) = questions();
         let schemas = Schemas { tools: self.tools.clone(), ask: ask.clone() };
-        let Connection { link, inbound } = self.connect(&schemas, clients, &caller.principal).await?;
+        let Connection { link, inbound } = self.connect(&schemas, clients, &caller).await?;
         // A client with one stream sends no headers that would have to agree with anything.
         let over_http = stream.is_none() || self.upstream.is_http();
         let gate = Gate {
@@ -474,12 +474,12 @@ impl Sessions {
     }
 
     /// Opens a line; where there are as many children as there may be, in the place of a session that nobody uses.
-    async fn connect(&self, schemas: &Schemas, clients: Clients, principal: &str) -> Result<Connection, Box<Response<Body>>> {
+    async fn connect(&self, schemas: &Schemas, clients: Clients, caller: &Caller) -> Result<Connection, Box<Response<Body>>> {
         let deadline = tokio::time::Instant::now() + ENDING;
         loop {
             // What the stateless era shares is shared by the conversation itself.
             let upstream = if clients == Clients::Many { self.upstream.alone() } else { &self.upstream };
-            match upstream.connect(schemas, principal) {
+            match upstream.connect(schemas, caller) {
                 Ok(connection) => return Ok(connection),
                 Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
                     let ending = self.next_ending().or_else(|| self.close_one().map(|closed| closed.ended));

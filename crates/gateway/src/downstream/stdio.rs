@@ -39,7 +39,7 @@ pub async fn run(
     let (commands, heard) = mpsc::channel(256);
     let (ask, asked) = questions();
     let schemas = Schemas { tools: LiveTools::of(enforcer.definitions().clone()), ask };
-    let Connection { link, inbound } = upstream.connect(&schemas, "local")?;
+    let Connection { link, inbound } = upstream.connect(&schemas, &Caller::local(None))?;
     let (outbox, writer) = Outbox::start(output);
     let session = format!("stdio-{}", std::process::id());
     let caller = Caller::local(Some(session));

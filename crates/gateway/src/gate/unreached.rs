@@ -3,16 +3,34 @@
 //! Where that is because the caller has not yet authorised the gateway there, the client is told what to open: so that it can
 //! show it to the person before it (elicitation in URL mode), where it has said that it can, else in words.
 
-use super::{Answer, Expected};
-use crate::refusal::{NOT_AUTHORISED, UPSTREAM_FAILED, URL_ELICITATION_REQUIRED};
+use super::{Answer, Expected, discovery};
+use crate::enforcer::{Caller, Enforcer};
+use crate::refusal::{NOT_AUTHORISED, UPSTREAM_FAILED, URL_ELICITATION_REQUIRED, malformed};
 use crate::upstream::{Consent, Failure};
 use json::quote;
-use mcp::Id;
+use mcp::{Id, Kind, Message};
 
 /// Under which a client of the stateless era answers. What it says is not needed: the call is made again, or it is not.
 const QUESTION: &str = "callgate-consent";
 /// How a state begins that goes with that question. It holds nothing.
 pub(super) const STATE: &str = "callgate-consent.";
+
+/// The answer to a caller who has to do something before the server can be called: before anything is judged, since nothing can be
+/// found out about the server in this caller's name. On record, it was refused. `None` where nobody waits for an answer.
+/// `opens_urls`: whether the client has said before that it can show an address.
+pub(crate) async fn unauthorised(
+    enforcer: &Enforcer,
+    message: &Message,
+    opens_urls: bool,
+    caller: &Caller,
+    failure: &Failure,
+) -> Option<Answer> {
+    let id = message.id().filter(|_| message.kind() == Kind::Request)?;
+    let expected = Expected::of(message);
+    let expected = Expected { opens_urls: expected.opens_urls || opens_urls, ..expected };
+    enforcer.refuse(malformed(message, NOT_AUTHORISED, &failure.message), caller).await;
+    Some(unreached(id, &expected, failure))
+}
 
 /// The answer to the request `id`, of which `failure` has come.
 pub(crate) fn unreached(id: &Id, expected: &Expected, failure: &Failure) -> Answer {
@@ -20,6 +38,11 @@ pub(crate) fn unreached(id: &Id, expected: &Expected, failure: &Failure) -> Answ
     let error = |code, data: Option<&str>| mcp::reply::error(Some(id), code, &failure.told(), data);
     let Some(consent) = &failure.consent else { return Answer { body: error(UPSTREAM_FAILED, None), status } };
     let is_call = expected.method == "tools/call";
+    // Clients of the stateless era take an error here for a server that is none, and would never hear what to open. What they ask
+    // next says that.
+    if expected.modern && expected.method == "server/discover" {
+        return Answer { body: discovery(id, r#"{"tools":{}}"#, ""), status: 200 };
+    }
     let body = match (expected.opens_urls, expected.modern) {
         (true, false) => {
             let asked = asked(consent, failure, true);
@@ -75,5 +98,6 @@ mod tests {
         check("initialize", true, false, "/error/data/elicitations/0/url", json!("https://us/authorize"));
         check("tools/call", true, true, "/result/inputRequests/callgate-consent/params/mode", json!("url"));
         check("tools/list", true, true, "/error/message", told);
+        check("server/discover", true, true, "/result/cacheScope", json!("private"));
     }
 }

@@ -7,7 +7,7 @@ use super::Gateway;
 use crate::config::Config;
 use crate::downstream::door::Door;
 use crate::downstream::http::{Body, empty, json as body_response};
-use crate::oauth::{self, Authorizer, Callers, Consents, Flow, Page};
+use crate::oauth::{self, AuthorizationConfig, Authorizer, Callers, Consents, Flow, Page};
 use crate::shown::visible;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
@@ -31,9 +31,12 @@ fn named(is_encrypted: bool) -> (&'static str, &'static str) {
     }
 }
 
+/// Where the document stands that says who the gateway is.
+const DOCUMENT: &str = "/authorize/client.json";
+
 /// Whether a path is one of these pages'.
 pub(super) fn is_page(path: &str) -> bool {
-    path == oauth::BEGIN || oauth::led_back_for(path).is_some()
+    path == oauth::BEGIN || path == DOCUMENT || oauth::led_back_for(path).is_some()
 }
 
 /// Answers a browser.
@@ -43,6 +46,12 @@ pub(super) async fn answer<B>(gateway: &Gateway, door: &Door, request: &Request<
     let is_meant = if request.method() == Method::GET { door.check_host(request) } else { door.check_origin(request) };
     if let Err(away) = is_meant {
         return html(away.status, "Not here", &away.why);
+    }
+    if request.uri().path() == DOCUMENT {
+        return match (gateway.document(consents), request.method()) {
+            (Some(document), &Method::GET) => body_response(StatusCode::OK, document.into()),
+            _ => empty(StatusCode::NOT_FOUND),
+        };
     }
     let authorizers = |server: &str| gateway.authorizer(server);
     let query = request.uri().query().unwrap_or_default();
@@ -65,6 +74,15 @@ pub(super) async fn answer<B>(gateway: &Gateway, door: &Door, request: &Request<
 }
 
 impl Gateway {
+    /// What says who the gateway is, to authorization servers that read it, and where they may lead browsers back to.
+    fn document(&self, consents: &Consents) -> Option<String> {
+        let id = self.callers.document.as_deref()?;
+        let (_, whole) = self.in_force()?;
+        let is_meant = |by: &AuthorizationConfig| by.flow == Flow::AuthorizationCode && by.client_id.is_none();
+        let servers = whole.servers.iter().filter(|server| server.authorization.as_ref().is_some_and(is_meant));
+        Some(oauth::document(consents, id, servers.map(|server| server.name.as_str())))
+    }
+
     /// Gets tokens for the server of this name, where users authorise that.
     fn authorizer(&self, name: &str) -> Option<Authorizer> {
         let (_, whole) = self.in_force()?;

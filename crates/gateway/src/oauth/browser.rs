@@ -7,9 +7,9 @@
 
 use super::client::{Client, ClientProof, Granted, SecretPlace, text};
 use super::consents::{Consents, Invitation, Kept, Of};
-use super::found::Found;
+use super::found::{Found, OFFLINE};
 use super::{Authorizer, Trouble};
-use crate::fetch;
+use crate::fetch::{self, Way};
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,6 +22,8 @@ use tracing::{info, warn};
 
 /// Where browsers come back to; the name of the server follows.
 const CALLBACK: &str = "/authorize/callback/";
+/// What an authorization server calls us by is no longer than this.
+const MAX_ID_BYTES: usize = 2_048;
 /// How long somebody may take at the authorization server, in milliseconds.
 const JOURNEY_MS: i64 = 10 * 60 * 1_000;
 
@@ -58,6 +60,26 @@ pub(crate) fn led_back_for(path: &str) -> Option<&str> {
 /// have another's answer taken for its own (RFC 9700 §4.4.2.2).
 fn place_for(consents: &Consents, server: &str) -> String {
     format!("{}{CALLBACK}{server}", consents.origin().unwrap_or_default())
+}
+
+/// What authorization servers read that know clients by the addresses of documents: that this is `id`, and where browsers may be
+/// led back to for these servers.
+pub(crate) fn document<'s>(consents: &Consents, id: &str, servers: impl Iterator<Item = &'s str>) -> String {
+    let places: Vec<String> = servers.map(|server| quote(&place_for(consents, server))).collect();
+    format!(
+        r#"{{"client_id":{},"client_name":"callgate",{}}}"#,
+        quote(id),
+        metadata_of(&places.join(","), "none", consents.origin().unwrap_or_default())
+    )
+}
+
+/// What a client says of itself (RFC 7591 §2), in a document or registering; `places` are JSON.
+fn metadata_of(places: &str, method: &str, origin: &str) -> String {
+    // 2026-07-28 §Dynamic Client Registration: whoever registers says what kind of application it is.
+    let kind = if origin.starts_with("https:") { "web" } else { "native" };
+    format!(
+        r#""redirect_uris":[{places}],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"{method}","application_type":"{kind}""#
+    )
 }
 
 /// Asks whether an invitation is meant.
@@ -138,14 +160,19 @@ async fn journey(consents: &Consents, invitation: Invitation, authorizer: &Autho
         return Err(Trouble::Away("it does not say that it speaks PKCE with S256"));
     }
     let redirect = place_for(consents, &invitation.server);
-    let client = match authorizer.configured() {
+    // MCP 2025-11-25 §Client Registration Approaches: what was agreed upon, else by a document, else by registering.
+    let client = match authorizer.configured().or_else(|| authorizer.documented(&found)) {
         Some(client) => client,
         None => registered(consents, &invitation.server, &found, &redirect, authorizer).await?,
     };
     // What comes back is redeemed with our secret: to whom that may not be shown, nobody is sent.
-    authorizer.pin(&client, &found)?;
+    authorizer.pin(&client, &found).await?;
     let (verifier, browser) = chance().zip(chance()).ok_or("the system gives no random numbers")?;
-    let scopes = if invitation.scopes.is_empty() { found.scopes.join(" ") } else { invitation.scopes };
+    let mut scopes = if invitation.scopes.is_empty() { found.scopes.join(" ") } else { invitation.scopes };
+    // Without it, some give no token by which the user need not be asked again. What the operator has named stays as it is.
+    if found.lasts_offline && authorizer.config.scopes.is_empty() && !scopes.split(' ').any(|scope| scope == OFFLINE) {
+        scopes = format!("{scopes} {OFFLINE}").trim_start().to_owned();
+    }
     let journey = Journey {
         server: invitation.server,
         resource: authorizer.resource(),
@@ -196,27 +223,24 @@ async fn registered(
     };
     let scope = authorizer.wanted(None, &found.scopes.join(" "));
     let scope = if scope.is_empty() { String::new() } else { format!(",\"scope\":{}", quote(&scope)) };
-    // 2026-07-28 §Dynamic Client Registration: whoever registers says what kind of application it is.
-    let kind = if redirect.starts_with("https:") { "web" } else { "native" };
-    let body = format!(
-        r#"{{"client_name":"callgate","redirect_uris":[{}],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"{method}","application_type":"{kind}"{scope}}}"#,
-        quote(redirect)
-    );
+    let body = format!(r#"{{"client_name":"callgate",{}{scope}}}"#, metadata_of(&quote(redirect), method, redirect));
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let (status, answer) = fetch::post(place, &authorizer.config.tls, headers, body.into()).await?;
+    let way = Way { tls: &authorizer.config.tls, outside: found.outside };
+    let (status, answer) = fetch::post(place, way, headers, body.into()).await?;
     if !status.is_success() {
         return Err(Trouble::Away("it does not register the gateway; configure a `client_id`"));
     }
     let answer = Document::parse(answer, Strictness::Reply).map_err(|_| "its answer is no JSON")?;
-    let id = text(answer.root(), "client_id").filter(|id| !id.is_empty()).ok_or("it gives no client id")?;
-    let place = match text(answer.root(), "token_endpoint_auth_method").as_deref() {
-        Some("client_secret_post") => Some(SecretPlace::Post),
-        _ => None,
-    };
-    let proof = match text(answer.root(), "client_secret").filter(|secret| !secret.is_empty()) {
-        Some(secret) => ClientProof::Secret(Secret::new(secret), place),
-        None => ClientProof::None,
+    let id =
+        text(answer.root(), "client_id").filter(|id| (1..=MAX_ID_BYTES).contains(&id.len())).ok_or("it gives no client id")?;
+    let said = text(answer.root(), "token_endpoint_auth_method");
+    let secret = text(answer.root(), "client_secret").filter(|secret| !secret.is_empty()).map(Secret::new);
+    let proof = match (secret, said.as_deref()) {
+        (None, _) | (_, Some("none")) => ClientProof::None,
+        (Some(secret), Some("client_secret_post")) => ClientProof::Secret(secret, Some(SecretPlace::Post)),
+        (Some(secret), Some("client_secret_basic")) => ClientProof::Secret(secret, Some(SecretPlace::Basic)),
+        (Some(secret), _) => ClientProof::Secret(secret, None),
     };
     let client = Client { id, proof };
     consents.register(server, of, redirect, &client).await.map_err(|_| "what it has registered cannot be kept")?;
@@ -286,11 +310,15 @@ async fn redeem(
     let code = code.ok_or("the answer holds no code")?;
     let redirect = place_for(consents, &journey.server);
     let of = Of { resource: &journey.resource, issuer: &journey.issuer };
-    let registered = match authorizer.configured() {
-        Some(_) => None,
-        None => consents.registered(&journey.server, of, &redirect),
+    let is_same = |client: &Client| client.id == journey.client_id;
+    let (client, registered) = match authorizer.configured() {
+        Some(client) => (Some(client).filter(is_same), None),
+        None => {
+            let registered = consents.registered(&journey.server, of, &redirect);
+            let client = authorizer.documented(&found).into_iter().chain(registered).find(is_same);
+            (client.clone(), client)
+        }
     };
-    let client = registered.clone().or_else(|| authorizer.configured()).filter(|client| client.id == journey.client_id);
     let client = client.ok_or("the gateway is known there as another client by now")?;
     let parameters = [
         ("grant_type", "authorization_code"),

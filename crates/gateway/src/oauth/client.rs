@@ -4,7 +4,7 @@
 //! few and have a form.
 
 use super::found::Found;
-use crate::fetch;
+use crate::fetch::{self, Way};
 use crate::secret::Secret;
 use crate::tls::UpstreamTls;
 use base64::Engine;
@@ -133,7 +133,7 @@ impl Client {
         now: i64,
     ) -> Result<(StatusCode, Bytes), Trouble> {
         let (headers, body) = self.form(found, parameters, now)?;
-        Ok(fetch::post(place, tls, headers, body).await?)
+        Ok(fetch::post(place, Way { tls, outside: found.outside }, headers, body).await?)
     }
 
     /// The parameters as a form, with what shows who we are.

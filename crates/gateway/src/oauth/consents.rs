@@ -4,7 +4,7 @@
 //! good once only; the others wait for what comes of it. What somebody forgets, on whatever machine, is gone here as soon as
 //! the state is looked at.
 
-use super::client::{Client, ClientProof, Granted, text};
+use super::client::{Client, ClientProof, Granted, SecretPlace, text};
 use super::renewal;
 use super::vault::Vault;
 use crate::chance;
@@ -120,14 +120,26 @@ impl Kept {
 
 fn client_json(client: &Client) -> String {
     let secret = match &client.proof {
-        ClientProof::Secret(secret, _) => format!(",\"secret\":{}", quote(secret.expose())),
+        ClientProof::Secret(secret, place) => {
+            let place = match place {
+                Some(SecretPlace::Basic) => r#","place":"header""#,
+                Some(SecretPlace::Post) => r#","place":"body""#,
+                None => "",
+            };
+            format!(",\"secret\":{}{place}", quote(secret.expose()))
+        }
         ClientProof::None | ClientProof::Key(_) => String::new(),
     };
     format!("{{\"id\":{}{secret}}}", quote(&client.id))
 }
 
 fn client_of(value: Value<'_>) -> Option<Client> {
-    let secret = text(value, "secret").map(|secret| ClientProof::Secret(Secret::new(secret), None));
+    let place = match text(value, "place").as_deref() {
+        Some("header") => Some(SecretPlace::Basic),
+        Some("body") => Some(SecretPlace::Post),
+        _ => None,
+    };
+    let secret = text(value, "secret").map(|secret| ClientProof::Secret(Secret::new(secret), place));
     Some(Client { id: text(value, "id")?, proof: secret.unwrap_or(ClientProof::None) })
 }
 
@@ -355,7 +367,10 @@ mod tests {
         Kept {
             resource: AT.into(),
             issuer: "https://id".into(),
-            registered: Some(Client { id: "us".into(), proof: ClientProof::Secret(Secret::new("quiet"), None) }),
+            registered: Some(Client {
+                id: "us".into(),
+                proof: ClientProof::Secret(Secret::new("quiet"), Some(SecretPlace::Post)),
+            }),
             access: Secret::new("an-access-token"),
             refresh: Some(Secret::new("a-refresh-token")),
             renew: 6,

@@ -8,10 +8,11 @@
 use super::challenge;
 use super::client::{SecretPlace, Trouble, text};
 use crate::enforcer::Permit;
-use crate::fetch;
+use crate::fetch::{self, Way};
 use crate::tls::UpstreamTls;
 use crate::tools::own_id;
 use crate::upstream::HttpTarget;
+use crate::upstream::outside::is_at_outside;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method};
 use json::{Document, Strictness, Value};
@@ -32,6 +33,12 @@ pub(super) struct Found {
     pub has_pkce: bool,
     /// Whether whoever comes back must say from whom (RFC 9207).
     pub says_issuer: bool,
+    /// Whether it takes the address of a document for a client's id (Client ID Metadata Documents).
+    pub reads_documents: bool,
+    /// Whether it gives tokens that outlive the user's presence, where they are asked for by `offline_access`.
+    pub lasts_offline: bool,
+    /// Whether its endpoints must be on the internet, since a server out there has named it.
+    pub outside: bool,
     /// What tokens are for (RFC 8707).
     pub resource: String,
     /// What the server asks for.
@@ -50,28 +57,52 @@ impl Found {
 pub(super) async fn find(url: &str, issuer: Option<&str>, server_tls: &UpstreamTls, tls: &UpstreamTls) -> Result<Found, Trouble> {
     let (origin, path) = fetch::split(url);
     let canonical = format!("{origin}{path}");
-    let (issuer, resource, scopes) = match issuer {
-        Some(issuer) => (issuer.to_owned(), canonical, Vec::new()),
-        None => said(&canonical, server_tls).await?,
+    let (issuer, resource, mut scopes, outside) = match issuer {
+        Some(issuer) => (issuer.to_owned(), canonical, Vec::new(), false),
+        None => {
+            let (issuer, resource, scopes) = said(&canonical, server_tls).await?;
+            let outside = match canonical.parse() {
+                Ok(server) => is_at_outside(&server).await,
+                Err(_) => true,
+            };
+            (issuer, resource, scopes, outside)
+        }
     };
     if !may_lead_to(url, &issuer) {
         return Err(Trouble::Away("the server names an authorization server that is not https"));
     }
-    let metadata = fetch::metadata(&issuer, tls, "token_endpoint").await?;
+    let metadata = fetch::metadata(&issuer, Way { tls, outside }, "token_endpoint").await?;
     let root = metadata.root();
     let endpoint = |name: &str| text(root, name).filter(|place| may_lead_to(url, place));
+    let is_said = |name: &str| root.get(name).and_then(|says| says.as_bool()) == Some(true);
+    // 2026-07-28 §Refresh Tokens: it is asked for where the authorization server knows it, whatever the server says.
+    let lasts_offline = texts(root, "scopes_supported").iter().any(|scope| scope == OFFLINE);
+    scopes.retain(|scope| lasts_offline || scope != OFFLINE);
     Ok(Found {
         token_endpoint: endpoint("token_endpoint").ok_or("it names no token endpoint that could be used")?,
-        authorization_endpoint: endpoint("authorization_endpoint"),
+        authorization_endpoint: endpoint("authorization_endpoint").filter(|place| is_for_browsers(place)),
         registration_endpoint: endpoint("registration_endpoint"),
         revocation_endpoint: endpoint("revocation_endpoint"),
         methods: texts(root, "token_endpoint_auth_methods_supported"),
         has_pkce: texts(root, "code_challenge_methods_supported").iter().any(|method| method == "S256"),
-        says_issuer: root.get("authorization_response_iss_parameter_supported").and_then(|says| says.as_bool()) == Some(true),
+        says_issuer: is_said("authorization_response_iss_parameter_supported"),
+        reads_documents: is_said("client_id_metadata_document_supported"),
+        lasts_offline,
+        outside,
         issuer,
         resource,
         scopes,
     })
+}
+
+/// The scope by which refresh tokens are asked for.
+pub(super) const OFFLINE: &str = "offline_access";
+
+/// Whether a browser can be sent there with parameters: a fragment would swallow them (RFC 6749 §3.1), and a name before the
+/// host make it look like another's.
+fn is_for_browsers(place: &str) -> bool {
+    let authority = fetch::split(place).0;
+    place.len() <= 4_096 && place.bytes().all(|byte| byte.is_ascii_graphic()) && !place.contains('#') && !authority.contains('@')
 }
 
 /// A server in the clear on this machine may name others there; any other only such as are reached over TLS.
@@ -90,7 +121,7 @@ async fn said(url: &str, tls: &UpstreamTls) -> Result<(String, String, Vec<Strin
     let well_known = "/.well-known/oauth-protected-resource";
     let places = named.into_iter().chain([format!("{origin}{well_known}{path}"), format!("{origin}{well_known}")]);
     for place in places {
-        let Ok(body) = fetch::get(&place, tls).await else { continue };
+        let Ok(body) = fetch::get(&place, Way::anywhere(tls)).await else { continue };
         let Ok(metadata) = Document::parse(body, Strictness::Reply) else { continue };
         let root = metadata.root();
         let resource = text(root, "resource").unwrap_or_default();
@@ -147,6 +178,14 @@ mod tests {
         }
         for resource in ["https://h/a/mc", "https://h/a/mcp/x", "https://evil", "http://h/a/mcp", "https://h:1/a/mcp", ""] {
             assert!(!is_of(resource, "https://h/a/mcp"), "{resource}");
+        }
+    }
+
+    #[test]
+    fn browsers_are_sent_where_parameters_arrive_and_the_host_is_plain() {
+        assert!(is_for_browsers("https://id/authorize?tenant=1"));
+        for place in ["https://id/authorize#x", "https://bank.example@evil/authorize", "https://id/a b", "https://id/\r\nX: y"] {
+            assert!(!is_for_browsers(place), "{place}");
         }
     }
 

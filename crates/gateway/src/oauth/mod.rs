@@ -13,12 +13,14 @@ mod pins;
 mod subjects;
 mod vault;
 
-pub(crate) use browser::{Page, callback, introduce, led_back_for, send_off, ticket};
+pub(crate) use browser::{Page, callback, document, introduce, led_back_for, send_off, ticket};
 pub(crate) use client::is_signing_key;
 pub use client::{ClientProof, SecretPlace};
 pub(crate) use consents::{BEGIN, Consents};
+pub(crate) use pins::Pins;
 pub(crate) use subjects::Subjects;
 
+use crate::enforcer::Caller;
 use crate::fetch;
 use crate::secret::Secret;
 use crate::tls::UpstreamTls;
@@ -29,7 +31,6 @@ use found::Found;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http::header::HeaderValue;
-use pins::Pins;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +73,8 @@ pub enum Flow {
 pub(crate) struct Callers {
     pub subjects: Arc<Subjects>,
     pub consents: Option<Arc<Consents>>,
+    /// The address of the document by which authorization servers may know the gateway.
+    pub document: Option<Arc<str>>,
     pub clock: Clock,
     /// To whom our secrets were shown first.
     pub pins: Arc<Pins>,
@@ -89,7 +92,7 @@ const YOUNG: Duration = Duration::from_secs(1);
 const MARGIN_SECONDS: i64 = 60;
 /// A token of which nobody says how long it lasts.
 const UNSAID_SECONDS: i64 = 10 * 60;
-/// More principals than this at one server: those not heard of for longest make room.
+/// More callers than this at one server: those that nothing is under way for make room.
 const MAX_SLOTS: usize = 10_000;
 
 /// Gets the tokens for one server.
@@ -100,10 +103,10 @@ pub(crate) struct Authorizer {
     config: AuthorizationConfig,
     callers: Callers,
     found: tokio::sync::Mutex<Option<(Instant, Arc<Found>)>>,
-    slots: Mutex<HashMap<Box<str>, Arc<Slot>>>,
+    slots: Mutex<HashMap<Caller, Arc<Slot>>>,
 }
 
-/// The tokens of one principal; held while one is fetched, so that it is fetched once.
+/// The tokens of one caller; held while one is fetched, so that it is fetched once.
 type Slot = tokio::sync::Mutex<Held>;
 
 #[derive(Default)]
@@ -144,7 +147,9 @@ enum Lack {
     Consent(String),
     /// The caller has shown nothing that could be exchanged.
     NoSubject,
-    /// What users have authorised cannot be read or written.
+    /// The server wants a scope that its token has.
+    Scope,
+    /// What users have authorised, or to whom our secrets are shown, cannot be read or written.
     State,
 }
 
@@ -173,30 +178,30 @@ impl fmt::Debug for Authorizer {
 }
 
 impl Bearers for Authorizer {
-    fn lacking(&self, principal: &str) -> Option<Failure> {
-        if self.is_in_nobodys_name(principal) {
+    fn lacking(&self, caller: &Caller) -> Option<Failure> {
+        if self.is_in_nobodys_name(caller) {
             return Some(Failure::unsent(NOT_THROUGH_GATEWAY));
         }
         let lack = match (self.config.flow, &self.callers.consents) {
             (Flow::TokenExchange, _) => {
-                let subject = self.callers.subjects.of(principal, self.callers.clock.now());
+                let subject = self.callers.subjects.of(caller, self.callers.clock.now());
                 subject.is_none().then_some(Lack::NoSubject)
             }
             (Flow::AuthorizationCode, Some(consents)) => {
-                let kept = consents.find(&self.server, &self.resource(), principal);
+                let kept = consents.find(&self.server, &self.resource(), &caller.principal);
                 kept.is_none().then(|| Lack::Consent(self.wanted(None, "")))
             }
             (Flow::ClientCredentials | Flow::AuthorizationCode, _) => None,
         };
-        lack.map(|lack| self.failure(principal, lack))
+        lack.map(|lack| self.failure(caller, lack))
     }
 
     fn bearer<'a>(
         &'a self,
-        principal: &'a str,
+        caller: &'a Caller,
         refused: Option<RefusedBearer<'a>>,
     ) -> BoxFuture<'a, Result<HeaderValue, Failure>> {
-        Box::pin(self.held(principal, refused))
+        Box::pin(self.held(caller, refused))
     }
 }
 
@@ -219,17 +224,15 @@ impl Authorizer {
         self.config.flow
     }
 
-    async fn held(&self, principal: &str, refused: Option<RefusedBearer<'_>>) -> Result<HeaderValue, Failure> {
-        // The gateway's own token is everybody's.
-        let whose = if self.config.flow == Flow::ClientCredentials { "" } else { principal };
-        if self.is_in_nobodys_name(principal) {
+    async fn held(&self, caller: &Caller, refused: Option<RefusedBearer<'_>>) -> Result<HeaderValue, Failure> {
+        if self.is_in_nobodys_name(caller) {
             return Err(Failure::unsent(NOT_THROUGH_GATEWAY));
         }
-        let slot = self.slot(whose);
+        let slot = self.slot(caller);
         let mut held = slot.lock().await;
         if self.config.flow == Flow::AuthorizationCode {
             // What is authorised may be withdrawn anywhere: what is known is what the state holds.
-            return self.of_user(principal, refused.as_ref(), &mut held).await;
+            return self.of_user(caller, refused.as_ref(), &mut held).await;
         }
         let now = self.callers.clock.now();
         let refused = refused.filter(|refused| held.token.as_ref().is_some_and(|token| token.header == refused.bearer));
@@ -237,7 +240,11 @@ impl Authorizer {
             return Ok(token.header.clone());
         }
         let is_young = held.token.as_ref().is_some_and(|token| token.given.elapsed() < YOUNG);
-        let wanted = self.wanted(refused.as_ref(), held.token.as_ref().map_or("", |token| &token.scope));
+        let scope = held.token.as_ref().map_or("", |token| &token.scope);
+        if refused.as_ref().is_some_and(|refused| asks_nothing_new(refused, scope)) {
+            return Err(self.failure(caller, Lack::Scope));
+        }
+        let wanted = self.wanted(refused.as_ref(), scope);
         if refused.as_ref().is_some_and(|refused| refused.status == StatusCode::UNAUTHORIZED) && is_young {
             return Err(refused_failure());
         }
@@ -246,7 +253,7 @@ impl Authorizer {
         if let Some(failure) = resting {
             return usable.map(|token| token.header).ok_or(failure);
         }
-        let obtained = tokio::time::timeout(PATIENCE, self.obtain(principal, &wanted)).await;
+        let obtained = tokio::time::timeout(PATIENCE, self.obtain(caller, &wanted)).await;
         match obtained.unwrap_or_else(|_| Err("it does not answer".into())) {
             Ok(token) => {
                 let header = token.header.clone();
@@ -254,7 +261,7 @@ impl Authorizer {
                 Ok(header)
             }
             Err(lack) => {
-                let failure = self.failure(principal, lack);
+                let failure = self.failure(caller, lack);
                 held.failed = Some((Instant::now(), failure.clone()));
                 usable.map(|token| token.header).ok_or(failure)
             }
@@ -262,27 +269,35 @@ impl Authorizer {
     }
 
     /// Whether a call that needs somebody's authority is made by nobody in particular: on a line that several share.
-    fn is_in_nobodys_name(&self, principal: &str) -> bool {
-        principal.is_empty() && self.config.flow != Flow::ClientCredentials
+    fn is_in_nobodys_name(&self, caller: &Caller) -> bool {
+        caller.principal.is_empty() && self.config.flow != Flow::ClientCredentials
     }
 
-    fn slot(&self, principal: &str) -> Arc<Slot> {
+    fn slot(&self, caller: &Caller) -> Arc<Slot> {
+        let whose = match self.config.flow {
+            // The gateway's own token is everybody's.
+            Flow::ClientCredentials => Caller::nobody(),
+            // What a user has authorised, all callers of that name share.
+            Flow::AuthorizationCode => Caller { principal: caller.principal.clone(), ..Caller::nobody() },
+            // What was exchanged is for whoever has shown what was exchanged, and for no other of that name.
+            Flow::TokenExchange => Caller { session: None, ..caller.clone() },
+        };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(principal) {
+        if let Some(slot) = slots.get(&whose) {
             return slot.clone();
         }
         if slots.len() >= MAX_SLOTS {
             // Those in use are held by whoever uses them; the others can be fetched anew.
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
-        slots.entry(principal.into()).or_default().clone()
+        slots.entry(whose).or_default().clone()
     }
 
     /// The scopes to ask for: what is configured, what is held, and what a server has asked for besides.
     fn wanted(&self, refused: Option<&RefusedBearer<'_>>, held: &str) -> String {
         let mut scopes: Vec<String> = self.config.scopes.clone();
         let asked = refused.and_then(|refused| challenge::parameter(refused.challenge, "scope")).unwrap_or_default();
-        for scope in held.split(' ').chain(asked.split(' ')).filter(|scope| !scope.is_empty()) {
+        for scope in held.split_whitespace().chain(asked.split_whitespace()) {
             if !scopes.iter().any(|known| known == scope) {
                 scopes.push(scope.to_owned());
             }
@@ -291,7 +306,7 @@ impl Authorizer {
     }
 
     /// A new token of the gateway's own, or for the caller's.
-    async fn obtain(&self, principal: &str, scopes: &str) -> Result<Token, Lack> {
+    async fn obtain(&self, caller: &Caller, scopes: &str) -> Result<Token, Lack> {
         if self.config.flow == Flow::TokenExchange && self.config.issuer.is_none() {
             // A server that could name it would be given callers' tokens.
             return Err("the issuer that exchanges tokens is not configured".into());
@@ -305,7 +320,7 @@ impl Authorizer {
         }
         let now = self.callers.clock.now();
         let subject = match self.config.flow {
-            Flow::TokenExchange => Some(self.callers.subjects.of(principal, now).ok_or(Lack::NoSubject)?),
+            Flow::TokenExchange => Some(self.callers.subjects.of(caller, now).ok_or(Lack::NoSubject)?),
             Flow::ClientCredentials | Flow::AuthorizationCode => None,
         };
         match &subject {
@@ -332,7 +347,7 @@ impl Authorizer {
 
     /// Asks for a token; where the authorization server has moved its endpoints, they are looked for the next time.
     async fn ask(&self, client: &Client, found: &Found, parameters: &[(&str, &str)]) -> Result<Granted, Trouble> {
-        self.pin(client, found)?;
+        self.pin(client, found).await?;
         let granted = client.request(found, &self.config.tls, parameters, self.callers.clock.now()).await;
         if granted.is_err() {
             *self.found.lock().await = None;
@@ -341,16 +356,17 @@ impl Authorizer {
     }
 
     /// Whoever the server names is given our secret: so it may not name another one later.
-    fn pin(&self, client: &Client, found: &Found) -> Result<(), Trouble> {
+    async fn pin(&self, client: &Client, found: &Found) -> Result<(), Trouble> {
         let is_configured = self.config.client_id.as_ref() == Some(&client.id);
         // Where the operator has named it, the server has no say.
         if !is_configured || self.config.issuer.is_some() || !matches!(client.proof, ClientProof::Secret(..)) {
             return Ok(());
         }
-        if self.callers.pins.is_first(&self.server, &self.resource(), &found.issuer) {
-            return Ok(());
+        match self.callers.pins.is_first(&self.server, &self.resource(), &found.issuer).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the server names another authorization server than before; name it under `issuer`".into()),
+            Err(_) => Err("the state does not say whether it is the one that the server has named before".into()),
         }
-        Err(Trouble::Away("the server names another authorization server than before; name it under `issuer`"))
     }
 
     /// The server by its address: what was given for it is not for whatever else is called so later.
@@ -374,29 +390,45 @@ impl Authorizer {
         Ok(known)
     }
 
+    /// The same, where it must be this one: the server may have named another since it was asked.
+    async fn found_of(&self, issuer: &str) -> Result<Arc<Found>, Trouble> {
+        let found = self.found().await?;
+        if found.issuer == issuer {
+            return Ok(found);
+        }
+        *self.found.lock().await = None;
+        self.found().await
+    }
+
     /// As whom we are configured to be known.
     fn configured(&self) -> Option<Client> {
         Some(Client { id: self.config.client_id.clone()?, proof: self.config.proof.clone() })
     }
 
+    /// As whom we are known by a document, at an authorization server that reads it.
+    fn documented(&self, found: &Found) -> Option<Client> {
+        let id = self.callers.document.as_ref().filter(|_| found.reads_documents)?.to_string();
+        Some(Client { id, proof: ClientProof::None })
+    }
+
     /// What a user has authorised, renewed where that is due.
     async fn of_user(
         &self,
-        principal: &str,
+        caller: &Caller,
         refused: Option<&RefusedBearer<'_>>,
         held: &mut Held,
     ) -> Result<HeaderValue, Failure> {
         let Some(consents) = &self.callers.consents else { return Err(Failure::unsent(NOT_THROUGH_GATEWAY)) };
         let resting = held.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE).map(|(_, failure)| failure.clone());
-        let renewed = tokio::time::timeout(PATIENCE, self.renewed(consents, principal, refused, resting.is_some())).await;
+        let renewed = tokio::time::timeout(PATIENCE, self.renewed(consents, &caller.principal, refused, resting.is_some())).await;
         match renewed.unwrap_or_else(|_| Err("it does not answer".into())) {
             Ok(token) => Ok(token.header),
             Err(lack) => {
                 if let (Lack::Trouble(_), Some(resting)) = (&lack, resting) {
                     return Err(resting);
                 }
-                let has_failed = !matches!(lack, Lack::Consent(_));
-                let failure = self.failure(principal, lack);
+                let has_failed = !matches!(lack, Lack::Consent(_) | Lack::Scope);
+                let failure = self.failure(caller, lack);
                 held.failed = has_failed.then(|| (Instant::now(), failure.clone()));
                 Err(failure)
             }
@@ -419,6 +451,9 @@ impl Authorizer {
             let token = Token::new(&kept.access, kept.renew, kept.expires, kept.scope.clone())?;
             let refused = refused.filter(|refused| *refused.bearer == token.header);
             if let Some(refused) = refused.filter(|refused| refused.status == StatusCode::FORBIDDEN) {
+                if asks_nothing_new(refused, &kept.scope) {
+                    return Err(Lack::Scope);
+                }
                 // More than the user has agreed to.
                 return Err(Lack::Consent(self.wanted(Some(refused), &kept.scope)));
             }
@@ -463,7 +498,7 @@ impl Authorizer {
     }
 
     async fn refresh(&self, kept: &Kept, refresh: &Secret) -> Result<Granted, Trouble> {
-        let found = self.found().await?;
+        let found = self.found_of(&kept.issuer).await?;
         if found.issuer != kept.issuer {
             return Err(Trouble::Refused("another_issuer".to_owned()));
         }
@@ -489,7 +524,7 @@ impl Authorizer {
     }
 
     /// What a lack means for the request. What is wrong is said in the log; clients are told no more than helps them.
-    fn failure(&self, principal: &str, lack: Lack) -> Failure {
+    fn failure(&self, caller: &Caller, lack: Lack) -> Failure {
         let server = &self.server;
         match lack {
             Lack::Trouble(why) => {
@@ -499,11 +534,17 @@ impl Authorizer {
             Lack::State => {
                 Failure { status: Some(502), ..Failure::unsent("what was authorised cannot be read; try again later") }
             }
+            Lack::Scope => {
+                warn!(server = %server, "the server wants a scope that the access token has which it is called with");
+                let message = "the server refuses for want of a scope that the gateway's access token has";
+                Failure { status: Some(502), ..Failure::lost(message) }
+            }
             Lack::NoSubject => Failure::unsent(
                 "this server is called by the caller's own authority: show an access token of the authorization server",
             ),
             Lack::Consent(scopes) => {
-                let consent = self.callers.consents.as_ref().and_then(|consents| consents.invite(server, principal, &scopes));
+                let consent =
+                    self.callers.consents.as_ref().and_then(|consents| consents.invite(server, &caller.principal, &scopes));
                 match consent {
                     Some(consent) => {
                         let message = format!("to use `{server}` you have to authorise that in a browser, then try again");
@@ -517,6 +558,14 @@ impl Authorizer {
 }
 
 const NOT_THROUGH_GATEWAY: &str = "this server is called by the authority of users, who give it through a gateway that runs";
+
+/// Whether a server refuses a token for want of scopes that it has: another one would not do better, however often it were
+/// asked for.
+fn asks_nothing_new(refused: &RefusedBearer<'_>, held: &str) -> bool {
+    let asked = challenge::parameter(refused.challenge, "scope").unwrap_or_default();
+    refused.status == StatusCode::FORBIDDEN
+        && asked.split_whitespace().all(|scope| held.split_whitespace().any(|has| has == scope))
+}
 
 fn refused_failure() -> Failure {
     Failure { status: Some(502), ..Failure::lost("the server does not accept the gateway's access token") }

@@ -5,10 +5,11 @@
 //! filtered.
 
 use crate::budget::{REPLIES, Share, Uncollected};
-use crate::enforcer::Permit;
+use crate::enforcer::{Caller, Permit};
 use crate::refusal::is_modern;
 use crate::tls::{self, TlsError, UpstreamTls, client_config, no_client_config};
 use crate::tools::Schemas;
+use crate::upstream::outside::Resolver;
 use crate::upstream::reach::Reach;
 use crate::upstream::{Bearers, Failure, Inbound, RefusedBearer, sse};
 use bytes::Bytes;
@@ -58,7 +59,7 @@ struct Target {
     /// What it has turned out to speak, whoever has asked.
     transport: Arc<AtomicU8>,
     headers: HeaderMap,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
     /// How long the server may be silent while a request waits for its answer.
     patience: Duration,
     /// Whether it answers, for the operator's log.
@@ -67,8 +68,8 @@ struct Target {
     passed: Arc<[String]>,
     /// Where access tokens come from, where requests need any.
     bearers: Option<Arc<dyn Bearers>>,
-    /// In whose name requests are sent; nobody's in particular, where it is empty.
-    principal: Arc<str>,
+    /// In whose name requests are sent.
+    caller: Arc<Caller>,
 }
 
 /// What is known of the transport of a server.
@@ -106,6 +107,17 @@ impl HttpTarget {
     /// # Errors
     /// When the address, a header or a file that `tls` names cannot be used.
     pub fn new(url: &str, headers: &[String], tls: &UpstreamTls, patience: Duration) -> Result<HttpTarget, TargetError> {
+        HttpTarget::found(url, headers, tls, patience, false)
+    }
+
+    /// The same; `outside`, it is connected to on the internet alone, whatever its name resolves to.
+    pub(crate) fn found(
+        url: &str,
+        headers: &[String],
+        tls: &UpstreamTls,
+        patience: Duration,
+        outside: bool,
+    ) -> Result<HttpTarget, TargetError> {
         let uri = Uri::from_str(url).map_err(|_| TargetError::Url)?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(TargetError::Url);
@@ -127,7 +139,7 @@ impl HttpTarget {
         }
         let tls = if https { client_config(tls)? } else { no_client_config() };
         Ok(HttpTarget(Arc::new(Target {
-            client: client(tls),
+            client: client(tls, outside),
             transport: Arc::default(),
             uri,
             headers: map,
@@ -135,7 +147,7 @@ impl HttpTarget {
             reach: Arc::default(),
             passed: Arc::default(),
             bearers: None,
-            principal: Arc::from(""),
+            caller: Arc::default(),
         })))
     }
 
@@ -144,20 +156,27 @@ impl HttpTarget {
         HttpTarget(Arc::new(Target { bearers: Some(bearers), ..Target::clone(&self.0) }))
     }
 
-    /// The same, called in the name of `principal`; `None` where that makes no difference, or it is done already.
-    pub(crate) fn in_the_name_of(&self, principal: &str) -> Option<HttpTarget> {
-        (self.0.bearers.is_some() && *self.0.principal != *principal)
-            .then(|| HttpTarget(Arc::new(Target { principal: principal.into(), ..Target::clone(&self.0) })))
+    /// Whether it makes a difference in whose name it is called.
+    pub(crate) fn is_authorized(&self) -> bool {
+        self.0.bearers.is_some()
     }
 
-    /// Why it cannot be called in the name of `principal`, where the caller has to do something first.
-    pub(crate) fn lacking(&self, principal: &str) -> Option<Failure> {
-        self.0.bearers.as_ref()?.lacking(principal)
+    /// The same, called in the name of `caller`; `None` where that makes no difference, or it is done already.
+    pub(crate) fn in_the_name_of(&self, caller: &Caller) -> Option<HttpTarget> {
+        (self.is_authorized() && !self.0.caller.is_same(caller)).then(|| {
+            let caller = Arc::new(Caller { session: None, ..caller.clone() });
+            HttpTarget(Arc::new(Target { caller, ..Target::clone(&self.0) }))
+        })
     }
 
-    /// The same, called in the name of `principal` where that makes a difference.
-    pub(crate) fn of_principal(&self, principal: &str) -> HttpTarget {
-        self.in_the_name_of(principal).unwrap_or_else(|| self.clone())
+    /// Why it cannot be called in the name of `caller`, who has to do something first.
+    pub(crate) fn lacking(&self, caller: &Caller) -> Option<Failure> {
+        self.0.bearers.as_ref()?.lacking(caller)
+    }
+
+    /// The same, called in the name of `caller` where that makes a difference.
+    pub(crate) fn of_caller(&self, caller: &Caller) -> HttpTarget {
+        self.in_the_name_of(caller).unwrap_or_else(|| self.clone())
     }
 
     /// The same, with these headers of clients' requests sent on where it is passed whole exchanges; names in lower case.
@@ -252,8 +271,8 @@ impl HttpTarget {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
-        let principal = &*self.0.principal;
-        let bearer = bearers.bearer(principal, None).await?;
+        let caller = &*self.0.caller;
+        let bearer = bearers.bearer(caller, None).await?;
         let mut response = self.send_once(method.clone(), headers.clone(), body.clone(), Some(&bearer)).await?;
         let challenge = response.headers_mut().remove(WWW_AUTHENTICATE);
         let challenge = challenge.as_ref().and_then(|challenge| challenge.to_str().ok()).unwrap_or_default();
@@ -266,7 +285,7 @@ impl HttpTarget {
         // Whatever it says, it may have done what was asked.
         let spent = |failure| Failure { may_have_run: true, ..failure };
         let refused = RefusedBearer { bearer: &bearer, status, challenge };
-        let another = bearers.bearer(principal, Some(refused)).await.map_err(spent)?;
+        let another = bearers.bearer(caller, Some(refused)).await.map_err(spent)?;
         let mut response = self.send_once(method, headers, body, Some(&another)).await?;
         response.headers_mut().remove(WWW_AUTHENTICATE);
         match response.status() {
@@ -338,8 +357,8 @@ impl fmt::Debug for HttpTarget {
     }
 }
 
-fn client(tls: rustls::ClientConfig) -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
-    let mut http = HttpConnector::new();
+fn client(tls: rustls::ClientConfig, outside: bool) -> Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>> {
+    let mut http = HttpConnector::new_with_resolver(Resolver::new(outside));
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(Duration::from_secs(10)));

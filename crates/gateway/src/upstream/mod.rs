@@ -6,12 +6,13 @@ pub(crate) mod bridged;
 pub(crate) mod child;
 pub(crate) mod eras;
 pub(crate) mod http;
+pub(crate) mod outside;
 mod reach;
 mod shared;
 pub(crate) mod sse;
 mod vitals;
 
-use crate::enforcer::{Permit, Ticket};
+use crate::enforcer::{Caller, Permit, Ticket};
 use crate::tools::Schemas;
 use ::http::StatusCode;
 use ::http::header::HeaderValue;
@@ -82,19 +83,19 @@ impl Upstream {
         }
     }
 
-    /// Opens a line of its own to the server, for a session of `principal`. `schemas` says which arguments headers must repeat,
+    /// Opens a line of its own to the server, for a session of `caller`. `schemas` says which arguments headers must repeat,
     /// where there are headers.
     ///
     /// # Errors
     /// When a child cannot be started; [`io::ErrorKind::QuotaExceeded`] when there are as many as there may be, [`io::ErrorKind::WouldBlock`] while none may be
     /// started. A server that cannot be reached over HTTP is found out by the first request.
-    pub(crate) fn connect(&self, schemas: &Schemas, principal: &str) -> io::Result<Connection> {
+    pub(crate) fn connect(&self, schemas: &Schemas, caller: &Caller) -> io::Result<Connection> {
         let (to_us, inbound) = mpsc::channel(32);
-        if let Some(own) = self.in_the_name_of(principal) {
-            return own.connect(schemas, principal);
+        if let Some(own) = self.in_the_name_of(caller) {
+            return own.connect(schemas, caller);
         }
         let link = match self {
-            Upstream::Shared(shared) => return Ok(shared.connect(schemas, principal)),
+            Upstream::Shared(shared) => return Ok(shared.connect(schemas, caller)),
             Upstream::OfEitherEra(server, eras) => {
                 let link = server.open(schemas, to_us.clone())?;
                 Link::Bridged(Box::new(bridged::Bridged::new(link, server, eras, schemas, to_us)))
@@ -104,12 +105,12 @@ impl Upstream {
         Ok(Connection { link, inbound })
     }
 
-    /// The same server, called in the name of `principal`; `None` where that makes no difference, or it is done already.
-    fn in_the_name_of(&self, principal: &str) -> Option<Upstream> {
+    /// The same server, called in the name of `caller`; `None` where that makes no difference, or it is done already.
+    fn in_the_name_of(&self, caller: &Caller) -> Option<Upstream> {
         match self {
-            Upstream::Http(target) => target.in_the_name_of(principal).map(Upstream::Http),
+            Upstream::Http(target) => target.in_the_name_of(caller).map(Upstream::Http),
             Upstream::OfEitherEra(server, eras) => {
-                Some(Upstream::OfEitherEra(Box::new(server.in_the_name_of(principal)?), eras.clone()))
+                Some(Upstream::OfEitherEra(Box::new(server.in_the_name_of(caller)?), eras.clone()))
             }
             Upstream::Child(_) | Upstream::Shared(_) => None,
         }
@@ -236,14 +237,14 @@ pub(crate) fn is_for_caller(told: &str) -> bool {
 
 /// Where the access tokens for a server come from.
 pub(crate) trait Bearers: fmt::Debug + Send + Sync {
-    /// Why there is none in the name of `principal`, where that is known without asking anybody: the caller has to do something
+    /// Why there is none in the name of `caller`, where that is known without asking anybody: the caller has to do something
     /// first.
-    fn lacking(&self, principal: &str) -> Option<Failure>;
+    fn lacking(&self, caller: &Caller) -> Option<Failure>;
 
-    /// What goes as `Authorization` in the name of `principal`; another one than what was `refused`.
+    /// What goes as `Authorization` in the name of `caller`; another one than what was `refused`.
     fn bearer<'a>(
         &'a self,
-        principal: &'a str,
+        caller: &'a Caller,
         refused: Option<RefusedBearer<'a>>,
     ) -> BoxFuture<'a, Result<HeaderValue, Failure>>;
 }

@@ -8,7 +8,7 @@
 //! addressee; notifications go to whoever's request they belong to, or to all where they say that a list has changed, or to
 //! nobody. Methods that change what the server does for a session, or list what others have begun, are not offered.
 
-use crate::enforcer::Permit;
+use crate::enforcer::{Caller, Permit};
 use crate::tools::Schemas;
 use crate::upstream::{Connection, Failure, Inbound, Link, Sent, Upstream};
 use bytes::Bytes;
@@ -44,8 +44,8 @@ pub struct Shared {
     lines: Mutex<HashMap<Sharers, Arc<Line>>>,
 }
 
-/// Whose sessions share a line: those of one principal, or all, which speak one revision.
-type Sharers = (Option<Box<str>>, Revision);
+/// Whose sessions share a line, as far as it matters who calls; all that speak one revision, where it does not.
+type Sharers = (Option<Caller>, Revision);
 
 impl Shared {
     pub(crate) fn new(upstream: Upstream, by_principal: bool) -> Shared {
@@ -57,14 +57,24 @@ impl Shared {
         &self.upstream
     }
 
-    /// Gives a session of `principal` its link. The line behind it is opened when somebody first says `initialize`.
-    pub(crate) fn connect(self: &Arc<Shared>, schemas: &Schemas, principal: &str) -> Connection {
+    /// Gives a session of `caller` its link. The line behind it is opened when somebody first says `initialize`.
+    pub(crate) fn connect(self: &Arc<Shared>, schemas: &Schemas, caller: &Caller) -> Connection {
         let (to_client, inbound) = mpsc::channel(MAX_WAITING);
         let back = to_client.downgrade();
         let (shared, schemas) = (self.clone(), schemas.clone());
-        let principal = self.by_principal.then(|| principal.into());
-        let link = SharedLink { shared, principal, schemas, to_client: Some(to_client), back, joined: None };
+        let sharer = self.by_principal.then(|| self.sharer(caller));
+        let link = SharedLink { shared, sharer, schemas, to_client: Some(to_client), back, joined: None };
         Connection { link: Link::Shared(link), inbound }
+    }
+
+    /// With whom `caller` shares a line: with whoever has the same principal; but where the server is called by callers' own
+    /// authority, with whoever has the very same.
+    fn sharer(&self, caller: &Caller) -> Caller {
+        let is_authorized = self.upstream.endpoint().is_some_and(|(target, _)| target.is_authorized());
+        match is_authorized {
+            true => Caller { session: None, ..caller.clone() },
+            false => Caller { principal: caller.principal.clone(), ..Caller::nobody() },
+        }
     }
 
     /// Ends all lines.
@@ -81,8 +91,8 @@ impl Shared {
             return Ok(line.clone());
         }
         let revision = sharers.1;
-        let principal = sharers.0.as_deref().unwrap_or_default();
-        let connection = self.upstream.connect(schemas, principal).map_err(|error| {
+        let nobody = Caller::nobody();
+        let connection = self.upstream.connect(schemas, sharers.0.as_ref().unwrap_or(&nobody)).map_err(|error| {
             warn!(%error, "the server cannot be started");
             Failure::unsent("the server cannot be started")
         })?;
@@ -136,7 +146,7 @@ impl fmt::Debug for Shared {
 pub(crate) struct SharedLink {
     shared: Arc<Shared>,
     /// Who it is for, where that matters.
-    principal: Option<Box<str>>,
+    sharer: Option<Caller>,
     schemas: Schemas,
     /// Handed over to the line: when that drops it, this session's conversation ends.
     to_client: Option<mpsc::Sender<Inbound>>,
@@ -185,7 +195,7 @@ impl SharedLink {
         let message = permit.message();
         let asked = message.params().and_then(|params| params.get("protocolVersion")?.as_str());
         let revision = asked.and_then(|name| Revision::parse(&name)).filter(|revision| revision.era() == Era::Legacy);
-        let sharers = (self.principal.clone(), revision.unwrap_or(Revision::V2025_11_25));
+        let sharers = (self.sharer.clone(), revision.unwrap_or(Revision::V2025_11_25));
         let line = self.shared.line(sharers, &self.schemas)?;
         let id = permit.wire_id().cloned().ok_or_else(|| Failure::unsent("`initialize` without an id"))?;
         let mut state = line.lock();

@@ -3,11 +3,12 @@
 use super::relay::Known;
 use super::session::Session;
 use super::stateless::Stateless;
-use super::{Federation, Member, server_info};
+use super::{Federation, Member};
 use crate::conversation::Command;
 use crate::downstream::http::Abandonment;
 use crate::downstream::sessions;
 use crate::enforcer::Caller;
+use crate::gate::server_info;
 use crate::refusal::UPSTREAM_FAILED;
 use crate::sink::{Down, Sink};
 use crate::tools::own_id;

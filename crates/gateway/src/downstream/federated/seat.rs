@@ -72,13 +72,18 @@ impl Seat {
 
     /// The session at the server. One that starts is waited for, for at most `patience`; else says why there is none.
     pub async fn taken(&self, patience: Duration) -> Result<sessions::Session, String> {
-        let mut changes = self.place.subscribe();
+        let (mut changes, mut has_woken) = (self.place.subscribe(), false);
         let found = tokio::time::timeout(patience, async {
             loop {
                 let place = changes.borrow_and_update().clone();
                 match place {
                     Place::Taken(taken) if !taken.commands.is_closed() => return Ok(taken),
                     Place::Taken(_) => return Err("it has ended".to_owned()),
+                    // The caller may have authorised it just now: it is tried again at once, and once.
+                    Place::Away(why) if is_for_caller(&why) && !has_woken => {
+                        has_woken = true;
+                        self.wake.notify_one();
+                    }
                     Place::Away(why) => return Err(why),
                     Place::Asleep => self.wake.notify_one(),
                     Place::Starting => {}
@@ -131,9 +136,13 @@ impl Seat {
                 Kept::Lost(why) => {
                     self.member.is_away(&why);
                     // What a caller has yet to authorise costs little to try again.
-                    let pause = if is_for_caller(&why) { session.patience().again } else { pause.next() };
+                    let is_for_caller = is_for_caller(&why);
+                    let pause = if is_for_caller { session.patience().again } else { pause.next() };
                     self.place.send_replace(Place::Away(why));
-                    tokio::time::sleep(pause).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.wake.notified(), if is_for_caller => {}
+                    }
                 }
             }
             self.place.send_replace(Place::Starting);

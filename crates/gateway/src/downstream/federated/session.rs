@@ -8,9 +8,10 @@ use super::gather::{Ground, Line};
 use super::member::Member;
 use super::relay::{Known, Observed};
 use super::seat::{Seat, tell};
-use super::{Federation, Patience, agreed, server_info};
+use super::{Federation, Patience, agreed};
 use crate::conversation::Command;
 use crate::enforcer::Caller;
+use crate::gate::{server_info, unauthorised};
 use crate::refusal::{UPSTREAM_FAILED, malformed};
 use crate::sink::{Relay, Sink};
 use crate::tools::own_id;
@@ -263,6 +264,14 @@ impl Session {
 
     /// Sends a request to the one server that it is for.
     async fn forward(self: &Arc<Self>, member: &Arc<Member>, message: Message, id: Id, sink: Sink) {
+        if let Some(failure) = member.sessions.lacking(&self.caller) {
+            let opens_urls = self.initialize.opens_urls();
+            let answer = unauthorised(&member.sessions.enforcer, &message, opens_urls, &self.caller, &failure).await;
+            return match answer {
+                Some(answer) => sink.last(answer.body, answer.status).await,
+                None => sink.accepted().await,
+            };
+        }
         let taken = match self.seat(&member.name) {
             Some(seat) => seat.taken(STARTING).await,
             None => Err("it is not offered any more".to_owned()),

@@ -3,16 +3,17 @@
 //! A request finds its server by what it names, a retry too: the state that it hands back is that server's, which knows its
 //! own. What is remembered here is only what clients have been shown, and can be asked for again.
 
+use super::Federation;
 use super::gather::{Ground, Line};
 use super::listening;
 use super::member::Member;
 use super::relay::{Known, Observed};
 use super::seat::reason_of;
 use super::session::{unknown, unreachable};
-use super::{Federation, server_info};
 use crate::conversation::Command;
 use crate::downstream::http::{Abandonment, Body, empty, json, respond};
 use crate::enforcer::Caller;
+use crate::gate::{discovery, unauthorised};
 use crate::refusal::malformed;
 use crate::sink::{MAX_WAITING, Sink};
 use crate::tools::{ToolFacts, own_id};
@@ -92,16 +93,18 @@ impl Stateless {
     }
 
     async fn forward(&self, member: &Arc<Member>, headers: &HeaderMap, message: Message) -> Response<Body> {
+        // In the name of somebody who has yet to authorise it, nothing is found out about the server.
+        if let Some(failure) = member.sessions.lacking(&self.caller)
+            && let Some(answer) = unauthorised(&member.sessions.enforcer, &message, false, &self.caller, &failure).await
+        {
+            return json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY), answer.body);
+        }
         let own = match Message::parse(own_name(&message, &member.name).finish(), Side::Client) {
             Ok(own) => own,
             Err(malformed) => return self.federation.refuse(malformed, &self.caller).await,
         };
         // Which arguments headers repeat, only the tool's definition says.
-        // In the name of somebody who has yet to authorise it, nothing is found out about the server.
-        let facts = match member.sessions.lacking(&self.caller.principal) {
-            None => member.sessions.schemas(&self.caller).of_call(&own).await,
-            Some(_) => None,
-        };
+        let facts = member.sessions.schemas(&self.caller).of_call(&own).await;
         if let Some(Ok(mirrored)) = facts.as_deref().and_then(ToolFacts::mirrored)
             && !mirrored.is_empty()
             && let Err(mismatch) = mcp::headers::check_request(headers, &message, Some(mirrored))
@@ -141,15 +144,7 @@ impl Stateless {
         let greetings: Vec<_> = members.iter().filter_map(|member| member.greeting()).collect();
         let able = capabilities(greetings.iter(), greetings.len() == members.len());
         let said = instructions(greetings.iter()).map(|text| format!(",\"instructions\":{text}")).unwrap_or_default();
-        let (versions, info) = (mcp::reply::supported_versions(), server_info());
-        let result = format!(
-            concat!(
-                r#"{{"resultType":"complete","supportedVersions":{},"capabilities":{}{},"ttlMs":0,"#,
-                r#""cacheScope":"private","_meta":{{"io.modelcontextprotocol/serverInfo":{}}}}}"#
-            ),
-            versions, able, said, info
-        );
-        mcp::reply::result(message.id().unwrap_or(&Id::from("")), &result)
+        discovery(message.id().unwrap_or(&Id::from("")), &able, &said)
     }
 
     async fn refuse(&self, message: &Message, code: i64, why: &str) -> Response<Body> {

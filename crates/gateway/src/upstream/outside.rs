@@ -1,0 +1,151 @@
+//! Addresses on the internet, told from those of our own network.
+//!
+//! A server out there may name others to be asked. Were they looked for in the operator's network too, that server could have
+//! requests made where it has no way in itself. What counts is the address that is connected to, not the name: so names are
+//! judged by what they resolve to, at the moment when a connection is made.
+
+use futures_util::future::BoxFuture;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::{Context, Poll};
+use tower_service::Service;
+
+/// Resolves names; where it is `outside`, to addresses on the internet alone.
+#[derive(Clone)]
+pub(super) struct Resolver {
+    system: GaiResolver,
+    outside: bool,
+}
+
+impl Resolver {
+    /// One that finds everybody, or whoever is `outside` alone.
+    pub fn new(outside: bool) -> Resolver {
+        Resolver { system: GaiResolver::new(), outside }
+    }
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.system.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let (found, outside) = (self.system.call(name), self.outside);
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = found.await?.filter(|address| !outside || is_outside(address.ip())).collect();
+            if found.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not on the internet").into());
+            }
+            Ok(found.into_iter())
+        })
+    }
+}
+
+/// Whether what is at `url` is on the internet: all that its host resolves to. Where nothing can be found out, it is taken for
+/// that, since less is believed of it then.
+pub(crate) async fn is_at_outside(url: &http::Uri) -> bool {
+    if let Some(address) = literal(url) {
+        return is_outside(address);
+    }
+    let host = url.host().unwrap_or_default();
+    let port = url.port_u16().unwrap_or(443);
+    match tokio::net::lookup_host((host, port)).await {
+        Ok(mut found) => found.all(|address| is_outside(address.ip())),
+        Err(_) => true,
+    }
+}
+
+/// The address that an URL names, where it names no host.
+pub(crate) fn literal(url: &http::Uri) -> Option<IpAddr> {
+    url.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Whether an address is on the internet (IANA's registries of special-purpose addresses, RFC 6890): of no private network, no
+/// link, not this machine, and nothing that leads to one of those.
+pub(crate) fn is_outside(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_outside_v4(address),
+        IpAddr::V6(address) => is_outside_v6(address),
+    }
+}
+
+fn is_outside_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    // This network and what is reserved, carriers' own (RFC 6598), protocols, documentation, benchmarks.
+    let is_special = matches!(
+        (a, b, c),
+        (0 | 240..=255, ..) | (100, 64..=127, _) | (192, 0, 0 | 2) | (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113)
+    );
+    !(is_special || address.is_private() || address.is_loopback() || address.is_link_local() || address.is_multicast())
+}
+
+fn is_outside_v6(address: Ipv6Addr) -> bool {
+    let parts = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_outside_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match parts {
+        // IPv4 within, translated (RFC 6052) or in a tunnel (RFC 3056).
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
+        [0x2002, high, low, ..] => embedded(high, low),
+        // Documentation; Teredo, and what else is of protocols.
+        [0x2001, 0xdb8 | 0..=0x1ff, ..] => false,
+        // Nothing else is given out.
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_a_network_of_ones_own_is_not_outside() {
+        let inside = [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "198.18.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "fc00::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::1",
+            "2001:db8::1",
+            "2001::1",
+            "::10.0.0.1",
+        ];
+        for address in inside {
+            assert!(!is_outside(address.parse().unwrap()), "{address}");
+        }
+        for address in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"] {
+            assert!(is_outside(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_judged_by_what_it_resolves_to() {
+        let resolve = async |outside: bool| Resolver::new(outside).call("localhost".parse().unwrap()).await.is_ok();
+        assert!(resolve(false).await && !resolve(true).await);
+        for (url, expected) in [("http://localhost:1/mcp", false), ("https://[::1]/", false), ("https://1.1.1.1/mcp", true)] {
+            assert_eq!(is_at_outside(&url.parse().unwrap()).await, expected, "{url}");
+        }
+    }
+}
