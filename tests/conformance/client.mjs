@@ -2,8 +2,9 @@
 //
 // The suite starts a server for a scenario, runs this with its URL, and judges what reached it. WAY says what stands
 // between: `direct` nothing, `serve` callgate over HTTP (`callgate serve --upstream URL`), `run` callgate over stdio
-// (`callgate run --upstream URL`), where callgate itself is the HTTP client, and `configured` callgate with a configuration
-// (`callgate serve -c`), which gets access tokens for the server by itself. $CALLGATE is the program, $POLICY its policy.
+// (`callgate run --upstream URL`), where callgate itself is the HTTP client, `configured` callgate with a configuration
+// (`callgate serve -c`), which gets access tokens for the server by itself, and `agreed` the same, where a user authorises that
+// in a browser: what a browser would do is done here. $CALLGATE is the program, $POLICY its policy.
 
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,6 +18,9 @@ import {
   StreamableHTTPClientTransport,
 } from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
+
+/** More often than any scenario wants it, nobody agrees: who asks for ever is found out. */
+const MAX_AGREED = 8;
 
 const [way, url] = process.argv.slice(2);
 const scenario = process.env.MCP_CONFORMANCE_SCENARIO;
@@ -72,12 +76,12 @@ const scenarios = {
   },
 };
 
-// Whoever is the server's client gets the token: without one, none of its tools would be listed.
-for (const flow of ['basic', 'jwt']) {
-  scenarios[`auth/client-credentials-${flow}`] = async (client) => {
-    const { tools } = await client.listTools();
-    for (const { name } of tools) await client.callTool({ name, arguments: {} });
-  };
+/** Whatever else an authorization scenario is about, a client lists the tools and calls each. */
+async function useTools(client) {
+  for (const { name } of (await client.listTools()).tools) {
+    const result = await client.callTool({ name, arguments: {} });
+    if (result.isError) throw new Error(JSON.stringify(result.content));
+  }
 }
 
 /** What a client of the server's own shows, where the scenario wants something. */
@@ -95,13 +99,16 @@ function configuration(directory) {
     writeFileSync(path, text, { mode: 0o600 });
     return path;
   };
-  const secret = context.client_secret
-    ? { client_secret: `file:${write('secret', context.client_secret)}` }
-    : { client_key: `file:${write('key.pem', context.private_key_pem)}` };
-  const authorization = { flow: 'client_credentials', client_id: context.client_id, ...secret };
+  const authorization = { flow: way === 'agreed' ? 'authorization_code' : 'client_credentials' };
+  if (context.client_id) authorization.client_id = context.client_id;
+  if (context.client_secret) authorization.client_secret = `file:${write('secret', context.client_secret)}`;
+  if (context.private_key_pem) authorization.client_key = `file:${write('key.pem', context.private_key_pem)}`;
+  const authorizations = { key: `file:${write('key', 'a-key-of-the-conformance-suite-for-tokens')}` };
+  // The suite knows its client by this address, where the client has one.
+  if (scenario === 'auth/basic-cimd') authorizations.client_document = 'https://conformance-test.local/client-metadata.json';
   const servers = { tested: { url, policy: process.env.POLICY, pin: 'off', authorization } };
   const grants = [{ name: 'suite', principal: 'service:suite', token: `file:${write('token', TOKEN)}`, servers: ['tested'] }];
-  const lines = { listen: '127.0.0.1:0', state: 'memory:', servers, grants };
+  const lines = { listen: '127.0.0.1:0', state: 'memory:', servers, grants, authorizations };
   return write('callgate.yaml', Object.entries(lines).map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`).join(''));
 }
 
@@ -125,27 +132,56 @@ function tell(error) {
   console.error(`client: ${error}`);
 }
 
-/** A transport to the scenario's server by the way that was asked for, and what ends what was started for it. */
+/** The address at which a caller is asked to authorise something, in whatever words it is said. */
+function invitation(said) {
+  return said.match(/http:[^"\\\s]+\/authorize\/begin\?ticket=[\w-]+/)?.[0];
+}
+
+/** What a person does with a browser: opens an address, agrees to what stands there, and is led on and back. */
+async function agree(address) {
+  const jars = {};
+  const visit = async (place, method = 'GET') => {
+    const { origin } = new URL(place);
+    const headers = method === 'POST' ? { origin } : {};
+    if (jars[origin]) headers.cookie = jars[origin];
+    const page = await fetch(place, { method, headers, redirect: 'manual' });
+    for (const cookie of page.headers.getSetCookie()) jars[origin] = cookie.split(';')[0];
+    return page;
+  };
+  const form = (await (await visit(address)).text()).match(/<form method="post" action="([^"]+)"/);
+  if (!form) throw new Error('there is nothing to agree to');
+  let place = new URL(form[1], address);
+  let page = await visit(place, 'POST');
+  while (page.status >= 300 && page.status < 400) {
+    place = new URL(page.headers.get('location'), place);
+    page = await visit(place);
+  }
+  const text = await page.text();
+  const said = text.match(/<p>(.*?)<\/p>/)?.[1];
+  if (page.status !== 200) throw new Error(`the browser ends at ${place.pathname}: ${page.status} ${said}`);
+}
+
+/** What makes a transport to the scenario's server by the way that was asked for, and what ends what was started for it. */
 async function connect() {
   switch (way) {
     case 'direct':
-      return [new StreamableHTTPClientTransport(new URL(url), { authProvider: credentials() }), () => {}];
+      return [() => new StreamableHTTPClientTransport(new URL(url), { authProvider: credentials() }), () => {}];
     case 'run':
       return [
-        new StdioClientTransport({ command: process.env.CALLGATE, args: callgate('run'), env: process.env, stderr: 'inherit' }),
+        () => new StdioClientTransport({ command: process.env.CALLGATE, args: callgate('run'), env: process.env, stderr: 'inherit' }),
         () => {},
       ];
     case 'serve': {
       const [address, end] = await listening(callgate('serve', '--listen', '127.0.0.1:0'));
-      return [new StreamableHTTPClientTransport(new URL(address)), end];
+      return [() => new StreamableHTTPClientTransport(new URL(address)), end];
     }
+    case 'agreed':
     case 'configured': {
       const directory = mkdtempSync(join(tmpdir(), 'callgate-conformance-'));
       const [address, end] = await listening(['serve', '-c', configuration(directory)]);
       const requestInit = { headers: { Authorization: `Bearer ${TOKEN}` } };
-      const transport = new StreamableHTTPClientTransport(new URL(`${address}/tested`), { requestInit });
       return [
-        transport,
+        () => new StreamableHTTPClientTransport(new URL(`${address}/tested`), { requestInit }),
         () => {
           end();
           rmSync(directory, { recursive: true });
@@ -157,29 +193,55 @@ async function connect() {
   }
 }
 
-const client = new Client(
-  { name: 'conformance-client', version: '1.0.0' },
-  {
-    capabilities: { roots: {}, sampling: {}, elicitation: {} },
-    versionNegotiation: { mode: revision >= '2026' ? { pin: revision } : 'legacy' },
-  },
-);
-client.setRequestHandler('elicitation/create', async () => ({ action: 'accept', content: { confirmed: true } }));
-client.setRequestHandler('roots/list', async () => ({ roots: [] }));
-client.setRequestHandler('sampling/createMessage', async () => ({
-  role: 'assistant',
-  content: { type: 'text', text: 'yes' },
-  model: 'none',
-}));
+/** A client that says yes to whatever it is asked. */
+function willing() {
+  const elicitation = way === 'agreed' ? { form: {}, url: {} } : {};
+  const client = new Client(
+    { name: 'conformance-client', version: '1.0.0' },
+    {
+      capabilities: { roots: {}, sampling: {}, elicitation },
+      versionNegotiation: { mode: revision >= '2026' ? { pin: revision } : 'legacy' },
+    },
+  );
+  client.setRequestHandler('elicitation/create', async ({ params }) => {
+    if (params.mode !== 'url') return { action: 'accept', content: { confirmed: true } };
+    await agree(params.url);
+    return { action: 'accept' };
+  });
+  client.setRequestHandler('roots/list', async () => ({ roots: [] }));
+  client.setRequestHandler('sampling/createMessage', async () => ({
+    role: 'assistant',
+    content: { type: 'text', text: 'yes' },
+    model: 'none',
+  }));
+  return client;
+}
+
+/** Does what a scenario asks, from the beginning; gives the address that somebody has to open before it can be done. */
+async function attempt(transport) {
+  const client = willing();
+  try {
+    await client.connect(transport);
+    await (scenario.startsWith('auth/') ? useTools : scenarios[scenario])(client);
+  } catch (error) {
+    tell(error);
+    const address = way === 'agreed' && invitation(JSON.stringify([error.message, error.data]));
+    if (!address) throw error;
+    return address;
+  } finally {
+    await client.close().catch(tell);
+  }
+}
 
 const [transport, end] = await connect();
 try {
-  await client.connect(transport);
-  await scenarios[scenario](client);
+  for (let round = 0, address; (address = await attempt(transport())) !== undefined; round++) {
+    if (round === MAX_AGREED) throw new Error('somebody is asked to agree for ever');
+    await agree(address);
+  }
 } catch (error) {
   tell(error);
   process.exitCode = 1;
 } finally {
-  await client.close().catch(tell);
   end();
 }

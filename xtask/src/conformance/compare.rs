@@ -120,6 +120,26 @@ impl Check {
 /// The status of what is no check, but a note.
 const NOTE: &str = "INFO";
 
+/// Every check that does not succeed.
+pub fn shortcomings(results: &Results) -> Vec<Change> {
+    let mut found = Vec::new();
+    for scenario in results.scenarios.keys() {
+        for (check, statuses_of) in results.of(scenario) {
+            let short = statuses_of.iter().find(|(status, _)| matches!(*status, "FAILURE" | "WARNING"));
+            if let Some((_, message)) = short {
+                found.push(Change {
+                    scenario: scenario.clone(),
+                    check: check.to_owned(),
+                    was: "SUCCESS".to_owned(),
+                    is: statuses(Some(&statuses_of)),
+                    message: (*message).to_owned(),
+                });
+            }
+        }
+    }
+    found
+}
+
 /// Every check that is not what it was.
 pub fn changes(base: &Results, results: &Results) -> Vec<Change> {
     let mut found = Vec::new();
@@ -152,6 +172,8 @@ fn statuses(found: Option<&Vec<(&str, &str)>>) -> String {
 /// What is known to come out otherwise, and why: tests/conformance/exceptions.json.
 pub struct Exceptions {
     listed: Vec<Exception>,
+    /// Scenarios that are not run at all: the way, the revision, the scenario.
+    left_out: Vec<[String; 3]>,
 }
 
 struct Exception {
@@ -174,13 +196,19 @@ impl Exceptions {
         let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let listed: Value = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         let listed = listed.as_array().ok_or(format!("{} is no list", path.display()))?;
-        let mut exceptions = Vec::new();
+        let (mut exceptions, mut left_out) = (Vec::new(), Vec::new());
         for entry in listed {
             let text = |key: &str| {
                 let value = entry[key].as_str().filter(|value| !value.is_empty());
                 value.map(str::to_owned).ok_or(format!("{}: an entry has no `{key}`: {entry}", path.display()))
             };
             text("because")?;
+            if entry["checks"] == "not run" {
+                for way in entry["ways"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                    left_out.push([way.to_owned(), text("revision")?, text("scenario")?]);
+                }
+                continue;
+            }
             let checks = entry["checks"].as_object().filter(|checks| !checks.is_empty());
             let checks = checks.ok_or(format!("{}: an entry names no `checks`: {entry}", path.display()))?;
             for way in entry["ways"].as_array().into_iter().flatten() {
@@ -196,7 +224,20 @@ impl Exceptions {
                 }
             }
         }
-        Ok(Self { listed: exceptions })
+        Ok(Self { listed: exceptions, left_out })
+    }
+
+    /// A finding for each scenario of `all` that is neither run nor listed as left out, and for each that is listed and run, or
+    /// listed and none.
+    pub fn unaccounted(&self, way: &str, revision: &str, all: &[String], run: &[&str]) -> Vec<String> {
+        let is_listed = |scenario: &str| self.left_out.iter().any(|left| left[..] == [way, revision, scenario]);
+        let forgotten = all.iter().filter(|scenario| !run.contains(&scenario.as_str()) && !is_listed(scenario));
+        let forgotten = forgotten.map(|scenario| format!("{way}, {revision}, {scenario}: is neither run nor listed as not run"));
+        let listed = self.left_out.iter().filter(|left| left[..2] == [way, revision]).map(|left| &left[2]);
+        let idle = listed.filter(|scenario| run.contains(&scenario.as_str()) || !all.contains(scenario));
+        forgotten
+            .chain(idle.map(|scenario| format!("{way}, {revision}, {scenario}: is listed as not run: remove the entry")))
+            .collect()
     }
 
     /// The changes that are not listed.
@@ -217,8 +258,8 @@ impl Exceptions {
                     listed += 1;
                 }
                 None => findings.push(format!(
-                    "{way}, {revision}, {}, {}: {} directly, and {}. {}",
-                    change.scenario, change.check, change.was, change.is, change.message
+                    "{way}, {revision}, {}, {}: {} where it should be {}. {}",
+                    change.scenario, change.check, change.is, change.was, change.message
                 )),
             }
         }
@@ -287,6 +328,23 @@ mod tests {
     fn a_check_that_comes_out_otherwise_is_a_change_and_so_is_one_that_is_gone() {
         differ(&[("a", "SUCCESS"), ("b", "SUCCESS")], &[("a", "FAILURE")], &["a: SUCCESS → FAILURE", "b: SUCCESS → absent"]);
         differ(&[("a", "SUCCESS"), ("a", "SUCCESS")], &[("a", "SUCCESS")], &["a: SUCCESS, SUCCESS → SUCCESS"]);
+    }
+
+    #[test]
+    fn what_does_not_succeed_falls_short() {
+        let found = shortcomings(&results(&[("a", "SUCCESS"), ("b", "WARNING"), ("b", "SUCCESS"), ("c", "INFO")]));
+        let told: Vec<_> = found.iter().map(|change| (change.check.as_str(), change.is.as_str())).collect();
+        assert_eq!(told, [("b", "SUCCESS, WARNING")]);
+    }
+
+    #[test]
+    fn every_scenario_is_run_or_listed_with_the_reason_why_not() {
+        let left_out = vec![["user", "day", "dpop"].map(str::to_owned), ["user", "day", "gone"].map(str::to_owned)];
+        let exceptions = Exceptions { listed: Vec::new(), left_out };
+        let all = ["basic", "dpop", "new"].map(str::to_owned);
+        let found = exceptions.unaccounted("user", "day", &all, &["basic"]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("new: is neither") && found[1].contains("gone: is listed"), "{found:?}");
     }
 
     #[test]

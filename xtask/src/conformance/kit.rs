@@ -159,17 +159,29 @@ impl Kit {
         Ok(results)
     }
 
+    /// The scenarios of a revision that are about authorization, scored or not.
+    ///
+    /// # Errors
+    /// When the suite's list cannot be read.
+    pub fn about_authorization(&self, revision: &str) -> Result<Vec<String>, String> {
+        Ok(authorizations(&self.requirements(revision)?).map(str::to_owned).collect())
+    }
+
+    fn requirements(&self, revision: &str) -> Result<String, String> {
+        let list = format!("node_modules/@modelcontextprotocol/conformance/requirements/{revision}.yaml");
+        let path = self.packages.join(list);
+        fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    }
+
     /// The scored server scenarios of a revision that have no result.
     ///
     /// # Errors
     /// When the suite's list cannot be read.
     pub fn missing(&self, revision: &str, results: &Results) -> Result<Vec<String>, String> {
-        let list = format!("node_modules/@modelcontextprotocol/conformance/requirements/{revision}.yaml");
-        let path = self.packages.join(list);
-        let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let text = self.requirements(revision)?;
         let scored = scored_servers(&text);
         if scored.is_empty() {
-            return Err(format!("{} lists no server scenarios", path.display()));
+            return Err(format!("the requirements of {revision} list no server scenarios"));
         }
         let missing = scored.into_iter().filter(|scenario| !results.has(scenario));
         Ok(missing.map(|scenario| format!("direct, {revision}, {scenario}: was not run")).collect())
@@ -190,6 +202,12 @@ const GATEWAY: &str = "callgate listening on ";
 fn scored_servers(requirements: &str) -> Vec<&str> {
     let listed = requirements.lines().skip_while(|line| *line != "server:").skip(1);
     listed.take_while(|line| line.starts_with("  - ")).filter_map(|line| line.strip_prefix("  - ")).collect()
+}
+
+/// What is listed anywhere, and is about authorization.
+fn authorizations(requirements: &str) -> impl Iterator<Item = &str> {
+    let listed = requirements.lines().filter_map(|line| line.trim().strip_prefix("- "));
+    listed.map(|item| item.strip_prefix("scenario: ").unwrap_or(item)).filter(|scenario| scenario.starts_with("auth/"))
 }
 
 /// Installs the packages that tests/conformance pins, unless they are there.
@@ -223,5 +241,12 @@ mod tests {
     fn the_scored_scenarios_are_those_under_server() {
         let requirements = "# words\nserver:\n  - ping\n  - tools-list\n\nclient:\n  - initialize\n";
         assert_eq!(scored_servers(requirements), ["ping", "tools-list"]);
+    }
+
+    #[test]
+    fn scenarios_about_authorization_are_scored_or_not() {
+        let requirements =
+            "client:\n  - initialize\n  - auth/basic\nnot_scored:\n  - scenario: auth/dpop\n    reason: extension\n";
+        assert_eq!(authorizations(requirements).collect::<Vec<_>>(), ["auth/basic", "auth/dpop"]);
     }
 }

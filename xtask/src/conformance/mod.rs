@@ -57,6 +57,8 @@ enum Between {
     Client(&'static str),
     /// The same, where the server wants access tokens.
     Authorized(&'static str),
+    /// The same, where a user has to agree to that in a browser.
+    Agreed,
 }
 
 const WAYS: &[Way] = &[
@@ -74,6 +76,7 @@ const WAYS: &[Way] = &[
     way("client-run", "a client, `callgate run --upstream URL`", Between::Client("run")),
     way("authorized", "a client that gets tokens itself", Between::Authorized("direct")),
     way("authorized-serve", "a client, `callgate serve -c` that gets tokens", Between::Authorized("configured")),
+    way("authorized-user", "a client, `callgate serve -c` that its user authorises in a browser", Between::Agreed),
 ];
 
 /// Ways of one kind are compared with one another.
@@ -82,14 +85,15 @@ enum Side {
     Server,
     Client,
     Authorized,
+    Agreed,
 }
 
 const fn way(name: &'static str, says: &'static str, between: Between) -> Way {
     Way { name, says, between, bridges: false }
 }
 
-/// The client scenarios that a gateway can have a part in, by revision; the others are about authorization, where a person
-/// would have to agree in a browser, or about what a gateway does not do.
+/// The client scenarios that a gateway can have a part in, by revision; the others are about authorization, or about what a
+/// gateway does not do.
 const CLIENT_SCENARIOS: &[(&str, &[&str])] = &[
     ("2025-11-25", &["initialize", "tools_call", "sse-retry", "json-schema-2020-12-preservation"]),
     (
@@ -109,6 +113,47 @@ const CLIENT_SCENARIOS: &[(&str, &[&str])] = &[
 
 /// Those in which the gateway gets an access token by itself; they belong to an extension, whatever the revision.
 const AUTHORIZED_SCENARIOS: &[&str] = &["auth/client-credentials-basic", "auth/client-credentials-jwt"];
+
+/// Those in which a user authorises the gateway, by revision. They are about nobody but the client of an authorization server,
+/// which the gateway is: so they are compared with nothing, and every check must succeed.
+const AGREED_SCENARIOS: &[(&str, &[&[&str]])] = &[
+    (
+        "2025-11-25",
+        &[SINCE_2025_11_25, &["auth/2025-03-26-oauth-metadata-backcompat", "auth/2025-03-26-oauth-endpoint-fallback"]],
+    ),
+    ("2026-07-28", &[SINCE_2025_11_25, SINCE_2026_07_28]),
+];
+
+const SINCE_2025_11_25: &[&str] = &[
+    "auth/metadata-default",
+    "auth/metadata-var1",
+    "auth/metadata-var2",
+    "auth/metadata-var3",
+    "auth/basic-cimd",
+    "auth/scope-from-www-authenticate",
+    "auth/scope-from-scopes-supported",
+    "auth/scope-omitted-when-undefined",
+    "auth/scope-step-up",
+    "auth/scope-retry-limit",
+    "auth/token-endpoint-auth-basic",
+    "auth/token-endpoint-auth-post",
+    "auth/token-endpoint-auth-none",
+    "auth/pre-registration",
+];
+
+const SINCE_2026_07_28: &[&str] = &[
+    "auth/resource-mismatch",
+    "auth/offline-access-scope",
+    "auth/offline-access-not-supported",
+    "auth/authorization-server-migration",
+    "auth/iss-supported",
+    "auth/iss-not-advertised",
+    "auth/iss-supported-missing",
+    "auth/iss-wrong-issuer",
+    "auth/iss-unexpected",
+    "auth/iss-normalized",
+    "auth/metadata-issuer-mismatch",
+];
 
 /// Runs the suite in all ways, or those that are asked for.
 ///
@@ -136,6 +181,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<String, String> {
             if ways().any(wanted) {
                 report.compare(&kit, revision, ways().filter(|way| way.is_plain() || wanted(way)), &mut exceptions)?;
             }
+        }
+        for way in WAYS.iter().filter(|way| way.side() == Side::Agreed && wanted(way)) {
+            report.judge(&kit, revision, way, &mut exceptions)?;
         }
     }
     let page = workspace.root.join("docs/verification.md");
@@ -171,29 +219,54 @@ impl Report {
         }
         self.rows.push(table::Row::new(plain.name, plain.says, revision, &base, 0));
         for way in ways {
-            let results = way.run(kit, revision)?;
-            let (results, changes) = settle(way, kit, revision, &base, results, exceptions)?;
-            let (listed, unlisted) = exceptions.sort(way.name, revision, changes);
-            self.rows.push(table::Row::new(way.name, way.says, revision, &results, listed));
-            self.findings.extend(unlisted);
-            self.findings.extend(exceptions.unused(way.name, revision));
+            self.hold(kit, revision, way, &|results| compare::changes(&base, results), exceptions)?;
         }
+        Ok(())
+    }
+
+    /// Runs a way of which every check must succeed, and every scenario must be run, unless it is listed.
+    fn judge(&mut self, kit: &Kit, revision: &str, way: &Way, exceptions: &mut Exceptions) -> Result<(), String> {
+        let mut run = agreed(revision);
+        run.extend(AUTHORIZED_SCENARIOS);
+        let all = kit.about_authorization(revision)?;
+        self.findings.extend(exceptions.unaccounted(way.name, revision, &all, &run));
+        self.hold(kit, revision, way, &compare::shortcomings, exceptions)
+    }
+
+    /// Runs a way; what `judge` finds wrong with it must be listed.
+    fn hold(
+        &mut self,
+        kit: &Kit,
+        revision: &str,
+        way: &Way,
+        judge: Judge<'_>,
+        exceptions: &mut Exceptions,
+    ) -> Result<(), String> {
+        let results = way.run(kit, revision)?;
+        let (results, changes) = settle(way, kit, revision, judge, results, exceptions)?;
+        let (listed, unlisted) = exceptions.sort(way.name, revision, changes);
+        self.rows.push(table::Row::new(way.name, way.says, revision, &results, listed));
+        self.findings.extend(unlisted);
+        self.findings.extend(exceptions.unused(way.name, revision));
         Ok(())
     }
 }
 
-/// Compares, and asks the suite again about each scenario that differs: some of its checks have less than a second for
+/// What is wrong with results.
+type Judge<'j> = &'j dyn Fn(&Results) -> Vec<compare::Change>;
+
+/// Judges, and asks the suite again about each scenario that differs: some of its checks have less than a second for
 /// what a busy machine takes longer for. What differs for a reason differs every time.
 fn settle(
     way: &Way,
     kit: &Kit,
     revision: &str,
-    base: &Results,
+    judge: Judge<'_>,
     mut results: Results,
     exceptions: &Exceptions,
 ) -> Result<(Results, Vec<compare::Change>), String> {
     for attempt in 1..=AGAIN {
-        let changes = compare::changes(base, &results);
+        let changes = judge(&results);
         let open: Vec<String> =
             exceptions.unlisted(way.name, revision, &changes).into_iter().map(|change| change.scenario.clone()).collect();
         if open.is_empty() {
@@ -203,7 +276,7 @@ fn settle(
         let mut once_more = way.run_only(kit, revision, &open)?;
         results.take(&mut once_more);
     }
-    let changes = compare::changes(base, &results);
+    let changes = judge(&results);
     Ok((results, changes))
 }
 
@@ -216,6 +289,7 @@ impl Way {
             Between::Nothing | Between::Serve | Between::ServeStdio | Between::Configured => Side::Server,
             Between::Client(_) => Side::Client,
             Between::Authorized(_) => Side::Authorized,
+            Between::Agreed => Side::Agreed,
         }
     }
 
@@ -237,6 +311,7 @@ impl Way {
                 clients(kit, revision, between, scenarios)
             }
             Between::Authorized(between) => authorized(kit, revision, between, AUTHORIZED_SCENARIOS),
+            Between::Agreed => authorized(kit, revision, "agreed", &agreed(revision)),
             _ => {
                 let (url, _running) = self.server(kit, revision)?;
                 kit.required(&url, revision, &kit.results(self.name, revision))
@@ -249,6 +324,7 @@ impl Way {
         match self.between {
             Between::Client(between) => return clients(kit, revision, between, &scenarios),
             Between::Authorized(between) => return authorized(kit, revision, between, &scenarios),
+            Between::Agreed => return authorized(kit, revision, "agreed", &scenarios),
             _ => {}
         }
         let (url, _running) = self.server(kit, revision)?;
@@ -287,9 +363,15 @@ impl Way {
                 let gateway = kit.serve_of(eras)?;
                 Ok((gateway.url.clone(), vec![gateway]))
             }
-            Between::Client(_) | Between::Authorized(_) => Err("a client has no server".to_owned()),
+            Between::Client(_) | Between::Authorized(_) | Between::Agreed => Err("a client has no server".to_owned()),
         }
     }
+}
+
+/// The scenarios of a revision in which a user authorises the gateway.
+fn agreed(revision: &str) -> Vec<&'static str> {
+    let of = AGREED_SCENARIOS.iter().filter(|(of, _)| *of == revision);
+    of.flat_map(|(_, sets)| sets.iter().copied().flatten().copied()).collect()
 }
 
 /// Runs client scenarios of servers that want access tokens. They look at every request for one: how many there are is no
