@@ -8,6 +8,7 @@
 mod applies;
 mod case;
 mod reading;
+mod report;
 mod stops;
 
 pub use applies::{Answer, Applies, Way};
@@ -293,6 +294,27 @@ impl Control {
             Control::Egress => "egress",
             Control::Launch => "launch",
             Control::None => "none",
+        }
+    }
+
+    /// What it is, in a sentence without its full stop.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Control::Deny => "a tool, a method or a server's request is refused",
+            Control::Hide => "a tool is neither shown nor callable",
+            Control::ArgumentRule => "a condition on arguments, or their schema",
+            Control::Limit => "a bound on how often or how much",
+            Control::Approval => "a person is asked first",
+            Control::Pin => "definitions are held against those that were accepted",
+            Control::Identity => "who calls is known by a credential, and may do what its grant says",
+            Control::Door => "host, origin, path, type and headers of HTTP requests are checked",
+            Control::StrictReading => "a message that two readers would read differently is refused",
+            Control::Isolation => "sessions, replies and children of one caller are not another's",
+            Control::Record => "what happened is on record",
+            Control::ResponseFilter => "what tools return is looked at; not Callgate's",
+            Control::Egress => "where a server may connect to is bounded; the network's",
+            Control::Launch => "which programs are started, and in which sandbox; the host's",
+            Control::None => "no gateway stops it",
         }
     }
 

@@ -257,6 +257,28 @@ fn outcomes(attack: &Attack, policy: &str) -> Vec<(String, Outcome)> {
 }
 
 #[test]
+fn a_policy_as_json_decides_what_it_decides_as_yaml() {
+    for attack in all() {
+        let Some(text) = &attack.policy else { continue };
+        let json = attack.policy_json().unwrap();
+        assert!(json.starts_with("{\n  \"version\": \"1\",\n"), "{json}");
+        assert_eq!(policy::load(&Source::new("policy.json", json.as_str())).problems, [], "{}", attack.id);
+        assert_eq!(outcomes(attack, &json), outcomes(attack, text), "{}", attack.id);
+    }
+}
+
+#[test]
+fn an_attack_is_told_as_json() {
+    for attack in all() {
+        let told: serde_json::Value = serde_json::from_str(&attack.to_json()).unwrap();
+        assert_eq!(told["id"], attack.id.as_str());
+        assert_eq!(told["sources"].as_array().unwrap().len(), attack.sources.len());
+        assert_eq!(told["policy"].as_str(), attack.policy.as_deref());
+        assert_eq!(told["frameworks"]["owasp_llm_2025"].as_array().unwrap().len(), attack.frameworks.llm.len());
+    }
+}
+
+#[test]
 fn no_rule_of_a_policy_can_be_taken_away_unnoticed() {
     let mut unnoticed = Vec::new();
     for attack in all() {

@@ -39,7 +39,7 @@ fn list(arguments: &ListAttacks) -> Result<u8, Failure> {
     let mut out = std::io::stdout().lock();
     if arguments.json {
         for attack in found {
-            writeln!(out, "{}", described(attack))?;
+            writeln!(out, "{}", attack.to_json())?;
         }
         return Ok(OK);
     }
@@ -77,7 +77,7 @@ fn show(arguments: &ShowAttack) -> Result<u8, Failure> {
     let attack = find(&arguments.id)?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
-        writeln!(out, "{}", described(attack))?;
+        writeln!(out, "{}", attack.to_json())?;
         return Ok(OK);
     }
     let paint = Paint::stdout();
@@ -150,38 +150,6 @@ fn paragraph(out: &mut impl Write, paint: Paint, title: &str, text: &str) -> Res
 fn uses(out: &mut impl Write, uses: &[Use]) -> Result<(), Failure> {
     uses.iter().try_for_each(|used| writeln!(out, "  {:<16}{}", used.control.name(), used.how))?;
     Ok(())
-}
-
-/// An attack as JSON.
-fn described(attack: &Attack) -> Value {
-    let uses = |uses: &[Use]| -> Vec<Value> {
-        uses.iter().map(|used| json!({"control": used.control.name(), "how": used.how})).collect()
-    };
-    let frameworks = &attack.frameworks;
-    json!({
-        "id": attack.id,
-        "title": attack.title,
-        "date": attack.date,
-        "affected": attack.affected,
-        "classes": attack.classes,
-        "happened": attack.happened,
-        "cves": attack.cves,
-        "reach": attack.reach.name(),
-        "remains": attack.remains,
-        "controls": uses(&attack.controls),
-        "elsewhere": uses(&attack.elsewhere),
-        "note": attack.note,
-        "policy": attack.policy,
-        "configuration": attack.configuration,
-        "cases": attack.cases.iter().map(|case| json!({"title": case.title, "scene": case.scene.name()})).collect::<Vec<_>>(),
-        "frameworks": {
-            "mitre_atlas": frameworks.atlas,
-            "owasp_mcp_top10": frameworks.mcp,
-            "owasp_llm_2025": frameworks.llm,
-            "owasp_agentic_2026": frameworks.agentic,
-        },
-        "sources": attack.sources.iter().map(|source| json!({"url": source.url, "seen": source.seen.name()})).collect::<Vec<_>>(),
-    })
 }
 
 /// One case that is to be played.
