@@ -30,4 +30,4 @@ pub use inspect::{Flaw, Grade, Inspection, Introduction, Source, Suspicion, Weig
 pub use lock::{Lock, Pinned};
 pub use names::{Names, look_alike, unreadable_name};
 pub use policy::RiskClass;
-pub use recommend::{Profile, policy_by_risk, policy_json, policy_yaml};
+pub use recommend::{Profile, policy_by_risk, policy_json, policy_yaml, treatment};

@@ -157,6 +157,34 @@ pub fn policy_json(server: &str, tools: &[Value<'_>], profile: Profile) -> Strin
     out
 }
 
+/// What a policy of this profile does with one tool, in a few words: `it is hidden`, `10 calls a minute`, …
+pub fn treatment(server: &str, tool: Value<'_>, profile: Profile) -> String {
+    let entries = entries(server, &[tool], profile);
+    let Some(entry) = entries.first() else { return "it is refused, having no name".to_owned() };
+    let treatment = &entry.treatment;
+    if let Some(why) = entry.unusable {
+        return format!("it is refused, because {why}");
+    }
+    if treatment.hidden {
+        return "it is hidden from the model, and calls are refused".to_owned();
+    }
+    let mut said = vec![if treatment.asked { "a person is asked before each call" } else { "it is allowed" }.to_owned()];
+    match (treatment.pace, &entry.weight) {
+        (Some(pace), None) => said.push(format!("at most {pace} calls a minute")),
+        (Some(pace), Some(list)) => said.push(format!("at most {pace} elements of `{list}` a minute")),
+        (None, _) => {}
+    }
+    match treatment.validates {
+        Some(Validates::Required) => said.push("with its required arguments checked".to_owned()),
+        Some(Validates::Everything) => said.push("with all its arguments checked".to_owned()),
+        None => {}
+    }
+    if !entry.bounds.is_empty() {
+        said.push("without the arguments that make it worst".to_owned());
+    }
+    said.join(", ")
+}
+
 fn entries(server: &str, tools: &[Value<'_>], profile: Profile) -> Vec<Entry> {
     let mut seen: Vec<String> = Vec::new();
     let entry = |tool: &Value<'_>| {

@@ -1,6 +1,6 @@
 //! Recommended policies: what they say, and that each passes a check against the definitions it was made from.
 
-use catalogue::{Profile, policy_by_risk, policy_json, policy_yaml};
+use catalogue::{Profile, policy_by_risk, policy_json, policy_yaml, treatment};
 use json::{Document, Strictness, Value};
 use policy::{Source, Tools};
 use proptest::prelude::*;
@@ -73,6 +73,24 @@ fn recommended(list: &str) -> String {
 const START_RUN: &str = r#"{"tools": [{"name": "StartRun", "description": "Start a workflow run.",
     "inputSchema": {"type": "object", "required": ["workflow_id", "role_arn"], "properties": {
         "workflow_id": {"type": "string"}, "role_arn": {"type": "string"}, "output_path": {"type": "string"}}}}]}"#;
+
+#[test]
+fn what_a_policy_does_with_a_tool_is_said_in_words() {
+    let said = |list: &str, profile| treatment("acme", tools(&parse(list))[0], profile);
+    let hidden = "it is hidden from the model, and calls are refused";
+    assert_eq!(
+        said(START_RUN, Profile::Recommended),
+        "it is allowed, at most 10 calls a minute, with its required arguments checked"
+    );
+    let deletes = r#"{"tools": [{"name": "delete_page", "description": "Deletes a page for good."}]}"#;
+    assert_eq!(said(deletes, Profile::Recommended), hidden);
+    assert_eq!(
+        said(deletes, Profile::Permissive),
+        "a person is asked before each call, at most 10 calls a minute, with its required arguments checked"
+    );
+    let odd = r#"{"tools": [{"name": "read_*", "description": "Reads a page."}]}"#;
+    assert_eq!(said(odd, Profile::Recommended), "it is refused, because its name would be a pattern");
+}
 
 #[test]
 fn what_executes_is_limited_and_its_arguments_are_checked() {
