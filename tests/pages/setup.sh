@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what drive.mjs needs besides Debian's chromium and node: playwright-core, pinned by package-lock.json.
+# Installs what drive.mjs and sarif.mjs need besides Debian's chromium and node: playwright-core, axe-core, ajv and the schema of
+# SARIF, pinned by package-lock.json.
 #
 #     setup.sh DIRECTORY
 #

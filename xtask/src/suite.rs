@@ -56,7 +56,7 @@ const STEPS: &[Step] = &[
     },
     Step { name: "readers", says: "what servers on the SDKs run is what is on record", run: readers },
     Step { name: "clients", says: "real clients and real servers on either side of callgate", run: clients },
-    Step { name: "pages", says: "the catalog's pages in a real browser", run: pages },
+    Step { name: "pages", says: "the catalog's pages in a real browser, and SARIF by its schema", run: pages },
     Step { name: "book", says: "the policy book does what it says", run: book },
     Step {
         name: "conformance",
@@ -219,9 +219,13 @@ fn pages(workspace: &Workspace) -> Result<Done, String> {
     let modules = workspace.target.join("pages-tests");
     pass(workspace, Command::new("tests/pages/setup.sh").arg(&modules))?;
     build(workspace)?;
-    let mut drive = Command::new("node");
-    drive.arg("tests/pages/drive.mjs").arg(workspace.callgate()).arg(modules).arg(workspace.target.join("pages"));
-    pass(workspace, drive.arg(workspace.corpora().join("tools")))
+    let run = |script: &str, work: &str| {
+        let mut node = Command::new("node");
+        node.arg(script).arg(workspace.callgate()).arg(&modules).arg(workspace.target.join(work));
+        node
+    };
+    pass(workspace, &mut run("tests/pages/sarif.mjs", "sarif"))?;
+    pass(workspace, run("tests/pages/drive.mjs", "pages").arg(workspace.corpora().join("tools")))
 }
 
 /// Installs the clients and servers of `tests/clients`, and gives the directory.
