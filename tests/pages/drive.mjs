@@ -6,12 +6,14 @@
 // CAPTURES a directory of captured servers (the three of the running example are looked at where they are there).
 import { spawn, spawnSync } from "node:child_process";
 import { createRequire } from "node:module";
-import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const [callgate, modules, work, captures] = process.argv.slice(2);
-const { chromium } = createRequire(join(modules, "package.json"))("playwright-core");
+const installed = createRequire(join(modules, "package.json"));
+const { chromium } = installed("playwright-core");
+const axe = readFileSync(installed.resolve("axe-core/axe.min.js"), "utf8");
 const here = dirname(fileURLToPath(import.meta.url));
 let checks = 0;
 function check(holds, what) {
@@ -56,7 +58,7 @@ async function open(path, options = {}) {
   return { page, context, wrong, shot: (name) => page.screenshot({ path: join(work, "screenshots", `${name}.png`), fullPage: options.full ?? false }) };
 }
 
-// Landmarks, one main heading, headings without gaps, names for what is operated, contrast, no sideways scrolling.
+// What axe-core finds, and besides: landmarks, one main heading, headings without gaps, names for what is operated, contrast, no sideways scrolling.
 async function look(page, what) {
   const wrong = await page.evaluate(() => {
     const wrong = [];
@@ -96,11 +98,17 @@ async function look(page, what) {
     return [...new Set(wrong)];
   });
   check(wrong.length === 0, `${what}: ${wrong.join("; ")}`);
+  await page.evaluate(axe);
+  const found = await page.evaluate(async () => {
+    const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+    return violations.map(({ id, help, nodes }) => `${id} (${help}): ${nodes.slice(0, 3).map((node) => node.html.slice(0, 120)).join(" ")}`);
+  });
+  check(found.length === 0, `${what}: axe finds ${found.join("; ")}`);
 }
 
 const files = "server/~40acme~2ffiles";
 try {
-  const places = ["", "servers", "high-risk", "search?q=file", "class/Destructive", files, "high-risk/~40acme~2ffiles", `${files}/delete_file`, `${files}/run_command`];
+  const places = ["", "servers", "high-risk", "search?q=file", "class/Destructive", "signal/path", "attacks", "attacks/fetch-mcp-ssrf", files, "high-risk/~40acme~2ffiles", `${files}/delete_file`, `${files}/run_command`];
   for (const [scheme, width] of [["light", 1100], ["dark", 360]]) {
     for (const place of places) {
       const { page, context, shot } = await open(place, { colorScheme: scheme, viewport: { width, height: 900 } });
@@ -121,11 +129,22 @@ try {
     check((await page.textContent("h1")) === "delete_file", "a hit leads elsewhere");
     check((await page.locator("figure.code code").first().textContent()).includes("delete_file"), "the policy is missing");
     check((await page.locator("figure.code button").count()) === 0, "there is a button that does nothing");
+    // From the tool to an attack that applies, to its class, and back to the attack.
+    await page.click("main a[href*='attacks/filesystem-mcp-escaperoute']");
+    check((await page.textContent("main")).includes("What happened"), "the attack's page is elsewhere");
+    check((await page.locator("figure.code code").first().textContent()).includes("path_within"), "the attack has no policy");
+    await page.click("main p a");
+    check(new URL(page.url()).hash === "#paths-that-lead-out", `the class is at ${page.url()}`);
+    check(await page.locator("#paths-that-lead-out").isVisible(), "the class has no place on the index");
+    await page.goto(new URL("high-risk", root).href);
+    check(!(await page.locator("details pre").first().isVisible()), "a folded policy is open");
+    await page.locator("details summary").first().click();
+    check(await page.locator("details pre").first().isVisible(), "a policy does not unfold without script");
     await context.close();
   }
   // With script a policy is copied as it stands.
   {
-    const { page, context } = await open(`${files}/delete_file`, { permissions: ["clipboard-read", "clipboard-write"] });
+    const { page, context, shot } = await open(`${files}/delete_file`, { full: true, permissions: ["clipboard-read", "clipboard-write"] });
     await page.locator("figure.code button").first().click();
     await page.waitForFunction(() => document.querySelector("figure.code button").textContent === "Copied");
     const copied = await page.evaluate(() => navigator.clipboard.readText());
@@ -136,6 +155,10 @@ try {
     check((await page.evaluate(() => document.activeElement.className)) === "skip", "the first stop is not the skip link");
     await page.emulateMedia({ media: "print" });
     check(!(await page.isVisible("nav")), "the navigation is printed");
+    check(!(await page.isVisible("figure.code button")), "buttons are printed");
+    await shot("print");
+    await page.goto(new URL("high-risk", root).href);
+    check((await page.locator("details pre").first().boundingBox())?.height > 20, "what is folded is not printed");
     await context.close();
   }
   // What a hostile server says is shown, and does nothing.
@@ -152,7 +175,8 @@ try {
     await list.shot("hostile-light");
     await list.context.close();
   }
-  for (const [path, type] of [["llms.txt", "text/plain"], [`${files}/delete_file.json`, "application/json"], [`${files}/delete_file.md`, "text/markdown"]]) {
+  for (const [path, type] of [["llms.txt", "text/plain"], [`${files}/delete_file.json`, "application/json"], [`${files}/delete_file.md`, "text/markdown"],
+    ["attacks.json", "application/json"], ["attacks/fetch-mcp-ssrf.json", "application/json"], ["attacks/fetch-mcp-ssrf.md", "text/markdown"]]) {
     const answer = await fetch(new URL(path, root));
     check(answer.ok && answer.headers.get("content-type").startsWith(type), `${path} is no ${type}`);
     check(answer.headers.get("content-security-policy").startsWith("default-src 'none'"), `${path} has no policy`);
@@ -167,6 +191,9 @@ try {
       const { page, context, shot } = await open(`server/${name}`);
       await look(page, name);
       const text = await page.textContent("table");
+      check(await page.locator("main .badge", { hasText: /^[ABCDF] / }).first().isVisible(), `${name} has no grade`);
+      check((await page.locator("figcaption", { hasText: "policy." }).count()) >= 2, `${name} has no whole policy`);
+      check((await page.textContent("main")).includes(`uvx ${name}@`), `${name} has no line to start it`);
       if (tools) {
         const pinned = await (await fetch(new URL(`server/${name}~400.0.37.json`, root))).json();
         check(pinned.tools.length === tools, `${name} at 0.0.37 has ${pinned.tools.length} tools`);

@@ -1,6 +1,6 @@
 //! Pages as HTML.
 
-use crate::part::{Page, Part, Piece};
+use crate::part::{Page, Part, Piece, anchor, is_secure, split};
 use catalogue::{Level, RiskClass, Signal, visible};
 use std::fmt::Write as _;
 
@@ -19,10 +19,11 @@ pub(crate) struct Links<'s> {
 
 impl Links<'_> {
     fn to(&self, path: &str) -> String {
-        match (path, self.form) {
+        let (page, rest) = split(path);
+        match (page, self.form) {
             ("index", "") if self.up.is_empty() => "./".to_owned(),
             ("index", "") => self.up.to_owned(),
-            _ => format!("{}{path}{}", self.up, self.form),
+            _ => format!("{}{page}{}{rest}", self.up, self.form),
         }
     }
 }
@@ -58,7 +59,7 @@ pub(crate) fn render(page: &Page, links: Links<'_>) -> String {
             "<link rel=\"alternate\" type=\"application/json\" href=\"{json}\">\n",
             "<link rel=\"alternate\" type=\"text/markdown\" href=\"{md}\">\n<script src=\"{up}copy.js\" defer></script>\n</head>\n<body>\n",
             "<a class=\"skip\" href=\"#content\">To the content</a>\n<header><nav aria-label=\"Catalog\">",
-            "<a class=\"brand\" href=\"{home}\">Callgate catalog</a> <a href=\"{servers}\">Servers</a> <a href=\"{high}\">High risk</a>{search}",
+            "<a class=\"brand\" href=\"{home}\">Callgate catalog</a> {sections}",
             "</nav></header>\n<main id=\"content\">\n<h1>{title}</h1>\n"
         ),
         title = title,
@@ -67,9 +68,7 @@ pub(crate) fn render(page: &Page, links: Links<'_>) -> String {
         json = twin(".json"),
         md = twin(".md"),
         home = links.to("index"),
-        servers = links.to("servers"),
-        high = links.to("high-risk"),
-        search = if links.can_search { format!(" <a href=\"{}\">Search</a>", links.to("search")) } else { String::new() },
+        sections = sections(links),
     );
     for part in &page.parts {
         render_part(part, links, &mut out);
@@ -86,30 +85,32 @@ pub(crate) fn render(page: &Page, links: Links<'_>) -> String {
     out
 }
 
+/// The parts of the site, with the one that is looked at marked.
+fn sections(links: Links<'_>) -> String {
+    let all = [("servers", "Servers"), ("high-risk", "High risk"), ("attacks", "Attacks"), ("search", "Search")];
+    let section = |(path, name): &(&str, &str)| {
+        let here = if links.own == *path { " aria-current=\"page\"" } else { "" };
+        format!(" <a href=\"{}\"{here}>{name}</a>", links.to(path))
+    };
+    all.iter().filter(|(path, _)| *path != "search" || links.can_search).map(section).collect()
+}
+
 fn render_part(part: &Part, links: Links<'_>, out: &mut String) {
     let _ = match part {
-        Part::Heading(level, text) => writeln!(out, "<h{level}>{}</h{level}>", escape(text)),
+        Part::Heading(level, text) => writeln!(out, "<h{level} id=\"{}\">{}</h{level}>", anchor(text), escape(text)),
         Part::Paragraph(pieces) => writeln!(out, "<p>{}</p>", line(pieces, links)),
         Part::List(items) => {
             let items: String = items.iter().map(|item| format!("<li>{}</li>\n", line(item, links))).collect();
             writeln!(out, "<ul>\n{items}</ul>")
         }
+        Part::Facts(facts) => {
+            let facts: String =
+                facts.iter().map(|(name, said)| format!("<div><dt>{name}</dt><dd>{}</dd></div>\n", line(said, links))).collect();
+            writeln!(out, "<dl>\n{facts}</dl>")
+        }
         Part::Table { caption, heads, rows } => {
-            let heads: String = heads.iter().map(|head| format!("<th scope=\"col\">{}</th>", escape(head))).collect();
-            // A wide table scrolls by itself, with the keyboard too.
-            let _ = write!(
-                out,
-                "<div class=\"wide\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\"><table><caption>{caption}</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n",
-                caption = escape(caption)
-            );
-            for row in rows {
-                out.push_str("<tr>");
-                for cell in row {
-                    let _ = write!(out, "<td>{}</td>", line(cell, links));
-                }
-                out.push_str("</tr>\n");
-            }
-            writeln!(out, "</tbody></table></div>")
+            table(caption, heads, rows, links, out);
+            Ok(())
         }
         Part::Code { label, text } => writeln!(
             out,
@@ -117,13 +118,18 @@ fn render_part(part: &Part, links: Links<'_>, out: &mut String) {
             escape(label),
             escape(text)
         ),
-        Part::Quote(text) => writeln!(out, "<blockquote><p class=\"said\">{}</p></blockquote>", escape(text)),
+        Part::Quote(text) => writeln!(out, "<blockquote><p class=\"said\" tabindex=\"0\">{}</p></blockquote>", escape(text)),
         Part::Chart(classes) => {
             chart(classes, out);
             Ok(())
         }
         Part::Question(question, answer) => {
             writeln!(out, "<details open><summary>{}</summary><p>{}</p></details>", escape(question), escape(answer))
+        }
+        Part::Folded(summary, parts) => {
+            let _ = writeln!(out, "<details><summary>{}</summary>", escape(summary));
+            parts.iter().for_each(|part| render_part(part, links, out));
+            writeln!(out, "</details>")
         }
         Part::Search { text, class, level, signal } => {
             if links.can_search {
@@ -148,6 +154,32 @@ fn render_part(part: &Part, links: Links<'_>, out: &mut String) {
     };
 }
 
+fn table(caption: &str, heads: &[&str], rows: &[Vec<Vec<Piece>>], links: Links<'_>, out: &mut String) {
+    let is_number = |cell: &Vec<Piece>| match cell.as_slice() {
+        [Piece::Text(text)] => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()),
+        _ => false,
+    };
+    let aligned: Vec<&str> = (0..heads.len())
+        .map(|column| if rows.iter().all(|row| row.get(column).is_some_and(is_number)) { " class=\"number\"" } else { "" })
+        .collect();
+    let heads: String =
+        heads.iter().zip(&aligned).map(|(head, aligned)| format!("<th scope=\"col\"{aligned}>{}</th>", escape(head))).collect();
+    // A wide table scrolls by itself, with the keyboard too.
+    let _ = write!(
+        out,
+        "<div class=\"wide\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\"><table><caption>{caption}</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n",
+        caption = escape(caption)
+    );
+    for row in rows {
+        out.push_str("<tr>");
+        for (cell, aligned) in row.iter().zip(&aligned) {
+            let _ = write!(out, "<td{aligned}>{}</td>", line(cell, links));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody></table></div>\n");
+}
+
 fn choice(name: &str, values: &[&str], chosen: Option<&str>) -> String {
     let option = |value: &&str| {
         let selected = if chosen == Some(*value) { " selected" } else { "" };
@@ -162,8 +194,14 @@ fn line(pieces: &[Piece], links: Links<'_>) -> String {
         Piece::Text(text) => escape(text),
         Piece::Code(text) => format!("<code>{}</code>", escape(text)),
         Piece::Link(text, path) => format!("<a href=\"{}\">{}</a>", escape(&links.to(path)), escape(text)),
-        Piece::Badge(class, level) => {
-            format!("<span class=\"badge {level}\">{class} <span class=\"level\">· {level}</span></span>")
+        Piece::Away(text, address) if is_secure(address) => {
+            format!("<a href=\"{}\" rel=\"noreferrer\">{}</a>", escape(address), escape(text))
+        }
+        Piece::Away(text, _) => escape(text),
+        Piece::Badge(badge) => {
+            let more =
+                if badge.more.is_empty() { String::new() } else { format!(" <span class=\"level\">· {}</span>", badge.more) };
+            format!("<span class=\"badge {}\">{}{more}</span>", badge.tone, badge.word)
         }
     };
     pieces.iter().map(piece).collect()

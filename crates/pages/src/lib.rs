@@ -6,7 +6,9 @@
 //!
 //! This crate answers paths with texts. It knows no sockets and no files.
 
+mod attack;
 mod html;
+mod known;
 mod markdown;
 mod part;
 mod places;

@@ -1,12 +1,17 @@
 //! Pages as Markdown, for readers without a browser.
 
-use crate::part::{Page, Part, Piece};
+use crate::part::{Page, Part, Piece, is_secure, split};
 use catalogue::{RiskClass, visible};
 use std::fmt::Write as _;
 
 pub(crate) fn render(page: &Page, up: &str) -> String {
     let mut out = format!("# {}\n\n{}\n", escape(&page.title), escape(&page.summary));
-    for part in &page.parts {
+    render_parts(&page.parts, up, &mut out);
+    out
+}
+
+fn render_parts(parts: &[Part], up: &str, out: &mut String) {
+    for part in parts {
         out.push('\n');
         let _ = match part {
             Part::Heading(level, text) => writeln!(out, "{} {}", "#".repeat(usize::from(*level)), escape(text)),
@@ -14,6 +19,10 @@ pub(crate) fn render(page: &Page, up: &str) -> String {
             Part::List(items) => {
                 let items: String = items.iter().map(|item| format!("- {}\n", line(item, up))).collect();
                 write!(out, "{items}")
+            }
+            Part::Facts(facts) => {
+                let facts: String = facts.iter().map(|(name, said)| format!("- **{name}:** {}\n", line(said, up))).collect();
+                write!(out, "{facts}")
             }
             Part::Table { caption, heads, rows } => {
                 let _ = write!(out, "{}\n\n| {} |\n|{}\n", escape(caption), heads.join(" | "), "---|".repeat(heads.len()));
@@ -39,14 +48,18 @@ pub(crate) fn render(page: &Page, up: &str) -> String {
                 writeln!(out, "{}", said.join(", "))
             }
             Part::Question(question, answer) => writeln!(out, "**{}** {}", escape(question), escape(answer)),
+            Part::Folded(summary, parts) => {
+                let _ = writeln!(out, "**{}**", escape(summary));
+                render_parts(parts, up, out);
+                Ok(())
+            }
             Part::Search { .. } => Ok(()),
         };
     }
-    out
 }
 
 /// On one line, visible, and without a mark that Markdown or HTML would take for its own.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     for c in visible(text).chars() {
         match c {
@@ -66,11 +79,15 @@ fn line(pieces: &[Piece], up: &str) -> String {
         Piece::Text(text) => escape(text),
         Piece::Code(text) => escape(text),
         Piece::Link(text, path) => {
-            let (path, query) =
-                path.split_once('?').map_or((path.as_str(), String::new()), |(path, query)| (path, format!("?{query}")));
-            format!("[{}]({up}{path}.md{query})", escape(text))
+            let (page, rest) = split(path);
+            format!("[{}]({up}{page}.md{rest})", escape(text))
         }
-        Piece::Badge(class, level) => format!("**{class}**, {level}"),
+        Piece::Away(text, address) if is_secure(address) => {
+            format!("[{}](<{}>)", escape(text), address.replace(['<', '>', '\n'], ""))
+        }
+        Piece::Away(text, _) => escape(text),
+        Piece::Badge(badge) if badge.more.is_empty() => format!("**{}**", badge.word),
+        Piece::Badge(badge) => format!("**{}**, {}", badge.word, badge.more),
     };
     pieces.iter().map(piece).collect()
 }

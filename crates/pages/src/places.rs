@@ -15,14 +15,25 @@ pub(crate) fn slug(name: &str) -> String {
         }
     }
     if out.len() > LONGEST {
-        out.truncate(LONGEST - 17);
-        out = format!("{out}~~{}", &catalogue::digest_of(name)[..15]);
+        out.truncate(LONGEST - CUT.len() - DIGITS);
+        out = format!("{out}{CUT}{}", &catalogue::digest_of(name)[..DIGITS]);
     }
     out
 }
 
+/// Between what is left of a name that was cut and its digest; no name has it in its slug.
+const CUT: &str = "~~";
+const DIGITS: usize = 15;
+
 /// File systems have names of up to 255 bytes, and a form comes after it.
 const LONGEST: usize = 200;
+
+/// What a name begins with whose slug was cut: as much of it as is plain, in lower case. `None` for another slug.
+pub(crate) fn cut(slug: &str) -> Option<String> {
+    let (left, digest) = slug.rsplit_once(CUT)?;
+    let plain = left.split('~').next().unwrap_or_default();
+    (digest.len() == DIGITS).then(|| plain.to_ascii_lowercase())
+}
 
 /// The name of a slug; `None` where it was cut, or is none.
 pub(crate) fn name_of(slug: &str) -> Option<String> {
@@ -72,7 +83,10 @@ mod tests {
             assert_eq!(name_of(&slug).as_deref(), Some(name));
         }
         assert_eq!(slug("@azure/mcp"), "~40azure~2fmcp");
-        assert!(slug(&"/".repeat(500)).len() <= LONGEST);
+        let long = slug(&format!("Long-{}", "/".repeat(500)));
+        assert!(long.len() <= LONGEST);
+        assert_eq!((name_of(&long), cut(&long).as_deref()), (None, Some("long-")));
+        assert_eq!(cut("files"), None);
         assert_eq!(name_of("~zz"), None);
         assert_eq!(name_of("a~"), None);
     }

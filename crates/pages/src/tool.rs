@@ -1,62 +1,113 @@
 //! The page of one tool.
 
-use crate::part::{Page, Part, Piece, first_line, link, text};
+use crate::attack;
+use crate::known::Known;
+use crate::part::{Page, Part, Piece, code, first_line, link, risk, text};
 use crate::places::{address, of_server, of_tool, slug};
-use crate::server::policies;
-use catalogue::{RiskClass, Supports};
-use collection::{Server, Tool};
+use crate::server::{policies, said};
+use catalogue::attacks::{self, Applies, Attack};
+use catalogue::{Profile, RiskClass, Supports, policy_json, policy_yaml, treatment};
+use collection::Tool;
 use json::{Kind, Value, quote};
 
 /// The page of the tool with this slug.
-pub(crate) fn page(server: &Server, tools: &[Tool], wanted: &str) -> Option<Page> {
+pub(crate) fn page(known: &Known, wanted: &str) -> Option<Page> {
+    let (server, tools) = (&known.server, &known.tools);
     let tool = tools.iter().find(|tool| slug(&tool.name) == wanted)?;
     let definition = tool.definition.root();
-    let risk = &tool.risk;
+    let class = tool.risk.class;
     let mut parts = vec![Part::Paragraph(vec![
-        Piece::Badge(risk.class, risk.level),
+        risk(class, tool.risk.level),
         text(" A tool of "),
         link(server.designation(), of_server(&address(server))),
         text("."),
     ])];
-    let said = definition.get("description").and_then(Value::as_str).unwrap_or_default();
-    if !said.is_empty() {
+    let description = definition.get("description").and_then(Value::as_str).unwrap_or_default();
+    if !description.is_empty() {
         parts.push(Part::Heading(2, "What it does".into()));
         parts.push(Part::Paragraph(vec![text("In the server's own words:")]));
-        parts.push(Part::Quote(said.clone().into_owned()));
+        parts.push(Part::Quote(description.clone().into_owned()));
     }
-    parts.push(Part::Heading(2, if risk.class == RiskClass::Read { "Why it is Read" } else { "Why it needs a policy" }.into()));
+    parts.push(Part::Heading(2, if class == RiskClass::Read { "Why it is Read" } else { "Why it needs a policy" }.into()));
     parts.push(Part::List(evidence(tool, true)));
+    let flaws: Vec<Vec<Piece>> = known.flaws_of(tool).iter().take(MOST_ROWS).map(said).collect();
+    if !flaws.is_empty() {
+        parts.push(Part::Heading(2, "What was found in its definition".into()));
+        parts.push(Part::List(flaws));
+    }
     parts.extend(parameters(definition));
-    if !risk.signals.is_empty() {
+    if !tool.risk.signals.is_empty() {
         parts.push(Part::Heading(2, "Signals".into()));
         parts.push(Part::List(evidence(tool, false)));
     }
     parts.push(Part::Heading(2, "Recommended policy".into()));
     parts.extend(policies(server, &[definition]));
-    let same: Vec<&Tool> = tools.iter().filter(|other| other.risk.class == risk.class && other.id != tool.id).take(12).collect();
+    let applying = applying(tool);
+    parts.extend(documented(&applying));
+    let same: Vec<&Tool> = tools.iter().filter(|other| other.risk.class == class && other.id != tool.id).take(12).collect();
     if !same.is_empty() {
-        parts.push(Part::Heading(2, format!("Other {} tools of this server", risk.class)));
+        parts.push(Part::Heading(2, format!("Other {class} tools of this server")));
         let item = |other: &&Tool| vec![link(&other.name, of_tool(&address(server), &other.name))];
         parts.push(Part::List(same.iter().map(item).collect()));
     }
+    parts.push(Part::Paragraph(vec![link(format!("{class} tools of all servers"), format!("class/{class}"))]));
     parts.push(Part::Heading(2, "Questions and answers".into()));
-    parts.extend(questions(tool));
-    let definitions = [definition];
-    let [yaml, json] = [
-        catalogue::policy_yaml(&server.facts.name, &definitions, catalogue::Profile::Recommended),
-        catalogue::policy_json(&server.facts.name, &definitions, catalogue::Profile::Recommended),
-    ];
+    parts.extend(questions(&server.facts.name, tool));
+    let (name, definitions) = (&server.facts.name, [definition]);
     let data = format!(
-        "{{\"server\":{},\"tool\":{},\"risk\":{},\"definition\":{},\"policyYaml\":{},\"policyJson\":{}}}",
-        quote(&server.facts.name),
+        "{{\"server\":{},\"tool\":{},\"risk\":{},\"definition\":{},\"attacks\":[{}],\"policyYaml\":{},\"policyJson\":{}}}",
+        quote(name),
         quote(&tool.name),
-        risk.to_json(&server.facts.name, &tool.name),
+        tool.risk.to_json(name, &tool.name),
         definition.canonical(),
-        quote(&yaml),
-        quote(&json)
+        applying.iter().map(applying_json).collect::<Vec<_>>().join(","),
+        quote(&policy_yaml(name, &definitions, Profile::Recommended)),
+        quote(&policy_json(name, &definitions, Profile::Recommended))
     );
-    let summary = format!("{} of {}: {}, {}. {}", tool.name, server.facts.name, risk.class, risk.level, first_line(&said));
+    let summary = format!("{} of {name}: {class}, {}. {}", tool.name, tool.risk.level, first_line(&description));
     Some(Page { title: tool.name.clone(), summary, parts, data })
+}
+
+/// An attack, and each place of the tool where it applies.
+type Applying = (&'static Attack, Vec<Applies<'static>>);
+
+fn applying(tool: &Tool) -> Vec<Applying> {
+    let found = attacks::all().iter().map(|attack| (attack, attack.applies(tool.definition.root(), &tool.risk)));
+    found.filter(|(_, places)| !places.is_empty()).collect()
+}
+
+fn documented(applying: &[Applying]) -> Vec<Part> {
+    let mut parts = vec![Part::Heading(2, "Documented attacks that apply".into())];
+    if applying.is_empty() {
+        parts.push(Part::Paragraph(vec![text("None of "), link("those that are known here", "attacks"), text(".")]));
+        return parts;
+    }
+    let row = |(attack, places): &Applying| {
+        let why: Vec<&str> = places.iter().map(|place| place.because.as_str()).collect();
+        attack::row(attack, &why.join("; "))
+    };
+    parts.push(Part::Paragraph(vec![
+        text("They were done to other products that gave the same way in. Which of them a policy stops, "),
+        code("callgate attacks test --policy policy.yaml --tools tools.json"),
+        text(" says."),
+    ]));
+    let caption = "What was done, and what Callgate does about it".into();
+    parts.push(Part::Table {
+        caption,
+        heads: vec!["attack", "why it applies", "callgate"],
+        rows: applying.iter().map(row).collect(),
+    });
+    parts
+}
+
+/// `{"id", "places": [{"argument", "because"}]}`
+fn applying_json((attack, places): &Applying) -> String {
+    let place = |place: &Applies<'_>| {
+        let argument = place.argument.as_deref().map_or("null".to_owned(), quote);
+        format!("{{\"argument\":{argument},\"because\":{}}}", quote(&place.because))
+    };
+    let places: Vec<String> = places.iter().map(place).collect();
+    format!("{{\"id\":\"{}\",\"places\":[{}]}}", attack.id, places.join(","))
 }
 
 /// What the class rests on, or the signals.
@@ -109,7 +160,7 @@ fn kind(schema: Value<'_>) -> String {
     kinds.join(" or ")
 }
 
-fn questions(tool: &Tool) -> Vec<Part> {
+fn questions(server: &str, tool: &Tool) -> Vec<Part> {
     let (name, risk) = (&tool.name, &tool.risk);
     let worst = match risk.class {
         RiskClass::Read => "It returns information and leaves nothing behind that anybody else could notice.",
@@ -118,13 +169,10 @@ fn questions(tool: &Tool) -> Vec<Part> {
         RiskClass::Destructive => "It removes or overwrites something that no ordinary call brings back.",
         RiskClass::Financial => "It moves money, or binds somebody to pay it.",
     };
-    let treated = match risk.class {
-        RiskClass::Read => "It is allowed.",
-        RiskClass::Write => "It is allowed 30 times a minute.",
-        RiskClass::Execute => "It is allowed 10 times a minute, with its required arguments checked.",
-        RiskClass::Destructive => "It is hidden: the model does not see it, and calls are refused.",
-        RiskClass::Financial => "It is refused, or waits for a person.",
-    };
+    let definition = tool.definition.root();
+    let treated = treatment(server, definition, Profile::Recommended);
+    let waits = policy_yaml(server, &[definition], Profile::Recommended).contains("FILL-IN");
+    let further = if waits { " Lines that wait to be filled in narrow that further." } else { "" };
     let sure = match risk.confidence {
         3 => "The definition says it in so many words.",
         2 => "It is inferred from the definition, or an annotation contradicts.",
@@ -132,10 +180,7 @@ fn questions(tool: &Tool) -> Vec<Part> {
     };
     vec![
         Part::Question(format!("What is the worst that a call of {name} can do?"), worst.to_owned()),
-        Part::Question(
-            "What does the recommended policy do with it?".to_owned(),
-            format!("{treated} Rules on single arguments may narrow that."),
-        ),
+        Part::Question("What does the recommended policy do with it?".to_owned(), format!("In short, {treated}.{further}")),
         Part::Question("How sure is the grade?".to_owned(), format!("{sure} What the code does, a definition does not prove.")),
     ]
 }

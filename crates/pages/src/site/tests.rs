@@ -1,9 +1,10 @@
-//! A catalog of two servers, one of them hostile in everything it says, looked at page by page.
+//! A catalog of a few servers, one of them hostile in everything it says, looked at page by page.
 
 use super::*;
 use collection::import;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// A catalog in a directory of its own, gone at the end.
 struct Catalog {
@@ -27,11 +28,13 @@ impl Catalog {
         let mut old = files.clone();
         old["version"] = json!("1.1.0");
         old["tools"].as_array_mut().unwrap().pop();
-        let captures = [("files.json", files), ("old.json", old), ("hostile.json", hostile)].map(|(name, capture)| {
-            let path = directory.join(name);
-            std::fs::write(&path, capture.to_string()).unwrap();
-            path
-        });
+        let long = json!({"server": "長".repeat(150), "tools": [{"name": "x".repeat(400), "description": "Lists things."}]});
+        let captures =
+            [("files.json", files), ("old.json", old), ("hostile.json", hostile), ("long.json", long)].map(|(name, capture)| {
+                let path = directory.join(name);
+                std::fs::write(&path, capture.to_string()).unwrap();
+                path
+            });
         let path = directory.join("catalog.db");
         import(&path, &captures, "2026-01-15T10:30:00Z".parse().unwrap(), &mut |_| {}).unwrap();
         Catalog { collection: Collection::open(&path).unwrap(), directory }
@@ -120,6 +123,86 @@ fn a_servers_page_counts_lists_and_recommends() {
 }
 
 #[test]
+fn a_servers_page_has_the_grade_of_its_definitions_and_the_reasons() {
+    let catalog = Catalog::new("grade");
+    let honest = catalog.get("/server/~40acme~2ffiles");
+    assert!(honest.contains("<span class=\"badge low\">A <span class=\"level\">· nothing was found</span></span>"), "{honest}");
+    assert!(!honest.contains("What was found in its definitions"));
+    let slug = slug("<script>alert(1)</script>");
+    let hostile = catalog.get(&format!("/server/{slug}"));
+    assert!(hostile.contains("what it tells the model: dangerous: it holds a character that turns the direction"), "{hostile}");
+    let data: Value = serde_json::from_str(&catalog.get(&format!("/server/{slug}.json"))).unwrap();
+    assert_eq!(data["inspection"]["grade"], "D");
+    let tool = catalog.get(&format!("/server/{slug}/{}", super::slug("\"><svg onload=alert(1)>")));
+    assert!(tool.contains("What was found in its definition") && tool.contains("an invisible character"), "{tool}");
+}
+
+#[test]
+fn a_tools_page_names_the_attacks_that_apply() {
+    let catalog = Catalog::new("applies");
+    let page = catalog.get("/server/~40acme~2ffiles/delete_file");
+    for part in [
+        "Documented attacks that apply",
+        "../../attacks/filesystem-mcp-escaperoute\"",
+        "<code>path</code> takes a path",
+        "its class is Destructive",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let data: Value = serde_json::from_str(&catalog.get("/server/~40acme~2ffiles/delete_file.json")).unwrap();
+    let found = data["attacks"].as_array().unwrap();
+    let escape = found.iter().find(|attack| attack["id"] == "filesystem-mcp-escaperoute").unwrap();
+    assert_eq!(escape["places"][0]["argument"], "path");
+}
+
+#[test]
+fn an_attacks_page_says_what_happened_what_stops_it_and_who_says_so() {
+    let catalog = Catalog::new("attack");
+    let index = catalog.get("/attacks");
+    for attack in attacks::all() {
+        let page = catalog.get(&format!("/attacks/{}", attack.id));
+        let escaped = |text: &str| crate::html::escape(text);
+        for said in [&attack.title, &attack.affected].into_iter().chain(&attack.cves) {
+            assert!(page.contains(&escaped(said)), "{}: {said}", attack.id);
+        }
+        assert!(attack.happened.split('`').all(|said| page.contains(&escaped(said))), "{}", attack.id);
+        for source in &attack.sources {
+            assert!(
+                page.contains(&format!("{}</a> ({})", escaped(&source.url), source.seen.describe()))
+                    || !source.url.starts_with("https")
+            );
+        }
+        for used in attack.controls.iter().chain(&attack.elsewhere) {
+            let first = used.how.split('`').next().unwrap_or_default();
+            assert!(page.contains(&format!("<code>{}</code>: {}", used.control, escaped(first))), "{}", attack.id);
+        }
+        let frameworks = &attack.frameworks;
+        for id in [&frameworks.atlas, &frameworks.mcp, &frameworks.llm, &frameworks.agentic].into_iter().flatten() {
+            assert!(page.contains(id.as_str()), "{}: {id}", attack.id);
+        }
+        assert_eq!(page.contains("policy.json"), attack.policy.is_some());
+        assert_eq!(page.contains(&format!("callgate attacks test {}", attack.id)), !attack.cases.is_empty());
+        assert!(index.contains(&format!("href=\"attacks/{}\"", attack.id)), "{}", attack.id);
+    }
+    let index: Value = serde_json::from_str(&catalog.get("/attacks.json")).unwrap();
+    assert_eq!(index.as_array().unwrap().len(), attacks::all().len());
+    let one: Value = serde_json::from_str(&catalog.get("/attacks/fetch-mcp-ssrf.json")).unwrap();
+    assert_eq!(one["reach"], "limits");
+    assert!(catalog.get("/attacks/fetch-mcp-ssrf.md").contains("## What happened"));
+    assert!(catalog.get("/llms.txt").contains("](attacks/fetch-mcp-ssrf.md)"));
+}
+
+#[test]
+fn high_risk_tools_of_all_servers_come_with_their_policies() {
+    let catalog = Catalog::new("all-risks");
+    let page = catalog.get("/high-risk");
+    assert!(page.contains("<summary>delete_file of @acme/files</summary>") && page.contains("hide:\n"), "{page}");
+    for path in ["/level/critical", "/signal/path", "/class/Destructive"] {
+        assert!(catalog.get(path).contains("delete_file"), "{path}");
+    }
+}
+
+#[test]
 fn a_search_is_narrowed_by_class_level_and_signal() {
     let catalog = Catalog::new("search");
     let tools = |query: &str| -> Vec<String> {
@@ -150,7 +233,9 @@ fn nothing_that_a_server_says_becomes_markup_or_stays_hidden() {
             assert!(!page.contains(mark), "{path} holds {mark}");
         }
         assert_eq!(page.matches("<main").count(), page.matches("</main>").count());
-        assert!(!catalog.get(&format!("/{path}.md")).contains("<script>") || path.contains('/'), "{path}");
+        // Between fences everything is text.
+        let has_policies = path.contains('/') || path == "high-risk";
+        assert!(has_policies || !catalog.get(&format!("/{path}.md")).contains("<script>"), "{path}");
         let _: Value = serde_json::from_str(&catalog.get(&format!("/{path}.json"))).unwrap();
     }
 }
@@ -165,21 +250,81 @@ fn every_link_of_every_page_leads_to_a_page() {
         Ok(())
     })
     .unwrap();
+    // Each is looked at once, however many lead there.
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
     for path in &paths {
         let page = site.answer(path, "").unwrap().body;
-        for target in
-            page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).filter(|target| !target.starts_with('#'))
-        {
+        let targets = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        for target in targets.filter(|target| !target.starts_with("https://")) {
+            let (target, place) = target.split_once('#').unwrap_or((target, ""));
             let mut parts: Vec<&str> = path.split('/').collect();
-            parts.pop();
-            for part in target.split('/') {
+            if !target.is_empty() {
+                parts.pop();
+            }
+            for part in target.split('/').filter(|part| !part.is_empty()) {
                 match part {
                     ".." => drop(parts.pop()),
                     part => parts.push(part),
                 }
             }
             let target = parts.join("/");
-            assert_eq!(site.answer(&target, "").unwrap().status, 200, "{path} links to {target}");
+            let there = seen.entry(target.clone()).or_insert_with(|| {
+                let reply = site.answer(&target, "").unwrap();
+                assert_eq!(reply.status, 200, "{path} links to {target}");
+                reply.body
+            });
+            assert!(place.is_empty() || there.contains(&format!("id=\"{place}\"")), "{path}: {target} has no {place}");
+        }
+    }
+}
+
+#[test]
+fn a_very_long_name_has_a_page_and_a_file_name() {
+    let catalog = Catalog::new("long");
+    let mut longest = 0;
+    let site = Site::of(&catalog.collection, Form::Files);
+    site.paths(|path| {
+        longest = path.split('/').map(str::len).chain([longest]).max().unwrap();
+        Ok(())
+    })
+    .unwrap();
+    assert!((150..=250).contains(&longest), "{longest}");
+    let page = catalog.get(&format!("/server/{}", slug(&"長".repeat(150))));
+    assert!(page.contains(&"長".repeat(150)));
+    assert_eq!(catalog.site().answer(&format!("/server/{}~~0123456789abcde", "~e9".repeat(50)), "").unwrap().status, 404);
+}
+
+/// A handful of pages in every form, as they stood when somebody looked at them. After a change that is meant:
+/// `CALLGATE_SNAPSHOTS=write cargo nextest run -p callgate-pages`.
+#[test]
+fn pages_look_as_they_did_when_they_were_looked_at() {
+    let catalog = Catalog::new("snapshots");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots");
+    let hostile = format!("server/{}/{}", slug("<script>alert(1)</script>"), slug("\"><svg onload=alert(1)>"));
+    let pages = [
+        ("index", "index"),
+        ("server", "server/~40acme~2ffiles"),
+        ("high-risk", "high-risk/~40acme~2ffiles"),
+        ("tool", "server/~40acme~2ffiles/delete_file"),
+        ("hostile", &hostile),
+        ("attack", "attacks/fetch-mcp-ssrf"),
+    ];
+    for (name, path) in pages {
+        for ending in ["html", "md", "json"] {
+            let written = Site::of(&catalog.collection, Form::Files).answer(&format!("{path}.{ending}"), "").unwrap().body;
+            let file = directory.join(format!("{name}.{ending}"));
+            if std::env::var_os("CALLGATE_SNAPSHOTS").is_some_and(|what| what == "write") {
+                std::fs::create_dir_all(&directory).unwrap();
+                std::fs::write(&file, &written).unwrap();
+            }
+            let kept = std::fs::read_to_string(&file).unwrap_or_default();
+            let differs = kept.lines().zip(written.lines()).position(|(one, other)| one != other);
+            assert!(
+                kept == written,
+                "{} is another, from line {:?} on; look at it, and if it is meant, write it anew (see above)",
+                file.display(),
+                differs.map_or(kept.lines().count() + 1, |line| line + 1)
+            );
         }
     }
 }
