@@ -85,7 +85,8 @@ fn target(text: &str) -> Result<Target, String> {
         return Err("must be a URL with http, https, ws or wss".to_owned());
     };
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    if authority.contains('@') {
+    // To some readers a user's name goes on over `?` and `#`.
+    if rest.split('/').next().is_some_and(|before_the_path| before_the_path.contains('@')) {
         return Err("must be a URL without a user name".to_owned());
     }
     let read = host_and_port(authority)?;
@@ -106,7 +107,8 @@ fn host_and_port(text: &str) -> Result<Target, String> {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, after)) => {
             let address: std::net::Ipv6Addr = address.parse().map_err(|_| wrong())?;
-            (format!("[{address}]"), after.strip_prefix(':').or(after.is_empty().then_some("")).ok_or_else(wrong)?)
+            let port = after.strip_prefix(':').filter(|port| !port.is_empty());
+            (format!("[{address}]"), port.or(after.is_empty().then_some("")).ok_or_else(wrong)?)
         }
         None => match text.split_once(':') {
             Some((host, port)) if !port.is_empty() => (host.to_ascii_lowercase(), port),
@@ -176,6 +178,8 @@ mod tests {
     fn a_url_of_two_readings_cannot_be_judged() {
         for text in [
             "http://allowed@169.254.169.254/",
+            "http://allowed?@169.254.169.254/",
+            "http://allowed#@169.254.169.254",
             "http://evil\\@allowed",
             "http://allowed\\.evil.com",
             "//allowed",
@@ -195,6 +199,7 @@ mod tests {
             "http:/allowed",
             "http:///allowed/x",
             "https://allowed:/",
+            "https://[fd00::1]:/",
             "",
         ] {
             host(text, None);
