@@ -65,12 +65,14 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "callgate-fuzz-targets",
         may_use: &["callgate-json", "callgate-policy", "callgate-mcp", "callgate-catalogue"],
-        never: PURE,
+        never: &["tokio", "hyper", "rustls", "async-std", "mio"],
     },
     // A fixture of the conformance suite: it must be another's work than the gateway, or both would err alike.
     Layer { name: "everything-server", may_use: &[], never: &["axum", "rusqlite"] },
     // Another fixture, for the same reason: what it reads and we do not must show.
     Layer { name: "rmcp-reader", may_use: &[], never: &["axum", "rusqlite"] },
+    // What tests of every crate share.
+    Layer { name: "scratch", may_use: &[], never: PURE },
     // It measures from outside, so that what it measures is the binary that people run.
     Layer { name: "callgate-bench", may_use: &["callgate-json", "callgate-policy", "callgate-mcp"], never: &["tokio", "hyper"] },
     Layer { name: "xtask", may_use: &["callgate-json", "callgate-policy", "callgate-catalogue"], never: &["tokio"] },

@@ -5,44 +5,20 @@
 use catalogue::{Level, RiskClass, Signal};
 use collection::{Collection, CollectionError, Imported, Isolation, Page, Query, Registry, capture_json, facts_json, import};
 use jiff::Timestamp;
+use scratch::Scratch;
 use serde_json::json;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A directory of its own for each test, gone at its end.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Place {
-        let path = std::env::temp_dir().join(format!("callgate-collection-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Place(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn catalog(&self) -> PathBuf {
-        self.0.join("catalog.db")
-    }
-
-    fn import(&self, places: &[PathBuf]) -> Imported {
-        import(&self.catalog(), places, now(), &mut |_| {}).unwrap()
-    }
-
-    fn open(&self) -> Collection {
-        Collection::open(&self.catalog()).unwrap()
-    }
+fn catalog(place: &Scratch) -> PathBuf {
+    place.path("catalog.db")
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn take_in(place: &Scratch, captures: &[PathBuf]) -> Imported {
+    import(&catalog(place), captures, now(), &mut |_| {}).unwrap()
+}
+
+fn open(place: &Scratch) -> Collection {
+    Collection::open(&catalog(place)).unwrap()
 }
 
 fn now() -> Timestamp {
@@ -73,12 +49,12 @@ fn shop() -> String {
     .to_string()
 }
 
-fn filled(name: &str) -> Place {
-    let place = Place::new(name);
+fn filled() -> Scratch {
+    let place = Scratch::new();
     let newer = files("1.10.0", &[json!({"name": "write_file", "description": "Writes a file."})]);
     let captures =
-        [place.write("new.json", &newer), place.write("old.json", &files("1.9.0", &[])), place.write("shop.json", &shop())];
-    let imported = place.import(&captures);
+        [place.write("new.json", newer), place.write("old.json", files("1.9.0", &[])), place.write("shop.json", shop())];
+    let imported = take_in(&place, &captures);
     assert_eq!((imported.progress.added, imported.progress.tools, imported.failed.len()), (3, 7, 0));
     place
 }
@@ -93,8 +69,8 @@ fn text(text: &str) -> Query {
 
 #[test]
 fn a_server_is_shown_as_it_was_captured() {
-    let place = filled("shown");
-    let collection = place.open();
+    let place = filled();
+    let collection = open(&place);
     let server = collection.server("files").unwrap().unwrap();
     let facts = &server.facts;
     assert_eq!((facts.package.as_str(), facts.version.as_str(), facts.registry), ("@example/files", "1.10.0", Registry::Npm));
@@ -114,8 +90,8 @@ fn a_server_is_shown_as_it_was_captured() {
 
 #[test]
 fn the_newest_version_is_the_current_one_and_the_others_are_there() {
-    let place = filled("versions");
-    let collection = place.open();
+    let place = filled();
+    let collection = open(&place);
     let versions = collection.versions("files").unwrap();
     let told: Vec<_> = versions.iter().map(|server| (server.designation(), server.is_current)).collect();
     assert_eq!(told, [("files@1.10.0".to_owned(), true), ("files@1.9.0".to_owned(), false)]);
@@ -132,8 +108,8 @@ fn the_newest_version_is_the_current_one_and_the_others_are_there() {
 
 #[test]
 fn a_search_finds_names_first_and_current_versions_only() {
-    let place = filled("search");
-    let collection = place.open();
+    let place = filled();
+    let collection = open(&place);
     assert_eq!(names(&collection, &text("read_file")), ["read_file", "list_payments"]);
     assert_eq!(names(&collection, &text("deletes files")), ["deleteFile"]);
     assert_eq!(names(&collection, &text("payments"))[0], "list_payments");
@@ -151,8 +127,8 @@ fn a_search_finds_names_first_and_current_versions_only() {
 
 #[test]
 fn filters_narrow_a_search_and_stand_alone() {
-    let place = filled("filters");
-    let collection = place.open();
+    let place = filled();
+    let collection = open(&place);
     let money = Query { classes: vec![RiskClass::Financial], ..Query::default() };
     assert_eq!(names(&collection, &money), ["refund_payment"]);
     assert_eq!(names(&collection, &Query { levels: vec![Level::Critical], ..text("file") }), ["deleteFile"]);
@@ -164,9 +140,9 @@ fn filters_narrow_a_search_and_stand_alone() {
 
 #[test]
 fn totals_are_those_of_current_servers() {
-    let place = filled("totals");
-    place.import(&[place.write("dead.json", r#"{"server":"dead","problem":"it has not answered"}"#)]);
-    let totals = place.open().totals().unwrap();
+    let place = filled();
+    take_in(&place, &[place.write("dead.json", r#"{"server":"dead","problem":"it has not answered"}"#)]);
+    let totals = open(&place).totals().unwrap();
     assert_eq!((totals.servers, totals.answered, totals.tools), (3, 2, 5));
     assert_eq!(totals.classes.iter().sum::<u64>(), 5);
     assert_eq!(totals.levels.iter().sum::<u64>(), 5);
@@ -175,21 +151,21 @@ fn totals_are_those_of_current_servers() {
 
 #[test]
 fn what_was_taken_in_is_not_taken_in_again() {
-    let place = filled("again");
-    let again = place.import(std::slice::from_ref(&place.0));
+    let place = filled();
+    let again = take_in(&place, &[place.path("")]);
     assert_eq!((again.progress.captures, again.progress.added), (3, 0));
     // The same server in other words: the order of its list does not make it another.
     let text =
-        place.write("more.jsonl", &format!("{}\n\n{}\n", shop().replace("\"server\":\"shop\"", "\"server\":\"shop\" "), shop()));
-    assert_eq!(place.import(&[text]).progress.added, 0);
-    assert_eq!(place.open().versions("shop").unwrap().len(), 1);
+        place.write("more.jsonl", format!("{}\n\n{}\n", shop().replace("\"server\":\"shop\"", "\"server\":\"shop\" "), shop()));
+    assert_eq!(take_in(&place, &[text]).progress.added, 0);
+    assert_eq!(open(&place).versions("shop").unwrap().len(), 1);
 }
 
 #[test]
 fn what_cannot_be_read_is_told_and_holds_nothing_up() {
-    let place = Place::new("failed");
+    let place = Scratch::new();
     let lines = format!("{{\n{}\n{{\"tools\":[{{}}]}}\n", shop());
-    let imported = place.import(&[place.write("a.jsonl", &lines), place.0.join("absent.json"), place.write("b.txt", "?")]);
+    let imported = take_in(&place, &[place.write("a.jsonl", lines), place.path("absent.json"), place.write("b.txt", "?")]);
     assert_eq!(imported.progress.added, 1);
     let mut places: Vec<_> = imported.failed.iter().map(|failed| failed.place.rsplit('/').next().unwrap()).collect();
     places.sort_unstable();
@@ -198,25 +174,25 @@ fn what_cannot_be_read_is_told_and_holds_nothing_up() {
 
 #[test]
 fn a_server_that_answers_in_the_end_takes_the_place_of_its_failure() {
-    let place = Place::new("recovers");
-    place.import(&[place.write("a.json", r#"{"server":"shop","problem":"it has not answered"}"#)]);
-    let failed = place.open().server("shop").unwrap().unwrap();
+    let place = Scratch::new();
+    take_in(&place, &[place.write("a.json", r#"{"server":"shop","problem":"it has not answered"}"#)]);
+    let failed = open(&place).server("shop").unwrap().unwrap();
     assert_eq!((failed.facts.problem.as_deref(), failed.digest.as_str(), failed.tools), (Some("it has not answered"), "", 0));
-    place.import(&[place.write("b.json", &shop())]);
-    let versions = place.open().versions("shop").unwrap();
+    take_in(&place, &[place.write("b.json", shop())]);
+    let versions = open(&place).versions("shop").unwrap();
     assert_eq!(versions.iter().map(|server| server.tools).collect::<Vec<_>>(), [2]);
 }
 
 #[test]
 fn an_export_can_be_taken_in_again() {
-    let place = filled("export");
-    let collection = place.open();
+    let place = filled();
+    let collection = open(&place);
     let lines: Vec<String> = ["files", "files@1.9.0", "shop"]
         .map(|name| capture_json(&collection, &collection.server(name).unwrap().unwrap()).unwrap())
         .to_vec();
-    let other = Place::new("export-again");
-    other.import(&[other.write("all.jsonl", &lines.join("\n"))]);
-    let again = other.open();
+    let other = Scratch::new();
+    take_in(&other, &[other.write("all.jsonl", lines.join("\n"))]);
+    let again = open(&other);
     for name in ["files", "files@1.9.0", "shop"] {
         let (one, other) = (collection.server(name).unwrap().unwrap(), again.server(name).unwrap().unwrap());
         assert_eq!((one.facts, one.digest, one.classes), (other.facts, other.digest, other.classes));
@@ -225,8 +201,8 @@ fn an_export_can_be_taken_in_again() {
 
 #[test]
 fn facts_hold_none_of_other_peoples_texts() {
-    let place = filled("facts");
-    let collection = place.open();
+    let place = filled();
+    let collection = open(&place);
     let facts = facts_json(&collection, &collection.server("files").unwrap().unwrap()).unwrap();
     let read: serde_json::Value = serde_json::from_str(&facts).unwrap();
     assert_eq!(read["tools"][0]["parameters"], json!(["path"]));
@@ -238,18 +214,20 @@ fn facts_hold_none_of_other_peoples_texts() {
 
 #[test]
 fn other_files_are_no_catalogs() {
-    let place = Place::new("foreign");
-    let open = |path: &Path| Collection::open(path).err().map(|error| error.to_string());
-    assert!(open(&place.0.join("absent.db")).unwrap().starts_with("cannot open the catalog"));
+    let place = Scratch::new();
+    let refusal = |path: &Path| Collection::open(path).err().map(|error| error.to_string());
+    assert!(refusal(&place.path("absent.db")).unwrap().starts_with("cannot open the catalog"));
     assert!(
-        open(&place.write("text.db", "not a database, but long enough to be looked at")).unwrap().ends_with("is not a catalog")
+        refusal(&place.write("text.db", "not a database, but long enough to be looked at"))
+            .unwrap()
+            .ends_with("is not a catalog")
     );
-    let other = place.0.join("other.db");
+    let other = place.path("other.db");
     rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
-    assert!(open(&other).unwrap().ends_with("is not a catalog"));
+    assert!(refusal(&other).unwrap().ends_with("is not a catalog"));
     assert!(matches!(import(&other, &[], now(), &mut |_| {}), Err(CollectionError::Foreign(_))));
-    let newer = place.0.join("newer.db");
+    let newer = place.path("newer.db");
     import(&newer, &[], now(), &mut |_| {}).unwrap();
     rusqlite::Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
-    assert!(open(&newer).unwrap().contains("another version of callgate"));
+    assert!(refusal(&newer).unwrap().contains("another version of callgate"));
 }

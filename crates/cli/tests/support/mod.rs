@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as Pipe};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,26 +40,12 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
 }
 
-/// A directory of its own, removed at the end.
-pub struct Scratch(PathBuf);
+/// A directory of its own, removed at the end, and what usually lies in it.
+pub struct Scratch(scratch::Scratch);
 
 impl Scratch {
     pub fn new() -> Scratch {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let path = std::env::temp_dir().join(format!("callgate-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-        std::fs::create_dir_all(&path).expect("a temporary directory");
-        Scratch(path)
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// Writes a file and gives its path.
-    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path(name);
-        std::fs::write(&path, text).expect("a writable temporary directory");
-        path
+        Scratch(scratch::Scratch::new())
     }
 
     pub fn policy(&self, text: &str) -> PathBuf {
@@ -77,11 +62,11 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if std::env::var_os("CALLGATE_KEEP").is_none() {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
+impl std::ops::Deref for Scratch {
+    type Target = scratch::Scratch;
+
+    fn deref(&self) -> &scratch::Scratch {
+        &self.0
     }
 }
 
