@@ -62,6 +62,7 @@ const LAYERS: &[Layer] = &[
         ],
         never: &["axum", "rmcp"],
     },
+    // SQLite is in it to read what the operator for SQL lets through.
     Layer {
         name: "callgate-fuzz-targets",
         may_use: &["callgate-json", "callgate-policy", "callgate-mcp", "callgate-catalogue"],

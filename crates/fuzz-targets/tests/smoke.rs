@@ -1,6 +1,10 @@
 //! A short run of every fuzz target on stable: random bytes, and well-formed inputs with a few bytes spoilt.
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 const SEEDS: [&str; 20] = [
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{"amount":5.0e1,"currency":"usd"}}}"#,
@@ -48,6 +52,17 @@ fn spoilt() -> impl Strategy<Value = Vec<u8>> {
         }
         bytes
     })
+}
+
+/// The words of a language, put together at random; guided runs are given the same dictionaries.
+fn of_words(dictionary: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let words: Vec<String> =
+        dictionary.lines().map(|line| serde_json::from_str(line).expect("a word of a dictionary is a string")).collect();
+    let part = prop_oneof![
+        12 => prop::sample::select(words).prop_map(String::into_bytes),
+        1 => proptest::collection::vec(any::<u8>(), 1..3),
+    ];
+    proptest::collection::vec(part, 0..9).prop_map(|parts| parts.concat())
 }
 
 fn inputs() -> impl Strategy<Value = Vec<u8>> {
@@ -105,5 +120,77 @@ proptest! {
     #[test]
     fn lock_file(input in inputs()) {
         targets::lock_file(&input);
+    }
+
+    #[test]
+    fn path_within(input in of_words(include_str!("../dictionaries/path_within.txt"))) {
+        targets::path_within(&input);
+    }
+
+    #[test]
+    fn host_in(input in of_words(include_str!("../dictionaries/host_in.txt"))) {
+        targets::host_in(&input);
+    }
+
+    #[test]
+    fn cidr_in(input in of_words(include_str!("../dictionaries/cidr_in.txt"))) {
+        targets::cidr_in(&input);
+    }
+
+    #[test]
+    fn sql_statement_in(input in of_words(include_str!("../dictionaries/sql_statement_in.txt"))) {
+        targets::sql_statement_in(&input);
+    }
+
+    #[test]
+    fn command_in(input in of_words(include_str!("../dictionaries/command_in.txt"))) {
+        targets::command_in(&input);
+    }
+}
+
+/// What the operators let through that would be one thing to us and another to somebody else, and what must pass.
+#[test]
+fn what_was_found_once_is_not_found_again() {
+    for address in
+        ["http://api.example.org?@evil", "http://api.example.org#@evil", "http://[fd00::1]:/", "http://api.example.org/@evil"]
+    {
+        targets::host_in(address.as_bytes());
+    }
+    for question in ["SELECT a, b FROM t", "SELECT [a'] ; DROP TABLE t; --[']", "SELECT 1 ` ; DROP TABLE t; `"] {
+        targets::sql_statement_in(question.as_bytes());
+    }
+    for path in ["/srv/data/.", "./docs", "docs/#/x", "/srv/data/;x/"] {
+        targets::path_within(path.as_bytes());
+    }
+}
+
+#[test]
+fn shells_read_the_words_that_were_judged() {
+    const HEADS: &[&str] = &["ls", "git status", "git log --oneline ", "echo ", "cat /srv/data/"];
+    const PARTS: &[&str] =
+        &["a", "b.txt", "/", " ", "  ", "'", "\"", "x y", "'a b'", "\"c d\"", "''", "-", ",", "@", "+", "#", "=", "$HOME"];
+    let line = (prop::sample::select(HEADS), proptest::collection::vec(prop::sample::select(PARTS), 0..7))
+        .prop_map(|(head, parts)| format!("{head}{}", parts.concat()));
+    let mut runner = TestRunner::default();
+    let lines = std::iter::repeat_with(|| line.new_tree(&mut runner).expect("nothing is filtered").current()).take(4_000);
+    let judged: Vec<(String, Vec<String>)> = lines
+        .filter_map(|line| Some((targets::allowed_command(&line)?, line)))
+        .map(|(words, line)| (line, words))
+        .take(500)
+        .collect();
+    assert!(judged.len() > 200, "only {} lines are allowed", judged.len());
+    // Short enough for a pipe, so that neither side waits for the other.
+    let mut script = "words() { printf '%s\\0' \"$@\"; printf '\\001\\0'; }\n".to_owned();
+    judged.iter().for_each(|(line, _)| script.push_str(&format!("words {line}\n")));
+    let expected: String = judged.iter().map(|(_, words)| format!("{}\0\u{1}\0", words.join("\0"))).collect();
+    for shell in ["sh", "bash", "dash"] {
+        let started = Command::new(shell).arg("-s").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let Ok(mut child) = started else {
+            eprintln!("skipped: there is no `{shell}`");
+            continue;
+        };
+        child.stdin.take().expect("it is a pipe").write_all(script.as_bytes()).expect("the shell reads");
+        let said = child.wait_with_output().expect("the shell ends").stdout;
+        assert_eq!(String::from_utf8_lossy(&said), expected, "{shell} reads other words");
     }
 }
