@@ -9,6 +9,7 @@ use crate::hidden;
 use crate::paths;
 use json::{Kind, Value, quote};
 use policy::RiskClass;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 /// How careful a recommended policy is.
@@ -52,6 +53,8 @@ struct Entry {
     bounds: Vec<Bound>,
     /// The list that weighs a call, if there is one.
     weight: Option<String>,
+    /// The rules that only the reader can complete.
+    fill_in: Vec<FillIn>,
     /// Why it cannot stand in a policy by its name.
     unusable: Option<&'static str>,
 }
@@ -71,6 +74,13 @@ enum Bound {
     NoneOf(String, Vec<String>),
     /// It must not be true.
     NotTrue(String),
+}
+
+/// A rule that waits for a name, a path or a host.
+struct FillIn {
+    /// `deny_if` where the argument may be left out: a rule would refuse every call without it.
+    key: &'static str,
+    rule: String,
 }
 
 /// The policy in YAML, with the grades and the parameters in comments.
@@ -186,14 +196,10 @@ pub fn treatment(server: &str, tool: Value<'_>, profile: Profile) -> String {
 }
 
 fn entries(server: &str, tools: &[Value<'_>], profile: Profile) -> Vec<Entry> {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     let entry = |tool: &Value<'_>| {
         let name = tool.get("name")?.as_str()?.into_owned();
-        if seen.contains(&name) {
-            return None;
-        }
-        seen.push(name.clone());
-        Some(Entry::of(name, *tool, server, profile))
+        seen.insert(name.clone()).then(|| Entry::of(name, *tool, server, profile))
     };
     tools.iter().filter_map(entry).collect()
 }
@@ -231,6 +237,7 @@ impl Entry {
             treatment: Treatment::of(class, profile),
             bounds: bounds.unwrap_or_default(),
             weight: weight(&risk, schema),
+            fill_in: risk.evidence.iter().filter_map(|evidence| FillIn::of(evidence, schema?)).collect(),
             risk,
             unusable,
             name,
@@ -285,20 +292,33 @@ impl Entry {
                 lines.extend(bounds.into_iter().map(|bound| format!("  - {bound}")));
             }
         }
-        let fill_in = self.fill_in();
-        if lines.is_empty() && fill_in.is_empty() {
-            let _ = writeln!(out, "  {}: {{}}", quote(&self.name));
-            return;
-        }
         let _ = writeln!(out, "  {}:{}", quote(&self.name), if lines.is_empty() { " {}" } else { "" });
-        let marks = if lines.is_empty() { "the marks and the `{}`" } else { "the marks" };
+        let is_bare = lines.is_empty();
+        let denies = lines.iter().any(|line| line == "deny_if:");
         for line in lines {
             let _ = writeln!(out, "    {line}");
         }
-        if !fill_in.is_empty() {
-            let _ = writeln!(out, "    # Fill in, and take away {marks}:\n    # rules:");
-            for line in fill_in {
-                let _ = writeln!(out, "    #   - {line}");
+        self.write_fill_in(out, is_bare, denies);
+    }
+
+    /// What waits to be completed, in comments; `denies` where the entry ends with a list of what is refused.
+    fn write_fill_in(&self, out: &mut String, is_bare: bool, denies: bool) {
+        if self.fill_in.is_empty() {
+            return;
+        }
+        let marks = if is_bare { "the marks and the `{}`" } else { "the marks" };
+        let _ = writeln!(out, "    # Fill in, and take away {marks}:");
+        for key in ["deny_if", "rules"] {
+            let rules: Vec<&str> =
+                self.fill_in.iter().filter(|fill_in| fill_in.key == key).map(|fill_in| fill_in.rule.as_str()).collect();
+            if rules.is_empty() {
+                continue;
+            }
+            if !denies || key == "rules" {
+                let _ = writeln!(out, "    # {key}:");
+            }
+            for rule in rules {
+                let _ = writeln!(out, "    #   - {rule}");
             }
         }
     }
@@ -339,24 +359,6 @@ impl Entry {
             }
         };
         self.bounds.iter().filter_map(bound).collect()
-    }
-
-    /// Rules that only the reader can complete.
-    fn fill_in(&self) -> Vec<String> {
-        let line = |evidence: &Evidence| {
-            let name = evidence.at.strip_prefix("inputSchema.properties.").filter(|name| paths::is_plain(name))?;
-            let (title, op, value) = match evidence.supports {
-                Supports::Signal(Signal::CredentialSelector) => ("whose rights", "in", "[\"FILL-IN\"]"),
-                Supports::Signal(Signal::TenantSelector) => ("which account", "in", "[\"FILL-IN\"]"),
-                Supports::Signal(Signal::Path) => ("where", "path_within", "[\"/srv/FILL-IN\"]"),
-                Supports::Signal(Signal::Url) => ("which hosts", "host_in", "[\"FILL-IN.example\"]"),
-                Supports::Signal(Signal::Sql) => ("which statements", "sql_statement_in", "[select]"),
-                Supports::Signal(Signal::Shell) => ("which commands", "command_in", "[\"FILL-IN\"]"),
-                _ => return None,
-            };
-            Some(format!("{{name: {title}, conditions: [{{path: args.{name}, op: {op}, value: {value}}}]}}"))
-        };
-        self.risk.evidence.iter().filter_map(line).collect()
     }
 
     fn json(&self) -> String {
@@ -404,6 +406,83 @@ impl Entry {
             _ => None,
         };
         self.bounds.iter().filter_map(bound).collect()
+    }
+}
+
+impl FillIn {
+    /// The rule that a signal of an argument asks for; `None` where a policy cannot name the argument.
+    fn of(evidence: &Evidence, schema: Value<'_>) -> Option<FillIn> {
+        let (title, op, value) = match evidence.supports {
+            Supports::Signal(Signal::CredentialSelector) => ("whose rights", "in", "[\"FILL-IN\"]"),
+            Supports::Signal(Signal::TenantSelector) => ("which account", "in", "[\"FILL-IN\"]"),
+            Supports::Signal(Signal::Path) => ("where", "path_within", "[\"/srv/FILL-IN\"]"),
+            Supports::Signal(Signal::Url) => ("which hosts", "host_in", "[\"FILL-IN.example\"]"),
+            Supports::Signal(Signal::Sql) => ("which statements", "sql_statement_in", "[select]"),
+            Supports::Signal(Signal::Shell) => ("which commands", "command_in", "[\"FILL-IN\"]"),
+            _ => return None,
+        };
+        let Argument { path, is_required, is_list } = Argument::at(&evidence.at, schema)?;
+        let path = if is_list { quote(&path) } else { path };
+        let conditions = |op: &str, more: &str| format!("conditions: [{{path: {path}, op: {op}, value: {value}{more}}}]");
+        Some(match (op, is_required) {
+            ("in", false) => {
+                let any = if is_list { ", quantifier: any" } else { "" };
+                FillIn { key: "deny_if", rule: format!("{{{}}}", conditions("not_in", any)) }
+            }
+            (_, true) => FillIn { key: "rules", rule: format!("{{name: {title}, {}}}", conditions(op, "")) },
+            (_, false) => {
+                FillIn { key: "rules", rule: format!("{{name: {title}, {}}} # refuses calls without it", conditions(op, "")) }
+            }
+        })
+    }
+}
+
+/// An argument as a policy names it.
+struct Argument {
+    /// `args.request.url`, `args.paths[*]`.
+    path: String,
+    /// Whether no call is valid without it.
+    is_required: bool,
+    /// Whether the path leads to elements of a list.
+    is_list: bool,
+}
+
+impl Argument {
+    /// The argument at a path of the definition, such as `inputSchema.properties.request.properties.url`.
+    fn at(at: &str, schema: Value<'_>) -> Option<Argument> {
+        let mut argument = Argument { path: "args".to_owned(), is_required: true, is_list: false };
+        let mut schema = schema;
+        let mut steps = at.strip_prefix("inputSchema.")?.split('.');
+        while let Some(step) = steps.next() {
+            match step {
+                "properties" => {
+                    let name = steps.next().filter(|name| paths::is_plain(name))?;
+                    argument.is_required &= is_required(schema, name);
+                    let _ = write!(argument.path, ".{name}");
+                    schema = schema.get("properties")?.get(name)?;
+                }
+                "items" => {
+                    argument.path.push_str("[*]");
+                    argument.is_list = true;
+                    schema = schema.get("items")?;
+                }
+                // An alternative: whether a call takes it, the path does not say.
+                _ => return None,
+            }
+        }
+        // What is listed needs no other list.
+        if schema.get("enum").or_else(|| schema.get("items")?.get("enum")).is_some() {
+            return None;
+        }
+        let kinds = kind_of(schema);
+        if kinds.split(" or ").any(|kind| kind == "array") {
+            if kinds.contains("string") {
+                return None;
+            }
+            argument.path.push_str("[*]");
+            argument.is_list = true;
+        }
+        Some(argument)
     }
 }
 

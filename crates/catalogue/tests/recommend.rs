@@ -23,6 +23,11 @@ fn problems(name: &str, text: &str, tools: &Tools) -> Vec<String> {
     loaded.problems.iter().chain(&found).map(|problem| problem.render(&source, false)).collect()
 }
 
+/// The same for a policy that has been filled in: of lines that refuse calls without their argument, `check` may warn.
+fn problems_of_filled_in(text: &str, tools: &Tools) -> Vec<String> {
+    problems("policy.yaml", text, tools).into_iter().filter(|problem| !problem.contains("P205")).collect()
+}
+
 /// Every profile in both forms, without a single problem.
 #[track_caller]
 fn holds(list: &str) {
@@ -154,8 +159,54 @@ fn the_policies_of_real_servers_pass_check() {
         // That a policy which lists nothing denies everything is a warning, and right.
         if !tools(&parse(&text)).is_empty() {
             holds_for(&text, &PROFILES[i % 3..=i % 3]);
+            let filled = filled_in(&policy_yaml("acme", &tools(&parse(&text)), PROFILES[i % 3]));
+            let found = problems_of_filled_in(&filled, &Tools::parse(text.as_bytes()).expect("a list of tools"));
+            assert!(found.is_empty(), "{filled}\n{}", found.join("\n"));
         }
     }
+}
+
+/// The policy with the marks before the lines to fill in taken away, as a reader does it.
+fn filled_in(text: &str) -> String {
+    let mut out: Vec<String> = Vec::new();
+    let mut fills = false;
+    for line in text.lines() {
+        match line.strip_prefix("    # ") {
+            Some(said) if said.starts_with("Fill in") => {
+                fills = true;
+                if said.contains("{}") {
+                    let entry = out.last_mut().expect("an entry comes before its rules");
+                    *entry = entry.trim_end_matches(" {}").to_owned();
+                }
+            }
+            Some(rule) if fills => out.push(format!("    {rule}")),
+            _ => {
+                fills = false;
+                out.push(line.to_owned());
+            }
+        }
+    }
+    out.join("\n")
+}
+
+#[test]
+fn what_is_filled_in_loads_and_leaves_what_may_be_left_out() {
+    let list = r#"{"tools": [{"name": "copy", "description": "Copies a page.", "inputSchema": {"type": "object", "required": ["request", "urls"],
+        "properties": {"profile": {"type": "string"}, "urls": {"type": "array", "items": {"type": "string"}},
+        "file_path": {"type": "string"},
+        "request": {"type": "object", "required": ["url"], "properties": {"url": {"type": "string"}}}}}}]}"#;
+    let text = recommended(list);
+    for line in [
+        "    # deny_if:\n    #   - {conditions: [{path: args.profile, op: not_in, value: [\"FILL-IN\"]}]}\n",
+        "- {name: which hosts, conditions: [{path: \"args.urls[*]\", op: host_in, value: [\"FILL-IN.example\"]}]}\n",
+        "- {name: which hosts, conditions: [{path: args.request.url, op: host_in, value: [\"FILL-IN.example\"]}]}\n",
+        "op: path_within, value: [\"/srv/FILL-IN\"]}]} # refuses calls without it\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    let known = Tools::parse(list.as_bytes()).expect("a list of tools");
+    let found = problems_of_filled_in(&filled_in(&text), &known);
+    assert!(found.is_empty(), "{}\n{}", filled_in(&text), found.join("\n"));
 }
 
 fn words(of: &'static [&'static str]) -> impl Strategy<Value = String> {
