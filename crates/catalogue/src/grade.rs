@@ -113,6 +113,19 @@ pub fn words_of(name: &str) -> Vec<String> {
     words::of_name(name)
 }
 
+/// The level of a tool of this class with these signals: one step above the class's own, where one of them says that more is
+/// at stake.
+pub fn level_of(class: RiskClass, signals: &[Signal]) -> Level {
+    let has = |wanted: &[Signal]| signals.iter().any(|signal| wanted.contains(signal));
+    let lifts = match class {
+        RiskClass::Read => has(&[Signal::ReturnsSecrets, Signal::Url]),
+        RiskClass::Write => has(&[Signal::ChangesAccess, Signal::SendsDataOut]),
+        RiskClass::Execute => has(&[Signal::Shell, Signal::Code]),
+        RiskClass::Destructive | RiskClass::Financial => false,
+    };
+    if lifts { Level::of(class).lifted() } else { Level::of(class) }
+}
+
 /// What evidence speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Supports {
@@ -156,14 +169,18 @@ pub fn grade(definition: json::Value<'_>, server: &str) -> ToolRisk {
     let names = clauses::of_name_as_told(&reading.name, &reading.server, &told);
     let main = main_sense(&names, &told);
     let mut findings = class_findings(&reading, context, &names, &told);
+    findings.extend(denied_reading(&reading, &findings));
     let worst = worst(&findings);
     findings.sort_by_key(|finding| (std::cmp::Reverse(finding.class), finding.is_weak, std::cmp::Reverse(finding.confidence)));
     let (class, confidence) = worst.unwrap_or((RiskClass::Execute, 1));
     let confidence = contradicted(&reading, class, confidence, &mut findings);
     let avoidable = avoidable(&reading, class, &findings);
     let name_words = words::of_name(&reading.name);
-    let signals = signals::all(&reading, main, class != RiskClass::Read, &name_words);
-    let level = level(class, &signals);
+    let delivers = class != RiskClass::Read
+        && findings.iter().any(|finding| {
+            finding.class == class && finding.evidence.rule == "R13" && !finding.evidence.why.starts_with("a draft")
+        });
+    let signals = signals::all(&reading, main, class != RiskClass::Read, delivers, &name_words);
     let mut evidence: Vec<Evidence> =
         findings.into_iter().filter(|finding| finding.class == class).map(|finding| finding.evidence).collect();
     evidence.dedup();
@@ -182,6 +199,7 @@ pub fn grade(definition: json::Value<'_>, server: &str) -> ToolRisk {
     let (mut signals, its): (Vec<Signal>, Vec<Evidence>) = signals.into_iter().unzip();
     signals.dedup();
     evidence.extend(its);
+    let level = level_of(class, &signals);
     ToolRisk { class, level, confidence, evidence, signals, avoidable }
 }
 
@@ -219,7 +237,11 @@ fn main_sense(names: &[Clause], told: &[Clause]) -> Option<Sense> {
 
 fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &[Clause]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let router = routers::find(reading, context);
+    // Of what may be done it only tells: `Check whether a user can …`.
+    let asks = |sentence: &words::Sentence| {
+        sentence.has("check whether") || sentence.has("check if") || sentence.has("determine whether")
+    };
+    let router = if reading.sentences.first().is_some_and(asks) { None } else { routers::find(reading, context) };
     if let Some(form) = free_form::find(reading, names, told) {
         // R4 before all else that the clauses say: `run`, `execute` and `query` are about the language.
         findings.push(form);
@@ -346,6 +368,16 @@ fn avoidable(reading: &Reading, class: RiskClass, findings: &[Finding]) -> Optio
     (!arguments.is_empty()).then_some(Avoidable { arguments, otherwise })
 }
 
+/// R21: the definition itself denies that it only reads, and what says that it does is no plain look.
+fn denied_reading(reading: &Reading, findings: &[Finding]) -> Option<Finding> {
+    let looks = |finding: &Finding| finding.evidence.rule == "R16" && !finding.is_weak;
+    let is_read = worst(findings).is_some_and(|(class, _)| class == RiskClass::Read);
+    (is_read && reading.hints.read_only == Some(false) && !findings.iter().any(looks)).then(|| {
+        let why = "the hint says that it does not only read";
+        Finding::said(RiskClass::Write, 1, "R21", why, "annotations.readOnlyHint", "false".into())
+    })
+}
+
 /// R21: what the annotations say against the class makes it less sure, and never milder.
 fn contradicted(reading: &Reading, class: RiskClass, confidence: u8, findings: &mut Vec<Finding>) -> u8 {
     let hint = match (class, reading.hints.read_only, reading.hints.destructive) {
@@ -359,17 +391,6 @@ fn contradicted(reading: &Reading, class: RiskClass, confidence: u8, findings: &
     let Some((at, quote)) = hint else { return confidence };
     findings.push(Finding::said(class, 2, "R21", "the hint says otherwise, which makes it less sure", at, quote.to_owned()));
     confidence.min(2)
-}
-
-fn level(class: RiskClass, signals: &[(Signal, Evidence)]) -> Level {
-    let has = |wanted: &[Signal]| signals.iter().any(|(signal, _)| wanted.contains(signal));
-    let lifts = match class {
-        RiskClass::Read => has(&[Signal::ReturnsSecrets, Signal::Url]),
-        RiskClass::Write => has(&[Signal::ChangesAccess, Signal::SendsDataOut]),
-        RiskClass::Execute => has(&[Signal::Shell, Signal::Code]),
-        RiskClass::Destructive | RiskClass::Financial => false,
-    };
-    if lifts { Level::of(class).lifted() } else { Level::of(class) }
 }
 
 const MOST_EVIDENCE: usize = 12;

@@ -24,7 +24,7 @@ pub use class::Level;
 pub use comparison::{Difference, DifferenceKind, Subject, compare};
 pub use definition::{HiddenIn, digest, digest_of, hidden_in, shown_token};
 pub use difference::{Change, prompt_changes, text_changes, tool_changes};
-pub use grade::{Avoidable, Avoided, Evidence, Signal, Supports, ToolRisk, grade, words_of};
+pub use grade::{Avoidable, Avoided, Evidence, Signal, Supports, ToolRisk, grade, level_of, words_of};
 pub use hidden::{Hidden, HiddenKind, first_hidden, visible};
 pub use inspect::{Flaw, Grade, Inspection, Introduction, Source, Suspicion, Weight, inspect, sarif, worst};
 pub use lock::{Lock, Pinned};

@@ -86,6 +86,15 @@ fn name_verb(token: &str) -> Option<Verb> {
 fn main_verb(tokens: &[String], found: &[(usize, Verb)]) -> Option<(usize, Verb)> {
     let last = tokens.len().checked_sub(1)?;
     let (first_at, first) = *found.first()?;
+    // `deploy_plan_get`: what ends like this is done to what stands before.
+    if let Some((i, verb)) = found.last()
+        && *i == last
+        && *i > first_at + 1
+        && matches!(verb.word, "get" | "describe" | "create" | "delete" | "update")
+        && !matches!(first.word, "get" | "describe" | "create" | "delete" | "update" | "list" | "set")
+    {
+        return Some((*i, *verb));
+    }
     if !first.is_noun_too {
         return Some((first_at, first));
     }
@@ -178,7 +187,9 @@ fn leading_verb(words: &[String]) -> Option<(usize, Verb, Form)> {
     while words.get(at).is_some_and(|word| is_adverb(word)) {
         at += 1;
     }
-    if verbs::find(words.get(at)?).is_none_or(|(verb, form)| verb.is_noun_too && form == Form::Base) {
+    // `List all deploys` gives an order: no noun has an article after it.
+    let has_object = words.get(at + 1).is_some_and(|next| words::is_one(next, STARTS_PHRASE));
+    if !has_object && verbs::find(words.get(at)?).is_none_or(|(verb, form)| verb.is_noun_too && form == Form::Base) {
         at = after_noun(words, at).unwrap_or(at);
     }
     let (verb, form) = verbs::find(words.get(at)?)?;
@@ -207,6 +218,19 @@ fn subject(words: &[String]) -> usize {
     let longest = words::phrases(SUBJECTS).filter(starts).map(|phrase| phrase.split(' ').count()).max().unwrap_or(0);
     if longest > 0 {
         return longest + subject(&words[longest..]);
+    }
+    // `Generates a command to connect …` has its verb already.
+    if words.first().and_then(|first| verbs::find(first)).is_some_and(|(verb, form)| !verb.is_noun_too && form != Form::Past) {
+        return 0;
+    }
+    // `Goal Seek: change the constant …`
+    if let Some(colon) = words.iter().take(4).position(|word| word == ":")
+        && words
+            .get(colon + 1)
+            .and_then(|next| verbs::find(next))
+            .is_some_and(|(verb, form)| !verb.is_noun_too && form != Form::Past)
+    {
+        return colon + 1;
     }
     // `MCP tool to query …`, `Primary entry point for finding …`, `Commands for managing …`
     let opens = words.iter().take(9).position(|word| matches!(word.as_str(), "to" | "for" | "that" | "which"));
@@ -241,6 +265,7 @@ pub(super) fn is_vague(clause: &Clause) -> bool {
             clause.verb.word,
             "perform" | "handle" | "provide" | "access" | "has" | "is" | "include" | "help" | "use" | "demonstrate" | "surface"
         )
+        || clause.verb.word == "take" && clause.is_about("argument parameter input option")
         || clause.verb.word == "execute"
             && (clause.is_about("operation action tool method endpoint request api") || clause.object.is_empty())
 }

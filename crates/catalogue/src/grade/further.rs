@@ -63,7 +63,11 @@ pub(super) fn findings(
     if context.is_about_money && so_far == Some(Write) {
         found.extend(money_in_text(reading));
     }
-    if so_far == Some(Write) && reading.hints.destructive == Some(true) && senses().any(|sense| matches!(sense, Sense::Replace)) {
+    // Line edits, and text found and replaced, are updates: of those the hint says too much.
+    let part = "text string value cell line sequence occurrence part section phrase word";
+    let replaces = |clause: &Clause| clause.verb.sense == Sense::Replace && !clause.mentions(part);
+    let may_lose = names.iter().take(1).chain(told).any(replaces);
+    if so_far == Some(Write) && reading.hints.destructive == Some(true) && may_lose {
         found.push(Finding::said(
             Destructive,
             2,
@@ -80,7 +84,7 @@ pub(super) fn findings(
 fn warnings(reading: &Reading) -> Vec<Finding> {
     let mut found = Vec::new();
     for sentence in reading.sentences.iter().take(40) {
-        if is_conditional(&sentence.words) {
+        if is_conditional(&sentence.words) || sentence.has("may be") {
             continue;
         }
         let quote = || clauses::quote(&sentence.text);
@@ -327,12 +331,15 @@ pub(super) fn is_notice(sentence: &Sentence) -> bool {
         |phrase: &str| phrase.split(' ').enumerate().all(|(i, wanted)| sentence.words.get(i).is_some_and(|word| word == wanted));
     words::is_one(
         first,
-        "deprecated deprecation note important warning mandatory requires requirements cost permissions example examples usage args returns: prerequisites required caution we make prerequisite when do never always if before after",
+        "deprecated deprecation note important warning mandatory requires requirements cost permissions example examples usage args returns: prerequisites required caution we prerequisite when do never always if before after",
     ) || starts("this server is")
         || starts("use this when")
         || starts("use this tool when")
         || starts("use when")
         || starts("must be called")
+        || starts("start here")
+        || starts("make sure")
+        || starts("make the user")
         || sentence.words.last().is_some_and(|last| last == ":") && sentence.words.len() < 4
 }
 

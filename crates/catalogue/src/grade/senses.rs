@@ -140,6 +140,9 @@ fn look(clause: &Clause) -> Meaning {
         }
         "load" if clause.mentions("data dataset model extension table plugin") => plain(Execute, "R8", "loads data or a program"),
         "pull" if clause.mentions("image request model change branch") => plain(Write, "R10", "copies an artefact"),
+        "download" if clause.goes_on_with("directory subdirectory folder disk locally filesystem") => {
+            plain(Write, "R16", "writes to disk")
+        }
         "poll" | "wait" | "watch" => plain(Read, "R16", "waits and tells"),
         "dump" | "snapshot" if clause.mentions("volume database cluster disk instance vm") => {
             plain(Write, "R10", "creates a copy that stays")
@@ -161,7 +164,12 @@ fn advise(clause: &Clause) -> Meaning {
             plain(Execute, "R4", "runs code")
         }
         "debug" if clause.mentions("session process") => plain(Execute, "R8", "steers a process"),
-        "resolve" if clause.is_about("thread comment issue conversation alert incident discussion finding ticket") => {
+        "resolve"
+            if clause.mentions(
+                "thread comment issue conversation alert incident discussion finding ticket case request problem error conflict \
+                 bug task market dispute",
+            ) =>
+        {
             plain(Write, "R5", "changes a status")
         }
         "embed" if clause.mentions("document record") => weak(Write, "R22", "may store what it embeds"),
@@ -248,6 +256,14 @@ fn change(clause: &Clause) -> Meaning {
         "release" if clause.mentions("address ip number") => {
             return plain(Destructive, "R6", "gives up what may not come back");
         }
+        "complete" | "finalize" | "finalise" | "finish"
+            if clause.is_about("migration deployment job rollout upgrade failover") =>
+        {
+            return plain(Execute, "R8", "lets a process come to its end");
+        }
+        "merge" | "combine" | "split" | "reverse" | "invert" | "concatenate" | "concat" if clause.is_about(VALUES) => {
+            return plain(Read, "R19", "works out a value");
+        }
         "confirm" | "approve" | "accept" if clause.mentions("deployment run job execution action command") => {
             return plain(Execute, "R8", "lets a process go on");
         }
@@ -264,6 +280,9 @@ fn change(clause: &Clause) -> Meaning {
     }
     plain(Write, "R10", "changes something")
 }
+
+/// What is no thing of its own, but worked out and given back.
+const VALUES: &str = "string array number geometry polygon linestring coordinate vector matrix hash timestamp";
 
 fn put(clause: &Clause) -> Meaning {
     if clause.verb.word == "write" && clause.is_about("query cypher statement sql") {
@@ -333,7 +352,7 @@ fn run(clause: &Clause, context: Context) -> Meaning {
 /// What may be asked without anything happening.
 const QUESTIONS: &str = "query search question lookup aggregation find select";
 const CHECKS: &str = "check analysis audit diagnostic validation lint assessment linter comparison review calculation estimate \
-    inspection";
+    inspection probe healthcheck";
 
 fn cancel(clause: &Clause) -> Meaning {
     let waits = "downtime schedule reminder invitation appointment event meeting request booking invite";
@@ -391,7 +410,10 @@ fn generate(clause: &Clause) -> Meaning {
         return plain(Execute, "R12", "a model or a renderer makes something");
     }
     if clause.is_about("token key secret credential password") {
-        return plain(Write, "R14", "makes a key");
+        return match clause.verb.word {
+            "regenerate" => plain(Destructive, "R14", "the old secret dies"),
+            _ => plain(Write, "R14", "makes a key"),
+        };
     }
     if clause.mentions(TEXTS) || clause.is_about(TEXTS) || clause.goes_on_with(TEXTS) {
         return plain(Read, "R19", "gives back text");
@@ -444,15 +466,23 @@ fn remove(clause: &Clause) -> Meaning {
     if clause.verb.word == "remove" && from_list {
         return plain(Write, "R6", "only an entry in a list goes");
     }
+    // What was forbidden is allowed again.
+    if clause.is_about("ban timeout block restriction mute limit lock hold suspension") {
+        return plain(Write, "R14", "a restriction goes");
+    }
+    let from_people = from.is_some_and(|rest| rest.iter().any(|word| words::is_one(&words::singular(word), PEOPLE)));
+    if clause.verb.word == "remove"
+        && (clause.is_about("member user collaborator participant") || clause.is_about("role right privilege") && from_people)
+    {
+        return plain(Write, "R14", "takes away rights");
+    }
     match clause.verb.word {
         "clear" | "clean" | "strip" | "discard"
             if clause.mentions("filter selection highlight search input formatting emulation override screen focus") =>
         {
             plain(Write, "R5", "a setting goes")
         }
-        "remove" if clause.is_about("member user collaborator permission access policy participant") => {
-            plain(Write, "R14", "takes away rights")
-        }
+        "remove" if clause.is_about("permission access policy") => plain(Write, "R14", "takes away rights"),
         "remove" if clause.mentions("background noise duplicate vocal") => weak(Read, "R19", "gives back a changed copy"),
         "uninstall" => plain(Destructive, "R6", "removes a program and what belongs to it"),
         _ => plain(Destructive, "R6", "removes something"),
@@ -460,10 +490,12 @@ fn remove(clause: &Clause) -> Meaning {
 }
 
 const LABELS: &str = "approval protection dependency upvote tag label reaction star favorite favourite bookmark like vote \
-    assignee reviewer watcher follower assignment flag pin emoji milestone category upvote attendee";
+    assignee reviewer watcher follower assignment flag pin emoji milestone category upvote attendee highlight overlay";
 const LISTS: &str = "task project team folder album channel library module cycle epic portfolio segment audience watching \
     watchlist list favorites favourites playlist queue collection group board sprint milestone section watch \
     cart wishlist category";
+
+const PEOPLE: &str = "member user collaborator participant account principal group contributor subscriber";
 
 fn delete(clause: &Clause) -> Meaning {
     if clause.is_about("reaction star favorite bookmark like vote upvote") {
@@ -544,7 +576,7 @@ fn reset(clause: &Clause) -> Meaning {
 }
 
 fn test(clause: &Clause) -> Meaning {
-    if clause.mentions("connection connectivity credential access regex auth authentication") {
+    if clause.mentions("connection connectivity credential access regex pattern auth authentication point value string") {
         return plain(Read, "R19", "tries and tells");
     }
     weak(Execute, "R8", "runs a test")

@@ -89,12 +89,18 @@ pub(super) fn of_parameter(parameter: &Parameter) -> Option<Signal> {
     if !texts || !parameter.values.is_empty() && !parameter.mentions("profile") {
         return None;
     }
+    // How to travel, or who somebody is.
+    if parameter.is_one_of("profile, profile name") && said("routing route travel driving walking transport usage user") {
+        return None;
+    }
     if parameter.is_one_of(CREDENTIALS)
         || parameter.ends_in("token password secret apikey credentials")
             && !parameter.mentions(
                 "next page client max continuation version pagination starting cancel tokens request idempotency sync resume",
             )
             && parameter.kind == "string"
+            // What one tool hands to the next: `from explain()`.
+            && !parameter.description.contains("()")
     {
         return Some(Signal::CredentialSelector);
     }
@@ -129,6 +135,10 @@ pub(super) fn of_parameter(parameter: &Parameter) -> Option<Signal> {
     if url_name && !parameter.ends_in("id name arn identifier") {
         return Some(Signal::Url);
     }
+    // A working copy, and no path in a repository.
+    if parameter.is_one_of(CHECKOUTS) && !said("github gitlab bitbucket remote") {
+        return Some(Signal::Path);
+    }
     let path_name = parameter.is_one_of(PATHS)
         || parameter.ends_in("path directory dir folder filepath filename file") && !parameter.ends_in("folder");
     let elsewhere = said("repository repo s3 jsonpath url bucket xpath iam api")
@@ -147,12 +157,15 @@ const CREDENTIALS: &str = "aws profile, profile, profile name, role, role arn, a
     private key, secret key, api token";
 
 const TENANTS: &str = "account id, account, organization id, organization, org, org id, organization slug, tenant, tenant id, \
-    subscription, subscription id, workspace, workspace id, workspace slug, owner, account ids, team id, \
-    organisation, organization name, tenancy id, catalog id, linked account, organization ids";
+    subscription, subscription id, workspace, workspace id, workspace slug, owner, account ids, \
+    organisation, organization name, tenancy id, linked account, organization ids";
 
 const PATHS: &str = "path, paths, file path, filepath, file, directory, dir, folder path, cwd, working directory, repo path, \
     workspace dir, output path, output dir, output directory, save path, local path, source path, \
     destination path, input file path, file paths, filename, filenames, root, output file";
+
+const CHECKOUTS: &str = "repo path, repository path, repo dir, project path, project root, project directory, workspace path, \
+    root path, project dir, root dir, root directory";
 
 /// Arguments by which others get access, or lose it.
 const EXPOSURE: &str = "publicly accessible, make public, public, permissions boundary, inline policy, authentication strategy, \
@@ -181,6 +194,16 @@ fn of_statement(parameter: &Parameter, reading: &Reading, names: &[String]) -> O
         || parameter.mentions("handlers handler resolver") && parameter.mentions("code");
     (effective && speaks("create creates apply applies deploy deploys update updates")).then_some(Signal::Code)
 }
+
+/// From where to where a file goes, in a tool that moves or copies files.
+fn of_ends(parameter: &Parameter, names: &[String]) -> Option<Signal> {
+    let of_files = names.iter().any(|name| words::is_one(name, "file files directory folder"));
+    let is_end = parameter.depth == 0 && parameter.is_text() && parameter.is_one_of("source, destination, src, dst");
+    (of_files && is_end).then_some(Signal::Path)
+}
+
+/// Arguments beside which a path is one in a repository or a bucket.
+const REMOTE: &str = "repo, repository, branch, ref, project id, bucket, bucket name, repo id, owner, space id";
 
 /// What says that the result may hold a secret, and where.
 fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> Option<(&'static str, String)> {
@@ -217,7 +240,7 @@ fn is_of_many(parameter: &Parameter) -> bool {
     if parameter.kind == "boolean" {
         return parameter.is_one_of("many, multi, update many, delete many");
     }
-    let parts = "fields columns properties security subnet include sort line lines inputs policy terminology data parallel \
+    let parts = "tag keys fields columns properties security subnet include sort line lines inputs policy terminology data parallel \
         content sources nodes names permissions providers modes mappings parameters configuration";
     parameter.may_list
         && !parameter.mentions(parts)
@@ -233,7 +256,15 @@ fn speaks_of_many(words: &[String]) -> bool {
 }
 
 /// The signals of a tool, each with what says so.
-pub(super) fn all(reading: &Reading, main: Option<Sense>, is_change: bool, names: &[String]) -> Vec<(Signal, Evidence)> {
+///
+/// `delivers`: the class rests on something being sent or posted.
+pub(super) fn all(
+    reading: &Reading,
+    main: Option<Sense>,
+    is_change: bool,
+    delivers: bool,
+    names: &[String],
+) -> Vec<(Signal, Evidence)> {
     let mut found: Vec<(Signal, Evidence)> = Vec::new();
     let mut add = |signal: Signal, quote: String, at: String, why: &'static str| {
         // Each argument counts, the rest once.
@@ -244,8 +275,16 @@ pub(super) fn all(reading: &Reading, main: Option<Sense>, is_change: bool, names
             found.push((signal, Evidence { at, quote, rule: "signal", why, supports: Supports::Signal(signal) }));
         }
     };
+    let is_remote = reading.parameters.iter().any(|parameter| parameter.depth == 0 && parameter.is_one_of(REMOTE));
     for parameter in &reading.parameters {
-        if let Some(signal) = of_parameter(parameter).or_else(|| of_statement(parameter, reading, names)) {
+        let signal = of_parameter(parameter).filter(|signal| {
+            // A path in a repository or a bucket.
+            *signal != Signal::Path
+                || !is_remote
+                || !parameter.is_one_of("path, paths, file path, filepath, file paths, filename")
+        });
+        let signal = signal.or_else(|| of_statement(parameter, reading, names)).or_else(|| of_ends(parameter, names));
+        if let Some(signal) = signal {
             // One of the tool's own commands, with what that one takes beside it.
             let is_own = |other: &Parameter| other.depth == 0 && other.kind == "object" && other.is_named("parameters");
             if signal == Signal::Shell && parameter.is_named("command") && reading.parameters.iter().any(is_own) {
@@ -264,7 +303,11 @@ pub(super) fn all(reading: &Reading, main: Option<Sense>, is_change: bool, names
     if is_change && has("batch bulk all many multi multiple") && !is_object {
         add(Signal::Batch, name(), "name".into(), "one call affects many");
     }
-    if let Some(sentence) = reading.sentences.first().filter(|sentence| is_change && speaks_of_many(&sentence.words)) {
+    let removes = matches!(main, Some(Sense::Delete | Sense::Remove));
+    let of_all = |words: &[String]| removes && words.windows(2).take(4).any(|pair| pair[1] == "all" && pair[0] != "and");
+    if let Some(sentence) =
+        reading.sentences.first().filter(|sentence| is_change && (speaks_of_many(&sentence.words) || of_all(&sentence.words)))
+    {
         add(Signal::Batch, clauses::quote(&sentence.text), "description".into(), "one call affects many");
     }
     let access = has(
@@ -295,13 +338,32 @@ pub(super) fn all(reading: &Reading, main: Option<Sense>, is_change: bool, names
     if is_change && reading.parameters.iter().any(|parameter| parameter.is_one_of(EXPOSURE)) {
         add(Signal::ChangesAccess, name(), "inputSchema".into(), "exposure may change");
     }
-    let outsiders = "page web email gmail message messages comment comments issue issues ticket log logs file document \
+    let outsiders = "communication communications attachment attachments rows records inbox transcript extract page web email gmail message messages comment comments issue issues ticket log logs file document \
         documents search news content scrape crawl tweet post posts thread query find history events review \
         reviews article pull snapshot";
-    if !matches!(main, Some(Sense::Make | Sense::Change | Sense::Remove | Sense::Delete | Sense::Label | Sense::Put))
-        && has(outsiders)
-    {
+    // Of these only the names, the kinds or the maker's own words come back.
+    let about = "docs documentation doc groups group streams stream types rules rule places organizations projects";
+    let changes = matches!(
+        main,
+        Some(
+            Sense::Make
+                | Sense::Change
+                | Sense::Remove
+                | Sense::Delete
+                | Sense::Label
+                | Sense::Put
+                | Sense::Move
+                | Sense::Send
+                | Sense::Post
+                | Sense::Cancel
+        )
+    );
+    if !changes && has(outsiders) && !has(about) {
         add(Signal::UntrustedContent, name(), "name".into(), "the result may hold what outsiders wrote");
+    } else if let Some(sentence) =
+        reading.says_any("untrusted data, untrusted content, untrusted input, external content").filter(|_| !changes)
+    {
+        add(Signal::UntrustedContent, clauses::quote(&sentence.text), "description".into(), "the text says so");
     }
     if let Some((at, quote)) = returned_secret(reading, main, names) {
         add(Signal::ReturnsSecrets, quote, at.into(), "the result may hold secrets");
@@ -309,12 +371,13 @@ pub(super) fn all(reading: &Reading, main: Option<Sense>, is_change: bool, names
     let sends = matches!(main, Some(Sense::Send | Sense::Post))
         || is_change && has("comment message email upload feedback reply note post") && !has("label labels")
         || matches!(main, Some(Sense::Make)) && has("issue ticket") && !has("type types field label")
-        || is_change && words::has_phrase(names, "push image");
+        || is_change && words::has_phrase(names, "push image")
+        || delivers;
     if sends {
         add(Signal::SendsDataOut, name(), "name".into(), "text or files leave for others");
     }
     // A page that the caller names learns what its address says.
-    let goes = has("navigate goto fetch") || words::has_phrase(names, "open url");
+    let goes = has("navigate goto fetch scrape crawl extract browse visit") || words::has_phrase(names, "open url");
     if let Some(url) = reading.parameters.iter().find(|parameter| goes && of_parameter(parameter) == Some(Signal::Url)) {
         add(Signal::SendsDataOut, url.name.clone(), url.path.clone(), "the address goes to whom it names");
     }

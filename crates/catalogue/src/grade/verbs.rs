@@ -31,7 +31,7 @@ pub(super) enum Sense {
     Access,
     /// Chooses or opens what later calls work with.
     Context,
-    /// Puts away, and could bring back.
+    /// Puts away, and could back.
     Undoable,
     /// Starts, stops or steers something.
     Run,
@@ -147,7 +147,8 @@ const TABLE: &[(Sense, &str)] = &[
          collect~ gather aggregate~ group~ summarize summarise identify recall provide~ hgetall hget lrange \
          smembers zrange xrange mget exists~ contains~ sleep~ fetches demonstrate has~ is~ stats~ details~ \
          echo~ report~ introspect visit~ examine pull~ lookups tree~ blame~ log~ diff~ match~ dump~ think~ \
-         track~ walk~ traverse drill~ surface~ expose~ include~ perform~ extract~ hydrate",
+         track~ walk~ traverse drill~ surface~ expose~ include~ perform~ extract~ hydrate stream~ listen~ survey~ nslookup \
+         whois traceroute await",
     ),
     (
         Sense::Advise,
@@ -156,7 +157,8 @@ const TABLE: &[(Sense, &str)] = &[
          diagnose troubleshoot audit~ optimize optimise predict forecast~ rank~ rerank score~ classify \
          geocode simulate measure~ parse~ guide~ advise solve reason~ debug~ benchmark~ profile~ prettify \
          resolve~ determine research~ investigate correlate infer brainstorm outline~ visualize visualise \
-         plot~ graph~ chart~ bootstrap~ tokenize hash~ embed sum~ dedupe deduplicate sort~ interpret",
+         plot~ graph~ chart~ bootstrap~ tokenize hash~ embed sum~ dedupe deduplicate sort~ interpret proofread critique~ derive approximate \
+         paraphrase spellcheck geolocate triage~ clarify elaborate extrapolate deduce justify simplify",
     ),
     (Sense::Query, "query~ sql~ cypher~ gremlin~ graphql~ promql~"),
     (
@@ -164,7 +166,7 @@ const TABLE: &[(Sense, &str)] = &[
         "create add insert append make~ register define~ provision new~ init initialize initialise setup~ \
          fork~ branch~ stage~ commit~ establish mint~ allocate upsert prepend introduce draft~ compose~ \
          scaffold hset sadd zadd lpush rpush xadd record~ seed~ instantiate bookmark~ remember note~ reserve~ \
-         book~",
+         book~ recreate onboard enroll enrol",
     ),
     (
         Sense::Change,
@@ -174,20 +176,24 @@ const TABLE: &[(Sense, &str)] = &[
          dismiss acknowledge ack xack snooze reopen complete~ finish finalize finalise uncomplete customize \
          tune reorder unstage upgrade~ downgrade expire~ touch~ persist confirm emulate override~ refactor \
          manipulate claim~ release~ draw~ place~ position~ highlight~ maximize minimize unresolve recolor \
-         paint~ align distribute",
+         paint~ align distribute reassign reallocate relabel reclassify reorganize reorganise rearrange organize organise \
+         renumber refine~ improve~ decline deny rsvp restrict tweak~ bump~ stash~ amend crop~ split~ blur~ \
+         flip~ overlay~ watermark~ redact mask~ stitch concatenate concat invert sharpen colorize populate \
+         freeze~ unfreeze postpone defer redefine reconfigure bind~ unbind",
     ),
-    (Sense::Put, "write save~ store~ put upload~ push~ ingest index~ backup~"),
+    (Sense::Put, "write save~ store~ put upload~ push~ ingest index~ backup~ paste~"),
     (Sense::Replace, "overwrite replace restore~ rewrite clobber revert~"),
     (
         Sense::Label,
         "tag~ untag label~ unlabel star~ unstar pin~ unpin assign unassign react~ favorite~ unfavorite like~ \
-         unlike vote~ watchlist~ link~ unlink associate disassociate flag~ unflag upvote downvote categorize",
+         unlike vote~ watchlist~ link~ unlink associate disassociate flag~ unflag upvote downvote categorize unfollow categorise",
     ),
     (Sense::Move, "move~ rename copy~ clone~ duplicate~ relocate"),
     (
         Sense::Access,
         "grant~ revoke attach detach share~ unshare permit~ allow~ block~ unblock authorize demote ban~ unban \
-         assume",
+         assume kick~ expel whitelist~ blacklist~ allowlist~ denylist~ blocklist~ authorise deauthorize offboard \
+         impersonate",
     ),
     (Sense::Context, "select connect~ disconnect login~ logout authenticate use~ join~ leave~ signin reconnect"),
     (Sense::Undoable, "archive~ unarchive trash~ untrash undelete unpublish deprecate undeprecate recover reinstate"),
@@ -199,29 +205,31 @@ const TABLE: &[(Sense, &str)] = &[
          uncordon suspend promote rollout~ initiate begin boot~ halt shutdown~ eval process~ automate \
          dispatch~ enqueue command~ control~ operate steer play~ skip~ turn~ mount~ unmount compile~ \
          transact~ bash~ shell~ console~ delegate handoff wake~ hibernate warm~ reprocess requeue redrive \
-         recrawl fire~ fuzz attack exploit",
+         recrawl fire~ fuzz attack exploit recompile relaunch rescan power~ disarm vacuum~ compact~ defragment unload deallocate \
+         spin tear quarantine~ emit reanalyze recompute",
     ),
     (Sense::Cancel, "cancel abort terminate end~ interrupt~"),
     (
         Sense::Send,
         "send notify email~ mail~ message~ dm broadcast~ invite~ forward~ text~ dial sms~ whatsapp~ tweet~ \
-         retweet remind escalate contact~ alert~ nudge speak say~",
+         retweet remind escalate contact~ alert~ nudge speak say~ greet",
     ),
-    (Sense::Post, "post~ publish reply~ comment~ respond announce~"),
+    (Sense::Post, "post~ publish reply~ comment~ respond announce~ repost crosspost"),
     (
         Sense::Page,
         "click~ hover type~ press~ drag~ navigate scroll~ tap~ swipe~ fill~ keypress mouse~ goto act~ \
-         interact keyboard~ dblclick choose~ focus~",
+         interact keyboard~ dblclick choose~ focus~ pinch~ longpress keydown keyup rightclick doubleclick",
     ),
     (
         Sense::Generate,
         "isolate generate render~ synthesize synthesise imagine produce animate upscale~ inpaint outpaint \
-         transcode dub~",
+         transcode dub~ regenerate illustrate narrate sketch~",
     ),
     (
         Sense::Convert,
         "format~ convert transform~ translate~ transcribe encode~ decode~ compress decompress zip~ unzip \
-         package~ bundle~ minify gzip~",
+         package~ bundle~ minify gzip~ normalize normalise slugify escape~ unescape serialize deserialize beautify \
+         encrypt decrypt",
     ),
     (Sense::Export, "export~"),
     (Sense::Import, "import"),
@@ -233,14 +241,15 @@ const TABLE: &[(Sense, &str)] = &[
     (
         Sense::Delete,
         "delete drop~ purge truncate flush~ wipe~ erase destroy~ rm rmdir del flushall flushdb nuke~ shred \
-         empty~ obliterate hdel srem zrem lrem xdel ltrim xtrim arrtrim forget~ expunge",
+         empty~ obliterate hdel srem zrem lrem xdel ltrim xtrim arrtrim forget~ expunge decommission teardown~ invalidate \
+         eradicate",
     ),
     (Sense::Consume, "pop~ lpop rpop spop dequeue consume blpop brpop zpopmin zpopmax"),
     (
         Sense::Pay,
         "pay~ refund~ charge~ transfer~ withdraw deposit~ payout~ buy~ sell~ purchase~ trade~ swap~ checkout~ \
          donate~ tip~ bid~ stake~ unstake liquidate exercise~ invest reimburse repay borrow~ lend order~ \
-         remit wire~ short~ redeem settle~",
+         remit wire~ short~ redeem settle~ airdrop~ topup~ wager~",
     ),
     (Sense::Submit, "submit request~ file~ propose"),
     (Sense::Open, "open~"),
