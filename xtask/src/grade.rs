@@ -1,19 +1,23 @@
 //! How well tools are graded, against labels that people have given.
 //!
-//! The labels and the captured lists of tools lie outside of the repository, since the texts belong to their authors;
-//! where they are absent, there is nothing to measure, and the command says so. `--write` puts the tables into
-//! docs/grading.md, `--wrong` prints what was graded otherwise than by people, `--all` every grade of every capture, and
-//! `--peer` holds the grades against another project's noisy categories.
+//! Two sets of labels: those that the rules were written with, which lie outside of the repository, and the project's own of
+//! other servers (`tests/corpora/risk-labels.json`), half of them kept back from the rules. Definitions are their authors' and
+//! part of neither: they are read from captures, and where none is at hand, there is nothing to measure. `--write` puts the
+//! tables into docs/grading.md, `--wrong` and `--signals` print what was graded otherwise than by people (never of the half
+//! that is kept back), `--all` every grade of every capture, and `--peer` holds the grades against another project's noisy
+//! categories.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod labels;
+mod score;
+
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use catalogue::{RiskClass, ToolRisk};
 use json::{Document, Strictness};
-use serde_json::Value;
 
 use crate::workspace::Workspace;
+use labels::{Graded, Label};
+use score::Score;
 
 /// What to print besides the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,144 +25,164 @@ pub enum Wanted {
     Tables,
     Write,
     Wrong,
+    Signals,
     All,
     Peer,
 }
 
-/// Grades every labelled tool, and prints how it went.
+/// Grades every labelled tool, and prints how it went. `captures` are more captures than those beside the workspace.
 ///
 /// # Errors
 /// A file that cannot be read or is not what it should be.
-pub fn run(workspace: &Workspace, wanted: Wanted) -> Result<String, String> {
+pub fn run(workspace: &Workspace, wanted: Wanted, captures: Option<&Path>) -> Result<String, String> {
     let corpora = workspace.corpora();
-    if !corpora.join("gold-risk-labels.json").exists() {
-        return Ok(format!("grade: skipped, {} is not there", corpora.display()));
-    }
     if wanted == Wanted::Peer {
         return peer(&corpora);
     }
-    let captures = captures(&corpora.join("tools"))?;
+    let graded = graded(&corpora, captures)?;
     if wanted == Wanted::All {
-        return Ok(all(&captures));
+        return Ok(all(&graded));
     }
-    let (score, wrong) = score(&corpora, &captures)?;
-    let tables = score.tables();
+    let gold = gold(&corpora)?;
+    let own = labels::own(&own_path(workspace))?;
+    let told = |labels: &[Label], tables: &str| {
+        let labels = labels.iter().filter(|label| label.is_tuned_on);
+        let lines: String = labels
+            .filter_map(|label| if wanted == Wanted::Signals { signals(label, &graded) } else { wrong(label, &graded) })
+            .collect();
+        format!("{lines}\n{tables}")
+    };
+    let (first, second) = (Part::of(&gold, &graded).tables(), halves(&own, &graded));
     match wanted {
-        Wanted::Wrong => Ok(format!("{wrong}\n{tables}")),
-        Wanted::Write => write(&workspace.root.join("docs/grading.md"), &tables),
-        Wanted::Tables | Wanted::All | Wanted::Peer => Ok(tables),
+        Wanted::Wrong | Wanted::Signals => Ok(format!("{}\n{}", told(&gold, &first), told(&own, &second))),
+        Wanted::Write => write(workspace, &[(GOLD, &gold, &first), (OWN, &own, &second)], &graded),
+        Wanted::Tables | Wanted::All | Wanted::Peer => Ok(format!("{first}\n{second}")),
     }
 }
 
-/// Grades every labelled tool; `None` where the labels are not there.
+/// Grades every labelled tool whose definition is at hand; `None` where none is.
 ///
 /// # Errors
 /// When too few have the class that people gave them, or too many that change something are called Read.
 pub fn hold(workspace: &Workspace) -> Result<Option<String>, String> {
     let corpora = workspace.corpora();
-    if !corpora.join("gold-risk-labels.json").exists() {
+    let graded = graded(&corpora, None)?;
+    let mut all = gold(&corpora)?;
+    all.extend(labels::own(&own_path(workspace))?);
+    let Part { score, missing: _ } = Part::of(&all, &graded);
+    if score.tools == 0 {
         return Ok(None);
     }
-    let (score, wrong) = score(&corpora, &captures(&corpora.join("tools"))?)?;
-    let said = score.tables().lines().take(2).collect::<Vec<_>>().join(" ");
+    let said = score.figures().replace('\n', " ");
     // 95 % and under 1 %: what policies that are made from grades can be built on.
     match score.right * 100 >= score.tools * 95 && score.called_read * 100 < score.changers {
         true => Ok(Some(said)),
-        false => Err(format!("{said}\n{wrong}")),
+        false => Err(format!("{said}\n{}", all.iter().filter_map(|label| wrong(label, &graded)).collect::<String>())),
     }
 }
 
-/// How the labelled tools are graded, and what of it is wrong.
-fn score(corpora: &Path, captures: &Captures) -> Result<(Score, String), String> {
-    let labels = labels(&corpora.join("gold-risk-labels.json"))?;
-    let mut score = Score::default();
-    let mut wrong = String::new();
-    for label in &labels {
-        let tool = captures.get(&label.server).and_then(|tools| tools.get(&label.tool));
-        let Some(risk) = tool else {
-            return Err(format!("no capture has `{}` of `{}`", label.tool, label.server));
-        };
-        if !score.count(label, risk) {
-            let _ = writeln!(
-                wrong,
-                "{} said {} ({}) for {} {}: {}",
-                mark(label, risk),
-                risk.class,
-                risk.confidence,
-                label.server,
-                label.tool,
-                label.reason
-            );
-            for evidence in
-                risk.evidence.iter().filter(|evidence| matches!(evidence.supports, catalogue::Supports::Class(_))).take(3)
-            {
-                let _ = writeln!(wrong, "      {} {} «{}» {}", evidence.rule, evidence.at, evidence.quote, evidence.why);
+fn own_path(workspace: &Workspace) -> std::path::PathBuf {
+    workspace.root.join("tests/corpora/risk-labels.json")
+}
+
+fn gold(corpora: &Path) -> Result<Vec<Label>, String> {
+    let path = corpora.join("gold-risk-labels.json");
+    if path.exists() { labels::gold(&path) } else { Ok(Vec::new()) }
+}
+
+/// The grades of all definitions that are at hand.
+fn graded(corpora: &Path, captures: Option<&Path>) -> Result<Graded, String> {
+    let mut graded = Graded::default();
+    if corpora.exists() {
+        graded.captures(&corpora.join("tools"))?;
+        graded.cases(&corpora.join("attacks/benign-awslabs.tools.json"))?;
+        graded.cases(&corpora.join("attacks/msb-iclr26.tools.json"))?;
+    }
+    captures.map_or(Ok(()), |path| graded.captures(path))?;
+    Ok(graded)
+}
+
+/// How some labels are met, and how many have no definition here.
+struct Part {
+    score: Score,
+    missing: usize,
+}
+
+impl Part {
+    fn of<'l>(labels: impl IntoIterator<Item = &'l Label>, graded: &Graded) -> Part {
+        let mut part = Part { score: Score::default(), missing: 0 };
+        for label in labels {
+            match graded.get(label) {
+                Some(risk) => {
+                    part.score.count(label, risk);
+                }
+                None => part.missing += 1,
             }
         }
+        part
     }
-    Ok((score, wrong))
-}
 
-struct Label {
-    server: String,
-    tool: String,
-    /// One class, or two where readings differ and either counts.
-    classes: Vec<RiskClass>,
-    signals: BTreeSet<String>,
-    either: BTreeSet<String>,
-    reason: String,
-}
-
-fn labels(path: &Path) -> Result<Vec<Label>, String> {
-    let file = read(path)?;
-    let classes = |value: &Value| -> Vec<RiskClass> {
-        let named = |name: &Value| RiskClass::ALL.into_iter().find(|class| Some(class.name()) == name.as_str());
-        match value {
-            Value::Array(all) => all.iter().filter_map(named).collect(),
-            one => named(one).into_iter().collect(),
+    fn tables(&self) -> String {
+        match (self.score.tools, self.missing) {
+            (0, missing) => format!("None of {missing} definitions is at hand.\n"),
+            (_, 0) => self.score.tables(),
+            (_, missing) => format!("{missing} definitions are not at hand.\n{}", self.score.tables()),
         }
-    };
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let words = |value: &Value| value.as_array().into_iter().flatten().map(text).collect();
-    let label = |label: &Value| Label {
-        server: text(&label["server"]),
-        tool: text(&label["tool"]),
-        classes: classes(&label["risk"]),
-        signals: words(&label["signals"]),
-        either: words(&label["signals_either"]),
-        reason: text(&label["reason"]),
-    };
-    Ok(file["labels"].as_array().into_iter().flatten().map(label).collect())
-}
-
-fn read(path: &Path) -> Result<Value, String> {
-    let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// The grades of every captured tool, by the capture's name and the tool's.
-type Captures = BTreeMap<String, BTreeMap<String, ToolRisk>>;
-
-fn captures(directory: &Path) -> Result<Captures, String> {
-    let entries = std::fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    let mut captures = Captures::new();
-    for path in paths {
-        let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let document = Document::parse(text, Strictness::Reply).map_err(|error| format!("{}: {error}", path.display()))?;
-        let root = document.root();
-        let server = root.get("server").and_then(|name| name.as_str()).unwrap_or_default().into_owned();
-        let tools = root.get("tools").and_then(|tools| tools.elements()).into_iter().flatten();
-        let graded = tools.filter_map(|tool| Some((tool.get("name")?.as_str()?.into_owned(), catalogue::grade(tool, &server))));
-        captures.entry(server.clone()).or_default().extend(graded);
     }
-    Ok(captures)
 }
 
-fn all(captures: &Captures) -> String {
+/// The tables of the project's own labels: of the half that the rules were mended with, and of that which was kept back.
+fn halves(own: &[Label], graded: &Graded) -> String {
+    let half = |is_tuned_on: bool| Part::of(own.iter().filter(|label| label.is_tuned_on == is_tuned_on), graded).tables();
+    format!("### Kept back\n\n{}\n### Mended with\n\n{}", half(false), half(true))
+}
+
+/// What is wrong with the class or the level of a tool.
+fn wrong(label: &Label, graded: &Graded) -> Option<String> {
+    let risk = graded.get(label)?;
+    let is_right = label.classes.contains(&risk.class);
+    if is_right && label.levels().contains(&risk.level) {
+        return None;
+    }
+    let expected: Vec<&str> = label.classes.iter().map(|class| class.name()).collect();
+    let grave = if risk.class == catalogue::RiskClass::Read && !is_right { "!! " } else { "" };
+    let mut out = format!(
+        "{grave}{} said {} {} ({}) for {} {}: {}\n",
+        expected.join("|"),
+        risk.class,
+        risk.level,
+        risk.confidence,
+        label.server,
+        label.tool,
+        label.reason
+    );
+    let speaks = |evidence: &&catalogue::Evidence| is_right || matches!(evidence.supports, catalogue::Supports::Class(_));
+    for evidence in risk.evidence.iter().filter(speaks).take(4) {
+        let _ = writeln!(out, "      {} {} «{}» {}", evidence.rule, evidence.at, evidence.quote, evidence.why);
+    }
+    Some(out)
+}
+
+/// The signals that are found and were not labelled (`+`), or were and are not found (`-`).
+fn signals(label: &Label, graded: &Graded) -> Option<String> {
+    let risk = graded.get(label)?;
     let mut out = String::new();
-    for (server, tools) in captures {
+    for signal in catalogue::Signal::ALL {
+        let mark = match (risk.signals.contains(&signal), label.signals.contains(signal.name())) {
+            (true, false) if !label.either.contains(signal.name()) => '+',
+            (false, true) => '-',
+            _ => continue,
+        };
+        let at = risk.evidence.iter().find(|evidence| evidence.supports == catalogue::Supports::Signal(signal));
+        let at = at.map(|evidence| format!(" {} «{}»", evidence.at, evidence.quote)).unwrap_or_default();
+        let _ = writeln!(out, "{mark}{signal} {} {}{at}", label.server, label.tool);
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+fn all(graded: &Graded) -> String {
+    let mut out = String::new();
+    for (server, tools) in &graded.0 {
         let _ = writeln!(out, "## {server}");
         for (tool, risk) in tools {
             let first =
@@ -171,7 +195,7 @@ fn all(captures: &Captures) -> String {
 
 /// Another project's categories: a second opinion, noisy, from names and short descriptions alone.
 fn peer(corpora: &Path) -> Result<String, String> {
-    let file = read(&corpora.join("peer-tool-categories.json"))?;
+    let file = labels::read(&corpora.join("peer-tool-categories.json"))?;
     let mut out = String::new();
     let (mut same, mut all) = (0, 0);
     for entry in file.as_array().into_iter().flatten() {
@@ -200,111 +224,26 @@ fn peer(corpora: &Path) -> Result<String, String> {
     Ok(out)
 }
 
-#[derive(Default)]
-struct Score {
-    /// By label, then by grade.
-    matrix: BTreeMap<(RiskClass, RiskClass), usize>,
-    right: usize,
-    tools: usize,
-    changers: usize,
-    called_read: usize,
-    /// By confidence: right, all.
-    by_confidence: BTreeMap<u8, (usize, usize)>,
-    by_server: BTreeMap<String, (usize, usize)>,
-    /// By signal: found and labelled, found and not, labelled and not found.
-    signals: BTreeMap<&'static str, (usize, usize, usize)>,
-}
-
-impl Score {
-    /// Counts one tool; whether it was right.
-    fn count(&mut self, label: &Label, risk: &ToolRisk) -> bool {
-        let is_right = label.classes.contains(&risk.class);
-        let Some(first) = label.classes.first() else { return true };
-        let expected = if is_right { risk.class } else { *first };
-        *self.matrix.entry((expected, risk.class)).or_default() += 1;
-        self.tools += 1;
-        self.right += usize::from(is_right);
-        if !label.classes.contains(&RiskClass::Read) {
-            self.changers += 1;
-            self.called_read += usize::from(risk.class == RiskClass::Read);
-        }
-        for entry in
-            [self.by_confidence.entry(risk.confidence).or_default(), self.by_server.entry(label.server.clone()).or_default()]
-        {
-            entry.0 += usize::from(is_right);
-            entry.1 += 1;
-        }
-        for signal in catalogue::Signal::ALL {
-            let (found, labelled) = (risk.signals.contains(&signal), label.signals.contains(signal.name()));
-            let counts = self.signals.entry(signal.name()).or_default();
-            match (found, labelled) {
-                (true, true) => counts.0 += 1,
-                (true, false) if !label.either.contains(signal.name()) => counts.1 += 1,
-                (false, true) => counts.2 += 1,
-                _ => {}
-            }
-        }
-        is_right
-    }
-
-    fn tables(&self) -> String {
-        let mut out = String::new();
-        let percent = |part: usize, whole: usize| {
-            if whole == 0 { "–".to_owned() } else { format!("{:.1} %", 100.0 * part as f64 / whole as f64) }
-        };
-        let _ = writeln!(
-            out,
-            "{} of {} tools of {} servers have the class that people gave them: {}.",
-            self.right,
-            self.tools,
-            self.by_server.len(),
-            percent(self.right, self.tools)
-        );
-        let _ = writeln!(
-            out,
-            "Of {} tools that change something, {} are called Read: {}.\n",
-            self.changers,
-            self.called_read,
-            percent(self.called_read, self.changers)
-        );
-        let _ = writeln!(out, "| people said | {} |", RiskClass::ALL.map(RiskClass::name).join(" | "));
-        let _ = writeln!(out, "|---|{}", "--:|".repeat(RiskClass::ALL.len()));
-        for expected in RiskClass::ALL {
-            let row = RiskClass::ALL.map(|graded| self.matrix.get(&(expected, graded)).copied().unwrap_or(0).to_string());
-            let _ = writeln!(out, "| {expected} | {} |", row.join(" | "));
-        }
-        let _ = writeln!(out, "\n| confidence | tools | right |\n|--:|--:|--:|");
-        for (confidence, (right, all)) in self.by_confidence.iter().rev() {
-            let _ = writeln!(out, "| {confidence} | {all} | {} |", percent(*right, *all));
-        }
-        let _ = writeln!(out, "\n| signal | precision | recall | labelled |\n|---|--:|--:|--:|");
-        for (signal, (both, found, missed)) in &self.signals {
-            let _ = writeln!(
-                out,
-                "| `{signal}` | {} | {} | {} |",
-                percent(*both, both + found),
-                percent(*both, both + missed),
-                both + missed
-            );
-        }
-        out
-    }
-}
-
-fn mark(label: &Label, risk: &ToolRisk) -> String {
-    let expected: Vec<&str> = label.classes.iter().map(|class| class.name()).collect();
-    let grave = risk.class == RiskClass::Read;
-    format!("{}{}", if grave { "!! " } else { "" }, expected.join("|"))
-}
-
-const BEGIN: &str = "<!-- written by `cargo xtask grade --write` -->\n";
+/// The marks in docs/grading.md between which the tables of one set of labels stand.
+const GOLD: &str = "<!-- written by `cargo xtask grade --write` -->\n";
+const OWN: &str = "<!-- written by `cargo xtask grade --write`, with captures -->\n";
 const END: &str = "<!-- until here -->";
 
-fn write(path: &Path, tables: &str) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let (before, rest) = text.split_once(BEGIN).ok_or("docs/grading.md has no place for the tables")?;
-    let (_, after) = rest.split_once(END).ok_or("docs/grading.md has no end of the tables")?;
-    std::fs::write(path, format!("{before}{BEGIN}{tables}{END}{after}"))
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(format!("grade: written to {}", path.display()))
+/// Writes the tables of every set of which all definitions are at hand.
+fn write(workspace: &Workspace, sets: &[(&str, &Vec<Label>, &str)], graded: &Graded) -> Result<String, String> {
+    let path = workspace.root.join("docs/grading.md");
+    let mut text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut said = String::new();
+    for (begin, labels, tables) in sets {
+        let missing = labels.iter().filter(|label| graded.get(label).is_none()).count();
+        if labels.is_empty() || missing > 0 {
+            let _ = writeln!(said, "grade: {missing} definitions are not at hand, their tables stay as they are");
+            continue;
+        }
+        let (before, rest) = text.split_once(begin).ok_or("docs/grading.md has no place for the tables")?;
+        let (_, after) = rest.split_once(END).ok_or("docs/grading.md has no end of the tables")?;
+        text = format!("{before}{begin}{tables}{END}{after}");
+    }
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(format!("{said}grade: written to {}", path.display()))
 }

@@ -33,8 +33,9 @@ cargo xtask COMMAND
                        the conformance suite, directly and through callgate: nothing may change on the way
   layers               which crate may know which, and no import cycles inside a crate
   methods FILE         the official schemas in FILE (dist/index.js of @modelcontextprotocol/conformance) against our list
-  grade [--write|--wrong|--all|--peer]
-                       how well tools are graded, against labels that people gave; --write puts it into docs/grading.md
+  grade [--write|--wrong|--signals|--all|--peer] [--captures FILE]
+                       how well tools are graded, against labels that people gave; --write puts it into docs/grading.md,
+                       --captures brings the definitions of tests/corpora/risk-servers.yaml (see docs/grading.md)
   inspect [--write|--missed|--false]
                        how well poisoned definitions are found, and honest ones left alone; --write puts it into
                        docs/inspect.md, the others print what went wrong in the half that the rules were tuned on
@@ -67,8 +68,10 @@ fn main() -> ExitCode {
         },
         ["bench", "stores", words @ ..] => Workspace::find().and_then(|workspace| bench::stores(&workspace, words)),
         ["bench", words @ ..] => Workspace::find().and_then(|workspace| bench::run(&workspace, words)),
-        ["grade", rest @ ..] if rest.len() < 2 => match grade_wanted(rest.first().copied()) {
-            Some(wanted) => Workspace::find().and_then(|workspace| grade::run(&workspace, wanted)).map(|said| println!("{said}")),
+        ["grade", rest @ ..] => match grade_options(rest) {
+            Some((wanted, captures)) => {
+                Workspace::find().and_then(|workspace| grade::run(&workspace, wanted, captures)).map(|said| println!("{said}"))
+            }
             None => {
                 eprintln!("error: grade does not take `{}`\n\n{HELP}", rest.join(" "));
                 return ExitCode::from(2);
@@ -112,15 +115,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn grade_wanted(word: Option<&str>) -> Option<grade::Wanted> {
-    match word {
-        None => Some(grade::Wanted::Tables),
-        Some("--write") => Some(grade::Wanted::Write),
-        Some("--wrong") => Some(grade::Wanted::Wrong),
-        Some("--all") => Some(grade::Wanted::All),
-        Some("--peer") => Some(grade::Wanted::Peer),
-        Some(_) => None,
+fn grade_options<'w>(words: &'w [&'w str]) -> Option<(grade::Wanted, Option<&'w std::path::Path>)> {
+    let (mut wanted, mut captures) = (grade::Wanted::Tables, None);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        wanted = match *word {
+            "--write" => grade::Wanted::Write,
+            "--wrong" => grade::Wanted::Wrong,
+            "--signals" => grade::Wanted::Signals,
+            "--all" => grade::Wanted::All,
+            "--peer" => grade::Wanted::Peer,
+            "--captures" => {
+                captures = Some(std::path::Path::new(words.next()?));
+                continue;
+            }
+            _ => return None,
+        };
     }
+    Some((wanted, captures))
 }
 
 fn inspect_wanted(word: Option<&str>) -> Option<inspect::Wanted> {
