@@ -379,6 +379,13 @@ pub struct ToolsArgument {
     pub lock: Option<PathBuf>,
 }
 
+impl ToolsArgument {
+    /// Whether any tools were named.
+    pub fn is_given(&self) -> bool {
+        self.tools.is_some() || self.lock.is_some()
+    }
+}
+
 /// Show one decision, with its steps
 ///
 /// Counters start at zero and nothing is remembered. Exits with 4 when the decision is deny.

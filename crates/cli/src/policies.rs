@@ -47,26 +47,60 @@ pub fn tools(arguments: &ToolsArgument) -> Result<Option<Tools>, Failure> {
         return captured(path).map(Some);
     }
     let Some(path) = &arguments.lock else { return Ok(None) };
-    let mut all: BTreeMap<String, String> = BTreeMap::new();
-    let lock = read_lock(path)?;
-    for (name, definition) in lock.servers.into_values().filter_map(|pinned| pinned.tools).flatten() {
-        if all.insert(name.clone(), definition.clone()).is_some_and(|other| other != definition) {
-            let name = visible(&name);
-            return Err(Failure::general(format!(
-                "several servers in the lock file have another tool `{name}`; give the tools of one with --tools"
-            )));
-        }
-    }
-    pinned("", &all).map(Some)
+    pinned("", &merged(&read_pinned(path)?)?).map(Some)
 }
 
 /// The same, by the names of the servers where they are known; else, of any server.
 pub fn tools_of_servers(arguments: &ToolsArgument) -> Result<(HashMap<String, Tools>, Option<Tools>), Failure> {
     let Some(path) = &arguments.lock else { return Ok((HashMap::new(), tools(arguments)?)) };
+    Ok((each(read_pinned(path)?)?.into_iter().collect(), None))
+}
+
+/// The same for one policy that is to hold for all of them, by the names of the servers; a captured list may not say its own,
+/// which is empty then.
+pub fn tools_by_server(arguments: &ToolsArgument) -> Result<BTreeMap<String, Tools>, Failure> {
+    if let Some(path) = &arguments.tools {
+        let tools = captured(path)?;
+        return Ok(BTreeMap::from([(tools.server().unwrap_or_default().to_owned(), tools)]));
+    }
+    let Some(path) = &arguments.lock else { return Ok(BTreeMap::new()) };
+    let read = read_pinned(path)?;
+    merged(&read)?;
+    each(read)
+}
+
+/// The tools of all servers, none of which may have another one of the same name.
+fn merged(servers: &BTreeMap<String, Pinned>) -> Result<Pinned, Failure> {
+    let mut all = Pinned::new();
+    for (name, definition) in servers.values().flatten() {
+        if all.insert(name.clone(), definition.clone()).is_some_and(|other| other != *definition) {
+            let name = visible(name);
+            return Err(Failure::general(format!(
+                "several servers in the lock file have another tool `{name}`; give the tools of one with --tools"
+            )));
+        }
+    }
+    Ok(all)
+}
+
+fn each(servers: BTreeMap<String, Pinned>) -> Result<BTreeMap<String, Tools>, Failure> {
+    servers.into_iter().map(|(name, tools)| pinned(&name, &tools).map(|tools| (name, tools))).collect()
+}
+
+/// The tools of one server in a lock file: definitions by name.
+type Pinned = BTreeMap<String, String>;
+
+/// The definitions of tools in a lock file, by their servers: of those whose tools are pinned.
+fn read_pinned(path: &Path) -> Result<BTreeMap<String, Pinned>, Failure> {
     let servers = read_lock(path)?.servers.into_iter();
-    let tools = servers.filter_map(|(name, known)| Some((pinned(&name, &known.tools?), name)));
-    let tools: Result<HashMap<String, Tools>, Failure> = tools.map(|(tools, name)| Ok((name, tools?))).collect();
-    Ok((tools?, None))
+    let tools: BTreeMap<_, _> = servers.filter_map(|(name, known)| Some((name, known.tools?))).collect();
+    if tools.is_empty() {
+        return Err(Failure::general(format!(
+            "`{}` pins no tools yet: `callgate pin` asks the servers for them, or give a captured list with --tools",
+            visible(&path.display().to_string())
+        )));
+    }
+    Ok(tools)
 }
 
 fn read_lock(path: &Path) -> Result<catalogue::Lock, Failure> {
@@ -76,7 +110,7 @@ fn read_lock(path: &Path) -> Result<catalogue::Lock, Failure> {
     Ok(gateway::read_lock(path)?)
 }
 
-fn pinned(server: &str, tools: &BTreeMap<String, String>) -> Result<Tools, Failure> {
+fn pinned(server: &str, tools: &Pinned) -> Result<Tools, Failure> {
     let list: Vec<&str> = tools.values().map(String::as_str).collect();
     let text = format!(r#"{{"server":{},"tools":[{}]}}"#, json::quote(server), list.join(","));
     gateway::read_tools(text.as_bytes())

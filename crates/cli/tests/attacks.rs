@@ -72,3 +72,41 @@ fn what_a_policy_lacks_is_said_in_lines_that_stop_it() {
     assert!(ran.stdout.contains("path_within") && ran.stdout.contains("- \"delete_volume\""), "{}", ran.stdout);
     assert_eq!(run(&["attacks", "test", "--tools", &tools], "").code, 2);
 }
+
+#[test]
+fn the_tools_may_be_those_of_a_lock_file() {
+    let scratch = Scratch::new();
+    let policy = scratch.policy("version: \"1\"\ndefault: allow\n").display().to_string();
+    let tools = scratch.write("tools.json", TOOLS).display().to_string();
+    let lock = scratch.path("callgate.lock").display().to_string();
+    let tried = |source: [&str; 2]| run(&[&["attacks", "test", "--json", "--policy", &policy][..], &source].concat(), "");
+    assert_eq!(run(&["pin", "--lock", &lock, "--tools", &tools], "").code, 0);
+    let (captured, pinned) = (tried(["--tools", &tools]), tried(["--lock", &lock]));
+    assert_eq!((captured.code, pinned.code), (4, 4), "{}", pinned.stderr);
+    assert_eq!(pinned.stdout, captured.stdout);
+
+    // Another server with one of the same tools, and one of its own: neither what both have nor what any server may ask is
+    // found twice.
+    let other = TOOLS.replace("workbench", "other").replace("delete_volume", "erase_volume");
+    let other = scratch.write("other.json", other).display().to_string();
+    assert_eq!(run(&["pin", "--lock", &lock, "--tools", &other], "").code, 0);
+    let both = json_of(&tried(["--lock", &lock]).stdout);
+    let found: Vec<String> = both["findings"]
+        .as_array()
+        .expect("findings")
+        .iter()
+        .map(|finding| format!("{} {} {}", finding["attack"], finding["tool"], finding["argument"]))
+        .collect();
+    assert!(found.iter().any(|one| one.contains("delete_volume")) && found.iter().any(|one| one.contains("erase_volume")));
+    assert_eq!(found.iter().collect::<std::collections::HashSet<_>>().len(), found.len(), "{found:?}");
+
+    let another = scratch.write("another.json", TOOLS.replace("workbench", "another").replace("Read a file.", "Read any file."));
+    assert_eq!(run(&["pin", "--lock", &lock, "--tools", &another.display().to_string()], "").code, 0);
+    let unclear = tried(["--lock", &lock]);
+    assert!(unclear.code == 1 && unclear.stderr.contains("another tool `read_file`"), "{}", unclear.stderr);
+    let empty = scratch.write("empty.lock", r#"{"version": 1, "servers": {"workbench": {"instructions": null}}}"#);
+    let nothing = tried(["--lock", &empty.display().to_string()]);
+    assert!(nothing.code == 1 && nothing.stderr.contains("pins no tools yet"), "{}", nothing.stderr);
+    assert_eq!(run(&["attacks", "test", "--lock", &lock], "").code, 2);
+    assert_eq!(run(&["attacks", "test", "--policy", &policy], "").code, 2);
+}

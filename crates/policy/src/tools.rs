@@ -62,6 +62,11 @@ impl Tools {
         self
     }
 
+    /// The name of the server, where the text says it.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
     /// The tool with exactly this name.
     pub fn get(&self, name: &str) -> Option<&Tool> {
         self.tools.get(name)

@@ -55,8 +55,8 @@ pub struct ShowAttack {
 /// Play the attacks against callgate, or try your policy against them
 ///
 /// Every case is played by a scripted client before a hostile server: with callgate in between, where it must not get through,
-/// and without, where it must; a case that cannot fail shows nothing. All of it stays on this machine. With --policy and --tools,
-/// nothing is played: each attack that applies to one of the tools is judged by the policy, and what is missing is printed as a
+/// and without, where it must; a case that cannot fail shows nothing. All of it stays on this machine. With --policy, and --tools or
+/// --lock, nothing is played: each attack that applies to one of the tools is judged by the policy, and what is missing is printed as a
 /// policy. Exits with 4 where an attack gets through.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -64,13 +64,14 @@ Examples:
   callgate attacks test
   callgate attacks test git-mcp-add-traversal rug-pull-silent-redefinition
   callgate attacks test --policy policy.yaml --tools tools.json
+  callgate attacks test --policy policy.yaml --lock callgate.lock
   callgate attacks test --policy policy.yaml --policy missing.yaml --tools tools.json --json")]
 pub struct TestAttacks {
     /// Only these attacks
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
     /// Try this policy instead; of several, all must allow a call, as those of a server and a grant
-    #[arg(short, long, value_name = "POLICY", requires = "tools")]
+    #[arg(short, long, value_name = "POLICY", requires = "ToolsArgument")]
     pub policy: Vec<PathBuf>,
     #[command(flatten)]
     pub tools: ToolsArgument,

@@ -21,7 +21,7 @@ pub fn attacks(command: &Attacks) -> Result<u8, Failure> {
     match command {
         Attacks::List(arguments) => list(arguments),
         Attacks::Show(arguments) => show(arguments),
-        Attacks::Test(arguments) if arguments.policy.is_empty() && arguments.tools.tools.is_none() => test(arguments),
+        Attacks::Test(arguments) if arguments.policy.is_empty() && !arguments.tools.is_given() => test(arguments),
         Attacks::Test(arguments) => yours::test(arguments),
     }
 }

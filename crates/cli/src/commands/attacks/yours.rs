@@ -1,31 +1,32 @@
-//! `attacks test --policy P --tools T`: which attacks apply to these tools, and which of them this policy stops.
+//! `attacks test --policy P --tools T`, or `--lock L`: which attacks apply to these tools, and which of them this policy stops.
 
 use crate::arguments::TestAttacks;
 use crate::failure::{DENIED, Failure, OK};
 use crate::policies;
 use crate::terminal::{Paint, counted, shortened, table, visible};
 use catalogue::attacks::{Finding, Missing, Standing, judge, missing_policy, some_of};
-use json::{Document, Strictness};
 use policy::Policies;
 use serde_json::json;
+use std::collections::HashSet;
 use std::io::Write;
-use std::path::Path;
 
 pub fn test(arguments: &TestAttacks) -> Result<u8, Failure> {
-    let Some(tools_path) = arguments.tools.tools.as_ref().filter(|_| !arguments.policy.is_empty()) else {
-        return Err(Failure::usage("a policy is tried against a server's tools: give both `--policy` and `--tools`"));
-    };
+    if arguments.policy.is_empty() {
+        return Err(Failure::usage("a policy is tried against tools: give `--policy` as well"));
+    }
+    let servers = policies::tools_by_server(&arguments.tools)?;
     let read = |path: &std::path::PathBuf| {
         let file = policies::read(path)?;
         file.policy().ok_or_else(|| Failure::invalid("the policy has errors"))
     };
     let each = arguments.policy.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
-    let Some(tools) = policies::tools(&arguments.tools)? else { return Ok(OK) };
-    let findings = judge(&server_of(tools_path), &tools, &Policies::all_of(each), jiff::Timestamp::now());
-    let findings: Vec<Finding> = match arguments.ids.as_slice() {
-        [] => findings,
-        ids => findings.into_iter().filter(|finding| ids.contains(&finding.attack.id)).collect(),
-    };
+    let (policies, now) = (Policies::all_of(each), jiff::Timestamp::now());
+    let wanted = |finding: &Finding| arguments.ids.is_empty() || arguments.ids.contains(&finding.attack.id);
+    // What holds for every server, and a tool that several have, is found with each.
+    let mut seen = HashSet::new();
+    let mut is_new = |finding: &Finding| seen.insert((&finding.attack.id, finding.tool.clone(), finding.argument.clone()));
+    let all = servers.iter().flat_map(|(server, tools)| judge(server, tools, &policies, now));
+    let findings: Vec<Finding> = all.filter(|finding| wanted(finding) && is_new(finding)).collect();
     let is_open = findings.iter().any(|finding| matches!(finding.standing, Standing::Open(_)));
     if arguments.json {
         print_json(&findings)?
@@ -33,14 +34,6 @@ pub fn test(arguments: &TestAttacks) -> Result<u8, Failure> {
         print_text(&findings)?
     }
     Ok(if is_open { DENIED } else { OK })
-}
-
-/// The name of the server in a captured list; empty where none stands there.
-fn server_of(path: &Path) -> String {
-    let text = std::fs::read(path).unwrap_or_default();
-    let document = Document::parse(text, Strictness::Reply).ok();
-    let name = document.as_ref().and_then(|document| document.root().get("server")?.as_str());
-    name.map(String::from).unwrap_or_default()
 }
 
 fn print_json(findings: &[Finding]) -> Result<(), Failure> {
@@ -126,19 +119,4 @@ fn print_text(findings: &[Finding]) -> Result<(), Failure> {
         write!(out, "{missing}")?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_server_of_a_list_is_named_in_it_or_not_at_all() {
-        let path = std::env::temp_dir().join(format!("callgate-yours-{}.json", std::process::id()));
-        std::fs::write(&path, r#"{"server": "github", "tools": []}"#).unwrap();
-        assert_eq!(server_of(&path), "github");
-        std::fs::write(&path, "[]").unwrap();
-        assert_eq!(server_of(&path), "");
-        std::fs::remove_file(&path).unwrap();
-    }
 }
