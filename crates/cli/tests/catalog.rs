@@ -4,11 +4,14 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Output;
-use support::{Scratch, callgate, root};
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+use support::{Scratch, callgate, root, send_signal};
 
 fn run(scratch: &Scratch, arguments: &[&str]) -> Output {
     callgate().arg("catalog").args(arguments).current_dir(scratch.path("")).output().unwrap()
@@ -232,4 +235,92 @@ fn without_namespaces_a_server_is_started_only_where_somebody_says_so() {
     assert!(outside.1.starts_with("servers:"), "this server finds what it looks for, where it is let: {outside:?}");
     let again = asked(&scratch, &[entry(&scratch, "hostile", &words, 120)], &["--unisolated"]).unwrap();
     assert_eq!((&again[0]["tools"], &again[0]["problem"]), (&Value::Null, &Value::Null), "it has answered before");
+}
+
+/// A build of one server that answers and one that never does, which has come to the second: its processes have the mark in
+/// their command lines. `None` where there are no namespaces.
+fn hanging(scratch: &Scratch, mark: &str, more: &[&str]) -> Option<Child> {
+    let servers = [first(scratch), entry(scratch, "silent", &format!("keeps-silent, {mark}"), 600)];
+    std::fs::write(scratch.path("list.yaml"), format!("servers:\n  - {}\n  - {}\n", servers[0], servers[1])).unwrap();
+    let mut build = callgate();
+    build.args(["catalog", "build", "list.yaml", "--jobs", "1"]).args(more).current_dir(scratch.path(""));
+    let mut child = build.stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    if line.contains("cannot be isolated here") {
+        eprintln!("skipped: {line}");
+        child.wait().unwrap();
+        return None;
+    }
+    assert!(line.starts_with("1/2 first: 1 tool"), "{line}");
+    // What makes its cell, the first process of that, the server, and what it has started to outlive it.
+    become_of(mark, |living| living.len() >= 4);
+    Some(child)
+}
+
+fn first(scratch: &Scratch) -> String {
+    entry(scratch, "first", &format!("looks, {}", scratch.path("list.yaml").display()), 120)
+}
+
+/// Waits until the processes with the mark are as they should be.
+#[track_caller]
+fn become_of(mark: &str, are_so: impl Fn(&[String]) -> bool) {
+    let began = Instant::now();
+    while !are_so(&living(mark)) {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:#?}", living(mark));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The first server of a list that [`hanging`] has begun with is not asked again.
+#[track_caller]
+fn is_kept(scratch: &Scratch) {
+    let told = asked(scratch, &[first(scratch)], &[]).unwrap();
+    assert_eq!((&told[0]["server"], &told[0]["tools"], &told[0]["problem"]), (&json!("first"), &Value::Null, &Value::Null));
+    let shown: Value = serde_json::from_str(&says(&run(scratch, &["show", "first", "--json"]), 0)).unwrap();
+    assert_eq!(shown["tools"].as_array().map(Vec::len), Some(1));
+    assert!(run(scratch, &["show", "silent"]).status.code() == Some(1), "what was given up was not asked");
+}
+
+#[test]
+fn a_signal_ends_a_build_and_its_servers_and_what_was_asked_is_kept() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let scratch = Scratch::new();
+        let mark = format!("callgate-stopped-{}-{}", std::process::id(), signal.as_raw());
+        let Some(child) = hanging(&scratch, &mark, &[]) else { return };
+        send_signal(child.id(), signal);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("stopped after 1 of 2 servers; the same command goes on with the others"), "{stderr}");
+        become_of(&mark, <[String]>::is_empty);
+        is_kept(&scratch);
+    }
+}
+
+#[test]
+fn a_build_that_is_killed_leaves_no_server_behind_and_loses_no_answer() {
+    let scratch = Scratch::new();
+    let mark = format!("callgate-killed-{}", std::process::id());
+    let Some(mut child) = hanging(&scratch, &mark, &[]) else { return };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    become_of(&mark, <[String]>::is_empty);
+    is_kept(&scratch);
+}
+
+#[test]
+fn a_working_directory_is_one_builds_at_a_time() {
+    let scratch = Scratch::new();
+    let mark = format!("callgate-holding-{}", std::process::id());
+    let Some(mut child) = hanging(&scratch, &mark, &["--work", "work"]) else { return };
+    let second = ["build", "list.yaml", "--work", "work", "-o", "other.db"];
+    let refused = run(&scratch, &second);
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&format!("is in use by process {}", child.id())) && stderr.contains("`--work`"), "{stderr}");
+    send_signal(child.id(), Signal::TERM);
+    child.wait().unwrap();
+    std::fs::write(scratch.path("list.yaml"), format!("servers:\n  - {}\n", first(&scratch))).unwrap();
+    says(&run(&scratch, &second), 0);
 }

@@ -15,6 +15,8 @@ use jiff::Timestamp;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -79,8 +81,15 @@ pub struct Said {
     pub prompts: Vec<String>,
 }
 
-/// Asks a server what it has, within a time. A failure is told in one sentence.
-pub type Ask = dyn Fn(&Reach<'_>, Duration) -> Result<Said, String> + Sync;
+/// Who speaks MCP with the servers, and knows whether anybody still wants to hear what they say.
+pub trait Asker: Sync {
+    /// Asks a server what it has, within a time. A failure is told in one sentence.
+    fn ask(&self, reach: &Reach<'_>, timeout: Duration) -> Result<Said, String>;
+
+    /// Whether all is to end at once. What is under way then is given up and counts as not asked; `ask` returns soon, too, and
+    /// leaves no server running.
+    fn is_stopped(&self) -> bool;
+}
 
 /// What has become of one server of a list.
 #[derive(Clone, Debug)]
@@ -101,39 +110,44 @@ pub enum CollectError {
         "servers cannot be isolated here: {0}; with `--unisolated` they are started all the same, and can do whatever you can"
     )]
     NoCell(String),
-    /// The working directory cannot be made.
-    #[error("cannot make `{}`", .0.display())]
+    /// The working directory cannot be made or held.
+    #[error("cannot use `{}`", .0.display())]
     Work(PathBuf, #[source] std::io::Error),
+    /// Another process works in the working directory.
+    #[error(
+        "`{}` is in use by process {}, which installs and asks servers there too; wait for its end, or name another directory \
+         with `--work`",
+        .0.display(),
+        .1
+    )]
+    Held(PathBuf, String),
     /// The catalog says no.
     #[error(transparent)]
     Collection(#[from] CollectionError),
 }
 
-/// Asks every server of `list`, and puts what they say into the catalog at `path`.
+/// Asks every server of `list`, and puts what they say into the catalog at `path`; whatever ends it, what was asked until then
+/// stays. Gives what has become of each, of those that were come to before `asker` was stopped.
 ///
 /// # Errors
-/// When the catalog cannot be written, or servers cannot be isolated and nobody has waived it. That a server does not answer is
-/// no error.
+/// When the catalog cannot be written, another process works in the same directory, or servers cannot be isolated and nobody
+/// has waived it. That a server does not answer is no error.
 pub fn collect(
     path: &Path,
     list: &List,
     conditions: &Conditions,
-    ask: &Ask,
+    asker: &dyn Asker,
     progress: &mut dyn FnMut(&Asked),
 ) -> Result<Vec<Asked>, CollectError> {
-    let mut writer = Writer::open(path)?;
     let made = |directory: PathBuf| match std::fs::create_dir_all(&directory) {
         Ok(()) => std::path::absolute(&directory).map_err(|error| CollectError::Work(directory, error)),
         Err(error) => Err(CollectError::Work(directory, error)),
     };
-    let room = Room {
-        work: &made(conditions.work.clone())?,
-        root: &made(conditions.work.join("root"))?,
-        way: Way::Nothing,
-        unshare: String::new(),
-        conditions,
-        ask,
-    };
+    let work = &made(conditions.work.clone())?;
+    let _held = hold(work)?;
+    let mut writer = Writer::open(path)?;
+    let root = &made(work.join("root"))?;
+    let room = Room { work, root, way: Way::Nothing, unshare: String::new(), conditions, asker };
     let needs_cell = list.servers.iter().any(|entry| !matches!(entry.origin, Origin::Url { .. }));
     let room = match conditions.unisolated || !needs_cell {
         true => room,
@@ -158,6 +172,8 @@ pub fn collect(
                 // One that has failed is asked again the next time.
                 let answered = matches!(asked.outcome, Some(Ok(_)));
                 writer.take(&graded, answered.then_some(&source))?;
+                // Asking takes far longer than keeping the answer; and others may wait to write to the same catalog.
+                writer.commit()?;
             }
             progress(&asked);
             all.push(asked);
@@ -168,6 +184,25 @@ pub fn collect(
     Ok(all)
 }
 
+/// Keeps other processes out of a working directory for as long as the file is open: two would install over each other. The
+/// system lets go of it whichever way we end.
+fn hold(work: &Path) -> Result<File, CollectError> {
+    let place = work.join("holder");
+    let failed = |error| CollectError::Work(place.clone(), error);
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&place).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).map_err(failed)?;
+            return Err(CollectError::Held(work.to_owned(), holder));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+    Ok(file)
+}
+
 /// Where servers are asked.
 struct Room<'c> {
     work: &'c Path,
@@ -176,7 +211,7 @@ struct Room<'c> {
     /// What makes namespaces, where it is needed.
     unshare: String,
     conditions: &'c Conditions,
-    ask: &'c Ask,
+    asker: &'c dyn Asker,
 }
 
 type Outcome = (Asked, Option<Box<Graded>>, SourceDigest);
@@ -190,7 +225,8 @@ impl Room<'_> {
         known: &HashSet<SourceDigest>,
         done: &SyncSender<Outcome>,
     ) {
-        while let Some(entry) = servers.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let is_stopped = || self.asker.is_stopped();
+        while let Some(entry) = servers.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !is_stopped()) {
             let (began, source) = (Instant::now(), source_of(entry));
             let name = entry.name.clone();
             let outcome = match known.contains(&source) {
@@ -199,6 +235,8 @@ impl Room<'_> {
                     let capture = self.capture(entry, place);
                     let outcome = match &capture.facts.problem {
                         None => Ok(capture.tools().len()),
+                        // It may be ours.
+                        Some(_) if is_stopped() => return,
                         Some(problem) => Err(problem.clone()),
                     };
                     let graded = Some(Box::new(Graded::of(&capture)));
@@ -228,13 +266,13 @@ impl Room<'_> {
     }
 
     fn said(&self, entry: &Entry, place: usize) -> Result<Said, String> {
-        let installed = install(entry, self.work)?;
+        let installed = install(entry, self.work, &|| self.asker.is_stopped())?;
         let reach = match (&entry.origin, &installed) {
             (Origin::Url { url, headers }, _) => Reach::Url(url, headers),
             (_, Some(installed)) => self.child(entry, installed, place)?,
             (_, None) => return Err("it was not installed".to_owned()),
         };
-        (self.ask)(&reach, entry.timeout)
+        self.asker.ask(&reach, entry.timeout)
     }
 
     fn child(&self, entry: &Entry, installed: &Installed, place: usize) -> Result<Reach<'static>, String> {

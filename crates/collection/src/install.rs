@@ -5,12 +5,14 @@
 use crate::cell::is_taken;
 use crate::list::{Entry, Origin, Package};
 use json::{Document, Strictness, Value};
+use rustix::process::{Pid, Signal};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,16 +31,19 @@ pub(crate) struct Installed {
 /// A package that is not there by then will not be.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
+/// Whether what is under way is to be given up.
+type Stop<'s> = &'s dyn Fn() -> bool;
+
 /// Installs what an entry names below `work`, unless it lies there already. Of a server elsewhere there is nothing to install.
 ///
 /// # Errors
 /// Why it cannot be, in one sentence.
-pub(crate) fn install(entry: &Entry, work: &Path) -> Result<Option<Installed>, String> {
-    let in_turn = |registry, package, install: fn(&Package, &Path) -> Result<Installed, String>| {
+pub(crate) fn install(entry: &Entry, work: &Path, stop: Stop<'_>) -> Result<Option<Installed>, String> {
+    let in_turn = |registry, package, install: fn(&Package, &Path, Stop<'_>) -> Result<Installed, String>| {
         let place = place_of(work, registry, package)?;
         let turn = turn_of(&place);
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        install(package, &place).map(Some)
+        install(package, &place, stop).map(Some)
     };
     match &entry.origin {
         Origin::Npm(package) => in_turn("npm", package, npm),
@@ -88,7 +93,7 @@ fn make_ready(place: &Path) -> Result<(), String> {
 
 const READY: &str = ".ready";
 
-fn npm(package: &Package, place: &Path) -> Result<Installed, String> {
+fn npm(package: &Package, place: &Path, stop: Stop<'_>) -> Result<Installed, String> {
     if !is_ready(place)? {
         let what = format!("{}@{}", package.name, package.version);
         let words =
@@ -97,6 +102,7 @@ fn npm(package: &Package, place: &Path) -> Result<Installed, String> {
             "npm",
             words.iter().map(OsStr::new).chain([place.as_os_str(), OsStr::new(&what)]).chain(package.with.iter().map(OsStr::new)),
             place,
+            stop,
         )?;
         make_ready(place)?;
     }
@@ -120,13 +126,13 @@ fn npm(package: &Package, place: &Path) -> Result<Installed, String> {
     Ok(Installed { program: modules.join(".bin").join(program), reads, path })
 }
 
-fn pypi(package: &Package, place: &Path) -> Result<Installed, String> {
+fn pypi(package: &Package, place: &Path, stop: Stop<'_>) -> Result<Installed, String> {
     let environment = place.join("venv");
     let python = environment.join("bin/python");
     if !is_ready(place)? {
         let system = found("python3")?;
         let words = ["-m", "venv", "--without-pip"];
-        run(&system, words.iter().map(OsStr::new).chain([environment.as_os_str()]), place)?;
+        run(&system, words.iter().map(OsStr::new).chain([environment.as_os_str()]), place, stop)?;
         let what = format!("{}=={}", package.name, package.version);
         let words = ["-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", "--python"];
         let install = ["install", "--only-binary=:all:", "--retries", "10", what.as_str()];
@@ -135,7 +141,7 @@ fn pypi(package: &Package, place: &Path) -> Result<Installed, String> {
         if let Some(constraints) = &package.constraints {
             words.extend([OsStr::new("--constraint"), constraints.as_os_str()]);
         }
-        run(&system, words.into_iter(), place)?;
+        run(&system, words.into_iter(), place, stop)?;
         make_ready(place)?;
     }
     let programs = console_scripts(&environment, &package.name)?;
@@ -263,13 +269,20 @@ fn found(name: &str) -> Result<PathBuf, String> {
     fs::canonicalize(&told).map_err(|error| format!("cannot find {}: {error}", told.display()))
 }
 
-/// Runs an installer to its end; what it says goes to a file beside the package.
-fn run<'w>(program: impl AsRef<OsStr>, words: impl Iterator<Item = &'w OsStr>, place: &Path) -> Result<(), String> {
+/// Runs an installer to its end, unless it is stopped or takes too long; what it says goes to a file beside the package.
+fn run<'w>(
+    program: impl AsRef<OsStr>,
+    words: impl Iterator<Item = &'w OsStr>,
+    place: &Path,
+    stop: Stop<'_>,
+) -> Result<(), String> {
     let shown = Path::new(program.as_ref()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let log = place.join("install.log");
     let file = fs::File::create(&log).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    // pip does its work in another process.
+    command.process_group(0);
     let mut child = command.spawn().map_err(|error| format!("`{shown}` cannot be started: {error}"))?;
     let began = Instant::now();
     loop {
@@ -281,15 +294,24 @@ fn run<'w>(program: impl AsRef<OsStr>, words: impl Iterator<Item = &'w OsStr>, p
                 let line = said.lines().rev().find(|line| line.to_lowercase().contains("err")).or(said.lines().last());
                 return Err(format!("`{shown}` cannot install it: {}", line.unwrap_or("it fails without a word").trim()));
             }
+            Ok(None) if stop() => {
+                kill(&mut child);
+                return Err(format!("`{shown}` was stopped"));
+            }
             Ok(None) if began.elapsed() > PATIENCE => {
-                let _ = child.kill();
-                let _ = child.wait();
+                kill(&mut child);
                 return Err(format!("`{shown}` has not installed it within {} minutes", PATIENCE.as_secs() / 60));
             }
             Ok(None) => thread::sleep(Duration::from_millis(50)),
             Err(error) => return Err(format!("`{shown}` cannot be waited for: {error}")),
         }
     }
+}
+
+/// Ends a process that leads a group, with its group.
+fn kill(child: &mut Child) {
+    let _ = rustix::process::kill_process_group(Pid::from_child(child), Signal::KILL);
+    let _ = child.wait();
 }
 
 #[cfg(test)]

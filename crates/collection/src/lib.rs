@@ -26,7 +26,7 @@ mod write;
 
 pub use capture::{Capture, CaptureError};
 pub use cell::{Cell, Way};
-pub use collect::{Ask, Asked, CollectError, Conditions, Reach, Said, collect, throw_away};
+pub use collect::{Asked, Asker, CollectError, Conditions, Reach, Said, collect, throw_away};
 pub use error::CollectionError;
 pub use export::{capture_json, facts_json};
 pub use facts::{Facts, Isolation, Registry};

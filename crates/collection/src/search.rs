@@ -97,8 +97,10 @@ impl Collection {
             collect(&connection, Where::Named(query.text.trim(), query), &mut candidates, &mut seen)?;
             collect(&connection, Where::Matches(&in_names), &mut candidates, &mut seen)?;
         }
+        // What is elsewhere comes behind what is in names, and there are enough of these.
         let everywhere = expression(query, &words, "");
         match everywhere.is_empty() {
+            _ if candidates.len() >= CANDIDATES => {}
             true => collect(&connection, Where::Any, &mut candidates, &mut seen)?,
             false => collect(&connection, Where::Matches(&everywhere), &mut candidates, &mut seen)?,
         }

@@ -19,7 +19,7 @@ pub(crate) struct Writer {
 /// Digest of a text that was taken in.
 pub(crate) type SourceDigest = [u8; 32];
 
-/// What is lost at most when a build is killed.
+/// What is lost at most when a build from captures is killed.
 const SERVERS_A_COMMIT: usize = 200;
 
 impl Writer {
@@ -135,7 +135,8 @@ impl Writer {
         Ok(())
     }
 
-    fn commit(&mut self) -> Result<(), CollectionError> {
+    /// Keeps what was taken in until now.
+    pub fn commit(&mut self) -> Result<(), CollectionError> {
         if std::mem::take(&mut self.uncommitted) > 0 {
             self.connection.execute_batch("COMMIT")?;
         }
@@ -178,30 +179,24 @@ impl Writer {
 impl Writer {
     /// Counts what everybody asks for, so that nobody has to go through half a million rows for it.
     fn count(&self) -> Result<(), CollectionError> {
-        let current = "FROM tools JOIN servers ON servers.id = tools.server AND servers.current";
-        let mut counts = Vec::new();
-        for (from, of) in [("servers WHERE current", "1"), ("servers WHERE current", "digest <> ''")] {
-            counts.push(self.number(&format!("SELECT coalesce(sum({of}), 0) FROM {from}"))?);
+        let servers = "SELECT count(*), coalesce(sum(digest <> ''), 0) FROM servers WHERE current";
+        let servers: [u64; 2] = self.connection.query_row(servers, [], |row| Ok([row.get(0)?, row.get(1)?]))?;
+        let (mut classes, mut levels, mut signals) = ([0; RiskClass::ALL.len()], [0; Level::ALL.len()], [0; Signal::ALL.len()]);
+        let alike = "SELECT tools.class, tools.level, tools.signals, count(*)
+            FROM tools JOIN servers ON servers.id = tools.server AND servers.current GROUP BY 1, 2, 3";
+        let mut statement = self.connection.prepare(alike)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (mask, tools): (u32, u64) = (row.get(2)?, row.get(3)?);
+            classes[row.get::<_, usize>(0)?] += tools;
+            levels[row.get::<_, usize>(1)?] += tools;
+            signals.iter_mut().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1).for_each(|(_, count)| *count += tools);
         }
-        counts.push(self.number(&format!("SELECT count(*) {current}"))?);
-        let mut by = |column: &str, values: usize| -> Result<(), CollectionError> {
-            for value in 0..values {
-                counts.push(self.number(&format!("SELECT count(*) {current} WHERE tools.{column} = {value}"))?);
-            }
-            Ok(())
-        };
-        by("class", RiskClass::ALL.len())?;
-        by("level", Level::ALL.len())?;
-        for bit in 0..Signal::ALL.len() {
-            counts.push(self.number(&format!("SELECT count(*) {current} WHERE tools.signals & {}", 1 << bit))?);
-        }
-        let counts = counts.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+        let tools: u64 = classes.iter().sum();
+        let counts = servers.iter().chain([&tools]).chain(&classes).chain(&levels).chain(&signals);
+        let counts = counts.map(u64::to_string).collect::<Vec<_>>().join(" ");
         self.connection.execute("INSERT OR REPLACE INTO about VALUES ('counts', ?1)", [counts])?;
         Ok(())
-    }
-
-    fn number(&self, query: &str) -> rusqlite::Result<u64> {
-        self.connection.query_row(query, [], |row| row.get(0))
     }
 }
 

@@ -3,10 +3,11 @@
 //! Runs as the first process of the namespaces. Whatever fails ends it before the server is started.
 
 use super::{Cell, HOME, Way};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink::SocketAddrNetlink};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 use rustix::thread::CapabilitySet;
 use std::ffi::CString;
 use std::fmt::Display;
@@ -15,6 +16,8 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -43,10 +46,26 @@ pub(crate) fn enter(cell: &Cell, server: &[String]) -> Result<u8> {
         command.uid(user).gid(user);
     }
     let mut child = command.spawn().map_err(failed(format!("start `{program}`")))?;
+    let server = Pid::from_child(&child);
+    thread::spawn(move || end_with_input(server));
     let status = child.wait().map_err(failed(format!("wait for `{program}`")))?;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
+
+/// Ends the server once nobody can speak to it any more and it has had time to end by itself: who has started us closes its
+/// input, or was killed and cannot end anything. All else in the cell ends with us, and we with the server.
+fn end_with_input(server: Pid) {
+    let input = std::io::stdin();
+    // No event is asked for: only the end is told then.
+    while !matches!(poll(&mut [PollFd::new(&input, PollFlags::empty())], None), Ok(1..)) {}
+    thread::sleep(PATIENCE);
+    // Once it has been waited for, this process is at its end.
+    let _ = rustix::process::kill_process(server, Signal::KILL);
+}
+
+/// Longer than who has started us gives it between the end of its input and its own.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Builds the tree of files and makes it the only one.
 fn furnish(cell: &Cell) -> Result<()> {

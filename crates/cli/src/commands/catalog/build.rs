@@ -1,12 +1,12 @@
 //! `catalog build`: from captures, and from the servers of a list.
 
 use crate::arguments::{Build, CellArguments};
-use crate::commands::block_on;
 use crate::failure::{Failure, GENERAL, OK};
 use crate::headers;
+use crate::signals;
 use crate::terminal::{Paint, counted, shortened, tell, visible};
 use collection::{
-    Asked, Cell, CollectError, Conditions, Imported, List, Progress, Reach, Said, Way, collect, import, throw_away,
+    Asked, Asker, Cell, CollectError, Conditions, Imported, List, Progress, Reach, Said, Way, collect, import, throw_away,
 };
 use gateway::{ChildCommand, HttpTarget, Upstream, UpstreamTls, Vitals, list_tools};
 use jiff::Timestamp;
@@ -14,6 +14,8 @@ use policy::Source;
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::CancellationToken;
 
 pub fn build(arguments: &Build) -> Result<u8, Failure> {
     let list = arguments.list.as_deref().map(read).transpose()?.unwrap_or_default();
@@ -25,6 +27,10 @@ pub fn build(arguments: &Build) -> Result<u8, Failure> {
     let asked = if list.servers.is_empty() { Vec::new() } else { ask_all(arguments, &list)? };
     if arguments.json {
         writeln!(std::io::stdout(), "{}", in_json(&imported, &asked))?;
+    }
+    if asked.len() < list.servers.len() {
+        let (asked, all) = (asked.len(), counted(list.servers.len() as u64, "server", "servers"));
+        return Err(Failure::general(format!("stopped after {asked} of {all}; the same command goes on with the others")));
     }
     Ok(if imported.failed.is_empty() { OK } else { GENERAL })
 }
@@ -61,7 +67,14 @@ fn take_in(arguments: &Build, captures: &[PathBuf]) -> Result<Imported, Failure>
     Ok(imported)
 }
 
+/// Asks the servers of a list, until a signal stops it.
 fn ask_all(arguments: &Build, list: &List) -> Result<Vec<Asked>, Failure> {
+    // Threads wait for servers; what they wait for, and the signals, are one thread's work.
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::because("cannot start", &error))?;
+    let stop = runtime.block_on(async { signals::stop_token() });
+    let stop = stop.map_err(|error| Failure::because("cannot listen for signals", &error))?;
+    let client = Client { runtime: runtime.handle().clone(), stop };
     let program = std::env::current_exe().map_err(|error| Failure::because("cannot find this program", &error))?;
     let is_ours = arguments.work.is_none();
     let work = arguments.work.clone().map_or_else(throw_away, Ok)?;
@@ -74,10 +87,11 @@ fn ask_all(arguments: &Build, list: &List) -> Result<Vec<Asked>, Failure> {
     };
     let all = list.servers.len();
     let mut done = 0;
-    let collected = collect(&arguments.output, list, &conditions, &ask, &mut |asked| {
+    let collected = collect(&arguments.output, list, &conditions, &client, &mut |asked| {
         done += 1;
         tell!("{done}/{all} {}", told(asked));
     });
+    runtime.shutdown_background();
     if is_ours {
         let _ = std::fs::remove_dir_all(&work);
     }
@@ -98,34 +112,51 @@ fn told(asked: &Asked) -> String {
     }
 }
 
-/// Asks one server, as a client would.
-fn ask(reach: &Reach<'_>, timeout: Duration) -> Result<Said, String> {
-    let vitals = Vitals::quiet("server", timeout * 2);
-    let upstream = match reach {
-        Reach::Child(words, environment) => {
-            let variables = environment.iter().map(|(name, value)| (name.clone(), value.clone()));
-            Upstream::Child(ChildCommand::secluded(words, &[]).with(variables).watched(&vitals))
-        }
-        Reach::Url(url, given) => {
-            let given = headers::resolved(given).map_err(|failure| failure.message().to_owned())?;
-            let target = HttpTarget::new(url, &given, &UpstreamTls::default(), timeout).map_err(|error| error.to_string())?;
-            Upstream::Http(target)
-        }
-    };
-    let listed = block_on(async { Ok(list_tools(&upstream, timeout).await) }).map_err(|failure| failure.message().to_owned())?;
-    let listing = listed.map_err(|error| {
-        // What a server says last is most often why it has ended.
-        let said = vitals.condition().said;
-        let last = said.lines().rev().find(|line| !line.trim().is_empty());
-        last.map_or_else(|| error.to_string(), |line| format!("{error}; it said: {}", line.trim()))
-    })?;
-    Ok(Said {
-        name: listing.server_name,
-        revision: listing.revision,
-        instructions: listing.instructions,
-        tools: listing.tools,
-        prompts: listing.prompts,
-    })
+/// Asks servers as a client would.
+struct Client {
+    runtime: Handle,
+    stop: CancellationToken,
+}
+
+impl Asker for Client {
+    fn ask(&self, reach: &Reach<'_>, timeout: Duration) -> Result<Said, String> {
+        let vitals = Vitals::quiet("server", timeout * 2);
+        let upstream = match reach {
+            Reach::Child(words, environment) => {
+                let variables = environment.iter().map(|(name, value)| (name.clone(), value.clone()));
+                Upstream::Child(ChildCommand::secluded(words, &[]).with(variables).watched(&vitals))
+            }
+            Reach::Url(url, given) => {
+                let given = headers::resolved(given).map_err(|failure| failure.message().to_owned())?;
+                let target = HttpTarget::new(url, &given, &UpstreamTls::default(), timeout).map_err(|error| error.to_string())?;
+                Upstream::Http(target)
+            }
+        };
+        let listed = self.runtime.block_on(async {
+            tokio::select! {
+                listed = list_tools(&upstream, timeout) => Some(listed),
+                // A child is killed as what speaks to it is dropped, and its cell with it.
+                () = self.stop.cancelled() => None,
+            }
+        });
+        let listing = listed.ok_or("nobody wants to know any more")?.map_err(|error| {
+            // What a server says last is most often why it has ended.
+            let said = vitals.condition().said;
+            let last = said.lines().rev().find(|line| !line.trim().is_empty());
+            last.map_or_else(|| error.to_string(), |line| format!("{error}; it said: {}", line.trim()))
+        })?;
+        Ok(Said {
+            name: listing.server_name,
+            revision: listing.revision,
+            instructions: listing.instructions,
+            tools: listing.tools,
+            prompts: listing.prompts,
+        })
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
 }
 
 /// Runs a server where `ask_all` has led to.
@@ -143,7 +174,7 @@ impl From<CollectError> for Failure {
     fn from(error: CollectError) -> Failure {
         match error {
             CollectError::Collection(error) => error.into(),
-            CollectError::NoCell(_) => Failure::general(error.to_string()),
+            CollectError::NoCell(_) | CollectError::Held(..) => Failure::general(error.to_string()),
             CollectError::Work(..) => Failure::because("servers cannot be asked", &error),
         }
     }
