@@ -385,3 +385,97 @@ fn the_sessions_of_a_principal_share_a_child_and_others_do_not() {
     echo(&of_root, "still there");
     assert_eq!(starts(), 2);
 }
+
+#[test]
+fn all_grants_of_the_stateless_era_share_a_child_that_is_shared() {
+    let scratch = Scratch::new();
+    scratch.write("open.yaml", OPEN);
+    let child = serde_json::to_string(&lenient(&scratch.log(), &["--stdio", "--quiet"])).expect("words are JSON");
+    let grant = |name: &str| {
+        let variable = name.to_uppercase();
+        format!("  - {{name: {name}, principal: 'person:{name}', token: 'env:{variable}', servers: [child]}}\n")
+    };
+    let config = format!(
+        "listen: 127.0.0.1:0\nstate: {}\nservers:\n  child: {{command: {child}, policy: open.yaml, isolation: shared, pin: 'off'}}\n\
+         grants:\n{}{}",
+        scratch.state(),
+        grant("ada"),
+        grant("ci")
+    );
+    let gate = Served::configured(&scratch.write("callgate.yaml", config), &TOKENS);
+    let clients = [0, 1].map(|grant| Client::silent(&gate.address, MODERN).at("/mcp/child", TOKENS[grant].1));
+    // Both use the same ids and tokens at the same time; each gets what is its own.
+    std::thread::scope(|scope| {
+        for (number, client) in clients.iter().enumerate() {
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let arguments = json!({"client": number, "round": round});
+                    let params = json!({"name": "progress", "arguments": arguments, "_meta": {"progressToken": "same"}});
+                    let reply = client.ask("1", "tools/call", params);
+                    let steps: Vec<_> =
+                        reply.messages().into_iter().filter(|m| m["method"] == "notifications/progress").collect();
+                    assert_eq!(steps.len(), 3, "{reply:?}");
+                    assert!(steps.iter().all(|step| step["params"]["progressToken"] == "same"), "{steps:?}");
+                    let text: Value = serde_json::from_str(support::text_of(&reply.reply("1"))).expect("JSON");
+                    assert_eq!(text, arguments);
+                }
+            });
+        }
+    });
+    // What belongs to a subscription comes under the id that its own client has given it.
+    for client in &clients {
+        let text = support::request(MODERN, "\"ear\"", "subscriptions/listen", json!({"notifications": {}}));
+        let stream = open(&client.address, &client.post(&client.headers("subscriptions/listen", None), text.as_bytes()));
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(stream));
+        let told = lines.map_while(Result::ok).find(|line| line.contains("subscriptions/acknowledged")).expect("it is told");
+        assert!(told.contains(r#""io.modelcontextprotocol/subscriptionId":"ear""#), "{told}");
+    }
+    // Whoever goes cancels what is its own, and nothing else.
+    let slow = |client: &Client, seconds: u64| {
+        let text = support::call(MODERN, "7", "slow", json!({"seconds": seconds}));
+        open(&client.address, &client.post(&client.headers("tools/call", Some("slow")), text.as_bytes()))
+    };
+    let (left, mut stays) = (slow(&clients[0], 60), slow(&clients[1], 2));
+    let ran = || support::tools_run(&scratch.log()).iter().filter(|tool| *tool == "slow").count();
+    until(PATIENCE, || (ran() == 2).then_some(())).expect("both arrive");
+    drop(left);
+    // The two that listened have gone, too.
+    let cancelled = || entries_of(&scratch.log(), "cancelled").iter().map(|entry| entry["id"].to_string()).collect::<Vec<_>>();
+    let told = until(PATIENCE, || Some(cancelled()).filter(|told| told.len() == 3)).expect("the server is told");
+    assert_eq!(told.iter().collect::<std::collections::HashSet<_>>().len(), 3, "each of its own: {told:?}");
+    let reply = response(&mut stays).expect("an answer");
+    assert_eq!(support::text_of(&reply.reply("7")), r#"{"seconds":2}"#);
+    assert_eq!(entries_of(&scratch.log(), "start").len(), 1, "one child for all");
+}
+
+#[test]
+fn a_thousand_grants_before_fifty_servers_start_at_once_and_stay_small() {
+    let scratch = Scratch::new();
+    let mut servers = serde_json::Map::new();
+    for server in 0..50 {
+        let tools: Vec<String> = (0..60).map(|tool| format!("  tool_{server}_{tool}: {{rate_limit: 100/hour}}\n")).collect();
+        let policy = format!("version: \"1\"\ndefault: deny\ntools:\n{}", tools.concat());
+        scratch.write(&format!("policy-{server}.yaml"), policy);
+        let url = format!("http://127.0.0.1:9/{server}");
+        servers.insert(format!("server-{server}"), json!({"url": url, "policy": format!("policy-{server}.yaml")}));
+    }
+    let names: Vec<&String> = servers.keys().collect();
+    let grant = |number: usize| {
+        let token = format!("sha256:{number:064x}");
+        json!({"name": format!("g{number}"), "principal": format!("p{}", number / 2), "token": token, "servers": names,
+            "tools": ["tool_*"], "limits": ["1000/hour"]})
+    };
+    let grants: Vec<Value> = (0..1_000).map(grant).collect();
+    let config = json!({"listen": "127.0.0.1:0", "state": scratch.state(), "servers": servers, "grants": grants});
+    let config = scratch.write("callgate.yaml", config.to_string());
+    let begun = std::time::Instant::now();
+    let gate = Served::configured(&config, &[]);
+    let started = begun.elapsed();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.child.id())).expect("it runs");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory").trim();
+    let kilobytes: u64 = resident.trim_end_matches("kB").trim().parse().expect("a number");
+    println!("1,000 grants, 50 servers, 3,000 tools: {started:?}, {kilobytes} kB");
+    assert!(kilobytes < 150_000, "{resident}");
+    // Two seconds where the build is optimised and the machine has time.
+    assert!(started < std::time::Duration::from_secs(8), "{started:?}");
+}

@@ -477,9 +477,11 @@ impl Sessions {
     async fn connect(&self, schemas: &Schemas, clients: Clients, caller: &Caller) -> Result<Connection, Box<Response<Body>>> {
         let deadline = tokio::time::Instant::now() + ENDING;
         loop {
-            // What the stateless era shares is shared by the conversation itself.
-            let upstream = if clients == Clients::Many { self.upstream.alone() } else { &self.upstream };
-            match upstream.connect(schemas, caller) {
+            let opened = match clients {
+                Clients::Many => self.upstream.connect_stateless(schemas, caller),
+                Clients::One => self.upstream.connect(schemas, caller),
+            };
+            match opened {
                 Ok(connection) => return Ok(connection),
                 Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
                     let ending = self.next_ending().or_else(|| self.close_one().map(|closed| closed.ended));

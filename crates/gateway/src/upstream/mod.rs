@@ -45,7 +45,7 @@ pub enum Upstream {
     Http(HttpTarget),
     /// Either, before which clients of either era are served: see [`Upstream::across_eras`].
     OfEitherEra(Box<Upstream>, Arc<Eras>),
-    /// Any of them, whose lines sessions of the legacy era share.
+    /// Any of them, whose lines sessions share.
     Shared(Arc<Shared>),
 }
 
@@ -55,7 +55,7 @@ impl Upstream {
         Upstream::OfEitherEra(Box::new(self), Arc::default())
     }
 
-    /// The same server, with one line for all sessions of the legacy era instead of one for each.
+    /// The same server, with one line for all sessions instead of one for each.
     pub fn shared(self) -> Upstream {
         Upstream::Shared(Arc::new(Shared::new(self, false)))
     }
@@ -63,14 +63,6 @@ impl Upstream {
     /// The same server, with one line for all sessions of a principal.
     pub fn shared_by_principal(self) -> Upstream {
         Upstream::Shared(Arc::new(Shared::new(self, true)))
-    }
-
-    /// The server without sharing: one line that is nobody else's.
-    pub(crate) fn alone(&self) -> &Upstream {
-        match self {
-            Upstream::Shared(shared) => shared.alone(),
-            alone => alone,
-        }
     }
 
     /// The HTTP endpoint, where it is one; and what is known of its eras, where that matters.
@@ -103,6 +95,17 @@ impl Upstream {
             server => server.open(schemas, to_us)?,
         };
         Ok(Connection { link, inbound })
+    }
+
+    /// The same for all who call with one grant in the stateless era, as `caller` does.
+    ///
+    /// # Errors
+    /// As [`Upstream::connect`].
+    pub(crate) fn connect_stateless(&self, schemas: &Schemas, caller: &Caller) -> io::Result<Connection> {
+        match self {
+            Upstream::Shared(shared) => shared.connect_stateless(schemas, caller),
+            upstream => upstream.connect(schemas, caller),
+        }
     }
 
     /// The same server, called in the name of `caller`; `None` where that makes no difference, or it is done already.
@@ -357,8 +360,10 @@ impl Link {
 
     /// The request that was to go on under `state` will not: its client is not asked what the server wants to know.
     pub fn give_up(&mut self, state: &str) {
-        if let Link::Bridged(bridged) = self {
-            bridged.give_up(state);
+        match self {
+            Link::Bridged(bridged) => bridged.give_up(state),
+            Link::Shared(shared) => shared.give_up(state),
+            Link::Child(_) | Link::Http(_) | Link::Closed => {}
         }
     }
 

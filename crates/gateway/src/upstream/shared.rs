@@ -4,6 +4,9 @@
 //! clients ask for. The handshake on it is ours, and is made once: what the server has answered is remembered, and answered to
 //! every later `initialize`. Ids and progress tokens are exchanged for numbers of ours.
 //!
+//! In the stateless era there is no handshake; there the "sessions" are the conversations of all who call with one grant, and
+//! one line carries them all. What names a request of theirs (a subscription, a cancellation) is exchanged like ids.
+//!
 //! What cannot be told apart is not shared: a server's requests are answered in the client's place, since nobody is their
 //! addressee; notifications go to whoever's request they belong to, or to all where they say that a list has changed, or to
 //! nobody. Methods that change what the server does for a session, or list what others have begun, are not offered.
@@ -16,6 +19,7 @@ use json::Value;
 use mcp::{Era, Id, Kind, Message, Revision, Side};
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -23,6 +27,8 @@ use tracing::{debug, warn};
 
 /// What a session may leave unread before it is closed: others must not wait for it.
 const MAX_WAITING: usize = 1_024;
+/// The same of all who call with one grant: more than they can have in flight, so that answers alone never close it.
+const MAX_WAITING_STATELESS: usize = 32_768;
 /// How long a server that is no longer needed gets to end by itself.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// So often a link is asked whether something has waited too long.
@@ -44,8 +50,9 @@ pub struct Shared {
     lines: Mutex<HashMap<Sharers, Arc<Line>>>,
 }
 
-/// Whose sessions share a line, as far as it matters who calls; all that speak one revision, where it does not.
-type Sharers = (Option<Caller>, Revision);
+/// Whose sessions share a line, as far as it matters who calls; all that speak one revision, where it does not. None: they are
+/// stateless.
+type Sharers = (Option<Caller>, Option<Revision>);
 
 impl Shared {
     pub(crate) fn new(upstream: Upstream, by_principal: bool) -> Shared {
@@ -67,6 +74,21 @@ impl Shared {
         Connection { link: Link::Shared(link), inbound }
     }
 
+    /// Gives all who call with one grant in the stateless era, as `caller` does, their link.
+    ///
+    /// # Errors
+    /// When no line can be opened; see [`Upstream::connect`].
+    pub(crate) fn connect_stateless(self: &Arc<Shared>, schemas: &Schemas, caller: &Caller) -> io::Result<Connection> {
+        let sharer = self.by_principal.then(|| self.sharer(caller));
+        let line = self.line((sharer.clone(), None), schemas)?;
+        let (to_client, inbound) = mpsc::channel(MAX_WAITING_STATELESS);
+        let back = to_client.downgrade();
+        let client = line.lock().add(to_client).ok_or_else(|| io::Error::other("the server has just ended"))?;
+        let (shared, schemas, joined) = (self.clone(), schemas.clone(), Some((line, client)));
+        let link = SharedLink { shared, sharer, schemas, to_client: None, back, joined };
+        Ok(Connection { link: Link::Shared(link), inbound })
+    }
+
     /// With whom `caller` shares a line: with whoever has the same principal; but where the server is called by callers' own
     /// authority, with whoever has the very same.
     fn sharer(&self, caller: &Caller) -> Caller {
@@ -85,18 +107,14 @@ impl Shared {
     }
 
     /// The line of those who share it, opened where there is none.
-    fn line(self: &Arc<Shared>, sharers: Sharers, schemas: &Schemas) -> Result<Arc<Line>, Failure> {
+    fn line(self: &Arc<Shared>, sharers: Sharers, schemas: &Schemas) -> io::Result<Arc<Line>> {
         let mut lines = self.lock();
         if let Some(line) = lines.get(&sharers) {
             return Ok(line.clone());
         }
-        let revision = sharers.1;
         let nobody = Caller::nobody();
-        let connection = self.upstream.connect(schemas, sharers.0.as_ref().unwrap_or(&nobody)).map_err(|error| {
-            warn!(%error, "the server cannot be started");
-            Failure::unsent("the server cannot be started")
-        })?;
-        let line = Line::open(connection.link, revision)?;
+        let connection = self.upstream.connect(schemas, sharers.0.as_ref().unwrap_or(&nobody))?;
+        let line = Line::open(connection.link, sharers.1)?;
         lines.insert(sharers.clone(), line.clone());
         tokio::spawn(self.clone().read(line.clone(), sharers, connection.inbound));
         Ok(line)
@@ -159,7 +177,7 @@ impl SharedLink {
     /// Sends what a permit permits, as far as it may be shared.
     pub fn send(&mut self, permit: Permit) -> Sent {
         let method = permit.message().method().unwrap_or_default().to_owned();
-        if method == "initialize" {
+        if method == "initialize" && !self.is_stateless() {
             let outcome = self.join(&permit);
             return Sent { ticket: permit.into_ticket(), outcome };
         }
@@ -185,6 +203,19 @@ impl SharedLink {
         state.forward(*client, permit)
     }
 
+    /// Who was asked under `state` is not to be asked.
+    pub fn give_up(&self, state: &str) {
+        if let Some((line, _)) = &self.joined
+            && let Some(link) = &mut line.lock().link
+        {
+            link.give_up(state);
+        }
+    }
+
+    fn is_stateless(&self) -> bool {
+        self.joined.as_ref().is_some_and(|(line, _)| line.lock().stateless)
+    }
+
     /// How long the server may be silent over one request.
     pub fn patience(&self) -> Option<Duration> {
         self.joined.as_ref()?.0.lock().link.as_ref()?.patience()
@@ -195,16 +226,16 @@ impl SharedLink {
         let message = permit.message();
         let asked = message.params().and_then(|params| params.get("protocolVersion")?.as_str());
         let revision = asked.and_then(|name| Revision::parse(&name)).filter(|revision| revision.era() == Era::Legacy);
-        let sharers = (self.sharer.clone(), revision.unwrap_or(Revision::V2025_11_25));
-        let line = self.shared.line(sharers, &self.schemas)?;
+        let sharers = (self.sharer.clone(), Some(revision.unwrap_or(Revision::V2025_11_25)));
+        let line = self.shared.line(sharers, &self.schemas).map_err(|error| {
+            warn!(%error, "the server cannot be started");
+            Failure::unsent("the server cannot be started")
+        })?;
         let id = permit.wire_id().cloned().ok_or_else(|| Failure::unsent("`initialize` without an id"))?;
+        let ended = || Failure::unsent("the server has ended");
         let mut state = line.lock();
-        if state.link.is_none() {
-            return Err(Failure::unsent("the server has ended"));
-        }
-        let client = state.next_number();
-        let to_client = self.to_client.take().or_else(|| self.back.upgrade());
-        state.clients.extend(to_client.map(|to_client| (client, to_client)));
+        let to_client = self.to_client.take().or_else(|| self.back.upgrade()).ok_or_else(ended)?;
+        let client = state.add(to_client).ok_or_else(ended)?;
         match state.greeting.clone() {
             Some(greeting) => state.tell(client, &greeting, &id),
             None => state.waiting.push((client, id)),
@@ -248,6 +279,8 @@ struct State {
     next: u64,
     /// Nothing more will come.
     ended: bool,
+    /// Whether there is no handshake, and whoever calls names its requests in the stateless era's ways.
+    stateless: bool,
 }
 
 /// A request of some session's.
@@ -259,21 +292,23 @@ struct Pending {
 }
 
 impl Line {
-    /// Takes a line over and makes the handshake on it.
-    fn open(mut link: Link, revision: Revision) -> Result<Arc<Line>, Failure> {
-        // No capabilities: what a server may ask of its client belongs to one client.
-        let text = format!(
-            concat!(
-                r#"{{"jsonrpc":"2.0","id":{},"method":"initialize","params":{{"protocolVersion":"{}","capabilities":{{}},"#,
-                r#""clientInfo":{{"name":"callgate","version":"{}"}}}}}}"#
-            ),
-            GREETING,
-            revision,
-            env!("CARGO_PKG_VERSION")
-        );
+    /// Takes a line over and makes the handshake on it, where `revision` has one.
+    fn open(mut link: Link, revision: Option<Revision>) -> io::Result<Arc<Line>> {
         link.share();
-        let permit = Message::parse(text, Side::Client).ok().and_then(Permit::own).expect("our own `initialize` is one");
-        link.send(permit).outcome?;
+        if let Some(revision) = revision {
+            // No capabilities: what a server may ask of its client belongs to one client.
+            let text = format!(
+                concat!(
+                    r#"{{"jsonrpc":"2.0","id":{},"method":"initialize","params":{{"protocolVersion":"{}","capabilities":{{}},"#,
+                    r#""clientInfo":{{"name":"callgate","version":"{}"}}}}}}"#
+                ),
+                GREETING,
+                revision,
+                env!("CARGO_PKG_VERSION")
+            );
+            let permit = Message::parse(text, Side::Client).ok().and_then(Permit::own).expect("our own `initialize` is one");
+            link.send(permit).outcome.map_err(|failure| io::Error::other(failure.message))?;
+        }
         let state = State {
             link: Some(link),
             clients: HashMap::new(),
@@ -282,6 +317,7 @@ impl Line {
             waiting: Vec::new(),
             next: GREETING + 1,
             ended: false,
+            stateless: revision.is_none(),
         };
         Ok(Arc::new(Line(Mutex::new(state))))
     }
@@ -298,10 +334,22 @@ impl State {
         number
     }
 
+    /// Takes on a session; gives its number, or `None` where the line has ended.
+    fn add(&mut self, to_client: mpsc::Sender<Inbound>) -> Option<u64> {
+        self.link.as_ref()?;
+        let client = self.next_number();
+        self.clients.insert(client, to_client);
+        Some(client)
+    }
+
     fn forward(&mut self, client: u64, permit: Permit) -> Sent {
         let number = self.next_number();
         let Some(id) = permit.wire_id().cloned() else { return unsent(permit, "a request without an id") };
-        let token = permit.message().progress_token().map(|token| token.raw().to_owned());
+        // Where a conversation has many clients, it has put its own number in the place of theirs.
+        let token = permit.message().progress_token().map(|token| match self.stateless {
+            true => id.text().to_owned(),
+            false => token.raw().to_owned(),
+        });
         let Some(link) = &mut self.link else { return unsent(permit, "the server has ended") };
         let sent = link.send(permit.renumbered(number, true));
         if sent.outcome.is_ok() {
@@ -379,6 +427,15 @@ impl State {
     }
 
     fn notice(&mut self, message: &Message) {
+        if self.stateless
+            && let Some(named) = message.subscription_id().or_else(|| message.cancelled_id())
+        {
+            let pending = Id::of(named).ok().and_then(|id| self.pending.get(&number_of(&id)?));
+            let Some(Pending { client, id, .. }) = pending else {
+                return debug!(method = message.method(), "dropped a notification about no request");
+            };
+            return self.give_edited(*client, message.edit().replace(named.span(), id.text().to_owned()).finish());
+        }
         if FOR_ALL.contains(&message.method().unwrap_or_default()) {
             let clients: Vec<_> = self.clients.keys().copied().collect();
             clients.into_iter().for_each(|client| self.give(client, Inbound::Message(message.clone())));
@@ -389,7 +446,10 @@ impl State {
         let Some((token, Pending { client, token: Some(original), .. })) = token.zip(pending) else {
             return debug!(method = message.method(), "dropped a notification that is for nobody");
         };
-        let (client, text) = (*client, message.edit().replace(token.span(), original.clone()).finish());
+        self.give_edited(*client, message.edit().replace(token.span(), original.clone()).finish());
+    }
+
+    fn give_edited(&mut self, client: u64, text: Bytes) {
         if let Ok(message) = Message::parse(text, Side::Server) {
             self.give(client, Inbound::Message(message));
         }
@@ -430,6 +490,10 @@ impl State {
         let found = self.pending.iter().find(|(_, pending)| pending.client == client && pending.id == *id);
         let Some(number) = found.map(|(number, _)| *number) else { return };
         self.pending.remove(&number);
+        // 2026-07-28, streamable HTTP: closing the stream is the cancellation, and the only one.
+        if self.stateless && self.link.as_mut().is_some_and(|link| link.abandon(&Id::from(number))) {
+            return;
+        }
         let notice = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
         self.say(notice.into(), Permit::own);
     }
