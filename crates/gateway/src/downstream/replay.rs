@@ -2,7 +2,8 @@
 //!
 //! Each event of a stream that answers a legacy client has an id. A client whose connection broke names the last one that it
 //! has seen, and is given what came after: what was said to it once, filtered as it was then. A stream goes on while nobody
-//! reads it; what was read is kept for a while, and what was not is kept as far as it was before there was anybody to come back.
+//! reads it. What was read is kept for a while; what was not, as far as there is room: of what comes before an answer the first
+//! is kept, and the answer in any case, unless later ones need its room.
 //!
 //! Clients of 2025-11-25 are let poll (SEP-1699). Their streams begin with an event that has an id and no data, so that whoever
 //! loses the connection before anything was said can come back too; and a stream on which nothing was said for long is closed,
@@ -20,10 +21,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
-/// Streams of one session that can be taken up again; past so many, one that has ended is forgotten, else the oldest.
+/// Streams of one session that can be taken up again; past so many, one that has ended is forgotten, first of all one that was
+/// read to its end, else the oldest.
 const MOST_STREAMS: usize = 8;
 /// So much of what was read already is kept of each.
 const KEPT_BYTES: usize = 256 * 1024;
+/// So much of what nobody has read is kept of each before its answer, or one event; what would be more is dropped.
+const UNREAD_BYTES: usize = 4 << 20;
+/// Answers that nobody reads have so much room in a session, which is that of the longest one; the oldest make way.
+const ANSWERS_BYTES: usize = 64 << 20;
 
 /// A stream whose client polls is closed when nothing was said on it for so long. Proxies commonly wait for a minute.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -31,8 +37,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const RETRY_MS: u64 = 500;
 
 /// The streams of one session.
-#[derive(Default)]
-pub(super) struct Replay(Mutex<Streams>);
+#[derive(Clone, Default)]
+pub(super) struct Replay(Arc<Mutex<Streams>>);
 
 #[derive(Default)]
 struct Streams {
@@ -57,6 +63,8 @@ struct Events {
     unread: u64,
     /// What those are together that somebody has been given.
     read_bytes: usize,
+    /// And the others.
+    unread_bytes: usize,
     /// Whether its client polls, and would find it again.
     polls: bool,
     over: bool,
@@ -70,19 +78,20 @@ impl Replay {
         if let Some(first) = first {
             stream.push(first);
         }
-        let fed = stream.clone();
+        let (fed, replay) = (stream.clone(), self.clone());
         tokio::spawn(async move {
             while let Some(down) = given.recv().await {
                 match down {
                     Down::Event(event) => fed.push(&event),
                     Down::Last { body, .. } => {
-                        fed.push(&body);
+                        fed.lock().add(fed.number, &body);
                         break;
                     }
                     Down::Accepted => break,
                 }
             }
             fed.end();
+            replay.make_room();
         });
         event_stream(read(stream, 1))
     }
@@ -126,21 +135,45 @@ impl Replay {
     fn open(&self, listens: bool, polls: bool) -> Arc<Resumable> {
         let mut streams = self.lock();
         if streams.known.len() >= MOST_STREAMS {
-            let over = streams.known.iter().position(|stream| stream.lock().over);
-            if let Some(forgotten) = streams.known.remove(over.unwrap_or(0)) {
-                forgotten.lock().polls = false;
-            }
+            let find = |is_it: fn(&Events) -> bool| streams.known.iter().position(|stream| is_it(&stream.lock()));
+            let over = find(|events| events.over && events.unread == events.next).or_else(|| find(|events| events.over));
+            streams.forget(over.unwrap_or(0));
         }
         streams.next += 1;
-        let events = Events { kept: VecDeque::new(), next: 1, unread: 1, read_bytes: 0, polls, over: false };
+        let (kept, read_bytes, unread_bytes) = (VecDeque::new(), 0, 0);
+        let events = Events { kept, next: 1, unread: 1, read_bytes, unread_bytes, polls, over: false };
         let (number, events) = (streams.next, Mutex::new(events));
         let stream = Arc::new(Resumable { number, listens, events, changed: watch::Sender::default() });
         streams.known.push_back(stream.clone());
         stream
     }
 
+    /// Forgets the oldest answers that nobody reads, as far as later ones need their room.
+    fn make_room(&self) {
+        let mut streams = self.lock();
+        let mut room = ANSWERS_BYTES;
+        for at in (0..streams.known.len()).rev() {
+            match room.checked_sub(streams.known[at].waiting_bytes()) {
+                Some(left) => room = left,
+                None => {
+                    warn!("a client does not come back for its answers; the oldest is dropped");
+                    streams.forget(at);
+                }
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Streams> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Streams {
+    /// Nobody finds this stream again. Whoever reads it reads it to its end.
+    fn forget(&mut self, at: usize) {
+        if let Some(forgotten) = self.known.remove(at) {
+            forgotten.lock().polls = false;
+        }
     }
 }
 
@@ -155,17 +188,23 @@ pub(super) enum Resumed {
 }
 
 impl Resumable {
+    /// Says something that is no answer, where there is room for it.
     fn push(&self, message: &Bytes) {
         let mut events = self.lock();
-        if events.kept.len() >= MAX_WAITING + events.unread_from() {
+        let unread = events.kept.len() - events.unread_from();
+        if unread >= MAX_WAITING || (unread > 0 && events.unread_bytes + message.len() > UNREAD_BYTES) {
             return warn!("a client does not read what it is sent; a message to it is dropped");
         }
-        let number = events.next;
-        events.next += 1;
-        let id = format!("{}-{number}", self.number);
-        events.kept.push_back((number, sse::encode(message, Some(&id), None)));
+        events.add(self.number, message);
         drop(events);
         self.changed.send_replace(());
+    }
+
+    /// How much waits here for a client that may come back, once it has ended.
+    fn waiting_bytes(&self) -> usize {
+        let events = self.lock();
+        let is_waiting = events.over && self.changed.receiver_count() == 0;
+        if is_waiting { events.unread_bytes } else { 0 }
     }
 
     fn end(&self) {
@@ -183,6 +222,15 @@ impl Resumable {
 }
 
 impl Events {
+    /// Adds a message to the stream of this number.
+    fn add(&mut self, stream: u64, message: &Bytes) {
+        let number = self.next;
+        self.next += 1;
+        let event = sse::encode(message, Some(&format!("{stream}-{number}")), None);
+        self.unread_bytes += event.len();
+        self.kept.push_back((number, event));
+    }
+
     /// How many of those that are kept somebody has been given.
     fn unread_from(&self) -> usize {
         self.kept.partition_point(|(number, _)| *number < self.unread)
@@ -195,10 +243,14 @@ impl Events {
 
     /// The first event from `from` on. What was read before it makes room.
     fn take(&mut self, from: u64) -> Option<(u64, Bytes)> {
-        let (number, event) = self.kept.get(self.kept.partition_point(|(number, _)| *number < from))?.clone();
+        let at = self.kept.partition_point(|(number, _)| *number < from);
+        let (number, event) = self.kept.get(at)?.clone();
         if number >= self.unread {
+            // Whoever names an event that it was never given does not want those before it either.
+            let passed: usize = self.kept.range(self.unread_from()..=at).map(|(_, event)| event.len()).sum();
             self.unread = number + 1;
-            self.read_bytes += event.len();
+            self.unread_bytes -= passed;
+            self.read_bytes += passed;
         }
         while self.read_bytes > KEPT_BYTES && self.kept.front().is_some_and(|(number, _)| *number < self.unread) {
             let gone = self.kept.pop_front();
@@ -340,6 +392,105 @@ mod tests {
         assert_eq!(next(&mut again).await.as_deref(), Some("id: 1-2\ndata: b\n\n"));
     }
 
+    /// What is kept of all streams, in bytes.
+    fn kept_bytes(replay: &Replay) -> usize {
+        let each = |stream: &Arc<Resumable>| stream.lock().kept.iter().map(|(_, event)| event.len()).sum::<usize>();
+        replay.lock().known.iter().map(each).sum()
+    }
+
+    /// The lengths of what is given of a stream to its end.
+    async fn lengths(mut response: Response<Body>) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        while let Some(event) = next(&mut response).await {
+            lengths.push(event.len());
+        }
+        lengths
+    }
+
+    fn answer(body: impl Into<Bytes>) -> Down {
+        Down::Last { body: body.into(), status: 200 }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_is_bounded_by_its_size_and_the_answer_is_kept() {
+        let replay = Replay::default();
+        let (sink, given) = mpsc::channel(1);
+        drop(replay.answer(Some(&Bytes::from_static(b"a")), given, false));
+        let megabyte = "x".repeat(1 << 20);
+        for _ in 0..20 {
+            sink.send(event(&megabyte)).await.unwrap();
+        }
+        sink.send(answer(megabyte)).await.unwrap();
+        sink.closed().await;
+        let kept = kept_bytes(&replay);
+        assert!(kept < UNREAD_BYTES + (2 << 20), "{kept}");
+        let lengths = lengths(resumed(&replay, "1-0")).await;
+        assert_eq!(lengths.iter().filter(|length| **length > 1 << 20).count(), 4, "three of them, and the answer: {lengths:?}");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_too_long_goes_alone() {
+        let replay = Replay::default();
+        let (sink, given) = mpsc::channel(1);
+        drop(replay.answer(Some(&Bytes::from("x".repeat(UNREAD_BYTES + 1))), given, false));
+        sink.send(event("b")).await.unwrap();
+        sink.send(answer("c")).await.unwrap();
+        sink.closed().await;
+        let lengths = lengths(resumed(&replay, "1-0")).await;
+        assert!(lengths.len() == 2 && lengths[0] > UNREAD_BYTES, "{lengths:?}");
+    }
+
+    #[tokio::test]
+    async fn answers_that_nobody_reads_make_way_for_later_ones() {
+        let replay = Replay::default();
+        let long = Bytes::from("x".repeat(30 << 20));
+        for _ in 0..3 {
+            let (sink, given) = mpsc::channel(1);
+            drop(replay.answer(None, given, true));
+            sink.send(answer(long.clone())).await.unwrap();
+            sink.closed().await;
+        }
+        assert!(kept_bytes(&replay) <= ANSWERS_BYTES);
+        assert!(matches!(replay.after("1-0"), Resumed::Unknown));
+        for id in ["2-0", "3-0"] {
+            assert_eq!(lengths(resumed(&replay, id)).await.len(), 2, "{id}: where it begins, and the answer");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_read_makes_way_before_one_that_was_not() {
+        let replay = Replay::default();
+        for number in 1..=MOST_STREAMS + 3 {
+            let (sink, given) = mpsc::channel(1);
+            let response = replay.answer(None, given, false);
+            sink.send(answer("a")).await.unwrap();
+            sink.closed().await;
+            if number > 1 {
+                lengths(response).await;
+            }
+        }
+        assert_eq!(lengths(resumed(&replay, "1-0")).await.len(), 1);
+        assert!(matches!(replay.after("2-0"), Resumed::Unknown));
+    }
+
+    #[tokio::test]
+    async fn whoever_names_an_event_it_was_never_given_goes_on_after_it() {
+        let replay = Replay::default();
+        let (sink, given) = mpsc::channel(8);
+        let long = "x".repeat(KEPT_BYTES);
+        drop(replay.answer(Some(&Bytes::from(long.clone())), given, false));
+        for _ in 0..2 {
+            sink.send(event(&long)).await.unwrap();
+        }
+        sink.send(answer("last")).await.unwrap();
+        sink.closed().await;
+        assert_eq!(lengths(resumed(&replay, "1-2")).await.len(), 2);
+        let stream = replay.lock().known[0].clone();
+        let events = stream.lock();
+        assert_eq!((events.unread, events.unread_bytes), (5, 0));
+        assert!(events.read_bytes <= KEPT_BYTES, "{}", events.read_bytes);
+    }
+
     #[tokio::test]
     async fn what_is_kept_is_bounded() {
         let replay = Replay::default();
@@ -352,7 +503,7 @@ mod tests {
         for _ in 0..10 {
             next(&mut response).await.unwrap();
         }
-        let kept: usize = replay.lock().known[0].lock().kept.iter().map(|(_, event)| event.len()).sum();
+        let kept = kept_bytes(&replay);
         assert!(kept <= KEPT_BYTES, "{kept}");
         let mut sinks = Vec::new();
         for _ in 0..2 * MOST_STREAMS {
