@@ -11,7 +11,10 @@ use std::process::{Child, Command, Stdio as Pipe};
 use std::time::Duration;
 use support::http::{Client, open};
 use support::stdio::Stdio;
-use support::{LEGACY, MODERN, PATIENCE, Scratch, Served, audit, call, names, request, text_of, until};
+use support::{
+    HttpUpstream, LEGACY, MODERN, PATIENCE, Scratch, Served, audit, call, entries_of, lenient, names, request, text_of,
+    tools_run, until,
+};
 
 /// The only revision that has batches.
 const BATCHES: &str = "2025-03-26";
@@ -93,6 +96,56 @@ fn an_id_is_free_again_when_its_request_was_cancelled_before_it_was_sent() {
     let records = audit(&scratch.state());
     let ends: Vec<&Value> = records.iter().filter(|record| record["phase"] == "finished").map(|end| &end["reply"]).collect();
     assert_eq!(ends, ["refused"], "what is cancelled before it is sent is not sent: {records:?}");
+}
+
+#[test]
+fn the_rest_of_a_batch_is_answered_over_http_when_an_item_is_cancelled() {
+    for mode in ["before a child", "before HTTP", "federated"] {
+        let scratch = Scratch::new();
+        let policy = scratch.policy("version: \"1\"\ndefault: allow\n").display().to_string();
+        let child = lenient(&scratch.log(), &["--stdio"]);
+        let upstream = HttpUpstream::start(&scratch.log(), &[]);
+        let (url, state) = (upstream.url(), scratch.state());
+        let mut words = vec!["-p", &policy, "--state", &state];
+        let (served, prefix) = match mode {
+            "before a child" => {
+                words.push("--");
+                words.extend(child.iter().map(String::as_str));
+                (Served::start(&words), "")
+            }
+            "before HTTP" => {
+                words.extend(["--upstream", &url]);
+                (Served::start(&words), "")
+            }
+            _ => {
+                scratch.write("token", "a-token-of-the-tests-long-enough");
+                let config = json!({
+                    "listen": "127.0.0.1:0",
+                    "state": state,
+                    "servers": {"one": {"command": child, "policy": policy, "pin": "off"}},
+                    "grants": [{"name": "ada", "principal": "ada", "token": "file:token", "servers": ["one"]}],
+                });
+                (Served::configured(&scratch.write("callgate.yaml", config.to_string()), &[]), "one__")
+            }
+        };
+        let client = Client::silent(&served.address, BATCHES).at("/mcp", "a-token-of-the-tests-long-enough").shake_hands();
+        let items = [("1", "hang"), ("2", "echo")].map(|(id, tool)| call(BATCHES, id, &format!("{prefix}{tool}"), json!({})));
+        let waiting = std::thread::spawn({
+            let client = client.clone();
+            move || client.send(&client.headers("tools/call", None), format!("[{}]", items.join(",")).as_bytes())
+        });
+        let arrived = || (tools_run(&scratch.log()).len() == 2).then_some(());
+        until(PATIENCE, arrived).unwrap_or_else(|| panic!("{mode}: both arrive"));
+        let told = client.send(&client.headers("notifications/cancelled", None), cancel(1).as_bytes()).expect("an answer");
+        assert_eq!(told.status, 202, "{mode}");
+        let reply = waiting.join().expect("no panic").unwrap_or_else(|| panic!("{mode}: the rest is answered"));
+        let answers: Value = serde_json::from_slice(&reply.body).unwrap_or_else(|_| panic!("{mode}: {reply:?}"));
+        let ids: Vec<&Value> = answers.as_array().expect("a batch").iter().map(|answer| &answer["id"]).collect();
+        assert_eq!(ids, [2], "{mode}: {answers}");
+        // The server is told all the same.
+        let cancelled = || (!entries_of(&scratch.log(), "cancelled").is_empty()).then_some(());
+        until(PATIENCE, cancelled).unwrap_or_else(|| panic!("{mode}: the server is told"));
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod together;
 use crate::enforcer::{GRANT_ENDED, Permit, Ticket};
 use crate::gate::{Answer, Elicitation, Expected, Gate, Held, Judged, unreached};
 use crate::refusal::{malformed, unreadable};
-use crate::sink::{Batch, Sink};
+use crate::sink::{self, Sink};
 use crate::tools::{Ask, Lack};
 use crate::unanswered::Unanswered;
 use crate::upstream::{Failure, Inbound, Link};
@@ -312,11 +312,10 @@ impl Conversation {
                 match Incoming::parse(bytes, Side::Client, self.revision.unwrap_or(Revision::V2025_11_25)) {
                     Ok(Incoming::One(message)) => self.hear(message, sink, 0),
                     Ok(Incoming::Batch(items)) => {
-                        let sink = Batch::of(sink, items.len());
-                        for item in items {
+                        for (sink, item) in sink::batch(sink, items.len()).zip(items) {
                             match item {
-                                Ok(message) => self.hear(message, sink.clone(), 0),
-                                Err(malformed) => self.refuse(malformed, sink.clone()),
+                                Ok(message) => self.hear(message, sink, 0),
+                                Err(malformed) => self.refuse(malformed, sink),
                             }
                         }
                     }
@@ -460,19 +459,9 @@ impl Conversation {
     }
 
     fn cancel(&mut self, number: u64, why: &str) {
-        let Some(Pending { waiter, expected, .. }) = self.withdraw(number, why) else { return };
+        let Some(Pending { expected, .. }) = self.withdraw(number, why) else { return };
         if let Some(ticket) = expected.ticket {
             self.let_go(ticket.finish(Reply::Lost, Some(why.to_owned())));
-        }
-        if let Waiter::Client { sink, .. } = waiter {
-            self.leave(sink);
-        }
-    }
-
-    /// Nobody waits for this answer any more; but the others of its batch go back with it, or without.
-    fn leave(&mut self, sink: Sink) {
-        if let Sink::Batch(_) = sink {
-            self.finish_accepted(sink);
         }
     }
 
@@ -601,7 +590,7 @@ impl Conversation {
         };
         if cancelled {
             // Its permit is dropped, and with it what it was charged; nothing was sent.
-            return self.leave(sink);
+            return;
         }
         let (token, permit) = self.numbered(permit, number);
         let sent = self.link.send(permit);
@@ -644,9 +633,8 @@ impl Conversation {
             (Some(request), Clients::One) => self.was_cancelled(request),
             (_, _) => sink.is_closed(),
         };
-        match cancelled {
-            true => self.leave(sink),
-            false => self.forward(Admitted { judged, sink, exchange, request }),
+        if !cancelled {
+            self.forward(Admitted { judged, sink, exchange, request });
         }
     }
 

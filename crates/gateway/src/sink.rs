@@ -5,6 +5,7 @@ use crate::outbox::{Outbox, OutboxError};
 use crate::refusal::status_of;
 use bytes::Bytes;
 use mcp::{Malformed, Message};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -32,8 +33,8 @@ pub(crate) enum Sink {
     Exchange(mpsc::Sender<Down>),
     /// A client of HTTP+SSE (2024-11-05): everything goes to its one stream of events.
     Stream(mpsc::Sender<Bytes>),
-    /// One item of a batch.
-    Batch(Arc<Batch>),
+    /// One item of a batch. Where all its sinks are dropped without a word, there is nothing to answer.
+    Item(Arc<Item>),
     /// Another sink, whose owner looks at what goes there.
     Relay(Arc<dyn Relay>),
 }
@@ -60,7 +61,7 @@ impl Sink {
             Sink::Lines(outbox) => line(outbox, &message).await,
             Sink::Exchange(exchange) => give(exchange, Down::Event(message)),
             Sink::Stream(stream) => event(stream, message).await,
-            Sink::Batch(batch) => Box::pin(batch.whole.event(message)).await,
+            Sink::Item(item) => Box::pin(item.batch.whole.event(message)).await,
             Sink::Relay(relay) => {
                 if let Some((sink, message)) = relay.event(message) {
                     Box::pin(sink.event(message)).await;
@@ -75,7 +76,7 @@ impl Sink {
             Sink::Lines(outbox) => line(outbox, &body).await,
             Sink::Exchange(exchange) => give(exchange, Down::Last { body, status }),
             Sink::Stream(stream) => event(stream, body).await,
-            Sink::Batch(batch) => Box::pin(batch.answer(Some(body))).await,
+            Sink::Item(item) => Box::pin(item.answer(Some(body))).await,
             Sink::Relay(relay) => {
                 if let Some(sink) = relay.over(Some(&body)) {
                     Box::pin(sink.last(body, status)).await;
@@ -96,7 +97,7 @@ impl Sink {
                 give(exchange, Down::Last { body, status });
                 Ok(())
             }
-            Sink::Stream(_) | Sink::Batch(_) | Sink::Relay(_) => Err(body),
+            Sink::Stream(_) | Sink::Item(_) | Sink::Relay(_) => Err(body),
         }
     }
 
@@ -105,7 +106,7 @@ impl Sink {
         match self {
             Sink::Lines(_) | Sink::Stream(_) => {}
             Sink::Exchange(exchange) => give(exchange, Down::Accepted),
-            Sink::Batch(batch) => Box::pin(batch.answer(None)).await,
+            Sink::Item(item) => Box::pin(item.answer(None)).await,
             Sink::Relay(relay) => {
                 if let Some(sink) = relay.over(None) {
                     Box::pin(sink.accepted()).await;
@@ -129,7 +130,7 @@ impl Sink {
             Sink::Lines(_) => false,
             Sink::Exchange(exchange) => exchange.is_closed(),
             Sink::Stream(stream) => stream.is_closed(),
-            Sink::Batch(batch) => batch.whole.is_closed(),
+            Sink::Item(item) => item.batch.whole.is_closed(),
             Sink::Relay(relay) => relay.is_closed(),
         }
     }
@@ -139,7 +140,7 @@ impl Sink {
         match self {
             Sink::Exchange(_) => true,
             Sink::Relay(relay) => relay.is_exchange(),
-            Sink::Lines(_) | Sink::Stream(_) | Sink::Batch(_) => false,
+            Sink::Lines(_) | Sink::Stream(_) | Sink::Item(_) => false,
         }
     }
 }
@@ -161,8 +162,20 @@ async fn line(outbox: &Outbox, message: &Bytes) {
     let _ = outbox.push(Message::for_line(message)).await;
 }
 
-/// A batch of 2025-03-26: its items take their paths alone, its answers go back together.
-pub(crate) struct Batch {
+/// The sinks for a batch of 2025-03-26 of so many items: they take their paths alone, their answers go to `whole` together.
+pub(crate) fn batch(whole: Sink, items: usize) -> impl Iterator<Item = Sink> {
+    let batch = Arc::new(Batch { whole, state: Mutex::new(BatchState { waiting: items, answers: Vec::new() }) });
+    (0..items).map(move |_| Sink::Item(Arc::new(Item { batch: batch.clone(), over: AtomicBool::new(false) })))
+}
+
+/// One item of a batch.
+pub(crate) struct Item {
+    batch: Arc<Batch>,
+    /// Whether it was answered, or said that it will not be.
+    over: AtomicBool,
+}
+
+struct Batch {
     whole: Sink,
     state: Mutex<BatchState>,
 }
@@ -172,12 +185,27 @@ struct BatchState {
     answers: Vec<Bytes>,
 }
 
-impl Batch {
-    /// Gives the sink for each of `items` items.
-    pub fn of(whole: Sink, items: usize) -> Sink {
-        Sink::Batch(Arc::new(Batch { whole, state: Mutex::new(BatchState { waiting: items, answers: Vec::new() }) }))
+impl Item {
+    async fn answer(&self, body: Option<Bytes>) {
+        if !self.over.swap(true, Ordering::Relaxed) {
+            self.batch.answer(body).await;
+        }
     }
+}
 
+impl Drop for Item {
+    /// What was cancelled, or lost its way, must not keep the answers of the others.
+    fn drop(&mut self) {
+        if self.over.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let batch = self.batch.clone();
+        runtime.spawn(async move { batch.answer(None).await });
+    }
+}
+
+impl Batch {
     async fn answer(&self, body: Option<Bytes>) {
         let finished = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,7 +24,7 @@ use crate::downstream::sessions::{Sessions, refusal};
 use crate::enforcer::{Caller, Denied, Enforcer};
 use crate::ownership::Owner;
 use crate::refusal::{malformed, unreadable};
-use crate::sink::{Batch, MAX_WAITING, Sink};
+use crate::sink::{self, MAX_WAITING, Sink};
 use crate::tools::Schemas;
 use crate::upstream::Condition;
 use bytes::Bytes;
@@ -253,17 +253,15 @@ impl Federation {
             Err(malformed) => return self.refuse(malformed, session.caller()).await,
         };
         let (whole, given) = mpsc::channel(MAX_WAITING);
-        let sink = Batch::of(Sink::Exchange(whole), items.len());
-        for item in items {
+        for (sink, item) in sink::batch(Sink::Exchange(whole), items.len()).zip(items) {
             match item {
                 Ok(message) => {
-                    let (session, sink) = (session.clone(), sink.clone());
+                    let session = session.clone();
                     self.running.spawn(async move { session.hear(message, sink).await });
                 }
                 Err(malformed) => sink.refused(&self.enforcer.refuse(malformed, session.caller()).await).await,
             }
         }
-        drop(sink);
         respond(given, Abandonment::by_nobody()).await
     }
 

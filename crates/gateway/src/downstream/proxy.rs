@@ -15,7 +15,7 @@ use crate::enforcer::{Caller, Enforcer, GRANT_ENDED, Permit};
 use crate::gate::{Expected, Gate, Held, Judged, unreached};
 use crate::ownership::Owner;
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
-use crate::sink::{Batch, Down, MAX_WAITING, Sink};
+use crate::sink::{self, Down, MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
 use crate::unanswered::Unanswered;
 use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_kind, reply_among_events};
@@ -76,6 +76,8 @@ struct SessionState {
     own_questions: HashMap<Id, oneshot::Sender<Message>>,
     /// Calls that wait for a person, to be given up where the client cancels them: the server knows nothing of them.
     held: HashMap<Id, CancellationToken>,
+    /// Requests that came in batches, whose answers wait for each other: the server need not answer what was cancelled.
+    in_batches: HashMap<Id, CancellationToken>,
     used: Option<Instant>,
 }
 
@@ -125,6 +127,34 @@ impl Drop for Noted {
         if let Some(held) = &self.held {
             state.held.remove(held);
         }
+    }
+}
+
+/// A request that came in a batch, for as long as it is under way.
+struct InBatch {
+    session: Arc<Session>,
+    id: Id,
+    cancelled: CancellationToken,
+}
+
+impl InBatch {
+    /// `None` where a cancellation could be meant for another: there is no session, or the id is in use.
+    fn note(session: &Arc<Session>, id: &Id) -> Option<InBatch> {
+        let (session, id, cancelled) = (session.clone(), id.clone(), CancellationToken::new());
+        {
+            let mut state = session.lock();
+            if session.id.is_none() || state.in_batches.contains_key(&id) {
+                return None;
+            }
+            state.in_batches.insert(id.clone(), cancelled.clone());
+        }
+        Some(InBatch { session, id, cancelled })
+    }
+}
+
+impl Drop for InBatch {
+    fn drop(&mut self) {
+        self.session.lock().in_batches.remove(&self.id);
     }
 }
 
@@ -283,12 +313,10 @@ impl Proxy {
             Err(malformed) => return refusal(&self.enforcer.refuse(malformed, &exchange.gate.caller).await),
         };
         let (whole, mut given) = mpsc::channel(MAX_WAITING);
-        let sink = Batch::of(Sink::Exchange(whole), items.len());
-        for item in items {
-            let (exchange, sink) = (exchange.clone(), sink.clone());
+        for (sink, item) in sink::batch(Sink::Exchange(whole), items.len()).zip(items) {
+            let exchange = exchange.clone();
             self.running.spawn(async move { exchange.carry_item(item, sink).await });
         }
-        drop(sink);
         loop {
             match given.recv().await {
                 Some(Down::Last { body, .. }) => return json_response(StatusCode::OK, body),
@@ -354,7 +382,10 @@ impl Exchange {
         match message.kind() {
             Kind::Response { .. } => message.id().is_some_and(|id| state.own_questions.contains_key(id)),
             Kind::Notification if message.method() == Some("notifications/cancelled") => {
-                let held = message.cancelled_id().and_then(|id| state.held.get(&Id::of(id).ok()?));
+                let id = message.cancelled_id().and_then(|id| Id::of(id).ok());
+                let in_batch = id.as_ref().and_then(|id| state.in_batches.get(id));
+                in_batch.inspect(|in_batch| in_batch.cancel());
+                let held = id.as_ref().and_then(|id| state.held.get(id));
                 held.inspect(|held| held.cancel()).is_some()
             }
             Kind::Notification | Kind::Request => false,
@@ -456,15 +487,24 @@ impl Exchange {
             modern: false,
         };
         let id = message.id().cloned();
-        let response = response.carry(message).await;
-        let is_stream = body_kind(response.headers()) == BodyKind::Events;
-        // All that is said on its stream, and not the reply alone, is kept until it ends.
-        let collected = REPLIES.collect(response.into_body(), MAX_REPLY_BYTES, self.proxy.target.patience()).await;
-        let reply = match (&id, collected) {
-            (Some(id), Ok(body)) if is_stream => last_reply(&body, id),
-            (_, Ok(body)) if !is_stream && !body.is_empty() => Some(body),
-            _ => None,
+        let replied = async {
+            let response = response.carry(message).await;
+            let is_stream = body_kind(response.headers()) == BodyKind::Events;
+            // All that is said on its stream, and not the reply alone, is kept until it ends.
+            let collected = REPLIES.collect(response.into_body(), MAX_REPLY_BYTES, self.proxy.target.patience()).await;
+            match (&id, collected) {
+                (Some(id), Ok(body)) if is_stream => last_reply(&body, id),
+                (_, Ok(body)) if !is_stream && !body.is_empty() => Some(body),
+                _ => None,
+            }
         };
+        let noted = id.as_ref().and_then(|id| InBatch::note(&self.session, id));
+        let reply = match &noted {
+            Some(noted) => noted.cancelled.run_until_cancelled(replied).await,
+            None => Some(replied.await),
+        };
+        // What is cancelled is not answered, and the others do not wait for it.
+        let Some(reply) = reply else { return sink.accepted().await };
         match (reply, id) {
             (Some(reply), _) => sink.last(reply, 200).await,
             (None, Some(id)) => {
