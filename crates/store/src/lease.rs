@@ -6,7 +6,8 @@
 //!
 //! **A lease is good for the bucket in which it was taken,** for calls count in the bucket in which they are made; it ends two
 //! seconds before, which is longer than a call may take to be admitted. The time that counts is the server's: what it said
-//! when the lease was taken, and how long ago that was *asked*, so that a slow answer can only end it early.
+//! when the lease was taken, and how long ago that was *asked*, so that a slow answer can only end it early. How long ago is
+//! read off two clocks, of which the later one counts: one stands still while the machine sleeps, the other may be set back.
 //!
 //! **There is one lease a counter,** and one caller at a time renews it; so a gateway holds at most one lease's worth unused.
 //! What is left of one that has ended is given back before the next is taken, and when the gateway ends. Where the counter has
@@ -22,14 +23,21 @@ use crate::{Clock, Store, StoreError};
 use policy::{Amount, Bound, Charge, Mode, Usage};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::OwnedMutexGuard;
 
 /// What a gateway has taken of limits ahead of calls.
 #[derive(Default)]
 pub(crate) struct Leases {
+    slots: Mutex<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
     /// By counter and bound: what was taken under one bound says nothing of another.
-    slots: Mutex<HashMap<(String, u64), Arc<Slot>>>,
+    by_counter: HashMap<(String, u64), Arc<Slot>>,
+    /// When it was last looked for some that are of no use any more.
+    swept: Option<Instant>,
 }
 
 /// The lease of one counter.
@@ -66,7 +74,25 @@ struct Lease {
     left: Amount,
     /// How the counter stood before, with what was given out of this added.
     usage: Usage,
-    good_until: Instant,
+    /// By the store's clock, in milliseconds since the Unix epoch.
+    ends_at: i64,
+    asked: Moment,
+    good_for: Duration,
+}
+
+/// A moment, by the time that passes while the machine is awake, and by the time of day.
+#[derive(Clone, Copy)]
+struct Moment(Instant, SystemTime);
+
+impl Moment {
+    fn now() -> Moment {
+        Moment(Instant::now(), SystemTime::now())
+    }
+
+    /// Whether so much time has passed since by either.
+    fn is_past(&self, span: Duration) -> bool {
+        self.0.elapsed() >= span || self.1.elapsed().is_ok_and(|passed| passed >= span)
+    }
 }
 
 /// An amount out of a lease, for one call.
@@ -153,7 +179,7 @@ impl Leases {
     /// Takes the amount of a charge out of its lease, which is renewed where that is needed; `None` where it is to be charged
     /// by itself.
     async fn take(&self, store: &Store, index: usize, key: String, charge: &Charge) -> Result<Option<Part>, StoreError> {
-        let Some(slot) = self.slot(&key, charge) else { return Ok(None) };
+        let Some(slot) = self.slot(&key, charge, &store.clock) else { return Ok(None) };
         let begun = Instant::now();
         match slot.part(index, &key, charge, &store.clock) {
             Found::Part(part) => return Ok(Some(part)),
@@ -183,23 +209,29 @@ impl Leases {
         })
     }
 
-    fn slot(&self, key: &str, charge: &Charge) -> Option<Arc<Slot>> {
+    fn slot(&self, key: &str, charge: &Charge, clock: &Clock) -> Option<Arc<Slot>> {
         let Bound::AtMost(bound) = charge.bound else { return None };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let name = (key.to_owned(), bound.micros());
-        if slots.len() >= MOST && !slots.contains_key(&name) {
-            slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.lock().lease.as_ref().is_some_and(Lease::is_of_use));
-            if slots.len() >= MOST {
+        if slots.by_counter.len() >= MOST && !slots.by_counter.contains_key(&name) {
+            // That takes a while: not for every call that comes while there is no room.
+            if slots.swept.is_some_and(|swept| swept.elapsed() < SWEEP) {
+                return None;
+            }
+            slots.swept = Some(Instant::now());
+            let is_of_use = |slot: &Slot| slot.lock().lease.as_ref().is_some_and(|lease| lease.is_of_use(clock));
+            slots.by_counter.retain(|_, slot| Arc::strong_count(slot) > 1 || is_of_use(slot));
+            if slots.by_counter.len() >= MOST {
                 return None;
             }
         }
-        Some(slots.entry(name).or_default().clone())
+        Some(slots.by_counter.entry(name).or_default().clone())
     }
 
     /// Gives back what is left of all leases.
     pub async fn give_back(&self, store: &Store) {
         let slots = std::mem::take(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner));
-        let left: Vec<Taken> = slots.into_iter().flat_map(|((key, _), slot)| slot.lock().rest(&key)).collect();
+        let left: Vec<Taken> = slots.by_counter.into_iter().flat_map(|((key, _), slot)| slot.lock().rest(&key)).collect();
         for piece in left.chunks(AT_ONCE) {
             give_back(store, piece.iter().map(copied).collect()).await;
         }
@@ -217,7 +249,7 @@ enum Found {
 impl Slot {
     fn part(self: &Arc<Slot>, index: usize, key: &str, charge: &Charge, clock: &Clock) -> Found {
         let mut state = self.lock();
-        let is_good = |lease: &Lease| lease.is_good() && lease.is_of_now(charge, clock) && lease.left >= charge.amount;
+        let is_good = |lease: &Lease| lease.is_good(clock) && lease.left >= charge.amount;
         if let Some(lease) = state.lease.as_mut().filter(|lease| is_good(lease)) {
             let usage = lease.usage;
             lease.left = lease.left.saturating_sub(charge.amount);
@@ -237,17 +269,13 @@ impl Slot {
 }
 
 impl Lease {
-    fn is_good(&self) -> bool {
-        Instant::now() < self.good_until
+    /// What the server has said of its time since is believed as well.
+    fn is_good(&self, clock: &Clock) -> bool {
+        clock.now() < self.ends_at && !self.asked.is_past(self.good_for)
     }
 
-    /// A clock that is set by hand moves by itself.
-    fn is_of_now(&self, charge: &Charge, clock: &Clock) -> bool {
-        !clock.is_simulated() || charge.counter.window.bucket(clock.now()) == self.bucket
-    }
-
-    fn is_of_use(&self) -> bool {
-        self.is_good() && self.left > Amount::ZERO
+    fn is_of_use(&self, clock: &Clock) -> bool {
+        self.is_good(clock) && self.left > Amount::ZERO
     }
 
     /// What is left of it.
@@ -286,15 +314,16 @@ async fn renew(store: Store, slot: Arc<Slot>, key: String, charge: Charge, _turn
     let whole: Keyed = vec![(key, Charge::new(counter, amount, bound, rule, mode))];
     // What is left is short of what the call needs, or of another bucket.
     give_back(&store, rest).await;
-    let asked = Instant::now();
+    let asked = Moment::now();
     let charged = charge_ahead(&store, &whole).await;
     let mut state = slot.lock();
     match charged {
         Ok((at, Judged::Fit { usages, taken })) => {
             let (Some(usage), Some(Taken { bucket, frees_at, .. })) = (usages.first(), taken.first()) else { return Ok(()) };
-            let good_for = whole[0].1.counter.window.bucket_end(*bucket).saturating_sub(at).saturating_sub(EARLY_MS);
-            let good_until = asked + Duration::from_millis(u64::try_from(good_for).unwrap_or(0));
-            state.lease = Some(Lease { bucket: *bucket, frees_at: *frees_at, left: amount, usage: *usage, good_until });
+            let ends_at = whole[0].1.counter.window.bucket_end(*bucket).saturating_sub(EARLY_MS);
+            let good_for = Duration::from_millis(u64::try_from(ends_at.saturating_sub(at)).unwrap_or(0));
+            let (bucket, frees_at, usage) = (*bucket, *frees_at, *usage);
+            state.lease = Some(Lease { bucket, frees_at, left: amount, usage, ends_at, asked, good_for });
             state.failed = None;
             Ok(())
         }
@@ -352,6 +381,8 @@ fn copied(taken: &Taken) -> Taken {
 
 /// So many counters have a lease at a time.
 const MOST: usize = 10_000;
+/// So often it is looked for leases that are of no use, where there is no room for another.
+const SWEEP: Duration = Duration::from_secs(1);
 /// So many are given back in one commit.
 const AT_ONCE: usize = 256;
 /// A lease ends so long before its bucket: longer than a call may take to be admitted.
@@ -364,6 +395,54 @@ const DEADLINE: Duration = Duration::from_millis(1900);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy::{Counter, Scope, Window};
+
+    fn lease(ends_at: i64, asked: Moment) -> Lease {
+        let usage = Usage { used: Amount::ZERO, resets_at: 0, retry_after_ms: 1 };
+        let good_for = Duration::from_secs(60);
+        Lease { bucket: 0, frees_at: 0, left: Amount::MAX, usage, ends_at, asked, good_for }
+    }
+
+    #[test]
+    fn a_lease_ends_with_its_bucket_while_the_machine_sleeps_and_where_its_clock_is_set_back() {
+        let clock = Clock::simulated(0);
+        let Moment(awake, day) = Moment::now();
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        assert!(lease(60_000, Moment(awake, day)).is_good(&clock));
+        assert!(lease(60_000, Moment(awake, day + minutes(5))).is_good(&clock), "set back, and taken just now");
+        assert!(!lease(60_000, Moment(awake, day - minutes(1))).is_good(&clock), "the time it slept has passed");
+        if let Some(earlier) = awake.checked_sub(minutes(1)) {
+            assert!(!lease(60_000, Moment(earlier, day + minutes(5))).is_good(&clock), "set back, and taken long ago");
+        }
+        assert!(!lease(0, Moment(awake, day)).is_good(&clock), "the server says that the bucket is over");
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_a_lease_it_is_not_looked_for_at_every_call() {
+        let (leases, clock) = (Leases::default(), Clock::simulated(0));
+        let counter =
+            Counter { owner: "tool".into(), name: "n".into(), window: Window::parse("hour").unwrap(), scope: Scope::Global };
+        let bound = Bound::AtMost(Amount::ONE);
+        let charge = Charge::new(Arc::new(counter), Amount::ONE, bound, "a rule".into(), Mode::Enforce);
+        let begin = |key: usize, ends_at: i64| {
+            let slot = leases.slot(&key.to_string(), &charge, &clock).expect("there is room");
+            slot.lock().lease = Some(lease(ends_at, Moment::now()));
+        };
+        (0..MOST).for_each(|key| begin(key, 60_000));
+        assert!(leases.slot("another", &charge, &clock).is_none());
+        let swept = || leases.slots.lock().unwrap().swept;
+        let first = swept();
+        assert!(first.is_some());
+        assert!((0..1_000).all(|key| leases.slot(&format!("another {key}"), &charge, &clock).is_none()));
+        let again = swept();
+        assert!(again == first || again.unwrap() - first.unwrap() >= SWEEP);
+        // Those that are there are found all the same; and those that are over make room.
+        assert!(leases.slot("7", &charge, &clock).is_some());
+        clock.advance(60_000);
+        leases.slots.lock().unwrap().swept = None;
+        assert!(leases.slot("another", &charge, &clock).is_some());
+        assert_eq!(leases.slots.lock().unwrap().by_counter.len(), 1);
+    }
 
     #[test]
     fn a_verdict_counts_all_charges_of_the_call() {
