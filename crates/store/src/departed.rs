@@ -4,7 +4,7 @@
 //! removes it as a whole, once its gateway has not been seen for as long as records are kept. It cannot sign in the other's
 //! name: a record in its own chain says what was removed, and that the last of it was the signed head. A check looks for that
 //! record; without it the chain counts as broken. The listing stays as long as that record does, so that a gateway that comes
-//! back after all begins anew.
+//! back after all begins anew; a record that has to make room before its age is made once more.
 
 use crate::chain::{Continued, Ledger};
 use crate::clock::rfc3339;
@@ -13,9 +13,12 @@ use crate::error::Fault;
 use crate::key::{Kind, PublicKey, Statement, random_id};
 use crate::sql::Sql;
 use crate::value::values;
+use json::{Document, Strictness};
 
 /// What the record is called that tells of a removed chain.
 const METHOD: &str = "audit/forget";
+/// How such a record's detail begins, before the chain's id.
+const CHAIN: &str = "chain ";
 /// A gateway that was seen within this time may only be out of reach, however short records are kept.
 const GONE_MS: i64 = 2 * 86_400_000;
 /// So many records are removed in one go.
@@ -58,14 +61,7 @@ pub(crate) fn remove(ledger: &mut Ledger<'_>, cutoff: i64) -> Result<bool, Fault
         return Ok(false);
     }
     let (own, now) = (own.to_owned(), ledger.now());
-    ledger.append(&Draft {
-        id: random_id(16).map_err(Fault::State)?,
-        phase: Phase::Admin,
-        method: Some(METHOD.to_owned()),
-        principal: Some("retention".to_owned()),
-        detail: Some(format!("chain {chain}, of a gateway gone since {}: up to record {seq}, {hash}", rfc3339(at))),
-        ..Draft::default()
-    })?;
+    tell(ledger, format!("{CHAIN}{chain}, of a gateway gone since {}: up to record {seq}, {hash}", rfc3339(at)))?;
     // Its key is free for another chain, should it come back.
     let mark =
         "UPDATE chains SET removed = ?2, removed_by = ?3, former_key = public_key, public_key = 'removed ' || id WHERE id = ?1";
@@ -74,6 +70,40 @@ pub(crate) fn remove(ledger: &mut Ledger<'_>, cutoff: i64) -> Result<bool, Fault
         sql.execute(&format!("DELETE FROM {table} WHERE chain = ?1"), values![&chain])?;
     }
     Ok(true)
+}
+
+/// Tells once more of chains that are still listed as removed, where the records up to `last` that say so are about to go; gives
+/// whether there were any.
+pub(crate) fn tell_again(ledger: &mut Ledger<'_>, last: i64) -> Result<bool, Fault> {
+    let Some(Continued { chain: own, .. }) = ledger.shared else { return Ok(false) };
+    let find = "SELECT body FROM audit WHERE chain = ?1 AND seq <= ?2 AND body LIKE '%' || ?3 || '%'
+        AND EXISTS (SELECT 1 FROM chains WHERE removed_by = ?1) ORDER BY seq";
+    let method = format!("\"method\":\"{METHOD}\"");
+    let bodies = ledger.sql.rows(find, values![own, last, &method], |row| row.get::<String>(0))?;
+    let own = own.to_owned();
+    let mut told = false;
+    for detail in bodies.iter().filter_map(|body| detail_of(body)) {
+        let chain = detail.strip_prefix(CHAIN).and_then(|rest| rest.split_once(',')).map_or("", |(chain, _)| chain);
+        let listed = "SELECT 1::bigint FROM chains WHERE id = ?1 AND removed_by = ?2 AND removed IS NOT NULL";
+        if ledger.sql.row(listed, values![chain, &own], |row| row.get::<i64>(0))?.is_some() {
+            tell(ledger, detail)?;
+            told = true;
+        }
+    }
+    Ok(told)
+}
+
+fn tell(ledger: &mut Ledger<'_>, detail: String) -> Result<(), Fault> {
+    let id = random_id(16).map_err(Fault::State)?;
+    let (method, principal) = (Some(METHOD.to_owned()), Some("retention".to_owned()));
+    ledger.append(&Draft { id, phase: Phase::Admin, method, principal, detail: Some(detail), ..Draft::default() }).map(drop)
+}
+
+fn detail_of(body: &str) -> Option<String> {
+    let document = Document::parse(body.to_owned(), Strictness::Reply).ok()?;
+    let root = document.root();
+    let is_it = root.get("phase")?.as_str()? == Phase::Admin.as_str() && root.get("method")?.as_str()? == METHOD;
+    root.get("detail")?.as_str().filter(|_| is_it).map(|detail| detail.into_owned())
 }
 
 /// Whether a chain ends at its head, with no number missing after what retention has removed.
@@ -100,7 +130,7 @@ pub(crate) fn is_told(sql: Sql<'_>, chain: &str) -> Result<bool, Fault> {
         AND audit.chain IN (SELECT id FROM chains WHERE removed IS NULL)
         AND body LIKE '%' || ?2 || '%'";
     // A chain's id is letters and digits.
-    let told = format!("\"detail\":\"chain {chain}, ");
+    let told = format!("\"detail\":\"{CHAIN}{chain}, ");
     let method = format!("\"method\":\"{METHOD}\"");
     Ok(sql.rows(find, values![chain, &method], |row| row.get::<String>(0))?.iter().any(|body| body.contains(&told)))
 }

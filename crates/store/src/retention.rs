@@ -38,8 +38,10 @@ pub(crate) fn tidy(ledger: &mut Ledger<'_>, retention: Option<Retention>) -> Res
     let excess = retention.max_bytes.is_some_and(|max| bytes(ledger).is_ok_and(|bytes| bytes > max));
     let cutoff = cutoff.map(rfc3339);
     let Some((last, taken)) = removable(ledger, cutoff.as_deref(), excess)? else { return Ok(false) };
+    let told = departed::tell_again(ledger, last)?;
     cut(ledger, last)?;
-    Ok(excess || taken == PIECE)
+    // What was told again is now at the end: it is not to go round and round.
+    Ok(!told && (excess || taken == PIECE))
 }
 
 /// The end of the longest sound piece from the beginning that may go, and how many records it is.

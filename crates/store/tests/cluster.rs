@@ -422,6 +422,37 @@ async fn a_lease_counts_where_it_was_taken_and_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_tells_of_removed_chains_outlives_retention_by_size() {
+    let Some(server) = Postgres::start() else { return };
+    let clock = Clock::simulated(NOON);
+    for _ in 0..2 {
+        let gone = gateway_at(&server.url(), clock.clone()).unwrap();
+        assert!(passes(&gone.store, call("g", Vec::new())).await);
+        gone.store.close().await;
+    }
+    clock.advance(8 * DAY);
+    let lives = gateway_at(&server.url(), clock.clone()).unwrap();
+    // Both chains go by their age, and then everything that there is room for nowhere.
+    let retention = Some(Retention { max_age: Some(Duration::from_secs(7 * 24 * 3600)), max_bytes: Some(1) });
+    for _ in 0..6 {
+        assert!(passes(&lives.store, call("g", Vec::new())).await);
+        lives.store.tidy(retention).await.unwrap();
+        let verification = lives.store.reader().unwrap().verify().unwrap();
+        assert!(verification.valid, "{verification:?}");
+    }
+    let told = |body: &&String| body.contains("audit/forget");
+    assert_eq!(bodies(&lives.store).iter().filter(told).count(), 2, "each is told of once");
+    // They go with the listing.
+    clock.advance(8 * DAY);
+    for _ in 0..6 {
+        assert!(passes(&lives.store, call("g", Vec::new())).await);
+        lives.store.tidy(retention).await.unwrap();
+    }
+    assert_eq!(bodies(&lives.store).iter().filter(told).count(), 0);
+    assert!(lives.store.reader().unwrap().verify().unwrap().valid);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_gateway_that_is_gone_has_left_goes_with_its_age() {
     let Some(server) = Postgres::start() else { return };
     let clock = Clock::simulated(NOON);
