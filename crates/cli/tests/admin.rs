@@ -133,6 +133,22 @@ fn initialize(client: &Client) -> u16 {
 }
 
 #[test]
+fn a_grant_of_the_file_uses_a_server_that_the_state_keeps() {
+    let stage = Stage::new();
+    let config = stage.config(&stage.scratch.state());
+    let text = std::fs::read_to_string(&config).unwrap().replace(r#""servers":["web"]"#, r#""servers":["web","state:files"]"#);
+    let gate = stage.start("home", &stage.scratch.state(), stage.scratch.write("callgate.yaml", text));
+    until(SOON, || gate.served.stderr.lock().unwrap().contains("the state does not keep").then_some(())).expect("it is told");
+    assert_eq!(initialize(&gate.client("files", ADA)), 404);
+    gate.put("/v1/servers/files", &stage.child("open.yaml"));
+    let ada = gate.client("files", ADA).shake_hands();
+    assert!(!is_denied(&ada.call("2", "echo", json!({}))));
+    let (status, code, said) = gate.refusal("DELETE", "/v1/servers/files", "");
+    assert_eq!((status, code.as_str()), (409, "in-use"), "{said}");
+    assert!(said.contains("the grant `ada` of the configuration file"), "{said}");
+}
+
+#[test]
 fn register_a_server_paste_a_policy_take_the_url() {
     let stage = Stage::new();
     let gate = stage.gateway();

@@ -75,6 +75,16 @@ pub enum SecretReference {
     File(String),
 }
 
+impl fmt::Display for SecretReference {
+    /// As it is written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretReference::Env(name) => write!(f, "env:{name}"),
+            SecretReference::File(path) => write!(f, "file:{path}"),
+        }
+    }
+}
+
 impl SecretReference {
     /// Reads `env:NAME` or `file:PATH`; `None` for anything else, which may be a secret itself.
     pub fn parse(text: &str) -> Option<SecretReference> {
@@ -143,4 +153,25 @@ pub struct Webhook {
     pub secret: Option<SecretReference>,
     /// What the body looks like.
     pub form: WebhookForm,
+}
+
+impl Webhook {
+    /// The secrets that it refers to.
+    pub fn references(&self) -> impl Iterator<Item = &SecretReference> {
+        let url = match &self.url {
+            WebhookUrl::Literal(_) => None,
+            WebhookUrl::Reference(reference) => Some(reference),
+        };
+        url.into_iter().chain(&self.secret)
+    }
+
+    /// The same, with relative paths of what it refers to taken from the place of the file called `name`.
+    #[must_use]
+    pub(crate) fn beside(self, name: &str) -> Webhook {
+        let url = match self.url {
+            WebhookUrl::Reference(reference) => WebhookUrl::Reference(reference.beside(name)),
+            literal @ WebhookUrl::Literal(_) => literal,
+        };
+        Webhook { url, secret: self.secret.map(|reference| reference.beside(name)), ..self }
+    }
 }

@@ -90,6 +90,13 @@ impl Policy {
         self.webhook.as_ref()
     }
 
+    /// The same policy, with relative paths of the secrets that it refers to taken from the place of the file called `name`: for
+    /// one that was read from no file.
+    #[must_use]
+    pub fn beside(self, name: &str) -> Policy {
+        Policy { webhook: self.webhook.map(|webhook| webhook.beside(name)), ..self }
+    }
+
     /// Names this version of the policy in records and approvals: 16 hexadecimal digits.
     pub fn revision(&self) -> &str {
         &self.revision

@@ -50,6 +50,17 @@ impl Kept {
         self.config.as_ref().is_some_and(|config| config.grants.iter().any(|grant| grant.name == name))
     }
 
+    /// One of these servers that is neither in the configuration, where there is one, nor kept in the state.
+    fn unknown<'s>(&self, servers: &'s [String]) -> Result<Option<&'s String>, Failure> {
+        let Some(config) = &self.config else { return Ok(None) };
+        let in_file = |name: &String| config.servers.iter().any(|server| server.name == *name);
+        if servers.iter().all(in_file) {
+            return Ok(None);
+        }
+        let kept = self.with(async |store| Ok(store.reader()?.kept()?.servers))?;
+        Ok(servers.iter().find(|name| !in_file(name) && !kept.iter().any(|server| server.name == **name)))
+    }
+
     /// Does something with the state, and closes it.
     pub(super) fn with<T>(&self, work: impl AsyncFnOnce(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
         let url = self.url.clone();
@@ -89,12 +100,20 @@ fn create(arguments: &CreateGrant) -> Result<u8, Failure> {
         }
         (_, named) => named.to_vec(),
     };
-    if let Some(config) = &kept.config
-        && let Some(unknown) = servers.iter().find(|name| !config.servers.iter().any(|server| server.name == **name))
-    {
-        return Err(Failure::usage(format!("the configuration has no server `{}`", visible(unknown))));
+    if let Some(unknown) = kept.unknown(&servers)? {
+        return Err(Failure::usage(format!("neither the configuration nor the state has a server `{}`", visible(unknown))));
     }
-    let spec = spec(arguments, &servers)?;
+    let policies = arguments.policy.iter().map(|path| absolute(path)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(config) = &kept.config
+        && let Some(outside) = policies.iter().find(|path| !config.lets_grants_name(Path::new(path)))
+    {
+        return Err(Failure::usage(format!(
+            "`{}` lies outside of the configuration's directory, where grants that the state keeps may name no policy; move it, \
+             or list it under `references` of `admin`",
+            visible(outside)
+        )));
+    }
+    let spec = spec(arguments, &servers, &policies)?;
     let token = token()?;
     let made = kept.change(name, |store| Some(GrantChange::Create { digest: store.token_digest(token.expose())?, spec }))?;
     show_token(&made, &token, arguments.json)
@@ -118,7 +137,7 @@ fn show_token(grant: &StoredGrant, token: &Secret, json: bool) -> Result<u8, Fai
 }
 
 /// What the grant allows, in the form that it would have in a configuration.
-fn spec(arguments: &CreateGrant, servers: &[String]) -> Result<String, Failure> {
+fn spec(arguments: &CreateGrant, servers: &[String], policies: &[String]) -> Result<String, Failure> {
     let list = |texts: &[String]| format!("[{}]", texts.iter().map(|text| quote(text)).collect::<Vec<_>>().join(","));
     let principal = arguments.principal.as_ref().unwrap_or(&arguments.name);
     let mut members = vec![
@@ -126,8 +145,7 @@ fn spec(arguments: &CreateGrant, servers: &[String]) -> Result<String, Failure> 
         format!("\"principal\":{}", quote(principal)),
         format!("\"servers\":{}", list(servers)),
     ];
-    let policies = arguments.policy.iter().map(|path| absolute(path)).collect::<Result<Vec<_>, _>>()?;
-    for (key, texts) in [("tools", &arguments.tool), ("policy", &policies), ("limits", &arguments.limit)] {
+    for (key, texts) in [("tools", arguments.tool.as_slice()), ("policy", policies), ("limits", &arguments.limit)] {
         if !texts.is_empty() {
             members.push(format!("\"{key}\":{}", list(texts)));
         }

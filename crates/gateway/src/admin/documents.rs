@@ -229,12 +229,16 @@ fn check(view: &View<'_>, kind: DocumentKind, name: &str, text: Option<String>) 
     let is_new = |said: &&crate::config::kept::Said| {
         said.is_wrong() && !before.said.iter().any(|known| known.is_wrong() && known.kind == said.kind && known.name == said.name)
     };
+    // Those of the file are not left out for it, but would allow nothing there.
+    let missing = after.missing.iter().filter(|missing| !before.missing.contains(missing));
+    let missing = missing.map(|(grant, _)| format!("the grant `{}` of the configuration file", shown_name(grant)));
     let broken: Vec<String> = after
         .said
         .iter()
         .filter(|said| (said.kind, said.name.as_str()) != (kind, name))
         .filter(is_new)
         .map(|said| format!("the {} `{}`", said.kind.as_str(), shown_name(&said.name)))
+        .chain(missing)
         .collect();
     if !broken.is_empty() {
         let message = format!("then this could not be used any more: {}; change that first", broken.join(", "));

@@ -9,7 +9,7 @@ use store::DocumentKind;
 /// One policy that the state keeps: its text, the revision that records name it by, and who is judged by it.
 pub(super) fn shown(view: &View<'_>, name: &str) -> Option<String> {
     let kept = document(view, DocumentKind::Policy, name)?;
-    let policy = view.whole.policies.get(name).and_then(|kept| kept.policy.as_ref());
+    let policy = view.whole.policies.get(name).and_then(|kept| kept.policy());
     let is_it = |other: &Arc<Policy>| policy.is_some_and(|policy| Arc::ptr_eq(policy, other));
     let servers = view.whole.servers.iter().filter(|server| server.policy.as_ref().is_some_and(is_it));
     let grants = view.whole.grants.iter().filter(|grant| grant.policies.iter().any(is_it));

@@ -5,6 +5,7 @@ use crate::credentials::{AdminCredential, AdminCredentials};
 use crate::tls::ListenerFiles;
 use policy::{Fields, Kind, Node};
 use std::net::SocketAddr;
+use std::path::{Component, Path};
 
 /// Where the gateway is administered.
 #[derive(Clone, Debug)]
@@ -19,7 +20,7 @@ pub struct AdminConfig {
     pub credentials: AdminCredentials,
     /// Whether servers that the state keeps may be commands.
     pub commands: bool,
-    /// What servers that the state keeps may refer to.
+    /// What the state keeps may refer to.
     pub references: References,
 }
 
@@ -32,7 +33,21 @@ pub enum References {
     Only(Vec<String>),
 }
 
+/// On a gateway that nobody administers, whoever may write the state could have its secrets sent elsewhere.
+pub(super) static NOTHING: References = References::Only(Vec::new());
+
 impl References {
+    /// Whether the policy at `path`, written as `text`, may be named: those below the configuration's directory `base` may.
+    pub(super) fn allow_policy(&self, base: &Path, path: &Path, text: &str) -> bool {
+        let is_below = |base: &Path| {
+            path.strip_prefix(base)
+                .is_ok_and(|inner| inner.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)))
+        };
+        // The configuration may have been named by a relative path, and the policy from the root.
+        let whole = || if base.as_os_str().is_empty() { Path::new(".") } else { base }.canonicalize();
+        self.allow(&format!("file:{text}")) || is_below(base) || whole().is_ok_and(|base| is_below(&base))
+    }
+
     /// Whether `reference`, as it is written, may be named.
     pub(crate) fn allow(&self, reference: &str) -> bool {
         let References::Only(patterns) = self else { return true };

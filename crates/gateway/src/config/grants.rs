@@ -1,5 +1,6 @@
 //! `grants`: who may use what, and by which credential it is known.
 
+use super::kept::KEPT;
 use super::reading::{Reading, code};
 use super::servers::ServerConfig;
 use crate::certificate::{CertificateName, digest_of_hex};
@@ -20,7 +21,7 @@ pub struct GrantConfig {
     pub token: Option<TokenConfig>,
     /// By which name in a certificate its holder is known, if by any.
     pub certificate: Option<CertificateName>,
-    /// The names of the servers it is for.
+    /// The names of the servers it is for, of the file or kept in the state.
     pub servers: Vec<String>,
     /// The policies that hold besides the server's, all of which must allow.
     pub policies: Vec<Arc<Policy>>,
@@ -259,12 +260,24 @@ fn certificate(reading: &mut Reading<'_>, node: &Node) -> Option<CertificateName
     name
 }
 
+/// A file names a server that the state keeps as `state:NAME`; whether there is one shows when it is served.
 fn of_servers(reading: &mut Reading<'_>, node: &Node, known: &[&str]) -> Vec<String> {
     let mut names = Vec::new();
-    for (name, node) in reading.strings(node, "`servers`", "the name of a server") {
-        if !known.contains(&name) {
+    for (text, node) in reading.strings(node, "`servers`", "the name of a server") {
+        let kept = text.strip_prefix(KEPT);
+        let name = kept.unwrap_or(text);
+        let is_known = known.contains(&name);
+        if kept.is_some() && !reading.knows_state() {
+            if !super::servers::is_name(name) {
+                reading.expected(&node.at, "a server that the state keeps", "`state:` and its name");
+            } else if is_known {
+                let message = format!("the server `{name}` stands in this file, and not in the state");
+                reading.error(code::UNKNOWN, &node.at, message).help = Some(format!("write `{name}`"));
+            }
+        } else if !is_known {
+            let kept = if reading.knows_state() { "" } else { "; one that the state keeps is named `state:NAME`" };
             reading.error(code::UNKNOWN, &node.at, format!("there is no server `{}`", policy::shown(name))).help =
-                Some(format!("the servers are: {}", known.join(", ")));
+                Some(format!("the servers are: {}{kept}", known.join(", ")));
         }
         names.push(name.to_owned());
     }

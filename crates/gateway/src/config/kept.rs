@@ -2,21 +2,21 @@
 //!
 //! Each is read by what reads the file, so that what is a mistake there is one here. Together with the file's they are one
 //! list: a name that stands in both is a mistake of the one that is kept. One with mistakes is left out; nothing else suffers
-//! for it. A policy that is kept is named as `state:NAME` where a file would name a path.
+//! for it. A policy that is kept is named as `state:NAME` where a file would name a path, and a server so by a grant of the
+//! file. What is kept may name secrets and files only as the configuration allows.
 
 use super::Config;
-use super::admin::References;
 use super::authorization::{self, Around};
 use super::grants::{self, GrantConfig, TokenConfig};
 use super::reading::{Finished, Reading, code};
 use super::servers::{self, ServerConfig};
-use policy::{Member, Policy, Problem, Severity, Source, Span};
+use policy::{Member, Policy, Problem, SecretReference, Severity, Source, Span};
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::{Document, DocumentKind, Kept, StoredGrant};
 
-/// How a policy that is kept is named, before its name.
+/// How what is kept is named elsewhere, before its name.
 pub(crate) const KEPT: &str = "state:";
 
 /// A policy that is kept, as it was read.
@@ -25,8 +25,19 @@ pub(crate) struct KeptPolicy {
     /// Of which version of the document.
     pub version: i64,
     /// `None`: it has mistakes.
-    pub policy: Option<Arc<Policy>>,
+    policy: Option<Arc<Policy>>,
     problems: Vec<Problem>,
+    /// The secrets that it refers to, as it has them.
+    references: Vec<String>,
+    /// Whether it refers to something that it may not.
+    is_barred: bool,
+}
+
+impl KeptPolicy {
+    /// What it says, where that can be used.
+    pub fn policy(&self) -> Option<&Arc<Policy>> {
+        self.policy.as_ref().filter(|_| !self.is_barred)
+    }
 }
 
 /// What is said of one document.
@@ -56,6 +67,8 @@ pub(crate) struct Whole {
     pub policies: BTreeMap<String, KeptPolicy>,
     /// What there is to say of what is kept.
     pub said: Vec<Said>,
+    /// Grants of the file, and servers that they name and the state does not keep.
+    pub missing: Vec<(String, String)>,
     /// The files that what is kept names.
     pub files: Vec<PathBuf>,
     /// Digests of all that was read of what is kept, and of those files.
@@ -67,18 +80,20 @@ impl Whole {
     /// what they said before, of which what has not changed is taken over.
     pub fn of(config: &Config, kept: &Kept, environment: &dyn Fn(&str) -> Option<String>, before: &Whole) -> Whole {
         let mut whole = Whole::default();
+        let references = config.references();
         for document in &kept.policies {
             let known = before.policies.get(&document.name).filter(|known| known.version == document.version);
-            let policy = known.cloned().unwrap_or_else(|| read_policy(document));
-            whole.say(DocumentKind::Policy, &document.name, policy.problems.clone());
+            let mut policy = known.cloned().unwrap_or_else(|| read_policy(document, &config.base));
+            let source = source(DocumentKind::Policy, &document.name, document.text.as_deref());
+            // Another configuration may allow what this one does not, and the other way round.
+            let barred = barred(Reading::new(&source, &config.base, environment).referring_to(references), &policy, &source);
+            policy.is_barred = !barred.is_empty();
+            whole.say(DocumentKind::Policy, &document.name, policy.problems.iter().cloned().chain(barred).collect());
             whole.policies.insert(document.name.clone(), policy);
         }
         let policies = std::mem::take(&mut whole.policies);
         // Whoever may write the state could otherwise start programs on gateways that nobody administers.
         let commands = config.admin.as_ref().is_some_and(|admin| admin.commands);
-        // And could have the secrets of the gateway itself sent elsewhere.
-        let nothing = References::Only(Vec::new());
-        let references = config.admin.as_ref().map_or(&nothing, |admin| &admin.references);
         let around = Around {
             grants: &config.grants,
             identity: config.identity.as_ref(),
@@ -116,6 +131,7 @@ impl Whole {
         }
         let revoked: HashSet<&str> =
             kept.grants.iter().filter(|grant| grant.revoked.is_some()).map(|grant| grant.name.as_str()).collect();
+        whole.find_missing(config, &known);
         let of_file = config.grants.iter();
         whole.grants.extend(of_file.clone().filter(|grant| !revoked.contains(grant.name.as_str())).cloned());
         let twice: HashSet<&str> = of_file.map(|grant| grant.name.as_str()).collect();
@@ -123,7 +139,8 @@ impl Whole {
             let source = source(DocumentKind::Grant, &stored.name, stored.spec.as_deref());
             // References to secrets belong to servers: a grant has none.
             let no_variables = |_: &str| None;
-            let reading = Reading::new(&source, &config.base, &no_variables).beside_policies(&policies);
+            let reading = Reading::new(&source, &config.base, &no_variables);
+            let reading = reading.beside_policies(&policies).referring_to(references);
             let (servers, others) = (&whole.servers, &whole.grants);
             let read = read_with(reading, |reading, root| {
                 if twice.contains(stored.name.as_str()) {
@@ -151,6 +168,14 @@ impl Whole {
     /// The grant of this name.
     pub fn grant(&self, name: &str) -> Option<&GrantConfig> {
         self.grants.iter().find(|grant| grant.name == name)
+    }
+
+    /// Notes which servers grants of the file name that nobody has told us of. `known` are the names of all.
+    fn find_missing(&mut self, config: &Config, known: &[&str]) {
+        let named = config.grants.iter().flat_map(|grant| grant.servers.iter().map(|server| (&grant.name, server)));
+        for (grant, server) in named.filter(|(_, server)| !known.contains(&server.as_str())) {
+            self.missing.push((grant.clone(), server.clone()));
+        }
     }
 
     fn say(&mut self, kind: DocumentKind, name: &str, problems: Vec<Problem>) {
@@ -203,16 +228,31 @@ fn read_grant(
     Some(grant)
 }
 
-fn read_policy(document: &Document) -> KeptPolicy {
+/// Files that it names lie beside the configuration, as those of all else that is kept.
+fn read_policy(document: &Document, base: &Path) -> KeptPolicy {
     let loaded = policy::load(&source(DocumentKind::Policy, &document.name, document.text.as_deref()));
-    KeptPolicy { version: document.version, policy: loaded.policy.map(Arc::new), problems: loaded.problems }
+    let webhook = loaded.policy.as_ref().and_then(Policy::webhook);
+    let references = webhook.into_iter().flat_map(|webhook| webhook.references()).map(SecretReference::to_string).collect();
+    let policy = loaded.policy.map(|policy| Arc::new(policy.beside(&base.join(&document.name).to_string_lossy())));
+    KeptPolicy { version: document.version, policy, problems: loaded.problems, references, is_barred: false }
+}
+
+/// What a policy refers to that it may not.
+fn barred(mut reading: Reading<'_>, policy: &KeptPolicy, source: &Source) -> Vec<Problem> {
+    let text = String::from_utf8_lossy(&source.text);
+    for reference in &policy.references {
+        let at = text.find(reference).map_or(0..0, |at| at..at + reference.len());
+        reading.may_name(&at, reference);
+    }
+    reading.finish().problems
 }
 
 /// A document's text, under the name by which problems tell it.
 fn source(kind: DocumentKind, name: &str, text: Option<&str>) -> Source {
     let place = match kind {
         DocumentKind::Server => format!("servers/{name}.json"),
-        DocumentKind::Policy => format!("policies/{name}"),
+        // As it is named elsewhere: its own relative paths are not taken from here.
+        DocumentKind::Policy => format!("{KEPT}{name}"),
         DocumentKind::Grant => format!("grants/{name}.json"),
     };
     Source::new(place, text.unwrap_or_default())

@@ -96,6 +96,18 @@ impl Report {
     }
 }
 
+impl Config {
+    /// What the state keeps may refer to.
+    pub(crate) fn references(&self) -> &References {
+        self.admin.as_ref().map_or(&admin::NOTHING, |admin| &admin.references)
+    }
+
+    /// Whether a grant that the state keeps may name the policy at `path`.
+    pub fn lets_grants_name(&self, path: &Path) -> bool {
+        self.references().allow_policy(&self.base, path, &path.to_string_lossy())
+    }
+}
+
 impl ConfigFile {
     /// Whether a text is meant as a configuration, and not as a policy: by its sections, which stand at the beginning of
     /// lines. It need not be readable.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use store::StateUrl;
@@ -125,7 +125,7 @@ impl<'s> Reading<'s> {
     }
 
     /// Whether the text may name this, which is said where it may not.
-    fn may_name(&mut self, at: &Span, reference: &str) -> bool {
+    pub fn may_name(&mut self, at: &Span, reference: &str) -> bool {
         let may = self.references.is_none_or(|references| references.allow(reference));
         if !may {
             let message = format!("what the state keeps may not name `{}` here", shown(reference));
@@ -133,6 +133,24 @@ impl<'s> Reading<'s> {
                 Some("the configuration says what it may: `references` under `admin`".into());
         }
         may
+    }
+
+    /// Whether the text may name the policy at `path`, which it calls `text`; said where it may not.
+    fn may_name_policy(&mut self, at: &Span, path: &Path, text: &str) -> bool {
+        // What is wrong in a file tells of what it holds.
+        let may = self.references.is_none_or(|references| references.allow_policy(self.base, path, text));
+        if !may {
+            let problem = self.error(code::REFERENCE, at, "what the state keeps may name policies beside the configuration");
+            let help =
+                "write a path below the configuration's directory, or `state:NAME`; or list it under `references` of `admin`";
+            problem.help = Some(help.into());
+        }
+        may
+    }
+
+    /// Whether it is known what the state keeps: a file is read without it.
+    pub fn knows_state(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// What paths are relative to.
@@ -291,14 +309,7 @@ impl<'s> Reading<'s> {
             return self.kept_policy(node, name);
         }
         let path = self.path(node, what)?;
-        // What is wrong in a file tells of what it holds.
-        let is_inside = path
-            .strip_prefix(self.base)
-            .is_ok_and(|inner| inner.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)));
-        if !is_inside && matches!(self.references, Some(References::Only(_))) {
-            let problem =
-                self.error(code::REFERENCE, &node.at, "what the state keeps may name policies beside the configuration");
-            problem.help = Some("write a path below the configuration's directory, or `state:NAME`".into());
+        if !self.may_name_policy(&node.at, &path, node.as_str().unwrap_or_default()) {
             return None;
         }
         if let Some(known) = self.policies.get(&path) {
@@ -328,7 +339,7 @@ impl<'s> Reading<'s> {
                 Some("write the path of a policy file".into());
             return None;
         };
-        let policy = kept.get(name).map(|kept| kept.policy.clone());
+        let policy = kept.get(name).map(|kept| kept.policy().cloned());
         match policy {
             Some(Some(policy)) => return Some(policy),
             Some(None) => drop(self.error(code::UNKNOWN, &node.at, format!("the policy `{}` has mistakes", shown(name)))),

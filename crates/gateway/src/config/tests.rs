@@ -129,23 +129,31 @@ fn what_was_read_is_one_fingerprint() {
 
 /// What is said of a server and of a grant that the state keeps beside such a configuration, and both.
 fn kept(config: &str, server: &str, grant: &str) -> (String, kept::Whole) {
+    kept_with(config, server, grant, None)
+}
+
+/// The same beside a policy. `PLACE` in the grant is the configuration's directory.
+fn kept_with(config: &str, server: &str, grant: &str, policy: Option<&str>) -> (String, kept::Whole) {
     let place = Place::new();
+    let grant = grant.replace("PLACE", &place.0.canonicalize().unwrap().display().to_string());
     place.write("other", "hunter2-of-the-other-file");
     let file = place.read(config);
     let said: Vec<_> = file.reports().iter().map(|report| report.render(false)).collect();
     let config = file.config().unwrap_or_else(|| panic!("{said:?}"));
-    let server = store::Document { name: "kept".into(), version: 1, text: Some(server.into()), at: 0, by: "ada".into() };
+    let document =
+        |text: &str| store::Document { name: "kept".into(), version: 1, text: Some(text.into()), at: 0, by: "ada".into() };
     let grant = store::StoredGrant {
         name: "kept".into(),
         version: 1,
-        spec: Some(grant.into()),
+        spec: Some(grant),
         digest: Some("00".into()),
         former: None,
         created: 0,
         changed: 0,
         revoked: None,
     };
-    let kept = store::Kept { version: 1, servers: vec![server], policies: Vec::new(), grants: vec![grant] };
+    let policies = policy.map(document).into_iter().collect();
+    let kept = store::Kept { version: 1, servers: vec![document(server)], policies, grants: vec![grant] };
     let environment = |name: &str| (name == "UP_TOKEN" || name == "TOKEN").then(|| "hunter2".to_owned());
     let whole = kept::Whole::of(config, &kept, &environment, &kept::Whole::default());
     let said = whole.said.iter().flat_map(|said| said.problems.iter().map(Problem::to_json)).collect::<Vec<_>>().join("\n");
@@ -186,6 +194,77 @@ fn what_the_state_keeps_refers_to_nothing_that_the_configuration_does_not_allow(
     for pattern in ["'*'", "'env:'", "'file:../*'", "'env:*_TOKEN'", "TOKEN"] {
         check(&with(&format!(", references: [{pattern}]")), "C002", 5, "the beginning of one");
     }
+}
+
+#[test]
+fn a_kept_grant_names_policies_only_where_the_configuration_lets_it() {
+    let limited = format!("{SERVERS}admin: {{token: 'env:TOKEN', references: ['file:/srv/policies/*']}}\n");
+    let server = r#"{"url": "https://h/mcp"}"#;
+    let naming = |policy: &str| GRANT.replace("}", &format!(r#", "policy": "{policy}"}}"#));
+    for policy in ["policies/files.yaml", "./policies/files.yaml", "PLACE/policies/files.yaml"] {
+        let (said, whole) = kept(&limited, server, &naming(policy));
+        assert!(whole.grant("kept").is_some_and(|grant| grant.policies.len() == 1), "{policy}: {said}");
+    }
+    for config in [&limited, SERVERS] {
+        for policy in ["/etc/passwd", "policies/../other", "PLACE/../other", "PLACE/policies/../other"] {
+            let (said, whole) = kept(config, server, &naming(policy));
+            assert!(said.contains("beside the configuration") && whole.grant("kept").is_none(), "{policy}: {said}");
+        }
+    }
+    // What is listed is looked for; and whoever may start programs reads everything anyway.
+    let anywhere = format!("{SERVERS}admin: {{token: 'env:TOKEN'}}\n");
+    for (config, policy) in [(&limited, "/srv/policies/none.yaml"), (&anywhere, "/srv/none.yaml")] {
+        let (said, _) = kept(config, server, &naming(policy));
+        assert!(said.contains("cannot be read"), "{policy}: {said}");
+    }
+}
+
+#[test]
+fn a_kept_policy_refers_to_nothing_that_the_configuration_does_not_allow() {
+    let limited = format!("{SERVERS}admin: {{token: 'env:TOKEN', references: ['env:UP_*', 'file:secrets/*']}}\n");
+    let anything = format!("{SERVERS}admin: {{token: 'env:TOKEN'}}\n");
+    let judged = |config: &str, url: &str, secret: &str| {
+        let policy = format!(
+            "version: '1'\napprovals: {{webhook: {{url: '{url}', secret: '{secret}'}}}}\n\
+             tools: {{pay: {{rules: [{{name: r, action: require_approval}}]}}}}\n"
+        );
+        kept_with(config, r#"{"url": "https://h/mcp", "policy": "state:kept"}"#, GRANT, Some(&policy))
+    };
+    for (url, secret) in [
+        ("https://h/x", "env:TOKEN"),
+        ("https://h/x", "file:other"),
+        ("https://h/x", "file:secrets/../other"),
+        ("https://h/x", "file:/etc/passwd"),
+        ("env:TOKEN", "env:UP_TOKEN"),
+    ] {
+        for config in [&limited, SERVERS] {
+            let (said, whole) = judged(config, url, secret);
+            assert!(said.contains("may not name") && whole.policies["kept"].policy().is_none(), "{url} {secret}: {said}");
+            assert!(whole.server("kept").is_none(), "a server is not left without its policy: {said}");
+        }
+        assert!(judged(&anything, url, secret).1.server("kept").is_some(), "{url} {secret}");
+    }
+    let (said, whole) = judged(&limited, "env:UP_URL", "file:secrets/hook");
+    let webhook =
+        whole.policies["kept"].policy().and_then(|policy| policy.webhook().cloned()).unwrap_or_else(|| panic!("{said}"));
+    // The path is taken from the configuration, like all others.
+    let secret = webhook.secret.unwrap().to_string();
+    assert!(secret.ends_with("/secrets/hook") && secret.starts_with("file:/"), "{secret}");
+}
+
+#[test]
+fn a_grant_of_the_file_names_a_server_of_the_state_by_its_place() {
+    let config = |server: &str| {
+        format!("{SERVERS}grants:\n  - {{name: g, principal: p, token: 'env:TOKEN', servers: [files, '{server}']}}\n")
+    };
+    let (said, whole) = kept(&config("state:kept"), r#"{"url": "https://h/mcp", "policy": "policies/files.yaml"}"#, GRANT);
+    assert_eq!(whole.grant("g").unwrap().servers, ["files", "kept"], "{said}");
+    assert_eq!(whole.missing, []);
+    let (_, whole) = kept(&config("state:other"), r#"{"url": "https://h/mcp"}"#, GRANT);
+    assert_eq!(whole.missing, [("g".to_owned(), "other".to_owned())]);
+    check(&config("kept"), "C007", 6, "`state:NAME`");
+    check(&config("state:files"), "C007", 6, "stands in this file");
+    check(&config("state:No Name"), "C002", 6, "`state:` and its name");
 }
 
 #[test]

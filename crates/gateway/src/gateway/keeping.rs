@@ -70,6 +70,9 @@ impl Gateway {
 
 /// Tells the operator once of what is kept and left out.
 pub(super) fn report(whole: &Whole, before: &Whole) {
+    for (grant, server) in whole.missing.iter().filter(|missing| !before.missing.contains(missing)) {
+        warn!(grant, server, "a grant of the configuration names a server that the state does not keep; it allows nothing there");
+    }
     for said in whole.said.iter().filter(|said| said.is_wrong()) {
         if before.said.iter().any(|known| known.is_wrong() && known.kind == said.kind && known.name == said.name) {
             continue;
