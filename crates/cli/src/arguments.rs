@@ -369,7 +369,7 @@ pub struct Check {
     pub json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ToolsArgument {
     /// A captured tools/list (JSON), to judge names, arguments, `validate` and `risk` by
     #[arg(long, value_name = "TOOLS.json")]

@@ -4,8 +4,9 @@ mod support;
 
 use serde_json::{Value, json};
 use std::path::Path;
+use support::http::Client;
 use support::stdio::Stdio;
-use support::{LEGACY, Ran, Scratch, audit, is_denied, lenient, run};
+use support::{LEGACY, MODERN, Ran, Scratch, Served, audit, is_denied, lenient, run};
 
 /// Makes calls through `callgate run` under a policy, and gives the replies. Everything is kept of their arguments.
 #[track_caller]
@@ -102,6 +103,92 @@ fn a_replay_under_the_same_policy_predicts_exactly_what_happened() {
     assert_eq!(told["notes"], json!([]));
     let shown = replay(&scratch, &scratch.path("candidate.yaml"), &["--exit-code"]);
     assert_eq!((shown.code, shown.stdout.as_str()), (0, "9 decisions made again: all the same\n"));
+}
+
+/// A configuration with two servers and these grants, under this name.
+fn configuration(scratch: &Scratch, name: &str, grants: &Value) -> String {
+    let child = lenient(&scratch.log(), &["--stdio"]);
+    let server = json!({"command": child, "policy": "open.yaml", "pin": "off"});
+    let config = json!({
+        "listen": "127.0.0.1:0",
+        "state": scratch.state(),
+        "servers": {"one": server, "two": server},
+        "grants": grants,
+        "audit": {"arguments": "full"},
+    });
+    scratch.write(name, config.to_string()).display().to_string()
+}
+
+#[test]
+fn a_configuration_is_replayed_with_its_servers_and_grants() {
+    let scratch = Scratch::new();
+    scratch.write("open.yaml", "version: \"1\"\ndefault: allow\n");
+    scratch.write("little.yaml", "version: \"1\"\ndefault: deny\ntools: {echo: {}}\n");
+    let tokens = ["ada", "ci"].map(|name| format!("a-token-of-{name}-0123456789"));
+    scratch.write("ada", &tokens[0]);
+    scratch.write("ci", &tokens[1]);
+    let ada = json!({"name": "ada", "principal": "p:ada", "token": "file:ada", "servers": ["one", "two"], "limits": ["2/day"]});
+    let ci = json!({"name": "ci", "principal": "p:ci", "token": "file:ci", "servers": ["one"], "policy": "little.yaml"});
+    let now = configuration(&scratch, "callgate.yaml", &json!([ada, ci]));
+    let made = run(&["grants", "create", "bot", "--server", "two", "-c", &now], "");
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let bot = made.stdout.trim().to_owned();
+
+    let served = Served::configured(Path::new(&now), &[]);
+    let call = |server: &str, token: &str, tool: &str, arguments: Value| {
+        let client = Client::silent(&served.address, MODERN).at(&format!("/mcp/{server}"), token);
+        is_denied(&client.call("1", tool, arguments))
+    };
+    let denied = [
+        call("one", &tokens[0], "echo", json!({"n": 1})),
+        call("one", &tokens[0], "echo", json!({"n": 2})),
+        call("one", &tokens[0], "echo", json!({"n": 3})),
+        call("two", &tokens[0], "echo", json!({"n": 4})),
+        call("one", &tokens[1], "echo", json!({"n": 5})),
+        call("one", &tokens[1], "read_file", json!({})),
+        call("two", &bot, "echo", json!({"n": 6})),
+    ];
+    assert_eq!(denied, [false, false, true, false, false, true, false]);
+    drop(served);
+
+    let replayed = |config: &str, more: &[&str]| -> Value {
+        let ran = run(&[&["replay", "-c", config, "--json"], more].concat(), "");
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("one object: {error}: {}", ran.stdout))
+    };
+    let told = replayed(&now, &[]);
+    assert_eq!((&told["decided"], &told["different"], &told["not_known"]), (&json!(7), &json!(0), &json!(0)), "{told}");
+    assert_eq!(told["notes"], json!([]));
+
+    // A tighter limit, a server less, a grant less; and what the state keeps is part of it.
+    let mut less = ada.clone();
+    (less["limits"], less["servers"]) = (json!(["1/day"]), json!(["one"]));
+    let candidate = configuration(&scratch, "candidate.yaml", &json!([less]));
+    let of = |told: &Value| -> Vec<String> {
+        let differences = told["differences"].as_array().expect("a list").iter();
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        differences
+            .map(|one| {
+                [&one["grant"], &one["server"], &one["tool"], &one["was"]["reason"], &one["now"]["reason"]].map(word).join(" ")
+            })
+            .collect()
+    };
+    let expected = [
+        "ada one echo allowed limit-reached",
+        "ada two echo allowed default-deny",
+        "ci one echo allowed grant-ended",
+        "ci one read_file default-deny grant-ended",
+    ];
+    let told = replayed(&candidate, &[]);
+    assert_eq!((of(&told), &told["decided"]), (expected.map(str::to_owned).to_vec(), &json!(7)), "{told}");
+    assert_eq!(of(&replayed(&candidate, &["--grant", "ci"])), expected[2..]);
+    assert_eq!(of(&replayed(&candidate, &["--server", "two"])), expected[1..2]);
+
+    // What was taken back since says nothing of the candidate.
+    assert_eq!(run(&["grants", "revoke", "bot", "-c", &now], "").code, 0);
+    let told = replayed(&now, &[]);
+    assert_eq!((&told["decided"], &told["different"], &told["not_known"]), (&json!(6), &json!(0), &json!(1)), "{told}");
+    assert_eq!(told["unknown"][0]["why"], "its grant was revoked since");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 mod authorizing;
 mod keeping;
 mod serving;
-mod snapshot;
+pub(crate) mod snapshot;
 mod standing;
 
 pub use authorizing::{invitation, take_back};

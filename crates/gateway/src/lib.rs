@@ -69,7 +69,7 @@ pub use observe::Observatory;
 pub use pins::{LockError, LockFile, Objection, Pinning, Section, change_lock, pending_path, read_lock, tidy};
 pub use policy_file::PolicyFile;
 pub use recorded::{Was, time_of};
-pub use replay::{Difference, Replay, Replayed, Tally, Unknown, Which};
+pub use replay::{Candidate, Difference, Replay, Replayed, Tally, Unknown, Which};
 pub use secret::{Secret, SecretError};
 pub use shown::{approval_facts, approval_json, arguments_text, status_json, visible};
 pub use simulate::{SimulatedCall, Simulation, read_tools};

@@ -4,24 +4,31 @@
 //! counters of its own, what was never sent is given back when it ended, and people answer when they did. So the same policies
 //! decide as they did, and others show what they would have done. What the records do not say is told, and not guessed.
 
+mod candidate;
+
+pub use candidate::Candidate;
+
 use crate::enforcer::Decided;
 use crate::methods::explain_method;
 use crate::recorded::{Event, Kept, Recorded, RecordedCall, Was, is_redacted};
 use crate::simulate::{SimulatedCall, Simulation};
+use candidate::Standing;
 use jiff::Timestamp;
 use json::{Document, Strictness};
-use policy::{Decision, Outcome, Policies, RiskClass, Tools};
+use policy::{Decision, Outcome, Policies, Reason, RiskClass, Tools};
 use std::collections::{HashMap, HashSet};
 use store::{Reply, Reservation, Row, StoreError};
 
-/// Policies before calls that were recorded.
+/// A candidate before calls that were recorded.
 pub struct Replay {
-    policies: Policies,
+    candidate: Candidate,
     simulation: Simulation,
     /// The processes that are known to keep arguments.
     keeping: HashSet<String>,
     /// From when on decisions are compared; what comes before it is counted.
     since: i64,
+    /// Of which server and with which grant; of all, where they are not named.
+    only: (Option<String>, Option<String>),
     /// What calls have taken that have not ended, by the id of the recorded decision.
     open: HashMap<String, (String, Reservation)>,
     /// The approvals that were opened here, by the recorded ids of those that were opened for the same calls.
@@ -113,7 +120,7 @@ pub struct Tally {
 }
 
 impl Replay {
-    /// A replay under `policies` that compares what was decided at or after `since` (milliseconds since the Unix epoch).
+    /// A replay under `candidate` that compares what was decided at or after `since` (milliseconds since the Unix epoch).
     ///
     /// `keeping` names the processes that keep arguments ([`Replay::keeping`]); `tools` are those of servers (graded), by their
     /// names, and `any` those of all others.
@@ -121,15 +128,34 @@ impl Replay {
     /// # Errors
     /// When no store can be opened in memory.
     pub fn new(
-        policies: Policies,
+        candidate: impl Into<Candidate>,
         tools: HashMap<String, Tools>,
         any: Option<Tools>,
         keeping: HashSet<String>,
         since: i64,
     ) -> Result<Replay, StoreError> {
-        let simulation = Simulation::new(policies.clone(), any, Timestamp::UNIX_EPOCH)?.with_tools_of(tools);
-        let (open, asked, tally) = (HashMap::new(), HashMap::new(), Tally::default());
-        Ok(Replay { policies, simulation, keeping, since, open, asked, tally })
+        let candidate = candidate.into();
+        // Of nobody in particular: what holds for all, or nothing.
+        let simulation = Simulation::new(candidate.policies("", ""), any, Timestamp::UNIX_EPOCH)?.with_tools_of(tools);
+        let simulation = simulation.under(candidate.current());
+        let (only, open, asked, tally) = ((None, None), HashMap::new(), HashMap::new(), Tally::default());
+        Ok(Replay { candidate, simulation, keeping, since, only, open, asked, tally })
+    }
+
+    /// The same, of which only decisions about calls of this server and with this grant are compared; the others are counted.
+    #[must_use]
+    pub fn comparing_only(self, server: Option<String>, grant: Option<String>) -> Replay {
+        Replay { only: (server, grant), ..self }
+    }
+
+    /// What is tried.
+    pub fn candidate(&self) -> &Candidate {
+        &self.candidate
+    }
+
+    fn compares(&self, recorded: &Recorded) -> bool {
+        let fits = |only: &Option<String>, name: &String| only.as_ref().is_none_or(|only| only == name);
+        recorded.at >= self.since && fits(&self.only.0, &recorded.server) && fits(&self.only.1, &recorded.grant)
     }
 
     /// The process that wrote a record, if the record shows that it keeps arguments.
@@ -170,11 +196,11 @@ impl Replay {
                 Replayed::Passed
             }
             Event::Other { decided } => {
-                self.tally.beyond += u64::from(*decided && recorded.at >= self.since);
+                self.tally.beyond += u64::from(*decided && self.compares(&recorded));
                 Replayed::Passed
             }
         };
-        if recorded.at < self.since {
+        if !self.compares(&recorded) {
             return Replayed::Passed;
         }
         self.count(&replayed);
@@ -200,12 +226,17 @@ impl Replay {
         let (server, tool) = (&recorded.server, call.tool.as_str());
         let class = self.simulation.class_of(server, tool);
         let of = || Which::of(recorded, "tools/call", Some(tool));
-        if let Some(why) = self.lacks(recorded, call, class) {
+        let policies = self.candidate.policies(server, &recorded.grant);
+        let principal = match self.principal(recorded, of, &call.was) {
+            Ok(principal) => principal,
+            Err(replayed) => return *replayed,
+        };
+        if let Some(why) = self.lacks(recorded, call, class, &policies) {
             return Replayed::Unknown(Box::new(Unknown { which: of(), was: call.was.clone(), why }));
         }
-        if recorded.at >= self.since {
-            self.tally.unclassed += u64::from(class.is_none() && self.policies.needs_class(tool));
-            let is_unvalidated = self.simulation.tools_of(server).is_none() && self.policies.needs_schema(tool);
+        if self.compares(recorded) {
+            self.tally.unclassed += u64::from(class.is_none() && policies.needs_class(tool));
+            let is_unvalidated = self.simulation.tools_of(server).is_none() && policies.needs_schema(tool);
             self.tally.unvalidated += u64::from(is_unvalidated);
         }
         let arguments = match &call.arguments {
@@ -214,7 +245,7 @@ impl Replay {
         };
         let mut simulated = SimulatedCall::new(tool, arguments);
         simulated.grant.clone_from(&recorded.grant);
-        simulated.principal.clone_from(&recorded.principal);
+        simulated.principal = principal;
         simulated.server.clone_from(server);
         simulated.session.clone_from(&call.session);
         simulated.beside.clone_from(&call.beside);
@@ -228,30 +259,49 @@ impl Replay {
         compared(of(), &call.was, decision)
     }
 
+    /// Whose a call would be; else what becomes of it without being judged.
+    fn principal(&self, recorded: &Recorded, of: impl Fn() -> Which, was: &Was) -> Result<String, Box<Replayed>> {
+        match self.candidate.standing(&recorded.grant, &recorded.principal, recorded.at) {
+            Standing::Holds(principal) => Ok(principal),
+            Standing::Ended(why) => Err(Box::new(compared(of(), was, Decision::deny(Reason::GrantEnded, why)))),
+            Standing::Unknown(why) => Err(Box::new(Replayed::Unknown(Box::new(Unknown { which: of(), was: was.clone(), why })))),
+        }
+    }
+
     /// What is missing to decide a call again.
-    fn lacks(&self, recorded: &Recorded, call: &RecordedCall, class: Option<RiskClass>) -> Option<&'static str> {
+    fn lacks(
+        &self,
+        recorded: &Recorded,
+        call: &RecordedCall,
+        class: Option<RiskClass>,
+        policies: &Policies,
+    ) -> Option<&'static str> {
         let tool = call.tool.as_str();
-        let looks = || self.policies.look_at_arguments(tool, class);
+        let looks = || policies.look_at_arguments(tool, class);
         match &call.arguments {
             Kept::Digest(_) => looks().then_some(NOT_KEPT),
             Kept::Nothing => (!self.keeping.contains(&recorded.instance) && looks()).then_some(NOT_KEPT),
             Kept::Whole(text) => {
                 let document = Document::parse(text.clone(), Strictness::Reply).ok()?;
-                let looked_at = self.policies.looked_at(tool, class, document.root());
+                let looked_at = policies.looked_at(tool, class, document.root());
                 looked_at.into_iter().any(is_redacted).then_some(REDACTED)
             }
         }
     }
 
     fn method(&self, recorded: &Recorded, method: &str, was: &Was) -> Replayed {
-        let of = Which::of(recorded, method, None);
-        let judged = |mode| explain_method(&self.policies, method, mode);
+        let of = || Which::of(recorded, method, None);
+        if let Err(replayed) = self.principal(recorded, of, was) {
+            return *replayed;
+        }
+        let policies = self.candidate.policies(&recorded.server, &recorded.grant);
+        let judged = |mode| explain_method(&policies, method, mode);
         let now = judged(None);
         // Which of the two it was is not on record.
         if ["form", "url"].into_iter().any(|mode| judged(Some(mode)).outcome != now.outcome) {
-            return Replayed::Unknown(Box::new(Unknown { which: of, was: was.clone(), why: NO_MODE }));
+            return Replayed::Unknown(Box::new(Unknown { which: of(), was: was.clone(), why: NO_MODE }));
         }
-        compared(of, was, now)
+        compared(of(), was, now)
     }
 }
 

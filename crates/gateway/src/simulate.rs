@@ -5,6 +5,7 @@
 
 use crate::enforcer::{Caller, Decided, Enforcer, Facts};
 use crate::pins::{LockFile, Pinning, Section};
+use crate::snapshot::Current;
 use crate::tools::ToolFacts;
 use catalogue::{Lock, Pinned};
 use jiff::Timestamp;
@@ -18,6 +19,8 @@ use store::{Answer, ArgumentsMode, Clock, Draft, Options, Phase, Reply, Reservat
 /// A policy, its counters, and a clock.
 pub struct Simulation {
     policies: Policies,
+    /// What is in force instead, where that is not the same for every caller.
+    current: Option<Arc<Current>>,
     tools: Option<Tools>,
     /// The tools of servers by their names, where that is known.
     tools_of: HashMap<String, Tools>,
@@ -41,7 +44,13 @@ impl Simulation {
         let retention = Some(Retention { max_age: None, max_bytes: Some(MOST_REMEMBERED) });
         let store = Store::open(StateUrl::Memory, Options { clock: clock.clone(), retention, ..Options::default() })?;
         let (policies, tools_of, enforcers) = (policies.into(), HashMap::new(), HashMap::new());
-        Ok(Simulation { policies, tools, tools_of, pinned: None, clock, store, enforcers })
+        Ok(Simulation { policies, current: None, tools, tools_of, pinned: None, clock, store, enforcers })
+    }
+
+    /// The same, in which something else holds for each grant at each server.
+    #[must_use]
+    pub(crate) fn under(self, current: Option<Arc<Current>>) -> Simulation {
+        Simulation { current, ..self }
     }
 
     /// The same, with the tools (graded) of some servers by their names; what was given for all holds for the others.
@@ -143,7 +152,14 @@ impl Simulation {
             let definition = Document::parse(tool.definition.clone(), Strictness::Reply).ok()?;
             Some(ToolFacts::new(Section::Tools, &tool.name, definition.root()))
         });
-        let objection = enforcer.objection(defined.as_ref(), &self.policies);
+        let caller = Caller {
+            principal: call.principal.clone(),
+            grant: call.grant.clone(),
+            session: call.session.clone(),
+            is_subject: false,
+        };
+        let policies = enforcer.policies(&caller);
+        let objection = enforcer.objection(defined.as_ref(), &policies);
         let class = match &defined {
             Some(defined) => Some(defined.class(enforcer.definitions())),
             None => tool.and_then(|tool| tool.class),
@@ -156,18 +172,16 @@ impl Simulation {
             objection,
             ..Facts::of(&tool_call.name, tool_call.arguments)
         };
-        let caller = Caller {
-            principal: call.principal.clone(),
-            grant: call.grant.clone(),
-            session: call.session.clone(),
-            is_subject: false,
-        };
-        enforcer.decide(facts, &enforcer.policies(&caller), &caller).await
+        enforcer.decide(facts, &policies, &caller).await
     }
 
     fn enforcer(&mut self, server: &str) -> Arc<Enforcer> {
         let make = || {
-            let enforcer = Enforcer::new(self.store.clone(), server, ArgumentsMode::Drop, self.policies.clone());
+            let store = self.store.clone();
+            let enforcer = match &self.current {
+                Some(current) => Enforcer::of(store, server, ArgumentsMode::Drop, current.clone()),
+                None => Enforcer::new(store, server, ArgumentsMode::Drop, self.policies.clone()),
+            };
             if let Some(pinned) = &self.pinned {
                 let lock = Lock { servers: [(server.to_owned(), pinned.clone())].into() };
                 enforcer.pin(LockFile::of(lock), Pinning::Required);

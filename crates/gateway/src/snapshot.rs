@@ -73,7 +73,12 @@ pub struct Current(RwLock<Arc<Snapshot>>);
 impl Current {
     /// Begins with `snapshot`.
     pub fn new(snapshot: Snapshot) -> Arc<Current> {
-        Arc::new(Current(RwLock::new(Arc::new(snapshot))))
+        Current::of(Arc::new(snapshot))
+    }
+
+    /// The same with one that others hold too.
+    pub(crate) fn of(snapshot: Arc<Snapshot>) -> Arc<Current> {
+        Arc::new(Current(RwLock::new(snapshot)))
     }
 
     /// The snapshot in force.

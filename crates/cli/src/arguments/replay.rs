@@ -4,20 +4,25 @@ use super::{StateArgument, ToolsArgument};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
-/// Decide recorded calls again under another policy
+/// Decide recorded calls again under another policy or configuration
 ///
 /// Every recorded call is judged once more, in its order, with the policy's own counters and windows on the clock of the
 /// records; what would have been decided otherwise is listed. Under the same policy that is nothing. Rules that look at
-/// arguments need records that keep them (`--audit-args full` or `redacted`). What cannot be known is said.
+/// arguments need records that keep them (`--audit-args full` or `redacted`). What cannot be known is said. With -c the
+/// policies are those that the configuration, with what the state keeps, has for the call's server and grant.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   callgate replay --policy new.yaml --since 7d
+  callgate replay -c new-callgate.yaml --since 7d --grant ci
   callgate replay --policy new.yaml --lock callgate.lock --json | jq '.differences[] | .tool'")]
 pub struct Replay {
     /// The policy to try: YAML or JSON, in any dialect; may be given several times: all must allow then
-    #[arg(short, long, value_name = "POLICY", required = true)]
+    #[arg(short, long, value_name = "POLICY", required_unless_present = "config")]
     pub policy: Vec<PathBuf>,
+    /// Or the configuration to try; its records are looked at unless --state names others, and its lock file
+    #[arg(short, long, value_name = "FILE", conflicts_with = "policy")]
+    pub config: Option<PathBuf>,
     #[command(flatten)]
     pub records: RecordsArguments,
     #[command(flatten)]

@@ -1,29 +1,39 @@
 //! `replay`: what another policy would have decided.
 
-use crate::arguments::{RecordsArguments, Replay as Arguments};
+use crate::arguments::{RecordsArguments, Replay as Arguments, StateArgument};
 use crate::commands::block_on;
 use crate::failure::{Failure, GENERAL, OK};
-use crate::policies;
 use crate::records::moment;
 use crate::terminal::{Paint, counted, visible};
-use gateway::{Difference, Replay, Replayed, Tally, Unknown, Was, Which};
+use crate::{configurations, policies};
+use gateway::{Candidate, Difference, Replay, Replayed, Tally, Unknown, Was, Which};
 use json::quote;
 use policy::{Policies, Policy};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::{Clock, Filter, Reader, Row, rfc3339};
 
 pub fn replay(arguments: &Arguments) -> Result<u8, Failure> {
-    let policies = all_of(&arguments.policy)?;
-    let reader = arguments.records.state.reader()?;
-    let wanted = arguments.records.filter()?;
-    let (tools, any) = policies::tools_of_servers(&arguments.tools)?;
+    let (candidate, reader, lock) = match &arguments.config {
+        Some(path) => of_configuration(path, &arguments.records.state)?,
+        None => (all_of(&arguments.policy)?.into(), arguments.records.state.reader()?, None),
+    };
+    let mut wanted = arguments.records.filter()?;
+    // Under a configuration others have counted, too.
+    let (server, grant) = match arguments.config.is_some() {
+        true => (wanted.server.take(), wanted.grant.take()),
+        false => (None, None),
+    };
+    let mut tools = arguments.tools.clone();
+    tools.lock = tools.lock.or(lock.filter(|lock| tools.tools.is_none() && lock.exists()));
+    let (tools, any) = policies::tools_of_servers(&tools)?;
     let keeping = keeping(&reader, &wanted)?;
     let since = wanted.since.unwrap_or(i64::MIN);
-    let mut replay = Replay::new(policies.clone(), tools, any, keeping, since)?;
-    let begin = wanted.since.map(|since| policies.goes_back_to(since));
+    let begin = wanted.since.map(|since| candidate.goes_back_to(since));
+    let left_out = candidate.left_out();
+    let mut replay = Replay::new(candidate, tools, any, keeping, since)?.comparing_only(server, grant);
     let mut report = Report::begin(arguments.json)?;
     block_on(async {
         for row in reader.list(&Filter { since: begin, ..wanted.clone() })? {
@@ -36,8 +46,22 @@ pub fn replay(arguments: &Arguments) -> Result<u8, Failure> {
         Ok(())
     })?;
     let tally = replay.tally();
-    report.end(&policies, tally, &notes(tally, first_of(&reader)?, begin))?;
+    let notes = [left_out, notes(tally, first_of(&reader)?, begin)].concat();
+    report.end(replay.candidate().revision(), tally, &notes)?;
     Ok(if arguments.exit_code && tally.different > 0 { GENERAL } else { OK })
+}
+
+/// A configuration with what the state keeps, its records, and where definitions are pinned.
+fn of_configuration(path: &Path, state: &StateArgument) -> Result<(Candidate, Reader, Option<PathBuf>), Failure> {
+    let (config, _) = configurations::read(path)?;
+    let records = match (&state.state, &config.audit.state, &config.state) {
+        (None, Some(records), _) => records.clone(),
+        (None, None, Some(url)) => url.records().clone(),
+        (Some(_), _, _) | (None, None, None) => state.url()?,
+    };
+    let reader = Reader::open(&records, Clock::System)?;
+    let candidate = Candidate::of_configuration(&config, &reader.kept()?, &configurations::variable);
+    Ok((candidate, reader, Some(config.lock)))
 }
 
 /// The policies of some files, all of which must allow.
@@ -173,7 +197,7 @@ impl Report {
         Ok(())
     }
 
-    fn end(mut self, policies: &Policies, tally: Tally, notes: &[String]) -> Result<(), Failure> {
+    fn end(mut self, revision: Option<&str>, tally: Tally, notes: &[String]) -> Result<(), Failure> {
         let Tally { decided, different, stricter, looser, unknown, .. } = tally;
         let same = decided - different;
         if self.json {
@@ -186,7 +210,7 @@ impl Report {
                 ),
                 self.examples.join(","),
                 notes.join(","),
-                quote(policies.revision()),
+                or_null(revision),
                 decided,
                 same,
                 different,

@@ -7,7 +7,7 @@ use crate::commands::scan::write_new;
 use crate::failure::{Failure, OK};
 use crate::terminal::{counted, tell, visible};
 use gateway::{Observed, Replay, Replayed};
-use policy::{Outcome, Source};
+use policy::{Outcome, Policies, Source};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Write as _;
 use store::{Filter, Reader};
@@ -58,7 +58,7 @@ fn tried(text: &str, observed: &Observed, reader: &Reader, wanted: &Filter, keep
     let problems = || loaded.problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ");
     let unfit = || Failure::general(format!("no policy can be made of these records: {}", visible(&problems())));
     let policy = loaded.policy.ok_or_else(unfit)?;
-    let mut replay = Replay::new(policy.into(), HashMap::new(), None, keeping.clone(), i64::MIN)?;
+    let mut replay = Replay::new(Policies::from(policy), HashMap::new(), None, keeping.clone(), i64::MIN)?;
     let (mut allowing, mut refused) = (0, BTreeSet::new());
     block_on(async {
         for row in reader.list(wanted)? {

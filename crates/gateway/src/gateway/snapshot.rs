@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 /// At each server its own policy, and those of each of `grants` that names it. `before` is what was in force until `now`, in
 /// milliseconds since the Unix epoch.
-pub(super) fn of(servers: &[ServerConfig], grants: &[GrantConfig], before: &Snapshot, now: i64) -> Snapshot {
+pub(crate) fn of(servers: &[ServerConfig], grants: &[GrantConfig], before: &Snapshot, now: i64) -> Snapshot {
     // Many grants have the same policies.
     let mut made: HashMap<Vec<*const Policy>, Policies> = HashMap::new();
     let mut all_of = |policies: Vec<Arc<Policy>>| {
@@ -63,7 +63,11 @@ fn credentials(config: &GrantConfig) -> Vec<Credential> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::grants::bounds_text;
+    use crate::config::{Isolation, Start, Target};
+    use crate::pins::Pinning;
     use policy::{Call, Outcome, RiskClass, Schema, Source};
+    use std::collections::{BTreeMap, BTreeSet};
 
     /// Numbers that are the same at every run (splitmix64).
     struct Chance(u64);
@@ -101,7 +105,7 @@ mod tests {
         let listed: Vec<&str> =
             (0..chance.below(4)).map(|_| PATTERNS[chance.below(PATTERNS.len())]).filter(|p| *p != "*").collect();
         let unique = |names: Vec<&str>| {
-            let names: std::collections::BTreeSet<String> = names.iter().map(|name| json::quote(name)).collect();
+            let names: BTreeSet<String> = names.iter().map(|name| json::quote(name)).collect();
             names.into_iter().collect::<Vec<_>>()
         };
         let tools: Vec<String> = unique(listed).into_iter().map(|name| format!("{name}:{{}}")).collect();
@@ -117,13 +121,56 @@ mod tests {
         Arc::new(loaded.policy.unwrap_or_else(|| panic!("{text}: {:?}", loaded.problems)))
     }
 
+    fn server(name: &str, policy: Option<Arc<Policy>>) -> ServerConfig {
+        ServerConfig {
+            name: name.to_owned(),
+            target: Target::Command { words: Vec::new(), env: Vec::new(), max_children: 1 },
+            policy,
+            isolation: Isolation::default(),
+            start: Start::default(),
+            request_headers: Vec::new(),
+            timeout: std::time::Duration::from_secs(1),
+            bridge_eras: true,
+            pin: Pinning::default(),
+            authorization: None,
+        }
+    }
+
+    /// With policies of its own, and tools that it is bounded to, or without.
+    fn random_grant(chance: &mut Chance) -> GrantConfig {
+        let policies = (0..chance.below(3)).map(|_| policy(chance)).collect();
+        let tools: BTreeSet<&str> = (0..chance.below(4)).map(|_| PATTERNS[chance.below(PATTERNS.len())]).collect();
+        let tools: Vec<String> = tools.into_iter().map(str::to_owned).collect();
+        let bounds = bounds_text((!tools.is_empty()).then_some(tools.as_slice()), None);
+        let bounds = bounds.map(|text| policy::load(&Source::new("bounds", text)).policy.unwrap());
+        GrantConfig {
+            name: "g".into(),
+            principal: "p".into(),
+            token: None,
+            certificate: None,
+            servers: [&["here"][..], &["there"], &["here", "there"]][chance.below(3)].iter().map(ToString::to_string).collect(),
+            policies,
+            bounds: bounds.map(Arc::new),
+            expires: None,
+            labels: BTreeMap::new(),
+            approve_in_client: false,
+        }
+    }
+
     #[test]
     fn a_tool_is_listed_if_and_only_if_it_is_callable() {
         let mut chance = Chance(7);
-        let (mut judged, mut listed) = (0, 0);
+        let (mut judged, mut listed, mut foreign) = (0, 0, 0);
         while judged < 100_000 {
-            let each: Vec<Arc<Policy>> = (0..chance.below(4)).map(|_| policy(&mut chance)).collect();
-            let policies = Policies::all_of(each);
+            let of_server = (chance.below(2) == 0).then(|| policy(&mut chance));
+            let (servers, grants) = ([server("here", of_server)], [random_grant(&mut chance)]);
+            let snapshot = of(&servers, &grants, &Snapshot::default(), 0);
+            let Some(policies) = snapshot.policies("here", "g") else {
+                // Neither: it may not use the server at all.
+                assert!(!grants[0].servers.contains(&"here".to_owned()));
+                foreign += 1;
+                continue;
+            };
             for tool in TOOLS {
                 let at = jiff::Timestamp::UNIX_EPOCH;
                 let class = RiskClass::ALL.get(chance.below(6)).copied();
@@ -136,6 +183,6 @@ mod tests {
                 (judged, listed) = (judged + 1, listed + usize::from(callable));
             }
         }
-        assert!(listed > judged / 20 && listed < judged / 2, "{listed} of {judged}");
+        assert!(listed > judged / 20 && listed < judged / 2 && foreign > 1_000, "{listed} of {judged}, {foreign}");
     }
 }
