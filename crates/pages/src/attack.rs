@@ -161,7 +161,7 @@ fn facts(attack: &Attack) -> Vec<(&'static str, Vec<Piece>)> {
         ("OWASP MCP Top 10", plain(&frameworks.mcp)),
         ("OWASP LLM Top 10", plain(&frameworks.llm)),
         ("OWASP agentic Top 10", plain(&frameworks.agentic)),
-        ("Name here", vec![code(attack.id.as_str())]),
+        ("Id", vec![code(attack.id.as_str())]),
     ];
     facts.into_iter().filter(|(_, said)| !said.is_empty()).collect()
 }

@@ -21,6 +21,7 @@ impl Links<'_> {
     fn to(&self, path: &str) -> String {
         let (page, rest) = split(path);
         match (page, self.form) {
+            ("", _) => rest.to_owned(),
             ("index", "") if self.up.is_empty() => "./".to_owned(),
             ("index", "") => self.up.to_owned(),
             _ => format!("{}{page}{}{rest}", self.up, self.form),
@@ -155,15 +156,9 @@ fn render_part(part: &Part, links: Links<'_>, out: &mut String) {
 }
 
 fn table(caption: &str, heads: &[&str], rows: &[Vec<Vec<Piece>>], links: Links<'_>, out: &mut String) {
-    let is_number = |cell: &Vec<Piece>| match cell.as_slice() {
-        [Piece::Text(text)] => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()),
-        _ => false,
-    };
-    let aligned: Vec<&str> = (0..heads.len())
-        .map(|column| if rows.iter().all(|row| row.get(column).is_some_and(is_number)) { " class=\"number\"" } else { "" })
-        .collect();
+    let columns: Vec<&str> = (0..heads.len()).map(|column| kind_of_column(rows, column)).collect();
     let heads: String =
-        heads.iter().zip(&aligned).map(|(head, aligned)| format!("<th scope=\"col\"{aligned}>{}</th>", escape(head))).collect();
+        heads.iter().zip(&columns).map(|(head, kind)| format!("<th scope=\"col\"{kind}>{}</th>", escape(head))).collect();
     // A wide table scrolls by itself, with the keyboard too.
     let _ = write!(
         out,
@@ -172,12 +167,27 @@ fn table(caption: &str, heads: &[&str], rows: &[Vec<Vec<Piece>>], links: Links<'
     );
     for row in rows {
         out.push_str("<tr>");
-        for (cell, aligned) in row.iter().zip(&aligned) {
-            let _ = write!(out, "<td{aligned}>{}</td>", line(cell, links));
+        for (cell, kind) in row.iter().zip(&columns) {
+            let _ = write!(out, "<td{kind}>{}</td>", line(cell, links));
         }
         out.push_str("</tr>\n");
     }
     out.push_str("</tbody></table></div>\n");
+}
+
+/// Numbers stand one under the other, and prose has room.
+fn kind_of_column(rows: &[Vec<Vec<Piece>>], column: usize) -> &'static str {
+    let cells = || rows.iter().filter_map(|row| row.get(column));
+    let is_number = |cell: &Vec<Piece>| match cell.as_slice() {
+        [Piece::Text(text)] => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()),
+        _ => false,
+    };
+    let is_prose = |cell: &Vec<Piece>| matches!(cell.as_slice(), [Piece::Text(text)] if text.len() > 40);
+    match (cells().all(is_number), cells().any(is_prose)) {
+        (true, _) => " class=\"number\"",
+        (_, true) => " class=\"prose\"",
+        _ => "",
+    }
 }
 
 fn choice(name: &str, values: &[&str], chosen: Option<&str>) -> String {

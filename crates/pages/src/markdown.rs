@@ -79,8 +79,11 @@ fn line(pieces: &[Piece], up: &str) -> String {
         Piece::Text(text) => escape(text),
         Piece::Code(text) => escape(text),
         Piece::Link(text, path) => {
-            let (page, rest) = split(path);
-            format!("[{}]({up}{page}.md{rest})", escape(text))
+            let place = match split(path) {
+                ("", rest) => rest.to_owned(),
+                (page, rest) => format!("{up}{page}.md{rest}"),
+            };
+            format!("[{}]({place})", escape(text))
         }
         Piece::Away(text, address) if is_secure(address) => {
             format!("[{}](<{}>)", escape(text), address.replace(['<', '>', '\n'], ""))

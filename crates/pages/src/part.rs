@@ -52,7 +52,7 @@ pub(crate) enum Part {
 pub(crate) enum Piece {
     Text(String),
     Code(String),
-    /// What it says, and the path below the root without a form; `?…` or `#…` may follow.
+    /// What it says, and the path below the root without a form; `?…` or `#…` may follow. `#…` alone is on the same page.
     Link(String, String),
     /// An address elsewhere. Only such as are written in this project: nothing of a server's becomes one. It is a link where
     /// nobody on the way can change what is there.

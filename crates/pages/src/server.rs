@@ -42,7 +42,7 @@ pub(crate) fn page(known: &Known, others: &[Server]) -> Page {
         parts.push(table(server, tools.iter()));
         let definitions: Vec<Value<'_>> = tools.iter().map(|tool| tool.definition.root()).collect();
         parts.push(Part::Heading(2, "Recommended policy".into()));
-        parts.extend(policies(server, &definitions));
+        parts.extend(policies(recommended(server, &definitions)));
     }
     if let Some(instructions) = &facts.instructions {
         parts.push(Part::Heading(2, "What it tells the model".into()));
@@ -81,7 +81,7 @@ pub(crate) fn high_risk(known: &Known) -> Page {
         let definitions: Vec<Value<'_>> = dangerous.iter().map(|tool| tool.definition.root()).collect();
         parts.push(Part::Heading(2, "Their policy".into()));
         parts.push(Part::Paragraph(vec![text("It refuses every tool that it does not name.")]));
-        parts.extend(policies(server, &definitions));
+        parts.extend(policies(recommended(server, &definitions)));
     }
     let risks: Vec<String> = dangerous.iter().map(|tool| tool.risk.to_json(&facts.name, &tool.name)).collect();
     Page { title: format!("High-risk tools of {}", address(server)), summary, parts, data: format!("[{}]", risks.join(",")) }
@@ -134,13 +134,15 @@ pub(crate) fn said(flaw: &Flaw) -> Vec<Piece> {
 /// Whoever has so many has been understood.
 const MOST_FLAWS: usize = 50;
 
-/// The recommended policy in both forms.
-pub(crate) fn policies(server: &Server, tools: &[Value<'_>]) -> [Part; 2] {
+/// The recommended policy in both forms: as YAML, as JSON.
+pub(crate) fn recommended(server: &Server, tools: &[Value<'_>]) -> [String; 2] {
     let name = &server.facts.name;
-    [
-        Part::Code { label: "policy.yaml".into(), text: policy_yaml(name, tools, Profile::Recommended) },
-        Part::Code { label: "policy.json".into(), text: policy_json(name, tools, Profile::Recommended) },
-    ]
+    [policy_yaml(name, tools, Profile::Recommended), policy_json(name, tools, Profile::Recommended)]
+}
+
+/// A policy in both forms.
+pub(crate) fn policies([yaml, json]: [String; 2]) -> [Part; 2] {
+    [Part::Code { label: "policy.yaml".into(), text: yaml }, Part::Code { label: "policy.json".into(), text: json }]
 }
 
 /// Tools with their grades.

@@ -18,8 +18,10 @@ use std::rc::Rc;
 pub struct Site<'c> {
     collection: &'c Collection,
     form: Form,
-    /// The server of the last page, with its slug: whoever writes all pages asks for those of one server together.
-    last: RefCell<Option<(String, Rc<Known>)>>,
+    /// The last server, with its slug: whoever writes all pages asks for those of one server together.
+    server: RefCell<Option<(String, Rc<Known>)>>,
+    /// The last page, with its path and query: each is asked for in three forms.
+    page: RefCell<Option<(String, Rc<Page>)>>,
 }
 
 /// How pages are looked at.
@@ -61,7 +63,7 @@ const MOST_GUIDED: usize = 500;
 impl<'c> Site<'c> {
     /// The pages of `collection`.
     pub fn of(collection: &'c Collection, form: Form) -> Site<'c> {
-        Site { collection, form, last: RefCell::new(None) }
+        Site { collection, form, server: RefCell::new(None), page: RefCell::new(None) }
     }
 
     /// What is at `path`, which begins with `/`; `query` is what follows a `?`.
@@ -80,26 +82,36 @@ impl<'c> Site<'c> {
         let path = if path.is_empty() { "index" } else { path };
         let ending = [".json", ".md", ".html"].into_iter().find(|ending| path.ends_with(ending)).unwrap_or_default();
         // A tool may be called `x.json`: its page is looked for first.
-        let whole = if ending.is_empty() { None } else { self.page(path, query)?.map(|page| (page, path, "")) };
+        let whole = if ending.is_empty() { None } else { self.page_at(path, query)?.map(|page| (page, path, "")) };
         let found = match whole {
             Some(found) => Some(found),
             None => {
                 let own = &path[..path.len() - ending.len()];
-                self.page(own, query)?.map(|page| (page, own, ending))
+                self.page_at(own, query)?.map(|page| (page, own, ending))
             }
         };
         let (status, page, own, ending) = match found {
             Some((page, own, ending)) => (200, page, own, ending),
-            None => (404, missing(), "index", ""),
+            None => (404, Rc::new(missing()), "index", ""),
         };
         let up = "../".repeat(path.matches('/').count());
         let form = if self.form == Form::Files { ".html" } else { "" };
         let links = Links { up: &up, form, own, can_search: self.form == Form::Served };
         Ok(match ending {
-            ".json" => Reply { status, content_type: JSON, body: page.data + "\n" },
+            ".json" => Reply { status, content_type: JSON, body: format!("{}\n", page.data) },
             ".md" => Reply { status, content_type: MARKDOWN, body: markdown::render(&page, &up) },
             _ => Reply { status, content_type: HTML, body: html::render(&page, links) },
         })
+    }
+
+    fn page_at(&self, path: &str, query: &str) -> Result<Option<Rc<Page>>, CollectionError> {
+        let place = format!("{path}?{query}");
+        if let Some((_, page)) = self.page.borrow().as_ref().filter(|(last, _)| *last == place) {
+            return Ok(Some(page.clone()));
+        }
+        let Some(page) = self.page(path, query)?.map(Rc::new) else { return Ok(None) };
+        *self.page.borrow_mut() = Some((place, page.clone()));
+        Ok(Some(page))
     }
 
     fn page(&self, path: &str, query: &str) -> Result<Option<Page>, CollectionError> {
@@ -140,12 +152,12 @@ impl<'c> Site<'c> {
 
     /// The server with this slug, and all that its pages tell of it.
     fn known(&self, slug: &str) -> Result<Option<Rc<Known>>, CollectionError> {
-        if let Some((_, known)) = self.last.borrow().as_ref().filter(|(last, _)| last == slug) {
+        if let Some((_, known)) = self.server.borrow().as_ref().filter(|(last, _)| last == slug) {
             return Ok(Some(known.clone()));
         }
         let Some(server) = self.server(slug)? else { return Ok(None) };
         let known = Rc::new(Known::of(self.collection, server)?);
-        *self.last.borrow_mut() = Some((slug.to_owned(), known.clone()));
+        *self.server.borrow_mut() = Some((slug.to_owned(), known.clone()));
         Ok(Some(known))
     }
 
@@ -250,18 +262,21 @@ impl<'c> Site<'c> {
             Form::Files => collection::Page::WHOLE,
         };
         let found = self.collection.servers(&asked.text, page)?;
+        let has_notes = found.iter().any(|server| server.facts.problem.is_some());
         let rows = found.iter().map(|server| {
-            let note = server.facts.problem.as_deref().map(|_| "could not be asked").unwrap_or_default();
             let mut row = vec![
                 vec![link(&server.facts.name, of_server(&server.facts.name))],
                 vec![text(&server.facts.version)],
                 vec![text(server.tools.to_string())],
             ];
             row.extend(server.classes.iter().map(|count| vec![text(count.to_string())]));
-            row.push(vec![text(note)]);
+            if has_notes {
+                row.push(vec![text(server.facts.problem.as_deref().map_or("", |_| "could not be asked"))]);
+            }
             row
         });
-        let heads = vec!["server", "version", "tools", "Read", "Write", "Execute", "Destructive", "Financial", "note"];
+        let mut heads = vec!["server", "version", "tools", "Read", "Write", "Execute", "Destructive", "Financial"];
+        heads.extend(has_notes.then_some("note"));
         let mut parts = vec![Part::Table { caption: "Servers, by name".into(), heads, rows: rows.collect() }];
         parts.extend(asked.further("servers", found.len() == ROWS && self.form == Form::Served));
         let data: Vec<String> = found.iter().map(server::summary_json).collect();
@@ -286,6 +301,7 @@ impl<'c> Site<'c> {
             ));
         }
         if !policies.is_empty() {
+            page.parts.insert(0, Part::Paragraph(vec![link("Their policies", "#their-policies"), text(" are below the list.")]));
             page.parts.push(Part::Heading(2, "Their policies".into()));
             page.parts.extend(policies);
         }
@@ -342,7 +358,8 @@ impl<'c> Site<'c> {
         let rows: Vec<_> = found.hits.iter().map(row).collect();
         if !rows.is_empty() {
             let heads = vec!["tool", "server", "risk", "what it does"];
-            parts.push(Part::Table { caption: "Tools, the best matches first".into(), heads, rows });
+            let order = if asked.text.is_empty() { "the worst first" } else { "the best matches first" };
+            parts.push(Part::Table { caption: format!("Tools, {order}"), heads, rows });
         }
         let is_more = self.form == Form::Served && found.count > (asked.page + 1) * ROWS;
         parts.extend(asked.further(path, is_more));

@@ -4,9 +4,9 @@ use crate::attack;
 use crate::known::Known;
 use crate::part::{Page, Part, Piece, code, first_line, link, risk, text};
 use crate::places::{address, of_server, of_tool, slug};
-use crate::server::{policies, said};
+use crate::server::{policies, recommended, said};
 use catalogue::attacks::{self, Applies, Attack};
-use catalogue::{Profile, RiskClass, Supports, policy_json, policy_yaml, treatment};
+use catalogue::{Profile, RiskClass, Supports, treatment};
 use collection::Tool;
 use json::{Kind, Value, quote};
 
@@ -41,7 +41,8 @@ pub(crate) fn page(known: &Known, wanted: &str) -> Option<Page> {
         parts.push(Part::List(evidence(tool, false)));
     }
     parts.push(Part::Heading(2, "Recommended policy".into()));
-    parts.extend(policies(server, &[definition]));
+    let recommended = recommended(server, &[definition]);
+    parts.extend(policies(recommended.clone()));
     let applying = applying(tool);
     parts.extend(documented(&applying));
     let same: Vec<&Tool> = tools.iter().filter(|other| other.risk.class == class && other.id != tool.id).take(12).collect();
@@ -52,8 +53,8 @@ pub(crate) fn page(known: &Known, wanted: &str) -> Option<Page> {
     }
     parts.push(Part::Paragraph(vec![link(format!("{class} tools of all servers"), format!("class/{class}"))]));
     parts.push(Part::Heading(2, "Questions and answers".into()));
-    parts.extend(questions(&server.facts.name, tool));
-    let (name, definitions) = (&server.facts.name, [definition]);
+    let (name, [yaml, json]) = (&server.facts.name, &recommended);
+    parts.extend(questions(name, tool, yaml));
     let data = format!(
         "{{\"server\":{},\"tool\":{},\"risk\":{},\"definition\":{},\"attacks\":[{}],\"policyYaml\":{},\"policyJson\":{}}}",
         quote(name),
@@ -61,8 +62,8 @@ pub(crate) fn page(known: &Known, wanted: &str) -> Option<Page> {
         tool.risk.to_json(name, &tool.name),
         definition.canonical(),
         applying.iter().map(applying_json).collect::<Vec<_>>().join(","),
-        quote(&policy_yaml(name, &definitions, Profile::Recommended)),
-        quote(&policy_json(name, &definitions, Profile::Recommended))
+        quote(yaml),
+        quote(json)
     );
     let summary = format!("{} of {name}: {class}, {}. {}", tool.name, tool.risk.level, first_line(&description));
     Some(Page { title: tool.name.clone(), summary, parts, data })
@@ -160,7 +161,7 @@ fn kind(schema: Value<'_>) -> String {
     kinds.join(" or ")
 }
 
-fn questions(server: &str, tool: &Tool) -> Vec<Part> {
+fn questions(server: &str, tool: &Tool, policy: &str) -> Vec<Part> {
     let (name, risk) = (&tool.name, &tool.risk);
     let worst = match risk.class {
         RiskClass::Read => "It returns information and leaves nothing behind that anybody else could notice.",
@@ -169,10 +170,8 @@ fn questions(server: &str, tool: &Tool) -> Vec<Part> {
         RiskClass::Destructive => "It removes or overwrites something that no ordinary call brings back.",
         RiskClass::Financial => "It moves money, or binds somebody to pay it.",
     };
-    let definition = tool.definition.root();
-    let treated = treatment(server, definition, Profile::Recommended);
-    let waits = policy_yaml(server, &[definition], Profile::Recommended).contains("FILL-IN");
-    let further = if waits { " Lines that wait to be filled in narrow that further." } else { "" };
+    let treated = treatment(server, tool.definition.root(), Profile::Recommended);
+    let further = if policy.contains("FILL-IN") { " Lines that wait to be filled in narrow that further." } else { "" };
     let sure = match risk.confidence {
         3 => "The definition says it in so many words.",
         2 => "It is inferred from the definition, or an annotation contradicts.",
