@@ -1,8 +1,9 @@
 //! The file: one SQLite database, and what is in it.
 //!
 //! `definitions` holds every definition once, by its digest, deflated; `tools` points there, and has of the grade what is
-//! filtered by. `words` is the index of full-text search, with the row ids of `tools`; it keeps no text. `sources` has the
-//! digests of texts that were taken in, by which an interrupted build knows where it was.
+//! filtered by. `words` is the index of full-text search, with the row ids of `tools`; it keeps no text. Beginnings of two and three
+//! letters have an index of their own: of thousands of words that begin so, all rows would be gathered before the first is found.
+//! `sources` has the digests of texts that were taken in, by which an interrupted build knows where it was.
 
 use crate::error::CollectionError;
 use catalogue::{Level, RiskClass, Signal};
@@ -53,7 +54,7 @@ CREATE INDEX tools_by_server ON tools (server);
 CREATE INDEX tools_by_name ON tools (name COLLATE NOCASE);
 CREATE VIRTUAL TABLE words USING fts5 (
     name, server, description, parameters, marks,
-    content = '', detail = column, columnsize = 0, tokenize = 'unicode61'
+    content = '', detail = column, columnsize = 0, prefix = '2 3', tokenize = 'unicode61'
 );
 CREATE TABLE sources (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 ";

@@ -11,7 +11,7 @@ use crate::graded::mark;
 use crate::read::{Collection, Page, definition_of};
 use catalogue::{Level, RiskClass, Signal, words_of};
 use json::Value;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
@@ -90,19 +90,25 @@ impl Collection {
             return Ok(Found::default());
         }
         let connection = self.connection();
-        let mut candidates = Vec::new();
-        let mut seen = HashSet::new();
-        if !words.is_empty() {
-            let in_names = expression(query, &words, "name : ");
-            collect(&connection, Where::Named(query.text.trim(), query), &mut candidates, &mut seen)?;
-            collect(&connection, Where::Matches(&in_names), &mut candidates, &mut seen)?;
-        }
-        // What is elsewhere comes behind what is in names, and there are enough of these.
+        let (mut candidates, mut seen) = (Vec::new(), HashSet::new());
+        let mut collect = |place| collect(&connection, place, &mut candidates, &mut seen);
         let everywhere = expression(query, &words, "");
+        if !words.is_empty() {
+            collect(Where::Named(query.text.trim(), query))?;
+        }
         match everywhere.is_empty() {
-            _ if candidates.len() >= CANDIDATES => {}
-            true => collect(&connection, Where::Any, &mut candidates, &mut seen)?,
-            false => collect(&connection, Where::Matches(&everywhere), &mut candidates, &mut seen)?,
+            true => drop(collect(Where::Any)?),
+            // A question that few tools answer takes the index longest, which has to look at all that hold one of its words.
+            // So it is asked once; only where not all that it finds can be looked at, what is in names is asked for first.
+            false => match all_matches(&connection, &everywhere)? {
+                Some(tools) => tools.into_iter().try_for_each(|tool| collect(Where::Is(tool)).map(drop))?,
+                None => {
+                    let in_names = expression(query, &words, "name : ");
+                    if words.is_empty() || collect(Where::Matches(&in_names))? < CANDIDATES {
+                        collect(Where::Matches(&everywhere))?;
+                    }
+                }
+            },
         }
         let is_cut = candidates.len() >= CANDIDATES;
         candidates.truncate(CANDIDATES);
@@ -117,38 +123,49 @@ impl Collection {
 enum Where<'q> {
     Named(&'q str, &'q Query),
     Matches(&'q str),
+    Is(i64),
     Any,
 }
 
+/// The tools that answer, of whichever version of a server; `None` where they are too many to be looked at.
+fn all_matches(connection: &Connection, expression: &str) -> Result<Option<Vec<i64>>, CollectionError> {
+    let mut statement = connection.prepare_cached("SELECT rowid FROM words WHERE words MATCH ?1 LIMIT ?2")?;
+    let tools = statement.query_map(params![expression, CANDIDATES as i64], |row| row.get(0))?;
+    let tools: Vec<i64> = tools.collect::<rusqlite::Result<_>>()?;
+    Ok((tools.len() < CANDIDATES).then_some(tools))
+}
+
+/// Adds what is there to the candidates, where it is not among them yet; how many there are then.
 fn collect(
     connection: &Connection,
     place: Where<'_>,
     candidates: &mut Vec<Candidate>,
     seen: &mut HashSet<i64>,
-) -> Result<(), CollectionError> {
+) -> Result<usize, CollectionError> {
     let columns = "SELECT tools.id, tools.name, servers.name, tools.class, tools.level";
     let joined = "JOIN servers ON servers.id = tools.server AND servers.current";
-    let (from, text) = match place {
+    let (from, value): (String, &dyn ToSql) = match &place {
         Where::Named(name, _) => (format!("{columns} FROM tools {joined} WHERE tools.name = ?1 COLLATE NOCASE"), name),
         Where::Matches(expression) => {
             (format!("{columns} FROM words CROSS JOIN tools ON tools.id = words.rowid {joined} WHERE words MATCH ?1"), expression)
         }
-        Where::Any => (format!("{columns} FROM tools {joined} WHERE ?1 = ''"), ""),
+        Where::Is(tool) => (format!("{columns} FROM tools {joined} WHERE tools.id = ?1"), tool),
+        Where::Any => (format!("{columns} FROM tools {joined} WHERE ?1 = ''"), &""),
     };
     let mut statement = connection.prepare_cached(&format!("{from} LIMIT ?2"))?;
-    let mut rows = statement.query(params![text, CANDIDATES as i64])?;
+    let mut rows = statement.query(params![value, CANDIDATES as i64])?;
     while let Some(row) = rows.next()? {
         let candidate =
             Candidate { tool: row.get(0)?, name: row.get(1)?, server_name: row.get(2)?, class: row.get(3)?, level: row.get(4)? };
         let wanted = match place {
             Where::Named(_, query) => query.wants(connection, &candidate)?,
-            Where::Matches(_) | Where::Any => true,
+            Where::Matches(_) | Where::Is(_) | Where::Any => true,
         };
         if wanted && seen.insert(candidate.tool) {
             candidates.push(candidate);
         }
     }
-    Ok(())
+    Ok(candidates.len())
 }
 
 impl Query {

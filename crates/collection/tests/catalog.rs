@@ -126,6 +126,21 @@ fn a_search_finds_names_first_and_current_versions_only() {
 }
 
 #[test]
+fn of_more_than_can_be_looked_at_those_with_the_word_in_their_name_come_first() {
+    let mut tools: Vec<_> =
+        (0..1_050).map(|n| json!({"name": format!("tool_{n}"), "description": "Reads the ledger."})).collect();
+    tools.push(json!({"name": "read_ledger", "description": "Reads it."}));
+    let place = Scratch::new();
+    take_in(&place, &[place.write("many.json", json!({"server": "many", "tools": tools}).to_string())]);
+    let collection = open(&place);
+    for question in ["ledger", "le*", "led*", "ledg*"] {
+        let found = collection.search(&text(question), Page { offset: 0, limit: 2 }).unwrap();
+        assert_eq!((found.is_cut, found.hits[0].name.as_str()), (true, "read_ledger"), "{question}");
+    }
+    assert_eq!(collection.search(&text("tool_7"), Page { offset: 0, limit: 1 }).unwrap().count, 1);
+}
+
+#[test]
 fn filters_narrow_a_search_and_stand_alone() {
     let place = filled();
     let collection = open(&place);
