@@ -204,3 +204,74 @@ fn the_same_definition_is_graded_the_same_way() {
     let (first, second) = (grade(&definition), grade(&definition));
     assert_eq!((first.class, first.evidence, first.signals), (second.class, second.evidence, second.signals));
 }
+
+#[test]
+fn words_that_are_nouns_too_are_told_apart_by_what_follows() {
+    all(
+        RiskClass::Read,
+        &[
+            ("list_deploys", "List all deploys for a project."),
+            ("search", "Perform a search. Highlights are always enabled."),
+            ("commit_log", "Shows the commit log"),
+        ],
+    );
+    all(
+        RiskClass::Write,
+        &[("log_workout", "Log a workout"), ("update_dispute", "When you get one, act. It takes the following arguments: id")],
+    );
+    all(RiskClass::Execute, &[("make_call", "Make an outbound call using an agent. Automatically detects the provider.")]);
+    all(RiskClass::Financial, &[("checkout_cart", "Check out the shopping cart"), ("book_room", "Book a hotel room")]);
+}
+
+#[test]
+fn the_end_of_a_name_may_say_what_is_done() {
+    all(
+        RiskClass::Read,
+        &[
+            ("deploy_plan_get", "Shows a plan."),
+            ("deploy_app_help", "Help with deployments"),
+            ("tunnel_command", "Generates a command to connect to a host."),
+        ],
+    );
+    all(RiskClass::Destructive, &[("deploy_plan_delete", "Deletes a plan")]);
+}
+
+#[test]
+fn what_is_taken_away_decides() {
+    all(
+        RiskClass::Write,
+        &[
+            ("unban_member", "Remove a ban, allowing the user to rejoin"),
+            ("remove_role", "Remove a role from a server member"),
+            ("resolve_support_case", "Resolve a support case."),
+        ],
+    );
+    all(RiskClass::Destructive, &[("regenerate_key", "Regenerate the access key"), ("remove_role", "Remove a role")]);
+}
+
+#[test]
+fn a_definition_that_denies_reading_is_believed() {
+    let mut sorts = tool("sort_range", "Sort the rows of a range.", json!({}));
+    assert_eq!(grade(&sorts).class, RiskClass::Read);
+    sorts["annotations"] = json!({"readOnlyHint": false});
+    assert_eq!((grade(&sorts).class, grade(&sorts).confidence), (RiskClass::Write, 1));
+}
+
+#[test]
+fn what_is_asked_about_is_not_done() {
+    let operation = json!({"operation": {"type": "string", "enum": ["read", "update", "delete"]}});
+    is(RiskClass::Read, "check_permissions", "Check whether a user can perform an operation on a page.", operation.clone());
+    is(RiskClass::Destructive, "page", "Perform an operation on a page.", operation);
+}
+
+#[test]
+fn signals_look_at_what_stands_beside_an_argument() {
+    let path = json!({"path": {"type": "string", "description": "The file"}});
+    assert!(is(RiskClass::Read, "get_file", "Get a file.", path).signals.contains(&Signal::Path));
+    let remote = json!({"path": {"type": "string", "description": "The file"}, "branch": {"type": "string"}});
+    assert!(!is(RiskClass::Read, "get_file", "Get a file.", remote).signals.contains(&Signal::Path));
+    let travel = json!({"profile": {"type": "string", "description": "Travel profile: driving or walking"}});
+    assert!(!is(RiskClass::Read, "get_route", "Get a route.", travel).signals.contains(&Signal::CredentialSelector));
+    let handed = json!({"plan_token": {"type": "string", "description": "Token from plan()"}});
+    assert!(!is(RiskClass::Read, "get_plan", "Get a plan.", handed).signals.contains(&Signal::CredentialSelector));
+}

@@ -95,6 +95,14 @@ fn main_verb(tokens: &[String], found: &[(usize, Verb)]) -> Option<(usize, Verb)
     {
         return Some((*i, *verb));
     }
+    // `deploy_app_help` tells how.
+    if let Some((i, verb)) = found.last()
+        && *i == last
+        && *i > first_at + 1
+        && verb.word == "help"
+    {
+        return Some((*i, *verb));
+    }
     if !first.is_noun_too {
         return Some((first_at, first));
     }
@@ -193,9 +201,10 @@ fn leading_verb(words: &[String]) -> Option<(usize, Verb, Form)> {
         at = after_noun(words, at).unwrap_or(at);
     }
     let (verb, form) = verbs::find(words.get(at)?)?;
+    let next_is = |list: &str| words.get(at + 1).is_some_and(|next| words::is_one(next, list));
     let noun = verb.is_noun_too
-        && form == Form::Base
-        && words.get(at + 1).is_some_and(|next| words::is_one(next, "is are was has can of : name id"));
+        && (form == Form::Base && next_is("is are was has can of : name id")
+            || form == Form::Third && next_is("are were have can"));
     (form != Form::Past && !noun).then_some((at, verb, form))
 }
 

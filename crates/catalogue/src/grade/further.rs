@@ -339,6 +339,8 @@ pub(super) fn is_notice(sentence: &Sentence) -> bool {
         || starts("must be called")
         || starts("start here")
         || starts("make sure")
+        || sentence.has("before using this tool")
+        || sentence.has("before calling this tool")
         || starts("make the user")
         || sentence.words.last().is_some_and(|last| last == ":") && sentence.words.len() < 4
 }
@@ -367,12 +369,14 @@ pub(super) fn is_about_money(reading: &Reading) -> bool {
     let text: usize = reading.sentences.iter().take(20).map(|sentence| count(&sentence.words)).sum();
     let parameters: usize = reading.parameters.iter().map(|parameter| count(&parameter.words)).sum();
     let server = reading.server.iter().any(|word| words::is_one(word, MONEY_SERVERS));
-    server || count(&words::of_name(&reading.name)) > 0 && text + parameters > 0 || text + parameters > 1
+    let is_crypto = reading.sentences.iter().take(4).flat_map(|sentence| &sentence.words).any(|word| words::is_one(word, CRYPTO));
+    server || is_crypto || count(&words::of_name(&reading.name)) > 0 && text + parameters > 0 || text + parameters > 1
 }
 
 const MONEY: &str = "payment currency invoice billing bank refund usd eur wallet balance broker brokerage stock crypto trading \
     trade portfolio checkout card paid payable payout charge shares buy sell limit_price notional eth btc \
     solana customer merchant ledger accounting payee payer";
+const CRYPTO: &str = "erc-20 erc20 usdc usdt uniswap defi ethereum bitcoin lamports onchain on-chain stablecoin";
 const MONEY_SERVERS: &str = "stripe paypal square xero quickbooks alpaca coinbase binance kraken plaid wise razorpay adyen braintree \
     chargebee mollie klarna shopify robinhood ibkr payments billing trading wallet bank banking finance";
 

@@ -3,7 +3,7 @@
 //! The rules are those of the risk taxonomy, by their numbers (`docs/grading.md`). Each arm looks at the object only where
 //! the verb alone does not decide.
 
-use super::clauses::Clause;
+use super::clauses::{self, Clause};
 use super::verbs::Sense;
 use super::words;
 use policy::RiskClass::{self, Destructive, Execute, Financial, Read, Write};
@@ -121,7 +121,7 @@ fn money(clause: &Clause, context: Context) -> Option<Meaning> {
     ))
 }
 
-const MOVES_MONEY: &str = "payment refund payout charge withdrawal paymentlink purchase checkout payroll remittance reimbursement \
+const MOVES_MONEY: &str = "payment refund payout charge withdrawal paymentlink purchase checkout payroll remittance reimbursement bet wager \
     disbursement chargeback dividend";
 
 const MOVES_MONEY_HERE: &str = "order trade position transfer transaction invoice bill subscription deposit swap link locate note plan \
@@ -143,6 +143,17 @@ fn look(clause: &Clause) -> Meaning {
         "download" if clause.goes_on_with("directory subdirectory folder disk locally filesystem") => {
             plain(Write, "R16", "writes to disk")
         }
+        "check" if clause.rest.first().is_some_and(|next| next == "out") => match clause.goes_on_with(BASKETS) {
+            true => plain(Financial, "R11", "moves money, or binds somebody to pay"),
+            false => plain(Write, "R17", "chooses what is worked with"),
+        },
+        // `Log a workout`, but not `the commit log`.
+        "log" if clause.rest.first().is_some_and(|next| words::is_one(next, "a an your new")) => {
+            plain(Write, "R10", "stores a record")
+        }
+        "receive" if clause.mentions("queue") || clause.goes_on_with("queue") => {
+            plain(Write, "R18", "what is read is marked as delivered")
+        }
         "poll" | "wait" | "watch" => plain(Read, "R16", "waits and tells"),
         "dump" | "snapshot" if clause.mentions("volume database cluster disk instance vm") => {
             plain(Write, "R10", "creates a copy that stays")
@@ -157,6 +168,8 @@ fn look(clause: &Clause) -> Meaning {
         _ => plain(Read, "R16", "gives information"),
     }
 }
+
+const BASKETS: &str = "cart basket order";
 
 fn advise(clause: &Clause) -> Meaning {
     match clause.verb.word {
@@ -181,10 +194,19 @@ fn make(clause: &Clause) -> Meaning {
     if clause.mentions("draft") || clause.verb.word == "draft" {
         return plain(Write, "R13", "a draft goes nowhere yet");
     }
+    if clause.is_about("invite invitation") && clause.goes_on_with("link code url")
+        || clause.is_about("link code") && clause.mentions("invite invitation")
+    {
+        return plain(Write, "R14", "changes who may do what");
+    }
+    if clause.verb.word == "book" && clause.mentions("flight hotel room ticket car ride stay trip seat") {
+        return plain(Financial, "R11", "binds somebody to pay");
+    }
     if clause.is_about(MESSAGES) {
         return plain(Execute, "R13", "delivers a message");
     }
-    if clause.is_about(WORK)
+    let stores = clause.is_about("container") && clause.mentions("blob cosmos storage database");
+    if clause.is_about(WORK) && !stores
         || clause.is_about("session") && clause.mentions("browser interpreter shell sandbox terminal debug console kernel")
     {
         return plain(Execute, "R10", "what it creates is itself work");
@@ -288,6 +310,9 @@ fn put(clause: &Clause) -> Meaning {
     if clause.verb.word == "write" && clause.is_about("query cypher statement sql") {
         return plain(Execute, "R4", "a statement that changes data");
     }
+    if clause.verb.word == "push" && clause.mentions("message notification alert") {
+        return plain(Execute, "R13", "delivers a message");
+    }
     plain(Write, "R7", "puts down content")
 }
 
@@ -330,10 +355,15 @@ fn run(clause: &Clause, context: Context) -> Meaning {
             weak(Execute, "R8", "runs something")
         }
         "apply"
-            if clause
-                .is_about("label tag patch edit filter style formatting format material texture theme permission change") =>
+            if clause.is_about(
+                "label tag patch diff edit filter style formatting format material texture theme permission change",
+            ) =>
         {
             plain(Write, "R5", "changes something")
+        }
+        "eval" => weak(Execute, "R4", "runs code, or works out a value"),
+        "bring" if !clause.rest.iter().take(3).any(|word| words::is_one(word, "up down online back")) => {
+            weak(Write, "R10", "changes something")
         }
         "kill" | "call" | "wake" | "halt" => plain(Execute, "R8", "steers something that runs"),
         "sync" | "refresh" | "process" | "turn" | "command" | "control" | "play" | "skip" | "begin" => {
@@ -342,7 +372,9 @@ fn run(clause: &Clause, context: Context) -> Meaning {
         "activate" if clause.is_about("project tab window page account user layer") => {
             plain(Write, "R17", "chooses what is worked with")
         }
-        "deactivate" if clause.is_about("user account member product price") => plain(Write, "R14", "can be activated again"),
+        "deactivate" | "suspend" if clause.is_about("user account member product price") => {
+            plain(Write, "R14", "can be activated again")
+        }
         "promote" if clause.mentions("user member") => plain(Write, "R14", "changes who may do what"),
         "mount" | "unmount" => plain(Write, "R17", "attaches"),
         _ => plain(Execute, "R8", "sets something going"),
@@ -360,7 +392,12 @@ fn cancel(clause: &Clause) -> Meaning {
         "terminate" if clause.mentions("query session process job execution connection backend request") => {
             plain(Execute, "R8", "stops something that runs")
         }
+        // A name that does not say what.
+        "terminate" if clause.object.iter().all(|word| clauses::is_adverb(word)) => {
+            weak(Destructive, "R8", "ends something together with its data")
+        }
         "terminate" => plain(Destructive, "R8", "ends something together with its data"),
+        _ if clause.mentions("default") => plain(Write, "R5", "a setting goes"),
         _ if clause.is_about(waits) => plain(Write, "R8", "cancels what has not begun"),
         _ => plain(Execute, "R8", "stops something that runs"),
     }
@@ -472,7 +509,8 @@ fn remove(clause: &Clause) -> Meaning {
     }
     let from_people = from.is_some_and(|rest| rest.iter().any(|word| words::is_one(&words::singular(word), PEOPLE)));
     if clause.verb.word == "remove"
-        && (clause.is_about("member user collaborator participant") || clause.is_about("role right privilege") && from_people)
+        && (clause.is_about("member user collaborator participant")
+            || clause.is_about("role right privilege") && (from_people || clause.mentions(PEOPLE)))
     {
         return plain(Write, "R14", "takes away rights");
     }
@@ -482,6 +520,10 @@ fn remove(clause: &Clause) -> Meaning {
         {
             plain(Write, "R5", "a setting goes")
         }
+        "trim" | "strip" if clause.mentions("video audio clip image text string whitespace silence") => {
+            plain(Write, "R10", "cuts something off")
+        }
+        "remove" if clause.is_about("role right privilege") => weak(Destructive, "R14", "may remove the role itself"),
         "remove" if clause.is_about("permission access policy") => plain(Write, "R14", "takes away rights"),
         "remove" if clause.mentions("background noise duplicate vocal") => weak(Read, "R19", "gives back a changed copy"),
         "uninstall" => plain(Destructive, "R6", "removes a program and what belongs to it"),
@@ -528,6 +570,7 @@ fn pay(clause: &Clause, context: Context) -> Meaning {
     }
     match clause.verb.word {
         "transfer" => weak(Write, "R14", "gives something to another owner"),
+        "checkout" if clause.mentions(BASKETS) => plain(Financial, "R11", "moves money, or binds somebody to pay"),
         "checkout" => plain(Write, "R17", "chooses what is worked with"),
         "order" | "charge" | "trade" => weak(Financial, "R11", "may bind somebody to pay"),
         _ => weak(Write, "R22", "changes something"),

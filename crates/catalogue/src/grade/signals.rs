@@ -143,8 +143,8 @@ pub(super) fn of_parameter(parameter: &Parameter) -> Option<Signal> {
         || parameter.ends_in("path directory dir folder filepath filename file") && !parameter.ends_in("folder");
     let elsewhere = said("repository repo s3 jsonpath url bucket xpath iam api")
         || parameter.mentions("s3 json url uri key id content repo prefix api xpath webhook");
-    let local =
-        said("local absolute directory disk filesystem file") || parameter.mentions("file directory dir local output workspace");
+    let local = said("local absolute directory disk filesystem file")
+        || parameter.mentions("file filename filepath directory dir local output workspace");
     if path_name && !elsewhere && (local || parameter.is_one_of(PATHS)) && !phrase("the file content") {
         return Some(Signal::Path);
     }
@@ -189,6 +189,9 @@ fn of_statement(parameter: &Parameter, reading: &Reading, names: &[String]) -> O
     }
     if parameter.is_text() && parameter.is_named("command") && speaks("valkey redis mongo mongodb") {
         return Some(Signal::Sql);
+    }
+    if parameter.is_text() && parameter.is_named("command") && speaks("terminal shell bash powershell cmd") {
+        return Some(Signal::Shell);
     }
     let effective = parameter.is_one_of("manifest, manifests, yaml content, template body, resource yaml, manifest yaml")
         || parameter.mentions("handlers handler resolver") && parameter.mentions("code");
@@ -240,7 +243,7 @@ fn is_of_many(parameter: &Parameter) -> bool {
     if parameter.kind == "boolean" {
         return parameter.is_one_of("many, multi, update many, delete many");
     }
-    let parts = "tag keys fields columns properties security subnet include sort line lines inputs policy terminology data parallel \
+    let parts = "tag keys options actions choices buttons conditions filters fields columns properties security subnet include sort line lines inputs policy terminology data parallel \
         content sources nodes names permissions providers modes mappings parameters configuration";
     parameter.may_list
         && !parameter.mentions(parts)
@@ -338,11 +341,12 @@ pub(super) fn all(
     if is_change && reading.parameters.iter().any(|parameter| parameter.is_one_of(EXPOSURE)) {
         add(Signal::ChangesAccess, name(), "inputSchema".into(), "exposure may change");
     }
-    let outsiders = "communication communications attachment attachments rows records inbox transcript extract page web email gmail message messages comment comments issue issues ticket log logs file document \
+    let outsiders = "communication communications attachment attachments rows records inbox transcript extract files output page web email gmail message messages comment comments issue issues ticket log logs file document \
         documents search news content scrape crawl tweet post posts thread query find history events review \
         reviews article pull snapshot";
     // Of these only the names, the kinds or the maker's own words come back.
-    let about = "docs documentation doc groups group streams stream types rules rule places organizations projects";
+    let about = "docs documentation doc groups group streams stream types rules rule places organizations projects info \
+        quota schema schemas stop metadata count";
     let changes = matches!(
         main,
         Some(

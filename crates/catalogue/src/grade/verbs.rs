@@ -179,7 +179,7 @@ const TABLE: &[(Sense, &str)] = &[
          paint~ align distribute reassign reallocate relabel reclassify reorganize reorganise rearrange organize organise \
          renumber refine~ improve~ decline deny rsvp restrict tweak~ bump~ stash~ amend crop~ split~ blur~ \
          flip~ overlay~ watermark~ redact mask~ stitch concatenate concat invert sharpen colorize populate \
-         freeze~ unfreeze postpone defer redefine reconfigure bind~ unbind",
+         freeze~ unfreeze silence~ postpone defer redefine reconfigure bind~ unbind",
     ),
     (Sense::Put, "write save~ store~ put upload~ push~ ingest index~ backup~ paste~"),
     (Sense::Replace, "overwrite replace restore~ rewrite clobber revert~"),
@@ -206,7 +206,7 @@ const TABLE: &[(Sense, &str)] = &[
          dispatch~ enqueue command~ control~ operate steer play~ skip~ turn~ mount~ unmount compile~ \
          transact~ bash~ shell~ console~ delegate handoff wake~ hibernate warm~ reprocess requeue redrive \
          recrawl fire~ fuzz attack exploit recompile relaunch rescan power~ disarm vacuum~ compact~ defragment unload deallocate \
-         spin tear quarantine~ emit reanalyze recompute",
+         spin tear quarantine~ emit bring reanalyze recompute",
     ),
     (Sense::Cancel, "cancel abort terminate end~ interrupt~"),
     (
@@ -227,7 +227,7 @@ const TABLE: &[(Sense, &str)] = &[
     ),
     (
         Sense::Convert,
-        "format~ convert transform~ translate~ transcribe encode~ decode~ compress decompress zip~ unzip \
+        "expand~ shorten format~ convert transform~ translate~ transcribe encode~ decode~ compress decompress zip~ unzip \
          package~ bundle~ minify gzip~ normalize normalise slugify escape~ unescape serialize deserialize beautify \
          encrypt decrypt",
     ),
