@@ -19,13 +19,13 @@ use crate::sink::{self, Down, MAX_WAITING, Sink};
 use crate::tools::{Ask, LiveTools, Schemas};
 use crate::unanswered::Unanswered;
 use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_kind, reply_among_events};
+use crate::upstream::pool::ReplyBody;
 use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming as IncomingBody;
 use json::{Document, Strictness};
 use mcp::{Era, Id, Incoming, Kind, Malformed, Message, Revision, Side, sse};
 use std::collections::HashMap;
@@ -522,7 +522,7 @@ impl Exchange {
         (!asked).then(|| malformed(message, mcp::reply::INVALID_REQUEST, "a response to nothing that was asked"))
     }
 
-    async fn answer(self, response: Response<IncomingBody>, id: Option<Id>, expected: Option<Expected>) -> Response<Body> {
+    async fn answer(self, response: Response<ReplyBody>, id: Option<Id>, expected: Option<Expected>) -> Response<Body> {
         let (status, headers) = (response.status(), downstream_headers(response.headers()));
         let is_initialize = expected.as_ref().is_some_and(|expected| expected.method == "initialize");
         let opened =
@@ -544,7 +544,7 @@ impl Exchange {
 
     async fn answer_whole(
         self,
-        response: Response<IncomingBody>,
+        response: Response<ReplyBody>,
         id: &Id,
         mut expected: Expected,
         kind: BodyKind,
@@ -622,7 +622,7 @@ impl Exchange {
     }
 
     /// Passes a stream of events on, each looked at. `awaited`: the request whose reply ends it; none where a client listens.
-    fn stream(self, response: Response<IncomingBody>, awaited: Option<(Id, Expected)>) -> Response<Body> {
+    fn stream(self, response: Response<ReplyBody>, awaited: Option<(Id, Expected)>) -> Response<Body> {
         let (status, headers) = (response.status(), downstream_headers(response.headers()));
         // Few: each may be as long as a reply, and a client that does not read must not make us keep more.
         let (events, given) = mpsc::channel::<Bytes>(2);
@@ -637,7 +637,7 @@ impl Exchange {
         response
     }
 
-    async fn pump(self, body: IncomingBody, mut awaited: Option<(Id, Expected)>, down: mpsc::Sender<Bytes>) {
+    async fn pump(self, body: ReplyBody, mut awaited: Option<(Id, Expected)>, down: mpsc::Sender<Bytes>) {
         let mut events = Events::of(body);
         let listening = awaited.is_none();
         let answers = awaited.as_ref().is_some_and(|(_, expected)| expected.method != "subscriptions/listen");

@@ -1,6 +1,6 @@
 //! A streamable HTTP server.
 //!
-//! One client with one pool for a target. Redirects are never followed: credentials belong to the address they were
+//! A target has one pool of connections. Redirects are never followed: credentials belong to the address they were
 //! configured for. Nothing is decompressed: we ask for plain bodies, and refuse others, because an unread body cannot be
 //! filtered.
 
@@ -9,21 +9,16 @@ use crate::enforcer::{Caller, Permit};
 use crate::refusal::is_modern;
 use crate::tls::{self, TlsError, UpstreamTls, client_config, no_client_config};
 use crate::tools::Schemas;
-use crate::upstream::outside::Resolver;
+use crate::upstream::pool::{Pool, ReplyBody, Unanswered};
 use crate::upstream::reach::Reach;
 use crate::upstream::{Bearers, Failure, Inbound, RefusedBearer, sse};
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, HeaderValue, WWW_AUTHENTICATE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use mcp::sse::{Decoder, Event};
 use mcp::{Id, Kind, Message, Revision, Side};
 use std::collections::HashMap;
@@ -43,9 +38,6 @@ pub(crate) const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
 const HEARING: Duration = Duration::from_secs(5);
 /// Before a broken stream is asked for again; 2025-11-25 servers may name another time by `retry`.
 const RETRY: Duration = Duration::from_secs(1);
-/// A connection that nothing went over for so long is not used again. The servers of Node and of Python (uvicorn) close theirs
-/// after five seconds, and a request that meets the closing may have been read or not: nobody could send it once more.
-const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 /// How often a stream that brings nothing is asked for again.
 const MAX_RETRIES: u32 = 10;
 
@@ -56,10 +48,14 @@ pub struct HttpTarget(Arc<Target>);
 #[derive(Clone)]
 struct Target {
     uri: Uri,
+    /// What of it is asked for at the server.
+    path: Uri,
+    /// What a request names as `Host`.
+    host: HeaderValue,
     /// What it has turned out to speak, whoever has asked.
     transport: Arc<AtomicU8>,
     headers: HeaderMap,
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    pool: Pool,
     /// How long the server may be silent while a request waits for its answer.
     patience: Duration,
     /// Whether it answers, for the operator's log.
@@ -139,8 +135,10 @@ impl HttpTarget {
         }
         let tls = if https { client_config(tls)? } else { no_client_config() };
         Ok(HttpTarget(Arc::new(Target {
-            client: client(tls, outside),
+            pool: Pool::new(tls, outside),
             transport: Arc::default(),
+            path: path_of(&uri),
+            host: host_of(&uri).ok_or(TargetError::Url)?,
             uri,
             headers: map,
             patience,
@@ -195,7 +193,7 @@ impl HttpTarget {
     }
 
     /// Reads a whole body, up to the limit for replies.
-    pub(crate) async fn whole(&self, body: Incoming) -> Result<Bytes, Failure> {
+    pub(crate) async fn whole(&self, body: ReplyBody) -> Result<Bytes, Failure> {
         REPLIES.collect(body, MAX_REPLY_BYTES, self.0.patience).await.map_err(|why| {
             Failure::lost(match why {
                 Uncollected::TooLong => "the server's answer is too long",
@@ -216,7 +214,7 @@ impl HttpTarget {
         let mut parts = self.0.uri.clone().into_parts();
         parts.path_and_query = Some(path);
         let uri = Uri::from_parts(parts).expect("a URI with another path is a URI");
-        HttpTarget(Arc::new(Target { uri, ..Target::clone(&self.0) }))
+        HttpTarget(Arc::new(Target { path: path_of(&uri), uri, ..Target::clone(&self.0) }))
     }
 
     /// Whether the server is known to speak HTTP+SSE (2024-11-05), and not what came after it.
@@ -254,7 +252,7 @@ impl HttpTarget {
     ///
     /// # Errors
     /// A failure that says whether the request may have arrived.
-    pub(crate) async fn send(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Response<Incoming>, Failure> {
+    pub(crate) async fn send(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Response<ReplyBody>, Failure> {
         match &self.0.bearers {
             None => self.send_once(method, headers, body, None).await,
             // On the heap, because it is rare: else every request had room for it.
@@ -270,7 +268,7 @@ impl HttpTarget {
         method: Method,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<ReplyBody>, Failure> {
         let caller = &*self.0.caller;
         let bearer = bearers.bearer(caller, None).await?;
         let mut response = self.send_once(method.clone(), headers.clone(), body.clone(), Some(&bearer)).await?;
@@ -302,10 +300,10 @@ impl HttpTarget {
         headers: HeaderMap,
         body: Bytes,
         bearer: Option<&HeaderValue>,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<ReplyBody>, Failure> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = self.0.uri.clone();
+        *request.uri_mut() = self.0.path.clone();
         *request.headers_mut() = headers;
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for name in self.0.headers.keys() {
@@ -317,7 +315,8 @@ impl HttpTarget {
         if let Some(bearer) = bearer {
             request.headers_mut().insert(AUTHORIZATION, bearer.clone());
         }
-        let answered = tokio::time::timeout(self.0.patience, self.0.client.request(request)).await;
+        request.headers_mut().entry(HOST).or_insert_with(|| self.0.host.clone());
+        let answered = tokio::time::timeout(self.0.patience, self.0.pool.send(&self.0.uri, request)).await;
         let response = match answered.map_err(|_| Failure::silent(self.0.patience))? {
             Ok(response) => response,
             Err(error) => {
@@ -357,29 +356,38 @@ impl fmt::Debug for HttpTarget {
     }
 }
 
-fn client(tls: rustls::ClientConfig, outside: bool) -> Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>> {
-    let mut http = HttpConnector::new_with_resolver(Resolver::new(outside));
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    http.set_connect_timeout(Some(Duration::from_secs(10)));
-    // A server that has vanished without a word is found out after about two minutes.
-    http.set_keepalive(Some(Duration::from_secs(60)));
-    http.set_keepalive_interval(Some(Duration::from_secs(15)));
-    http.set_keepalive_retries(Some(4));
-    let connector =
-        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
-    Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_CONNECTION).pool_timer(TokioTimer::new()).build(connector)
+/// The target of a request as it goes on the wire (RFC 9112 §3.2.1).
+fn path_of(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().filter(|path| path.as_str() != "/");
+    path.map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()))
+}
+
+/// The `Host` of a request: without the port that the scheme has anyway (RFC 9110 §4.2.3).
+fn host_of(uri: &Uri) -> Option<HeaderValue> {
+    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let host = uri.host()?;
+    match uri.port_u16().filter(|port| *port != usual) {
+        Some(port) => HeaderValue::from_str(&format!("{host}:{port}")).ok(),
+        None => HeaderValue::from_str(host).ok(),
+    }
 }
 
 /// Why a request got no response: for the client in a word, for the log with how to mend it.
-fn unanswered(error: &hyper_util::client::legacy::Error) -> (Failure, Option<&'static str>) {
-    let (message, help) = match tls::complaint(error) {
-        Some((what, help)) => (what, Some(help)),
-        None if error.is_connect() => ("the server cannot be reached".to_owned(), None),
-        None => ("the connection to the server broke before it answered".to_owned(), None),
+fn unanswered(error: &Unanswered) -> (Failure, Option<&'static str>) {
+    let (cause, otherwise): (&(dyn Error + 'static), _) = match error {
+        Unanswered::Unreached(cause) => (&**cause, "the server cannot be reached"),
+        Unanswered::Broken(cause) => (cause, "the connection to the server broke before it answered"),
     };
-    debug!(%error, cause = ?error.source(), "an upstream request failed");
-    (if error.is_connect() { Failure::unsent(message) } else { Failure::lost(message) }, help)
+    debug!(error = %cause, cause = ?cause.source(), "an upstream request failed");
+    let (message, help) = match tls::complaint(cause) {
+        Some((what, help)) => (what, Some(help)),
+        None => (otherwise.to_owned(), None),
+    };
+    let failure = match error {
+        Unanswered::Unreached(_) => Failure::unsent(message),
+        Unanswered::Broken(_) => Failure::lost(message),
+    };
+    (failure, help)
 }
 
 /// What kind of body a response has.
@@ -402,14 +410,14 @@ pub(crate) fn body_kind(headers: &HeaderMap) -> BodyKind {
 
 /// The events of a body, in order.
 pub(crate) struct Events {
-    body: Incoming,
+    body: ReplyBody,
     decoder: Decoder,
     /// What is kept of an event that has not ended.
     share: Share,
 }
 
 impl Events {
-    pub fn of(body: Incoming) -> Events {
+    pub fn of(body: ReplyBody) -> Events {
         Events { body, decoder: Decoder::new(MAX_REPLY_BYTES), share: Share::of(&REPLIES) }
     }
 
@@ -444,7 +452,7 @@ impl Events {
 }
 
 /// The reply to `id` in a stream of events.
-pub(crate) async fn reply_among_events(body: Incoming, id: &Id, patience: Duration) -> Option<Message> {
+pub(crate) async fn reply_among_events(body: ReplyBody, id: &Id, patience: Duration) -> Option<Message> {
     let mut events = Events::of(body);
     while let Some(event) = events.next_within(Some(patience)).await.ok()? {
         let reply = event.message().and_then(|text| Message::parse(text.clone(), Side::Server).ok());
@@ -668,7 +676,7 @@ impl Line {
 
     /// Reads a stream of events until the reply to `id` has come; where streams can be resumed, and the server closes early,
     /// it is asked for the rest.
-    async fn follow(self: Arc<Line>, body: Incoming, id: Option<&Id>, resumable: bool, listens: bool) -> Result<(), Failure> {
+    async fn follow(self: Arc<Line>, body: ReplyBody, id: Option<&Id>, resumable: bool, listens: bool) -> Result<(), Failure> {
         let mut answered = false;
         let mut last_event = None;
         let mut retry = RETRY;

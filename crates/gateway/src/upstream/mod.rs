@@ -7,6 +7,7 @@ pub(crate) mod child;
 pub(crate) mod eras;
 pub(crate) mod http;
 pub(crate) mod outside;
+pub(crate) mod pool;
 mod reach;
 mod shared;
 pub(crate) mod sse;
