@@ -49,6 +49,11 @@ impl Database {
         self.file.as_ref().map(|(_, id)| *id)
     }
 
+    /// Brings what the write-ahead log holds into the file, as far as no reader keeps it.
+    pub fn empty_log(&self) -> Result<(), Fault> {
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    }
+
     /// Whether the path still names the file that was opened.
     pub fn is_in_place(&self) -> bool {
         self.file.as_ref().is_none_or(|(path, id)| file_id(path).is_ok_and(|now| now == *id))

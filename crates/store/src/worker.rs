@@ -439,16 +439,24 @@ impl Worker {
             let rest = if left < HURRY { begun.elapsed() } else { Duration::ZERO };
             self.follow_at = Some(Instant::now() + rest.min(self.options.follow_after));
         }
-        // Callers wait while a new journal is begun: not for much that is still to be followed.
+        // Callers wait while a new journal is begun: not for much that is still to be followed, and not for the disk, which a
+        // commit waits for where the write-ahead log has grown long.
         let length = place - journal.begin;
         if length < LONG || (left > 0 && length < LONGEST) {
             return Ok(());
         }
+        if let Some(database) = &self.database {
+            database.empty_log()?;
+        }
         let front = self.front.clone();
         let mut held = front.hold();
         let lock = self.enter(&mut held)?;
-        let Some(open) = &held.desk.open else { return Err(not_open()) };
+        let Some(open) = &mut held.desk.open else { return Err(not_open()) };
         let begun = self.begin_anew(open, self.flushes())?;
+        // The database has all that was known here, and nobody can have written since: callers go on by themselves, while this
+        // thread waits for the disk.
+        let tally = std::mem::take(&mut open.tally);
+        let begun = Open { tally, stale: false, seen: open.seen, paper: std::mem::take(&mut open.paper), ..begun };
         let (handle, state) = (begun.journal.reader(), begun.state.0.clone());
         held.desk.open = Some(begun);
         drop(lock);

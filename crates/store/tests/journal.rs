@@ -131,6 +131,49 @@ async fn the_database_follows_soon() {
     }
 }
 
+/// What `store` makes of `entries` once the writer has left the desk.
+async fn entered(store: &Store, mut entries: Vec<Entry>) -> Vec<Result<Entered, store::StoreError>> {
+    let begun = std::time::Instant::now();
+    loop {
+        match store.enter(entries) {
+            Ok(entered) => return entered,
+            Err(back) => entries = back,
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "callers cannot do it by themselves");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn callers_go_on_by_themselves_in_a_new_journal() {
+    let directory = Directory::new();
+    let options = Options { follow_after: Duration::from_millis(1), ..options(&Clock::simulated(NOON)) };
+    let store = Store::open(directory.url(), options).unwrap();
+    assert!(passes(&store, call("g", vec![limit(2, "month")])).await, "the counter is at hand from here on");
+    let header = || {
+        let mut line = String::new();
+        let file = std::fs::File::open(journal(&directory)).unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(file), &mut line).unwrap();
+        line
+    };
+    let first = header();
+    let long = || Entry::Record(Draft { detail: Some("x".repeat(4096)), ..Draft::default() });
+    // One of sixteen megabytes makes way for another.
+    for _ in 0..1_000 {
+        if header() != first {
+            break;
+        }
+        assert!(entered(&store, (0..50).map(|_| long()).collect()).await.iter().all(Result::is_ok));
+    }
+    assert_ne!(header(), first);
+    // Nobody asks the writer for anything, and what was known is known still.
+    let admitted = entered(&store, (0..2).map(|_| Entry::Admit(call("g", vec![limit(2, "month")]))).collect()).await;
+    let granted = |entered: &Result<Entered, _>| matches!(entered, Ok(Entered::Admitted(admitted)) if matches!(admitted.verdict, Verdict::Granted { .. }));
+    assert_eq!(admitted.iter().map(granted).collect::<Vec<_>>(), [true, false]);
+    store.close().await;
+    assert!(verify(&directory).valid);
+}
+
 #[tokio::test]
 async fn what_a_killed_process_left_is_seen_and_taken_over() {
     let left = killed(3, 4).await;
