@@ -8,8 +8,12 @@
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Sleep;
 
 /// Bytes that many bodies share.
 pub(crate) struct Budget(Semaphore);
@@ -39,6 +43,26 @@ pub(crate) enum Uncollected {
     Silent,
 }
 
+/// What a future gives, unless it takes longer than `patience`. Most that are asked for are there already: no clock is set before
+/// something has to be waited for.
+pub(crate) async fn within<T>(patience: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut clock = pin!(None::<Sleep>);
+    poll_fn(|context| {
+        if let Poll::Ready(value) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(value));
+        }
+        if clock.is_none() {
+            clock.set(Some(tokio::time::sleep(patience)));
+        }
+        match clock.as_mut().as_pin_mut() {
+            Some(clock) => clock.poll(context).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
 impl Budget {
     const fn of(bytes: usize) -> Budget {
         Budget(Semaphore::const_new(bytes))
@@ -54,7 +78,7 @@ impl Budget {
         let mut whole: Vec<u8> = Vec::new();
         let mut length = 0;
         let mut held: Option<SemaphorePermit<'static>> = None;
-        while let Some(frame) = tokio::time::timeout(patience, body.frame()).await.map_err(|_| Uncollected::Silent)? {
+        while let Some(frame) = within(patience, body.frame()).await.ok_or(Uncollected::Silent)? {
             let Ok(data) = frame.map_err(|_| Uncollected::Broken)?.into_data() else { continue };
             length += data.len();
             if length > max {

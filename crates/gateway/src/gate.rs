@@ -132,16 +132,16 @@ impl Gate {
     }
 
     /// Judges a request or a notification of the client's.
-    pub async fn judge(self, message: Message) -> Judged {
+    pub async fn judge(&self, message: Message) -> Judged {
         self.judge_in(message, true).await
     }
 
     /// Judges a call that has waited: it does not wait again.
-    pub async fn judge_again(self, message: Message) -> Judged {
+    pub async fn judge_again(&self, message: Message) -> Judged {
         self.judge_in(message, false).await
     }
 
-    async fn judge_in(self, message: Message, may_wait: bool) -> Judged {
+    async fn judge_in(&self, message: Message, may_wait: bool) -> Judged {
         let modern = self.stateless || is_modern(&message);
         let is_request = message.kind() == Kind::Request;
         if let Some(decision) = self.level_denied(&message) {
@@ -185,9 +185,9 @@ impl Gate {
         self.judged(permitted, &id, modern, true)
     }
 
-    async fn judge_call(self, message: Message, modern: bool, may_wait: bool) -> Judged {
+    async fn judge_call(&self, message: Message, modern: bool, may_wait: bool) -> Judged {
         // A state of ours that is not for this call is left in it, and refused as one that was never issued.
-        let message = if sealed::hands_back(&message) { Box::pin(sealed::take_back(&self, message)).await } else { message };
+        let message = if sealed::hands_back(&message) { Box::pin(sealed::take_back(self, message)).await } else { message };
         let id = message.id().cloned().unwrap_or_else(|| Id::from(""));
         let permitted = self.enforcer.clone().admit(message, &self.caller, &self.schemas).await;
         self.judged(permitted, &id, modern, may_wait)

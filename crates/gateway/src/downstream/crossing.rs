@@ -25,26 +25,43 @@ impl Crossing {
         Crossing { target: target.clone(), eras: eras.clone() }
     }
 
+    /// The same as [`Crossing::is_needed`], where nobody has to be asked for it.
+    pub fn is_known(&self, request: &Request<Bytes>, sessions: &Sessions) -> Option<bool> {
+        let headers = request.headers();
+        match self.era(request) {
+            Some(era) => self.eras.fresh(era).map(|speaks| !speaks),
+            None if is_modern(headers) => Some(false),
+            // A server that has never had sessions would take no notice of one that has ended, and its client must.
+            None if has_session(headers) && sessions.holds(headers) => Some(true),
+            // Without a session, and not the beginning of one: nothing that would be worth asking the server for its era.
+            None => Some(self.eras.known().speaks(Era::Legacy) == Some(false)),
+        }
+    }
+
     /// Whether this request of `caller`'s has to cross from one era to the other. `sessions` are those that have done so
     /// before.
     pub async fn is_needed(&self, request: &Request<Bytes>, caller: &Caller, sessions: &Sessions) -> bool {
-        let headers = request.headers();
-        // A client of the stateless era names it in a header, and is refused where it does not.
-        let is_modern = mcp::headers::declared(headers).is_ok_and(|revision| revision.era() == Era::Modern);
-        if is_modern {
-            return request.method() == Method::POST
-                && self.eras.of_http(&self.target.of_caller(caller), Era::Modern).await == Some(false);
+        match (self.is_known(request, sessions), self.era(request)) {
+            (Some(is_needed), _) => is_needed,
+            (None, Some(era)) => self.eras.of_http(&self.target.of_caller(caller), era).await == Some(false),
+            (None, None) => false,
         }
-        if has_session(headers) {
-            // A server that has never had sessions would take no notice of one that has ended, and its client must.
-            return sessions.holds(headers) || self.eras.known().speaks(Era::Legacy) == Some(false);
-        }
-        if request.method() == Method::POST && names_initialize(request.body()) {
-            return self.eras.of_http(&self.target.of_caller(caller), Era::Legacy).await == Some(false);
-        }
-        // Without a session, and not the beginning of one: nothing that would be worth asking the server for its era.
-        self.eras.known().speaks(Era::Legacy) == Some(false)
     }
+
+    /// The era that the server has to speak, where it is worth asking it for that.
+    fn era(&self, request: &Request<Bytes>) -> Option<Era> {
+        let is_post = request.method() == Method::POST;
+        // A client of the stateless era names it in a header, and is refused where it does not.
+        match is_modern(request.headers()) {
+            true => is_post.then_some(Era::Modern),
+            false if has_session(request.headers()) => None,
+            false => (is_post && names_initialize(request.body())).then_some(Era::Legacy),
+        }
+    }
+}
+
+fn is_modern(headers: &HeaderMap) -> bool {
+    mcp::headers::declared(headers).is_ok_and(|revision| revision.era() == Era::Modern)
 }
 
 fn has_session(headers: &HeaderMap) -> bool {

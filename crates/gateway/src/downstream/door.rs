@@ -4,9 +4,9 @@
 //! without asking. So a request counts only if its `Host` is one of ours, its `Origin`, if any, is one of ours, and its type is
 //! one that a form cannot have.
 
-use crate::budget::{REQUESTS, Uncollected};
+use crate::budget::{REQUESTS, Uncollected, within};
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use mcp::Era;
@@ -66,6 +66,18 @@ impl Place {
     }
 }
 
+/// What may stand once, if at all.
+static ONCE: [HeaderName; 2] = [mcp::headers::SESSION_ID, HeaderName::from_static("last-event-id")];
+/// The same of what repeats the body.
+static REPEATING: [HeaderName; 3] = [mcp::headers::PROTOCOL_VERSION, mcp::headers::METHOD, mcp::headers::NAME];
+/// Servers behind us might go by these.
+static OVERRIDING: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// How long a client may take to send a body.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -91,9 +103,13 @@ fn not_allowed(allow: &'static str, why: &'static str) -> TurnedAway {
 /// Knows the names under which we may be called.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
-    address: SocketAddr,
-    /// The port that a URL of our scheme need not name.
-    default_port: u16,
+    /// Our address as it stands in a URL, and its port.
+    literal: String,
+    port: String,
+    /// Whether the port is the one that a URL of our scheme need not name.
+    is_default_port: bool,
+    /// Whether names of this machine are ours.
+    is_local: bool,
     names: Vec<String>,
     /// Whether paths name servers.
     several: bool,
@@ -102,8 +118,15 @@ pub(crate) struct Door {
 impl Door {
     /// A door at `address` that is also known under `names` (host names without port). `scheme` is `http` or `https`.
     pub fn new(address: SocketAddr, scheme: &str, names: &[String]) -> Door {
-        let default_port = if scheme == "https" { 443 } else { 80 };
-        Door { address, default_port, names: names.iter().map(|name| name.to_ascii_lowercase()).collect(), several: false }
+        let (ip, port) = (address.ip(), address.port());
+        Door {
+            literal: if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() },
+            port: port.to_string(),
+            is_default_port: port == if scheme == "https" { 443 } else { 80 },
+            is_local: ip.is_loopback() || ip.is_unspecified(),
+            names: names.to_vec(),
+            several: false,
+        }
     }
 
     /// The same, before several servers.
@@ -123,11 +146,11 @@ impl Door {
         };
         self.check_origin(request)?;
         let headers = request.headers();
-        for name in ["mcp-session-id", "last-event-id"] {
+        for name in &ONCE {
             only(headers, name)?;
         }
         check_framing(headers)?;
-        for name in ["mcp-protocol-version", "mcp-method", "mcp-name"] {
+        for name in &REPEATING {
             only(headers, name).map_err(|away| TurnedAway { code: mcp::reply::HEADER_MISMATCH, ..away })?;
         }
         match (place.endpoint, request.method()) {
@@ -152,7 +175,7 @@ impl Door {
     pub fn check_origin<B>(&self, request: &Request<B>) -> Result<(), TurnedAway> {
         let headers = request.headers();
         self.check_host(request)?;
-        if let Some(origin) = only(headers, ORIGIN.as_str())? {
+        if let Some(origin) = only(headers, &ORIGIN)? {
             let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
             if !host.is_some_and(|host| self.is_ours(host)) {
                 return Err(away(StatusCode::FORBIDDEN, "requests from this origin are not served"));
@@ -160,16 +183,16 @@ impl Door {
         }
         // A page of another site can have a GET made without an `Origin`, as for a picture; browsers say so here (Fetch
         // Metadata). A stream begins a session, and with it perhaps a process.
-        let site = only(headers, "sec-fetch-site")?;
+        let site = only(headers, &FETCH_SITE)?;
         if !headers.contains_key(ORIGIN) && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
             return Err(away(StatusCode::FORBIDDEN, "requests from other sites are not served"));
         }
-        only(headers, "authorization").map(drop)
+        only(headers, &AUTHORIZATION).map(drop)
     }
 
     /// Checks that a request was meant for us, wherever it comes from.
     pub fn check_host<B>(&self, request: &Request<B>) -> Result<(), TurnedAway> {
-        match only(request.headers(), HOST.as_str())? {
+        match only(request.headers(), &HOST)? {
             Some(host) if self.is_ours(host) => Ok(()),
             _ => Err(away(StatusCode::FORBIDDEN, "this host name is not served here; allow it with --host")),
         }
@@ -177,28 +200,25 @@ impl Door {
 
     /// Whether `host`, perhaps with a port, is a name of ours.
     fn is_ours(&self, host: &str) -> bool {
-        let host = host.to_ascii_lowercase();
         let (name, port) = match host.rsplit_once(':') {
             Some((name, port)) if !port.contains(']') => (name, Some(port)),
-            _ => (host.as_str(), None),
+            _ => (host, None),
         };
-        if self.names.iter().any(|ours| ours == name) {
+        if self.names.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
             return true;
         }
         // Under an address or `localhost` only our own port is meant.
-        let port_is_ours = port.map_or(self.address.port() == self.default_port, |port| port == self.address.port().to_string());
-        let ip = self.address.ip();
-        let literal = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
-        port_is_ours && (name == literal || ((ip.is_loopback() || ip.is_unspecified()) && is_loopback_name(name)))
+        let port_is_ours = port.map_or(self.is_default_port, |port| port == self.port);
+        port_is_ours && (name.eq_ignore_ascii_case(&self.literal) || (self.is_local && is_loopback_name(name)))
     }
 }
 
 fn is_loopback_name(name: &str) -> bool {
-    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+    matches!(name, "127.0.0.1" | "[::1]") || name.eq_ignore_ascii_case("localhost")
 }
 
 /// The one value of a header; a header that stands twice is a way to show two readers two things.
-fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, TurnedAway> {
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, TurnedAway> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -209,8 +229,7 @@ fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Turne
 
 /// What would make of this request another one, or of this connection something else than HTTP/1.1.
 fn check_framing(headers: &HeaderMap) -> Result<(), TurnedAway> {
-    // `X-HTTP-Method-Override` and its kin: servers behind us might go by them.
-    if ["x-http-method-override", "x-http-method", "x-method-override"].iter().any(|name| headers.contains_key(*name)) {
+    if OVERRIDING.iter().any(|name| headers.contains_key(name)) {
         return Err(away(StatusCode::BAD_REQUEST, "a method cannot be overridden here"));
     }
     // Some clients offer `h2c` with every request; as RFC 9110 §7.8 has it, that is ignored.
@@ -218,7 +237,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), TurnedAway> {
         return Err(away(StatusCode::BAD_REQUEST, "this connection cannot be upgraded"));
     }
     // Any other coding is left in the body by our HTTP library, and would be judged as it stands.
-    match only(headers, TRANSFER_ENCODING.as_str())? {
+    match only(headers, &TRANSFER_ENCODING)? {
         Some(coding) if !coding.eq_ignore_ascii_case("chunked") => {
             Err(away(StatusCode::NOT_IMPLEMENTED, "the body must not be compressed"))
         }
@@ -228,7 +247,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), TurnedAway> {
 
 fn check_type(headers: &HeaderMap) -> Result<(), TurnedAway> {
     let unsupported = |why| away(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
-    let Some(value) = only(headers, CONTENT_TYPE.as_str())? else {
+    let Some(value) = only(headers, &CONTENT_TYPE)? else {
         return Err(unsupported("the body must be application/json"));
     };
     let mut parts = value.split(';').map(str::trim);
@@ -243,7 +262,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), TurnedAway> {
             return Err(unsupported("the body must be UTF-8"));
         }
     }
-    match only(headers, CONTENT_ENCODING.as_str())? {
+    match only(headers, &CONTENT_ENCODING)? {
         None => Ok(()),
         Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(()),
         Some(_) => Err(unsupported("the body must not be compressed")),
@@ -253,7 +272,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), TurnedAway> {
 /// Reads a body of at most `max_bytes`, in at most half a minute.
 pub(crate) async fn read_body(body: Incoming, max_bytes: usize) -> Result<Bytes, TurnedAway> {
     let collected = REQUESTS.collect(body, max_bytes, BODY_PATIENCE);
-    let collected = tokio::time::timeout(BODY_PATIENCE, collected).await.unwrap_or(Err(Uncollected::Silent));
+    let collected = within(BODY_PATIENCE, collected).await.unwrap_or(Err(Uncollected::Silent));
     collected.map_err(|why| match why {
         Uncollected::TooLong => away(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),
         Uncollected::NoRoom => away(StatusCode::SERVICE_UNAVAILABLE, "too many long bodies are being read; try again later"),

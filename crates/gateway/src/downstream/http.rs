@@ -35,6 +35,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 struct Sole {
     door: Door,
     server: Server,
+    /// The one caller there is.
+    caller: Caller,
     stop: CancellationToken,
 }
 
@@ -57,7 +59,7 @@ pub async fn serve(
     // Each stream of a client's may be one to the server.
     let descriptors = if upstream.is_http() { 2 } else { 1 };
     let server = Server::new(enforcer, upstream, Endpoint::Messages.path(), reloaded);
-    let sole = Arc::new(Sole { door, server, stop: stop.clone() });
+    let sole = Arc::new(Sole { door, server, caller: Caller::local(None), stop: stop.clone() });
     let answering = sole.clone();
     let handle = move |request| {
         let sole = answering.clone();
@@ -82,8 +84,7 @@ pub(crate) async fn drain(graceful: GracefulShutdown, shut_down: impl Future<Out
 
 impl Sole {
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
-        // The one caller there is.
-        let caller = Caller::local(None);
+        let caller = &self.caller;
         let admitted = match self.door.check(&request) {
             Ok(place) => read_request(request).await.map(|request| (place.endpoint, request)),
             Err(away) => Err(away),
@@ -91,10 +92,10 @@ impl Sole {
         match admitted {
             Ok((endpoint, request)) => {
                 let listens = endpoint == Endpoint::Mcp && only_listens(&request);
-                let response = self.server.handle(endpoint, request, &caller).await;
+                let response = self.server.handle(endpoint, request, caller).await;
                 if listens { until(response, self.stop.clone().cancelled_owned()) } else { response }
             }
-            Err(away) => turn_away(away, &self.server.enforcer, &caller).await,
+            Err(away) => turn_away(away, &self.server.enforcer, caller).await,
         }
     }
 }
@@ -125,8 +126,7 @@ pub(crate) fn turned_away(away: &TurnedAway, body: Bytes) -> Response<Body> {
 
 /// Whether a body may be an `initialize`: what it is, whoever takes it finds out.
 pub(crate) fn names_initialize(body: &Bytes) -> bool {
-    const NAME: &[u8] = b"initialize";
-    body.windows(NAME.len()).any(|window| window == NAME)
+    memchr::memmem::find(body, b"initialize").is_some()
 }
 
 /// Whether nothing is under way on the stream that answers a request: when we stop, it need not be waited for.

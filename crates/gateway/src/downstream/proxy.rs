@@ -22,6 +22,7 @@ use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_
 use crate::upstream::pool::ReplyBody;
 use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -30,12 +31,16 @@ use json::{Document, Strictness};
 use mcp::{Era, Id, Incoming, Kind, Malformed, Message, Revision, Side, sse};
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use store::Reply;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, warn};
 
 /// What of a request travels upstream; never credentials, cookies, or who forwarded it.
@@ -158,6 +163,41 @@ impl Drop for InBatch {
     }
 }
 
+/// The server, called in a caller's name, and its tools.
+struct Reach {
+    target: HttpTarget,
+    schemas: Schemas,
+}
+
+/// What goes on by itself when whoever waits for it has gone.
+struct Lasting<T: Send + 'static> {
+    carried: Option<BoxFuture<'static, T>>,
+    running: TaskTracker,
+    /// It is waited for wherever it goes on.
+    _counted: TaskTrackerToken,
+}
+
+impl<T: Send + 'static> Future for Lasting<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let Some(carried) = &mut self.carried else { return Poll::Pending };
+        let done = ready!(carried.as_mut().poll(context));
+        self.carried = None;
+        Poll::Ready(done)
+    }
+}
+
+impl<T: Send + 'static> Drop for Lasting<T> {
+    fn drop(&mut self) {
+        // What has panicked does not go on.
+        let left = self.carried.take().filter(|_| !std::thread::panicking());
+        if let (Some(left), Ok(runtime)) = (left, Handle::try_current()) {
+            self.running.spawn_on(left, &runtime);
+        }
+    }
+}
+
 /// One downstream request on its way.
 struct Exchange {
     proxy: Arc<Proxy>,
@@ -218,13 +258,19 @@ impl Proxy {
         session.is_some_and(|session| session.owner.as_ref().is_some_and(|owner| !owner.is_same(caller)))
     }
 
-    fn exchange(self: &Arc<Proxy>, headers: &HeaderMap, modern: bool, caller: &Caller) -> Exchange {
+    /// How the server is reached in a caller's name.
+    fn reach(&self, headers: &HeaderMap, caller: &Caller) -> Reach {
+        let target = self.target.of_caller(caller);
+        let schemas = Schemas { tools: self.tools.clone(), ask: asker(&target, headers) };
+        Reach { target, schemas }
+    }
+
+    fn exchange(self: &Arc<Proxy>, headers: &HeaderMap, modern: bool, caller: &Caller, reach: Reach) -> Exchange {
         // The stateless era has no sessions: an id that is sent all the same is ignored.
         let id = if modern { None } else { headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) };
         let session = if modern { Arc::default() } else { id.and_then(|id| self.find(id)).unwrap_or_else(|| self.loose(caller)) };
         let up = upstream_headers(headers, modern, self.target.passed());
-        let target = self.target.of_caller(caller);
-        let schemas = Schemas { tools: self.tools.clone(), ask: asker(&target, headers) };
+        let Reach { target, schemas } = reach;
         let caller = Caller { session: session.id.clone(), ..caller.clone() };
         let (elicits, opens_urls) = {
             let state = session.lock();
@@ -271,36 +317,31 @@ impl Proxy {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return Box::pin(self.post_batch(headers, body, caller)).await;
         }
+        let reach = self.reach(headers, caller);
         let checked = match Message::parse(body, Side::Client) {
-            Ok(message) => self.check_headers(headers, &message, caller).await.map(|revision| (message, revision)),
+            Ok(message) => reach.schemas.check_headers(headers, &message).await.map(|revision| (message, revision)),
             Err(malformed) => Err(malformed),
         };
         let (message, revision) = match checked {
             Ok(checked) => checked,
             Err(malformed) => return refusal(&self.enforcer.refuse(malformed, caller).await),
         };
-        let exchange = self.exchange(headers, revision.era() == Era::Modern, caller);
+        let exchange = self.exchange(headers, revision.era() == Era::Modern, caller, reach);
         let (id, modern, stop) = (message.id().cloned(), exchange.modern, self.stop.clone());
-        let carried = stop.run_until_cancelled_owned(Box::pin(exchange.carry(message)));
+        let carried = Box::pin(stop.run_until_cancelled_owned(exchange.carry(message)));
         let response = if modern {
             // Closing the stream is the cancellation: this future is dropped then, and all it holds.
             carried.await
         } else {
             // A legacy client that disconnects has not cancelled: what has begun goes on, and its end is recorded.
-            self.running.spawn(carried).await.ok().flatten()
+            Lasting { carried: Some(carried), running: self.running.clone(), _counted: self.running.token() }.await
         };
         response.unwrap_or_else(|| failed(id.as_ref(), &Failure::lost("callgate ends before the server has answered")))
     }
 
-    async fn check_headers(&self, headers: &HeaderMap, message: &Message, caller: &Caller) -> Result<Revision, Malformed> {
-        let ask = asker(&self.target.of_caller(caller), headers);
-        let schemas = Schemas { tools: self.tools.clone(), ask };
-        schemas.check_headers(headers, message).await
-    }
-
     /// A batch of 2025-03-26: each item goes upstream by itself, the answers come back together.
     async fn post_batch(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
-        let exchange = Arc::new(self.exchange(headers, false, caller));
+        let exchange = Arc::new(self.exchange(headers, false, caller, self.reach(headers, caller)));
         let named = headers.get("mcp-protocol-version").and_then(|version| version.to_str().ok());
         // 2025-06-18 §Protocol Version Header: without one, 2025-03-26 is assumed, unless the session says otherwise.
         let agreed = exchange.session.lock().revision;
@@ -328,7 +369,7 @@ impl Proxy {
     }
 
     async fn without_body(self: Arc<Proxy>, method: Method, headers: &HeaderMap, caller: &Caller) -> Response<Body> {
-        let exchange = self.exchange(headers, false, caller);
+        let exchange = self.exchange(headers, false, caller, self.reach(headers, caller));
         let is_delete = method == Method::DELETE;
         let response = match exchange.target.send(method, exchange.headers.clone(), Bytes::new()).await {
             Ok(response) => response,
@@ -370,7 +411,7 @@ impl Exchange {
         let is_request = message.kind() == Kind::Request;
         let id = message.id().filter(|_| is_request).cloned();
         let expected = is_request.then(|| self.gate.expects(&message));
-        match Box::pin(self.gate.clone().judge(message)).await {
+        match Box::pin(self.gate.judge(message)).await {
             Judged::Held(held) => Box::pin(self.hold(*held, id, expected)).await,
             judged => self.go_on(judged, id, expected).await,
         }
@@ -779,18 +820,15 @@ impl Exchange {
 /// A way to ask the server in the name of a client's session, or of none.
 fn asker(target: &HttpTarget, headers: &HeaderMap) -> Ask {
     let target = target.clone();
-    let mut legacy = HeaderMap::new();
-    for name in [mcp::headers::SESSION_ID, mcp::headers::PROTOCOL_VERSION] {
-        if let Some(value) = headers.get(&name) {
-            legacy.insert(name, value.clone());
-        }
-    }
+    // Only put together when something is asked, which is rare.
+    let [session, version] = [mcp::headers::SESSION_ID, mcp::headers::PROTOCOL_VERSION].map(|name| headers.get(&name).cloned());
     Arc::new(move |question: Message| {
-        let (target, legacy) = (target.clone(), legacy.clone());
+        let (target, session, version) = (target.clone(), session.clone(), version.clone());
         Box::pin(async move {
+            let named = [(mcp::headers::SESSION_ID, session), (mcp::headers::PROTOCOL_VERSION, version)];
             let mut headers = match question.protocol_version().and_then(|version| Revision::parse(&version)) {
                 Some(revision) => mcp::headers::for_request(&question, revision, None).into_iter().collect(),
-                None => legacy,
+                None => HeaderMap::from_iter(named.into_iter().filter_map(|(name, value)| Some((name, value?)))),
             };
             headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -852,7 +890,7 @@ fn make_room<K: Clone + Eq + Hash>(sessions: &mut HashMap<K, Arc<Session>>) {
 /// What of a client's headers travels upstream; `passed` are those that the configuration names besides. Those that repeat the body do so only in the stateless era, where they have
 /// been held against it.
 fn upstream_headers(headers: &HeaderMap, modern: bool, passed: &[String]) -> HeaderMap {
-    let mut up = HeaderMap::new();
+    let mut up = HeaderMap::with_capacity(8);
     for (name, value) in headers {
         let repeats = matches!(name.as_str(), "mcp-method" | "mcp-name") || name.as_str().starts_with(mcp::headers::PARAM_PREFIX);
         let of_session = matches!(name.as_str(), "mcp-session-id" | "last-event-id");

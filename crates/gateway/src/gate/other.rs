@@ -11,7 +11,7 @@ use policy::{Decision, Outcome, Policies, Reason};
 
 impl Gate {
     /// Judges a message that is no call of a tool.
-    pub(super) async fn judge_other(self, message: Message, route: Option<Route>, modern: bool) -> Judged {
+    pub(super) async fn judge_other(&self, message: Message, route: Option<Route>, modern: bool) -> Judged {
         let is_request = message.kind() == Kind::Request;
         // A response to what the server has asked: the conversation has seen to that.
         let Some(method) = message.method().map(str::to_owned) else { return self.pass(message, None).await };
@@ -51,7 +51,7 @@ impl Gate {
         self.pass(message, noted).await
     }
 
-    async fn pass(self, message: Message, recorded: Option<(Decision, Noted)>) -> Judged {
+    async fn pass(&self, message: Message, recorded: Option<(Decision, Noted)>) -> Judged {
         match self.enforcer.clone().pass(message, &self.caller, recorded).await {
             Ok(permit) => Judged::Pass(Box::new(permit)),
             Err(malformed) => Judged::Refused(malformed),

@@ -56,7 +56,7 @@ impl Rig {
         let message = Message::parse(text, Side::Client).unwrap();
         let (method, modern) = (method.to_owned(), is_modern(&message));
         let told = |body: Bytes| serde_json::from_slice(&body).unwrap();
-        match gate.clone().judge(message).await {
+        match gate.judge(message).await {
             Judged::Pass(permit) => {
                 let sent = told(permit.text().clone());
                 let reply = json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string();

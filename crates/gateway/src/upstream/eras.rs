@@ -55,6 +55,12 @@ impl Eras {
         self.lock().0
     }
 
+    /// Whether the server speaks `era`, as it has said not long ago.
+    pub(crate) fn fresh(&self, era: Era) -> Option<bool> {
+        let known = self.lock();
+        known.1.is_some_and(|learnt| learnt.elapsed() < REMEMBERED).then(|| known.0.speaks(era)).flatten()
+    }
+
     /// Remembers whether the server speaks `era`.
     pub(crate) fn learn(&self, era: Era, speaks: bool) {
         let mut known = self.lock();
@@ -72,11 +78,7 @@ impl Eras {
 
     /// Whether the HTTP server at `target` speaks `era`; asks it where that is not known. `None` where it cannot be told.
     pub(crate) async fn of_http(&self, target: &HttpTarget, era: Era) -> Option<bool> {
-        let fresh = || {
-            let known = self.lock();
-            known.1.is_some_and(|learnt| learnt.elapsed() < REMEMBERED).then(|| known.0.speaks(era)).flatten()
-        };
-        if let Some(speaks) = fresh() {
+        if let Some(speaks) = self.fresh(era) {
             return Some(speaks);
         }
         let begun = Instant::now();
@@ -84,7 +86,7 @@ impl Eras {
             return None;
         }
         let _one_at_a_time = self.asking.lock().await;
-        if let Some(speaks) = fresh() {
+        if let Some(speaks) = self.fresh(era) {
             return Some(speaks);
         }
         // Whoever has waited for the one question has its answer, too.
