@@ -171,15 +171,17 @@ impl LiveTools {
     pub fn learn(&self, section: Section, list: &ToolList<'_>) -> Vec<Arc<ToolFacts>> {
         let mut known = self.lock(section);
         let now = Instant::now();
-        let learnt = list.tools().map(|tool| {
+        let learnt = list.tools().map(|tool| match known.entries.get_mut(&*tool.name) {
             // Most lists say what the last one has said.
-            let same = known.entries.get(&*tool.name).filter(|(facts, _)| facts.text == tool.definition.raw());
-            let facts = match same {
-                Some((facts, _)) => facts.clone(),
-                None => Arc::new(ToolFacts::new(section, &tool.name, tool.definition)),
-            };
-            known.entries.insert(tool.name.to_string(), (facts.clone(), now));
-            facts
+            Some((facts, seen)) if facts.text == tool.definition.raw() => {
+                *seen = now;
+                facts.clone()
+            }
+            _ => {
+                let facts = Arc::new(ToolFacts::new(section, &tool.name, tool.definition));
+                known.entries.insert(tool.name.to_string(), (facts.clone(), now));
+                facts
+            }
         });
         learnt.collect()
     }
