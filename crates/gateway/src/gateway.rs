@@ -150,7 +150,7 @@ impl Gateway {
                 .as_ref()
                 .map(|section| Consents::new(store.clone(), &section.key, section.url.clone())),
             clock: store.clock().clone(),
-            document: config.authorizations.as_ref().and_then(|section| section.client_document.as_deref()).map(Arc::from),
+            client_document: config.authorizations.as_ref().and_then(|section| section.client_document.as_deref()).map(Arc::from),
             pins: Arc::new(Pins::kept_in(store.clone())),
             ..Callers::default()
         };

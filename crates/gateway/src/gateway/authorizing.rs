@@ -31,12 +31,12 @@ fn named(is_encrypted: bool) -> (&'static str, &'static str) {
     }
 }
 
-/// Where the document stands that says who the gateway is.
-const DOCUMENT: &str = "/authorize/client.json";
+/// Where the client document stands.
+const CLIENT_DOCUMENT: &str = "/authorize/client.json";
 
 /// Whether a path is one of these pages'.
 pub(super) fn is_page(path: &str) -> bool {
-    path == oauth::BEGIN || path == DOCUMENT || oauth::led_back_for(path).is_some()
+    path == oauth::BEGIN || path == CLIENT_DOCUMENT || oauth::led_back_for(path).is_some()
 }
 
 /// Answers a browser.
@@ -47,8 +47,8 @@ pub(super) async fn answer<B>(gateway: &Gateway, door: &Door, request: &Request<
     if let Err(away) = is_meant {
         return html(away.status, "Not here", &away.why);
     }
-    if request.uri().path() == DOCUMENT {
-        return match (gateway.document(consents), request.method()) {
+    if request.uri().path() == CLIENT_DOCUMENT {
+        return match (gateway.client_document(consents), request.method()) {
             (Some(document), &Method::GET) => body_response(StatusCode::OK, document.into()),
             _ => empty(StatusCode::NOT_FOUND),
         };
@@ -74,13 +74,13 @@ pub(super) async fn answer<B>(gateway: &Gateway, door: &Door, request: &Request<
 }
 
 impl Gateway {
-    /// What says who the gateway is, to authorization servers that read it, and where they may lead browsers back to.
-    fn document(&self, consents: &Consents) -> Option<String> {
-        let id = self.callers.document.as_deref()?;
+    /// The client document: who the gateway is, and where authorization servers may lead browsers back to.
+    fn client_document(&self, consents: &Consents) -> Option<String> {
+        let id = self.callers.client_document.as_deref()?;
         let (_, whole) = self.in_force()?;
         let is_meant = |by: &AuthorizationConfig| by.flow == Flow::AuthorizationCode && by.client_id.is_none();
         let servers = whole.servers.iter().filter(|server| server.authorization.as_ref().is_some_and(is_meant));
-        Some(oauth::document(consents, id, servers.map(|server| server.name.as_str())))
+        Some(oauth::client_document(consents, id, servers.map(|server| server.name.as_str())))
     }
 
     /// Gets tokens for the server of this name, where users authorise that.

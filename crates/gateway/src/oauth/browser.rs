@@ -62,9 +62,9 @@ fn place_for(consents: &Consents, server: &str) -> String {
     format!("{}{CALLBACK}{server}", consents.origin().unwrap_or_default())
 }
 
-/// What authorization servers read that know clients by the addresses of documents: that this is `id`, and where browsers may be
+/// The client document, for authorization servers that know clients by the addresses of such: that this is `id`, and where browsers may be
 /// led back to for these servers.
-pub(crate) fn document<'s>(consents: &Consents, id: &str, servers: impl Iterator<Item = &'s str>) -> String {
+pub(crate) fn client_document<'s>(consents: &Consents, id: &str, servers: impl Iterator<Item = &'s str>) -> String {
     let places: Vec<String> = servers.map(|server| quote(&place_for(consents, server))).collect();
     format!(
         r#"{{"client_id":{},"client_name":"callgate",{}}}"#,

@@ -61,15 +61,14 @@ pub(super) async fn find(url: &str, issuer: Option<&str>, server_tls: &UpstreamT
         Some(issuer) => (issuer.to_owned(), canonical, Vec::new(), false),
         None => {
             let (issuer, resource, scopes) = said(&canonical, server_tls).await?;
-            let outside = match canonical.parse() {
-                Ok(server) => is_at_outside(&server).await,
-                Err(_) => true,
-            };
-            (issuer, resource, scopes, outside)
+            (issuer, resource, scopes, is_outside_or_unknown(&canonical).await)
         }
     };
     if !may_lead_to(url, &issuer) {
         return Err(Trouble::Away("the server names an authorization server that is not https"));
+    }
+    if outside && !is_outside_or_unknown(&issuer).await {
+        return Err("the server names an authorization server in a private network; name it under `issuer`".into());
     }
     let metadata = fetch::metadata(&issuer, Way { tls, outside }, "token_endpoint").await?;
     let root = metadata.root();
@@ -93,6 +92,14 @@ pub(super) async fn find(url: &str, issuer: Option<&str>, server_tls: &UpstreamT
         resource,
         scopes,
     })
+}
+
+/// Whether an address is on the internet, as far as can be found out.
+async fn is_outside_or_unknown(url: &str) -> bool {
+    match url.parse() {
+        Ok(url) => is_at_outside(&url).await,
+        Err(_) => true,
+    }
 }
 
 /// The scope by which refresh tokens are asked for.

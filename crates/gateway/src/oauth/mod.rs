@@ -13,7 +13,7 @@ mod pins;
 mod subjects;
 mod vault;
 
-pub(crate) use browser::{Page, callback, document, introduce, led_back_for, send_off, ticket};
+pub(crate) use browser::{Page, callback, client_document, introduce, led_back_for, send_off, ticket};
 pub(crate) use client::is_signing_key;
 pub use client::{ClientProof, SecretPlace};
 pub(crate) use consents::{BEGIN, Consents};
@@ -73,8 +73,8 @@ pub enum Flow {
 pub(crate) struct Callers {
     pub subjects: Arc<Subjects>,
     pub consents: Option<Arc<Consents>>,
-    /// The address of the document by which authorization servers may know the gateway.
-    pub document: Option<Arc<str>>,
+    /// The address of the client document, by which authorization servers may know the gateway.
+    pub client_document: Option<Arc<str>>,
     pub clock: Clock,
     /// To whom our secrets were shown first.
     pub pins: Arc<Pins>,
@@ -405,9 +405,9 @@ impl Authorizer {
         Some(Client { id: self.config.client_id.clone()?, proof: self.config.proof.clone() })
     }
 
-    /// As whom we are known by a document, at an authorization server that reads it.
+    /// As whom we are known by the client document, at an authorization server that reads it.
     fn documented(&self, found: &Found) -> Option<Client> {
-        let id = self.callers.document.as_ref().filter(|_| found.reads_documents)?.to_string();
+        let id = self.callers.client_document.as_ref().filter(|_| found.reads_documents)?.to_string();
         Some(Client { id, proof: ClientProof::None })
     }
 
