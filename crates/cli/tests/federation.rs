@@ -207,6 +207,25 @@ fn pages_lead_through_every_server_and_belong_to_their_holder() {
 }
 
 #[test]
+fn methods_of_the_older_era_are_unknown_in_the_stateless_one() {
+    let scene = Scene::of(&[("one", &[])]);
+    let client = scene.client(MODERN);
+    for (method, params) in [
+        ("resources/subscribe", json!({"uri": "one://1"})),
+        ("resources/unsubscribe", json!({"uri": "one://1"})),
+        ("tasks/result", json!({"taskId": "1"})),
+        ("tasks/list", json!({})),
+        ("logging/setLevel", json!({"level": "debug"})),
+        ("ping", json!({})),
+    ] {
+        let reply = client.ask("1", method, params);
+        let code = reply.reply("1")["error"]["code"].clone();
+        assert_eq!((reply.status, code), (404, json!(-32601)), "{method}");
+    }
+    assert!(scene.heard("one").iter().all(|message| message["method"] != "resources/subscribe"));
+}
+
+#[test]
 fn a_resource_of_two_servers_is_nobodys() {
     let scene = Scene::of(&[("one", &["--uri", "shared://x"]), ("two", &["--uri", "shared://x"])]);
     for revision in [LEGACY, MODERN] {
@@ -214,7 +233,8 @@ fn a_resource_of_two_servers_is_nobodys() {
         let reply = client.ask("1", "resources/list", json!({})).reply("1");
         let uris: Vec<_> = reply["result"]["resources"].as_array().unwrap().iter().map(|one| one["uri"].clone()).collect();
         assert_eq!(uris, ["one://1", "two://1"]);
-        assert!(client.ask("2", "resources/read", json!({"uri": "shared://x"})).reply("2")["error"].is_object());
+        let error = &client.ask("2", "resources/read", json!({"uri": "shared://x"})).reply("2")["error"];
+        assert_eq!(error["data"]["uri"], "shared://x", "{error}");
         // What a result links to leads to whoever has given it.
         let link = client.call("3", "two__link", json!({}))["result"]["content"][0]["uri"].clone();
         let read = client.ask("4", "resources/read", json!({"uri": link})).reply("4");

@@ -256,7 +256,7 @@ impl Session {
                 None => {
                     // -32002 is what these revisions say of a resource that is not there.
                     let code = if matches!(target, Target::Resource(_)) { -32002 } else { mcp::reply::INVALID_PARAMS };
-                    self.refuse(&message, code, unknown(&target), &sink).await;
+                    self.refuse_as(&message, no_such(&message, code, &target), &sink).await;
                 }
             },
         }
@@ -557,7 +557,11 @@ impl Session {
     }
 
     async fn refuse(&self, message: &Message, code: i64, why: &str, sink: &Sink) {
-        let refused = self.federation.enforcer.refuse(malformed(message, code, why), &self.caller).await;
+        self.refuse_as(message, malformed(message, code, why), sink).await;
+    }
+
+    async fn refuse_as(&self, message: &Message, malformed: Malformed, sink: &Sink) {
+        let refused = self.federation.enforcer.refuse(malformed, &self.caller).await;
         // In a session an error is an answer like any other.
         match (sink, message.kind()) {
             (Sink::Exchange(_), Kind::Request) => sink.last(refused.error(), 200).await,
@@ -617,13 +621,22 @@ impl Relay for Hearing {
 }
 
 /// Why a request leads nowhere, by what it names.
-pub(super) fn unknown(target: &Target<'_>) -> &'static str {
+fn unknown(target: &Target<'_>) -> &'static str {
     match target {
         Target::Resource(_) | Target::Template(_) => "no server, or more than one, has this resource",
         Target::Task(_) => "no such task",
         Target::Missing => "the request does not name what it is about",
         Target::Name(_) | Target::List(_) | Target::Other => "no server has this",
     }
+}
+
+/// What is said of a request that leads to no server. Of a resource it says which.
+pub(super) fn no_such(message: &Message, code: i64, target: &Target<'_>) -> Malformed {
+    let data = match target {
+        Target::Resource(uri) => Some(format!(r#"{{"uri":{}}}"#, json::quote(uri))),
+        _ => None,
+    };
+    Malformed { data, ..malformed(message, code, unknown(target)) }
 }
 
 /// Answers for a server that cannot be reached; on record, it was refused.

@@ -9,7 +9,7 @@ use super::listening;
 use super::member::Member;
 use super::relay::{Known, Observed};
 use super::seat::reason_of;
-use super::session::{unknown, unreachable};
+use super::session::{no_such, unreachable};
 use crate::conversation::Command;
 use crate::downstream::http::{Abandonment, Body, empty, json, respond};
 use crate::enforcer::Caller;
@@ -20,7 +20,7 @@ use crate::tools::{ToolFacts, own_id};
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use mcp::federation::{Greeting, Target, capabilities, instructions, own_name};
-use mcp::{Id, Kind, Message, Side};
+use mcp::{Era, Id, Kind, Malformed, Message, Side};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -66,6 +66,10 @@ impl Stateless {
             let refused = malformed(&message, mcp::reply::INVALID_REQUEST, "this cannot be told to many servers");
             return self.federation.refuse(refused, &self.caller).await;
         }
+        if is_of_the_other_era(message.method().unwrap_or_default()) {
+            let why = "this method is of an older revision";
+            return self.refuse(&message, mcp::reply::METHOD_NOT_FOUND, why).await;
+        }
         let ground = Ground::Stateless(self.clone());
         let target = Target::of(&message);
         match (&target, message.method().unwrap_or_default()) {
@@ -87,7 +91,11 @@ impl Stateless {
                     self.federation.deny_unknown(message, &self.caller, &Sink::Exchange(sink), true).await;
                     respond(given, Abandonment::by_nobody()).await
                 }
-                None => self.refuse(&message, mcp::reply::INVALID_PARAMS, unknown(&target)).await,
+                None => {
+                    let refused = no_such(&message, mcp::reply::INVALID_PARAMS, &target);
+                    drop(target);
+                    self.refuse_as(refused).await
+                }
             },
         }
     }
@@ -148,8 +156,19 @@ impl Stateless {
     }
 
     async fn refuse(&self, message: &Message, code: i64, why: &str) -> Response<Body> {
-        let refused = self.federation.enforcer.refuse(malformed(message, code, why), &self.caller).await;
+        self.refuse_as(malformed(message, code, why)).await
+    }
+
+    async fn refuse_as(&self, malformed: Malformed) -> Response<Body> {
+        let code = malformed.code;
+        let refused = self.federation.enforcer.refuse(malformed, &self.caller).await;
         let status = if code == mcp::reply::METHOD_NOT_FOUND { StatusCode::NOT_FOUND } else { StatusCode::OK };
         json(status, refused.error())
     }
+}
+
+/// Whether clients of the stateless era have no such method, though others have.
+fn is_of_the_other_era(method: &str) -> bool {
+    let mut rows = mcp::METHODS.iter().filter(|row| row.name == method && row.from == Side::Client).peekable();
+    rows.peek().is_some() && rows.all(|row| row.revisions.1.era() == Era::Legacy)
 }
