@@ -91,6 +91,17 @@ impl Kit {
         Running::start(command.args(["serve", "-c"]).arg(&path).env(TOKEN.0, &TOKEN.1["Bearer ".len()..]), GATEWAY)
     }
 
+    /// Starts what shows the grant's token at all servers of a gateway, and knows its one server's tools by their own names:
+    /// the suite can do neither.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn as_one(&self, url: &str) -> Result<Running, String> {
+        let mut command = Command::new(&self.node);
+        command.arg(self.packages.join(PREFIX)).args([url, &format!("{SERVER}__")]).env(TOKEN.0, TOKEN.1);
+        Running::start(&mut command, "prefix listening on ")
+    }
+
     /// Starts a gateway that starts the server that does everything, and speaks to it over stdio.
     ///
     /// # Errors
@@ -195,6 +206,9 @@ pub const HEADER: &str = "Authorization: env:CALLGATE_SUITE";
 /// A variable, and what it holds where it is shown.
 const TOKEN: (&str, &str) = ("CALLGATE_SUITE", "Bearer a-token-of-the-conformance-suite");
 
+/// What puts its name before those of its tools.
+const PREFIX: &str = "prefix.mjs";
+
 /// What a gateway says before its URL.
 const GATEWAY: &str = "callgate listening on ";
 
@@ -216,6 +230,7 @@ fn install(source: &Path, packages: &Path) -> Result<(), String> {
     let copy =
         |name: &str| fs::copy(source.join(name), packages.join(name)).map_err(|error| format!("cannot copy {name}: {error}"));
     copy("client.mjs")?;
+    copy(PREFIX)?;
     let lock = fs::read(source.join("package-lock.json")).map_err(|error| format!("cannot read package-lock.json: {error}"))?;
     let stamp = packages.join("installed");
     if fs::read(&stamp).is_ok_and(|installed| installed == lock) {

@@ -53,6 +53,8 @@ enum Between {
     /// `callgate serve -c`, at the endpoint of one of its servers; before it another that shows a grant's token, which the suite
     /// cannot.
     Configured,
+    /// The same at the endpoint of all its servers; before it what takes their name off those of the tools again.
+    Federated,
     /// A client, and what stands between it and the suite, in the words of `client.mjs`.
     Client(&'static str),
     /// The same, where the server wants access tokens.
@@ -66,6 +68,7 @@ const WAYS: &[Way] = &[
     way("serve", "`callgate serve --upstream URL`", Between::Serve),
     way("serve-stdio", "`callgate serve -- everything-server --stdio`", Between::ServeStdio),
     way("configured", "`callgate serve -c`, at `/mcp/<server>`, with a grant", Between::Configured),
+    way("federated", "`callgate serve -c`, at `/mcp`, with a grant", Between::Federated),
     Way { bridges: true, ..way("bridge", "`callgate serve --upstream URL`, a server of the other era", Between::Serve) },
     Way {
         bridges: true,
@@ -286,7 +289,7 @@ const AGAIN: usize = 2;
 impl Way {
     fn side(&self) -> Side {
         match self.between {
-            Between::Nothing | Between::Serve | Between::ServeStdio | Between::Configured => Side::Server,
+            Between::Nothing | Between::Serve | Between::ServeStdio | Between::Configured | Between::Federated => Side::Server,
             Between::Client(_) => Side::Client,
             Between::Authorized(_) => Side::Authorized,
             Between::Agreed => Side::Agreed,
@@ -358,6 +361,12 @@ impl Way {
                 let url = format!("{}/{}", configured.url, kit::SERVER);
                 let gateway = kit.serve_with(&url, &["--header", kit::HEADER])?;
                 Ok((gateway.url.clone(), vec![gateway, configured, server]))
+            }
+            Between::Federated => {
+                let server = kit.everything(eras)?;
+                let configured = kit.serve_configured(&server.url)?;
+                let one = kit.as_one(&configured.url)?;
+                Ok((one.url.clone(), vec![one, configured, server]))
             }
             Between::ServeStdio => {
                 let gateway = kit.serve_of(eras)?;
