@@ -110,6 +110,7 @@ fn host_and_port(text: &str) -> Result<Target, String> {
             let port = after.strip_prefix(':').filter(|port| !port.is_empty());
             (format!("[{address}]"), port.or(after.is_empty().then_some("")).ok_or_else(wrong)?)
         }
+        None if text.starts_with('[') => return Err(wrong()),
         None => match text.split_once(':') {
             Some((host, port)) if !port.is_empty() => (host.to_ascii_lowercase(), port),
             Some(_) => return Err(wrong()),
@@ -200,6 +201,7 @@ mod tests {
             "http:///allowed/x",
             "https://allowed:/",
             "https://[fd00::1]:/",
+            "[evil/x.example.org",
             "",
         ] {
             host(text, None);
