@@ -371,7 +371,7 @@ pub struct Check {
 
 #[derive(Clone, Debug, Args)]
 pub struct ToolsArgument {
-    /// A captured tools/list (JSON), to judge names, arguments, `validate` and `risk` by
+    /// A captured tools/list (`callgate scan --json`), to judge names, arguments, `validate` and `risk` by
     #[arg(long, value_name = "TOOLS.json")]
     pub tools: Option<PathBuf>,
     /// A lock file, whose pinned tools are taken instead; of several servers in it, the tools of all
@@ -481,12 +481,16 @@ pub struct Test {
 Examples:
   callgate scan -o policy.yaml -- npx -y @modelcontextprotocol/server-filesystem /srv/shared
   callgate scan --by-risk -o policy.yaml -- npx -y @modelcontextprotocol/server-memory
-  callgate scan --upstream https://mcp.example.org/mcp --header \"Authorization: Bearer $TOKEN\" -o policy.yaml")]
+  callgate scan --upstream https://mcp.example.org/mcp --header \"Authorization: Bearer $TOKEN\" -o policy.yaml
+  callgate scan --json -o tools.json -- npx -y @modelcontextprotocol/server-memory")]
 pub struct Scan {
     /// Name no tool, but say what becomes of each class of risk: also of tools that the server gets later
     #[arg(long)]
     pub by_risk: bool,
-    /// Write the policy to this file, which must not exist yet; to stdout by default
+    /// Write what the server says of itself, instead of a policy: the TOOLS.json that other commands read
+    #[arg(long, conflicts_with_all = ["by_risk", "profile"])]
+    pub json: bool,
+    /// Write to this file, which must not exist yet; to stdout by default
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// How long the server may take to start and to list its tools

@@ -610,6 +610,26 @@ fn a_scanned_policy_passes_check_against_the_tools_it_came_from() {
 }
 
 #[test]
+fn a_scan_writes_the_tools_that_other_commands_read() {
+    let scratch = Scratch::new();
+    let server = text(&scratch.path("server.json"));
+    let tools = text(&scratch.path("tools.json"));
+    let command = [env!("CARGO_BIN_EXE_callgate"), "demo-server", &server];
+    assert_code(&run(&[&["scan", "--json", "-o", &tools, "--"], &command[..]].concat(), ""), 0);
+    let known = std::fs::read_to_string(support::root().join("crates/cli/src/commands/demo/tools.json")).unwrap();
+    let (known, written): (Value, Value) =
+        (serde_json::from_str(&known).unwrap(), serde_json::from_str(&std::fs::read_to_string(&tools).unwrap()).unwrap());
+    assert_eq!((&written["server"], &written["tools"]), (&json!("callgate"), &known["tools"]));
+
+    let policy = text(&scratch.policy("version: \"1\"\ntools:\n  StartAHORun: {validate: {required_args: true}}\n"));
+    assert_code(&run(&["check", &policy, "--tools", &tools], ""), 0);
+    assert_code(&run(&["explain", "-p", &policy, "--tool", "StartAHORun", "--args", "{}", "--tools", &tools], ""), 4);
+    assert_code(&run(&["inspect", "--tools", &tools], ""), 0);
+    assert_code(&run(&["catalog", "recommend", "--tools", &tools], ""), 0);
+    assert_code(&run(&["scan", "--json", "--by-risk", "--", "true"], ""), 2);
+}
+
+#[test]
 fn state_that_is_not_there_is_no_empty_state() {
     let scratch = Scratch::new();
     let state = scratch.state();

@@ -8,7 +8,7 @@ use crate::pins::Section;
 use crate::tools::{Schemas, own_id, section_of};
 use crate::upstream::{Connection, Inbound, Link, Upstream};
 use catalogue::Pinned;
-use json::{Document, Strictness};
+use json::{Document, Strictness, quote};
 use mcp::{Id, Message, Revision, Side};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,9 +31,18 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// The definitions as one `tools/list` result.
-    pub fn to_json(&self) -> String {
-        format!(r#"{{"tools":[{}]}}"#, self.tools.join(","))
+    /// All of it as a capture: `{"server", "protocolVersion", "instructions"?, "prompts", "tools"}`, each definition as the server
+    /// wrote it. What reads a `tools/list` reads it too.
+    pub fn to_capture(&self, server: &str) -> String {
+        let instructions = self.instructions.as_deref().map(|text| format!(r#""instructions":{},"#, quote(text)));
+        format!(
+            r#"{{"server":{},"protocolVersion":{},{}"prompts":[{}],"tools":[{}]}}"#,
+            quote(server),
+            quote(&self.revision),
+            instructions.unwrap_or_default(),
+            self.prompts.join(","),
+            self.tools.join(",")
+        )
     }
 
     /// The definitions as they are pinned.

@@ -21,15 +21,20 @@ pub fn scan(arguments: Scan) -> Result<u8, Failure> {
         let listed = gateway::list_tools(&upstream, arguments.timeout).await;
         listed.map_err(|error| Failure::because("cannot list the tools", &error))
     })?;
-    let write = if arguments.by_risk { catalogue::policy_by_risk } else { catalogue::policy_yaml };
-    let policy = policy_by(write, &name, &listing, arguments.profile.profile());
+    let policy = |write| policy_by(write, &name, &listing, arguments.profile.profile());
+    let text = match (arguments.json, arguments.by_risk) {
+        (true, _) => listing.to_capture(&name) + "\n",
+        (false, true) => policy(catalogue::policy_by_risk),
+        (false, false) => policy(catalogue::policy_yaml),
+    };
     match &arguments.output {
-        None => std::io::stdout().write_all(policy.as_bytes())?,
+        None => std::io::stdout().write_all(text.as_bytes())?,
         Some(path) => {
-            write_new(path, &policy)?;
+            write_new(path, &text)?;
             let shown = visible(&path.display().to_string());
             let tools = counted(listing.tools.len() as u64, "tool", "tools");
-            tell!("{tools} of `{name}` written to {shown}; edit it, then: callgate check {shown}");
+            let next = if arguments.json { String::new() } else { format!("; edit it, then: callgate check {shown}") };
+            tell!("{tools} of `{name}` written to {shown}{next}");
         }
     }
     Ok(OK)
@@ -85,7 +90,7 @@ mod tests {
         let source = Source::new("policy.yaml", text.clone());
         let loaded = policy::load(&source);
         assert_eq!(loaded.problems, [], "{text}");
-        let problems = policy::check_tools(&source, &loaded, &Tools::parse(listing.to_json().as_bytes()).unwrap());
+        let problems = policy::check_tools(&source, &loaded, &Tools::parse(listing.to_capture("files").as_bytes()).unwrap());
         assert_eq!(problems, [], "{text}");
         text
     }
