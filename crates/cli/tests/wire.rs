@@ -256,7 +256,7 @@ fn everything_listed(scratch: &Scratch, policy: &str, kind: &str, mode: &str, re
             ended |= text.contains("\"id\":\"end\"");
             out.push(text);
             // Before HTTP each request has an exchange of its own: a later one may be answered first.
-            if ended && (kind != "pages" || out.len() > pages) {
+            if ended && (!matches!(kind, "plain" | "pages") || out.len() > pages) {
                 break;
             }
         }
