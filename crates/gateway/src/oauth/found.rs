@@ -12,7 +12,7 @@ use crate::fetch::{self, Way};
 use crate::tls::UpstreamTls;
 use crate::tools::own_id;
 use crate::upstream::HttpTarget;
-use crate::upstream::outside::is_at_outside;
+use crate::upstream::outside::{Whereabouts, whereabouts};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method};
 use json::{Document, Strictness, Value};
@@ -61,13 +61,13 @@ pub(super) async fn find(url: &str, issuer: Option<&str>, server_tls: &UpstreamT
         Some(issuer) => (issuer.to_owned(), canonical, Vec::new(), false),
         None => {
             let (issuer, resource, scopes) = said(&canonical, server_tls).await?;
-            (issuer, resource, scopes, is_outside_or_unknown(&canonical).await)
+            (issuer, resource, scopes, place_of(&canonical).await != Whereabouts::Inside)
         }
     };
     if !may_lead_to(url, &issuer) {
         return Err(Trouble::Away("the server names an authorization server that is not https"));
     }
-    if outside && !is_outside_or_unknown(&issuer).await {
+    if outside && place_of(&issuer).await != Whereabouts::Outside {
         return Err("the server names an authorization server in a private network; name it under `issuer`".into());
     }
     let metadata = fetch::metadata(&issuer, Way { tls, outside }, "token_endpoint").await?;
@@ -94,11 +94,11 @@ pub(super) async fn find(url: &str, issuer: Option<&str>, server_tls: &UpstreamT
     })
 }
 
-/// Whether an address is on the internet, as far as can be found out.
-async fn is_outside_or_unknown(url: &str) -> bool {
+/// Where an address is, as far as can be found out.
+async fn place_of(url: &str) -> Whereabouts {
     match url.parse() {
-        Ok(url) => is_at_outside(&url).await,
-        Err(_) => true,
+        Ok(url) => whereabouts(&url).await,
+        Err(_) => Whereabouts::Outside,
     }
 }
 

@@ -47,17 +47,41 @@ impl Service<Name> for Resolver {
     }
 }
 
-/// Whether what is at `url` is on the internet: all that its host resolves to. Where nothing can be found out, it is taken for
-/// that, since less is believed of it then.
-pub(crate) async fn is_at_outside(url: &http::Uri) -> bool {
+/// Where the host of an URL is, by all that its name resolves to at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// In a network of one's own.
+    Inside,
+    /// On the internet, or nobody can say.
+    Outside,
+    /// Both: a name of one's own network does not resolve so, but one that wants to be taken for such.
+    Both,
+}
+
+/// Where what is at `url` is. Whose name does not resolve is taken to be outside: less is believed of it then.
+pub(crate) async fn whereabouts(url: &http::Uri) -> Whereabouts {
     if let Some(address) = literal(url) {
-        return is_outside(address);
+        return Whereabouts::of([address]);
     }
     let host = url.host().unwrap_or_default();
     let port = url.port_u16().unwrap_or(443);
     match tokio::net::lookup_host((host, port)).await {
-        Ok(mut found) => found.all(|address| is_outside(address.ip())),
-        Err(_) => true,
+        Ok(found) => Whereabouts::of(found.map(|address| address.ip())),
+        Err(_) => Whereabouts::Outside,
+    }
+}
+
+impl Whereabouts {
+    fn of(addresses: impl IntoIterator<Item = IpAddr>) -> Whereabouts {
+        let (mut inside, mut outside) = (false, false);
+        for address in addresses {
+            if is_outside(address) { outside = true } else { inside = true }
+        }
+        match (inside, outside) {
+            (true, true) => Whereabouts::Both,
+            (true, false) => Whereabouts::Inside,
+            (false, _) => Whereabouts::Outside,
+        }
     }
 }
 
@@ -144,8 +168,15 @@ mod tests {
     async fn a_name_is_judged_by_what_it_resolves_to() {
         let resolve = async |outside: bool| Resolver::new(outside).call("localhost".parse().unwrap()).await.is_ok();
         assert!(resolve(false).await && !resolve(true).await);
-        for (url, expected) in [("http://localhost:1/mcp", false), ("https://[::1]/", false), ("https://1.1.1.1/mcp", true)] {
-            assert_eq!(is_at_outside(&url.parse().unwrap()).await, expected, "{url}");
+        for (url, expected) in [
+            ("http://localhost:1/mcp", Whereabouts::Inside),
+            ("https://[::1]/", Whereabouts::Inside),
+            ("https://1.1.1.1/mcp", Whereabouts::Outside),
+        ] {
+            assert_eq!(whereabouts(&url.parse().unwrap()).await, expected, "{url}");
         }
+        let both = ["10.0.0.1", "1.1.1.1"].map(|address| address.parse().unwrap());
+        assert_eq!(Whereabouts::of(both), Whereabouts::Both);
+        assert_eq!(Whereabouts::of([]), Whereabouts::Outside);
     }
 }
