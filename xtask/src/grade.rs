@@ -1,10 +1,10 @@
 //! How well tools are graded, against labels that people have given.
 //!
 //! Two sets of labels: those that the rules were written with, which lie outside of the repository, and the project's own of
-//! other servers (`tests/corpora/risk-labels.json`), half of them kept back from the rules. Definitions are their authors' and
+//! other servers (`tests/corpora/risk-labels.json`), some of them kept back from the rules. Definitions are their authors' and
 //! part of neither: they are read from captures, and where none is at hand, there is nothing to measure. `--write` puts the
-//! tables into docs/grading.md, `--wrong` and `--signals` print what was graded otherwise than by people (never of the half
-//! that is kept back), `--all` every grade of every capture, and `--peer` holds the grades against another project's noisy
+//! tables into docs/grading.md, `--wrong` and `--signals` print what was graded otherwise than by people (never of what is
+//! kept back), `--all` every grade of every capture, and `--peer` holds the grades against another project's noisy
 //! categories.
 
 mod labels;
@@ -46,13 +46,10 @@ pub fn run(workspace: &Workspace, wanted: Wanted, captures: Option<&Path>) -> Re
     let gold = gold(&corpora)?;
     let own = labels::own(&own_path(workspace))?;
     let told = |labels: &[Label], tables: &str| {
-        let labels = labels.iter().filter(|label| label.is_tuned_on);
-        let lines: String = labels
-            .filter_map(|label| if wanted == Wanted::Signals { signals(label, &graded) } else { wrong(label, &graded) })
-            .collect();
+        let lines = if wanted == Wanted::Signals { all_signals(labels, &graded) } else { all_wrong(labels, &graded) };
         format!("{lines}\n{tables}")
     };
-    let (first, second) = (Part::of(&gold, &graded).tables(), halves(&own, &graded));
+    let (first, second) = (Part::of(&gold, &graded).tables(), sets(&own, &graded));
     match wanted {
         Wanted::Wrong | Wanted::Signals => Ok(format!("{}\n{}", told(&gold, &first), told(&own, &second))),
         Wanted::Write => write(workspace, &[(GOLD, &gold, &first), (OWN, &own, &second)], &graded),
@@ -77,7 +74,7 @@ pub fn hold(workspace: &Workspace) -> Result<Option<String>, String> {
     // 95 % and under 1 %: what policies that are made from grades can be built on.
     match score.right * 100 >= score.tools * 95 && score.called_read * 100 < score.changers {
         true => Ok(Some(said)),
-        false => Err(format!("{said}\n{}", all.iter().filter_map(|label| wrong(label, &graded)).collect::<String>())),
+        false => Err(format!("{said}\n{}", all_wrong(&all, &graded))),
     }
 }
 
@@ -131,10 +128,15 @@ impl Part {
     }
 }
 
-/// The tables of the project's own labels: of the half that the rules were mended with, and of that which was kept back.
-fn halves(own: &[Label], graded: &Graded) -> String {
-    let half = |is_tuned_on: bool| Part::of(own.iter().filter(|label| label.is_tuned_on == is_tuned_on), graded).tables();
-    format!("### Kept back\n\n{}\n### Mended with\n\n{}", half(false), half(true))
+/// The tables of the project's own labels: of those that the rules were mended with, and of those that were kept back.
+fn sets(own: &[Label], graded: &Graded) -> String {
+    let set = |is_tuned_on: bool| Part::of(own.iter().filter(|label| label.is_tuned_on == is_tuned_on), graded).tables();
+    format!("### Kept back\n\n{}\n### Mended with\n\n{}", set(false), set(true))
+}
+
+/// What is wrong with tools that may be looked at: never with what is kept back, since it would be no longer.
+fn all_wrong(labels: &[Label], graded: &Graded) -> String {
+    labels.iter().filter(|label| label.is_tuned_on).filter_map(|label| wrong(label, graded)).collect()
 }
 
 /// What is wrong with the class or the level of a tool.
@@ -161,6 +163,11 @@ fn wrong(label: &Label, graded: &Graded) -> Option<String> {
         let _ = writeln!(out, "      {} {} «{}» {}", evidence.rule, evidence.at, evidence.quote, evidence.why);
     }
     Some(out)
+}
+
+/// What is wrong with the signals of tools that may be looked at.
+fn all_signals(labels: &[Label], graded: &Graded) -> String {
+    labels.iter().filter(|label| label.is_tuned_on).filter_map(|label| signals(label, graded)).collect()
 }
 
 /// The signals that are found and were not labelled (`+`), or were and are not found (`-`).

@@ -56,7 +56,7 @@ pub fn own(path: &Path) -> Result<Vec<Label>, String> {
     let mut labels = Vec::new();
     for server in file["servers"].as_array().into_iter().flatten() {
         let name = text(&server["server"]);
-        let is_tuned_on = server["half"] == "tuned";
+        let is_tuned_on = server["set"] == "tuned";
         for (tool, said) in server["tools"].as_object().into_iter().flatten() {
             labels.push(label(said, name.clone(), tool.clone(), is_tuned_on));
         }
