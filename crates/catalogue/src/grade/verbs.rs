@@ -31,7 +31,7 @@ pub(super) enum Sense {
     Access,
     /// Chooses or opens what later calls work with.
     Context,
-    /// Puts away, and could back.
+    /// Puts away, and could bring back.
     Undoable,
     /// Starts, stops or steers something.
     Run,
