@@ -330,10 +330,10 @@ impl Worker {
     /// Begins a new journal in place of one that the database has followed to its end. The caller has that one's lock.
     fn begin_anew(&mut self, open: &Open, flush: bool) -> Result<Open, Fault> {
         let (state, journal) = (open.state.clone(), &open.journal);
-        let begun = self.transact(|ledger| {
-            all_of(follow(ledger, journal, journal.end)?, journal.end)?;
-            lost::begin(ledger, &state.0, flush)
-        })?;
+        // Two transactions: the old one's name is taken once what was in it is safe. Whoever is killed in between, or cannot
+        // commit the second, leaves a journal that is empty and begins where the database ends: `lost::find` takes that up.
+        self.transact(|ledger| all_of(follow(ledger, journal, journal.end)?, journal.end))?;
+        let begun = self.transact(|ledger| lost::begin(ledger, &state.0, flush))?;
         self.front.followed.store(begun.end, Ordering::Relaxed);
         let head = self.known.clone().ok_or_else(not_open)?;
         Ok(Open { journal: begun, head, tally: Default::default(), paper: String::new(), stale: true, state, seen: None })
