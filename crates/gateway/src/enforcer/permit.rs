@@ -21,6 +21,8 @@ pub struct Permit {
     wire_id: Option<Id>,
     /// What stands in the place of the client's `traceparent`, as JSON: the server is told the span that is ours.
     traceparent: Option<String>,
+    /// Which of those who share a line has sent it.
+    sharer: Option<u64>,
     ticket: Option<Ticket>,
 }
 
@@ -59,7 +61,7 @@ impl Permit {
             (Some(ours), Some(theirs)) => message.edit().replace(theirs.span(), ours.clone()).finish(),
             _ => message.text().clone(),
         };
-        Permit { text, message, wire_id, traceparent, ticket }
+        Permit { text, message, wire_id, traceparent, sharer: None, ticket }
     }
 
     /// The message that was judged.
@@ -75,6 +77,17 @@ impl Permit {
     /// The id under which a request goes upstream.
     pub(crate) fn wire_id(&self) -> Option<&Id> {
         self.wire_id.as_ref()
+    }
+
+    /// Which of those who share a line has sent it; `None` where nobody shares one, or all who do are one caller.
+    pub(crate) fn sharer(&self) -> Option<u64> {
+        self.sharer
+    }
+
+    /// The same permit, of one of those who share a line.
+    pub(crate) fn of_sharer(mut self, sharer: u64) -> Permit {
+        self.sharer = Some(sharer);
+        self
     }
 
     /// Exchanges the id of a request for a number of ours, and its progress token too where `and_token`.
@@ -112,7 +125,7 @@ impl Permit {
     /// The same permit once more, without its ticket: for the one of two eras that the server turns out to speak.
     pub(crate) fn copy(&self) -> Permit {
         let (message, text, wire_id) = (self.message.clone(), self.text.clone(), self.wire_id.clone());
-        Permit { message, text, wire_id, traceparent: self.traceparent.clone(), ticket: None }
+        Permit { message, text, wire_id, traceparent: self.traceparent.clone(), sharer: self.sharer, ticket: None }
     }
 
     /// Takes the ticket out, for whoever answers for the call from here on.

@@ -74,6 +74,8 @@ struct Line {
     permits: HashMap<Id, Permit>,
     /// What the server was told of the client, where the line is one of a caller's own.
     client: Option<Client>,
+    /// Whose it is, of those who share the common line: what the server says late is for nobody else.
+    sharer: Option<u64>,
     used: Instant,
 }
 
@@ -120,7 +122,7 @@ impl Bridged {
             eras: eras.clone(),
             shared: false,
             arrivals,
-            main: Line::new(link, None),
+            main: Line::new(link, None, None),
             own: BTreeMap::new(),
             routes: HashMap::new(),
             waiting: VecDeque::new(),
@@ -247,14 +249,15 @@ impl Bridged {
         if client.capabilities == Client::unable().capabilities && message.log_level().is_none() {
             return Ok(0);
         }
-        self.own_line(client)
+        self.own_line(client, permit.sharer())
     }
 
-    /// A line that nobody uses now, to a server that has been told of such a client.
-    fn own_line(&mut self, client: Client) -> Result<u32, NoLine> {
+    /// A line that nobody uses now, to a server that has been told of such a client, and of this caller's.
+    fn own_line(&mut self, client: Client, sharer: Option<u64>) -> Result<u32, NoLine> {
         let free = self.own.iter().filter(|(_, line)| line.is_idle() && !line.is_spent());
         // The one that was used last: a server that keeps something in its session finds it there again.
-        let fitting = free.filter(|(_, line)| line.client.as_ref() == Some(&client)).max_by_key(|(_, line)| line.used);
+        let fits = |line: &Line| line.client.as_ref() == Some(&client) && line.sharer == sharer;
+        let fitting = free.filter(|(_, line)| fits(line)).max_by_key(|(_, line)| line.used);
         if let Some((number, _)) = fitting {
             return Ok(*number);
         }
@@ -283,7 +286,7 @@ impl Bridged {
                 }
             }
         });
-        self.own.insert(number, Line::new(link, Some(client.clone())));
+        self.own.insert(number, Line::new(link, Some(client.clone()), sharer));
         self.begin_legacy(number, client, None);
         Ok(number)
     }
@@ -607,8 +610,9 @@ impl Bridged {
 struct NoLine;
 
 impl Line {
-    fn new(link: Link, client: Option<Client>) -> Line {
-        Line { link, mode: Mode::Unknown, held: VecDeque::new(), permits: HashMap::new(), client, used: Instant::now() }
+    fn new(link: Link, client: Option<Client>, sharer: Option<u64>) -> Line {
+        let (held, permits) = (VecDeque::new(), HashMap::new());
+        Line { link, mode: Mode::Unknown, held, permits, client, sharer, used: Instant::now() }
     }
 
     fn knows(&self, state: &str) -> bool {

@@ -351,7 +351,7 @@ impl State {
             false => token.raw().to_owned(),
         });
         let Some(link) = &mut self.link else { return unsent(permit, "the server has ended") };
-        let sent = link.send(permit.renumbered(number, true));
+        let sent = link.send(permit.renumbered(number, true).of_sharer(client));
         if sent.outcome.is_ok() {
             self.pending.insert(number, Pending { client, id, token });
         }

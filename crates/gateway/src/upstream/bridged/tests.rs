@@ -97,12 +97,26 @@ async fn a_call_that_was_cancelled_at_a_modern_server_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_line_of_ones_own_is_not_handed_to_another_of_those_who_share() {
+    let mut bridge = bridge();
+    bridge.share();
+    bridge.begin_legacy(0, Client::unable(), None);
+    let mut line_of = |sharer| {
+        let client = Client::of(discover(0).message()).unwrap();
+        bridge.own_line(client, Some(sharer)).unwrap_or_else(|NoLine| panic!("there is room for a line"))
+    };
+    let first = line_of(1);
+    assert_eq!(line_of(1), first, "nobody else has used it");
+    assert_ne!(line_of(2), first);
+}
+
+#[tokio::test]
 async fn a_call_that_was_cancelled_on_a_line_of_its_own_leaves_nothing_behind() {
     let mut bridge = bridge();
     bridge.share();
     bridge.begin_legacy(0, Client::unable(), None);
     let client = Client::of(discover(0).message()).unwrap();
-    let Ok(number) = bridge.own_line(client) else { panic!("there is room for a line") };
+    let Ok(number) = bridge.own_line(client, None) else { panic!("there is room for a line") };
     bridge.send_on(number, permit(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{{META}}}}}"#)));
     assert_eq!(bridge.routes.get(&Id::from(1)), Some(&number));
     bridge.send(cancelled(1));
