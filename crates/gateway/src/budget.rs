@@ -22,6 +22,8 @@ pub(crate) struct Budget(Semaphore);
 pub(crate) static REQUESTS: Budget = Budget::of(256 * 1024 * 1024);
 /// What servers answer: the largest reply eight times.
 pub(crate) static REPLIES: Budget = Budget::of(512 * 1024 * 1024);
+/// What waits for clients that may come back for it: the most of one session eight times.
+pub(crate) static UNREAD: Budget = Budget::of(512 * 1024 * 1024);
 
 /// What every body may have for nothing.
 const FREE: usize = 64 * 1024;

@@ -9,6 +9,7 @@
 //! loses the connection before anything was said can come back too; and a stream on which nothing was said for long is closed,
 //! for its client to ask for the rest, so that no proxy on the way has to keep, or cut, a connection that is silent.
 
+use crate::budget::{Share, UNREAD};
 use crate::downstream::http::{Body, event_stream, listening};
 use crate::sink::{Down, MAX_WAITING};
 use bytes::Bytes;
@@ -65,6 +66,8 @@ struct Events {
     read_bytes: usize,
     /// And the others.
     unread_bytes: usize,
+    /// Of the room for what waits, once nobody reads it.
+    share: Share,
     /// Whether its client polls, and would find it again.
     polls: bool,
     over: bool,
@@ -133,6 +136,7 @@ impl Replay {
     }
 
     fn open(&self, listens: bool, polls: bool) -> Arc<Resumable> {
+        self.make_room();
         let mut streams = self.lock();
         if streams.known.len() >= MOST_STREAMS {
             let find = |is_it: fn(&Events) -> bool| streams.known.iter().position(|stream| is_it(&stream.lock()));
@@ -141,19 +145,22 @@ impl Replay {
         }
         streams.next += 1;
         let (kept, read_bytes, unread_bytes) = (VecDeque::new(), 0, 0);
-        let events = Events { kept, next: 1, unread: 1, read_bytes, unread_bytes, polls, over: false };
+        let share = Share::of(&UNREAD);
+        let events = Events { kept, next: 1, unread: 1, read_bytes, unread_bytes, share, polls, over: false };
         let (number, events) = (streams.next, Mutex::new(events));
         let stream = Arc::new(Resumable { number, listens, events, changed: watch::Sender::default() });
         streams.known.push_back(stream.clone());
         stream
     }
 
-    /// Forgets the oldest answers that nobody reads, as far as later ones need their room.
+    /// Forgets the oldest answers that nobody reads, as far as later ones need their room, and any for which there is none left
+    /// among all sessions.
     fn make_room(&self) {
         let mut streams = self.lock();
         let mut room = ANSWERS_BYTES;
         for at in (0..streams.known.len()).rev() {
-            match room.checked_sub(streams.known[at].waiting_bytes()) {
+            let waiting = streams.known[at].waiting_bytes();
+            match room.checked_sub(waiting).filter(|_| streams.known[at].lock().share.cover(waiting).is_ok()) {
                 Some(left) => room = left,
                 None => {
                     warn!("a client does not come back for its answers; the oldest is dropped");
