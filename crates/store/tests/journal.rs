@@ -144,34 +144,80 @@ async fn entered(store: &Store, mut entries: Vec<Entry>) -> Vec<Result<Entered, 
     }
 }
 
+/// The first line of the journal, by which one is told from another.
+fn header(directory: &Directory) -> String {
+    let mut line = String::new();
+    let file = std::fs::File::open(journal(directory)).unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(file), &mut line).unwrap();
+    line
+}
+
+/// Fifty records of four kilobytes.
+fn long_records() -> Vec<Entry> {
+    (0..50).map(|_| Entry::Record(Draft { detail: Some("x".repeat(4096)), ..Draft::default() })).collect()
+}
+
 #[tokio::test]
 async fn callers_go_on_by_themselves_in_a_new_journal() {
     let directory = Directory::new();
     let options = Options { follow_after: Duration::from_millis(1), ..options(&Clock::simulated(NOON)) };
     let store = Store::open(directory.url(), options).unwrap();
     assert!(passes(&store, call("g", vec![limit(2, "month")])).await, "the counter is at hand from here on");
-    let header = || {
-        let mut line = String::new();
-        let file = std::fs::File::open(journal(&directory)).unwrap();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(file), &mut line).unwrap();
-        line
-    };
-    let first = header();
-    let long = || Entry::Record(Draft { detail: Some("x".repeat(4096)), ..Draft::default() });
+    let first = header(&directory);
     // One of sixteen megabytes makes way for another.
     for _ in 0..1_000 {
-        if header() != first {
+        if header(&directory) != first {
             break;
         }
-        assert!(entered(&store, (0..50).map(|_| long()).collect()).await.iter().all(Result::is_ok));
+        assert!(entered(&store, long_records()).await.iter().all(Result::is_ok));
     }
-    assert_ne!(header(), first);
+    assert_ne!(header(&directory), first);
     // Nobody asks the writer for anything, and what was known is known still.
     let admitted = entered(&store, (0..2).map(|_| Entry::Admit(call("g", vec![limit(2, "month")]))).collect()).await;
     let granted = |entered: &Result<Entered, _>| matches!(entered, Ok(Entered::Admitted(admitted)) if matches!(admitted.verdict, Verdict::Granted { .. }));
     assert_eq!(admitted.iter().map(granted).collect::<Vec<_>>(), [true, false]);
     store.close().await;
     assert!(verify(&directory).valid);
+}
+
+#[tokio::test]
+async fn a_new_journal_that_the_database_cannot_take_loses_nothing() {
+    let directory = Directory::new();
+    let options = Options { follow_after: Duration::from_millis(1), ..options(&Clock::simulated(NOON)) };
+    let store = Store::open(directory.url(), options).unwrap();
+    assert!(passes(&store, call("g", Vec::new())).await);
+    store.tidy(None).await.unwrap();
+    let first = header(&directory);
+    let database = Connection::open(directory.file()).unwrap();
+    database.busy_timeout(Duration::from_secs(60)).unwrap();
+    let stuck = "CREATE TRIGGER stuck BEFORE INSERT ON journal WHEN NEW.name <> (SELECT name FROM journal) \
+                 BEGIN SELECT RAISE(ABORT, 'stuck'); END";
+    database.execute_batch(stuck).unwrap();
+    let mut kept = 1;
+    let begun = std::time::Instant::now();
+    let mut records = long_records();
+    while header(&directory) == first {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no new journal is begun");
+        records = match store.enter(records) {
+            Ok(entered) => {
+                kept += entered.iter().filter(|entered| entered.is_ok()).count() as u64;
+                long_records()
+            }
+            Err(back) => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                back
+            }
+        };
+    }
+    database.execute_batch("DROP TRIGGER stuck").unwrap();
+    while store.admit(call("g", Vec::new())).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(180), "the state does not mend");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    kept += 1;
+    store.close().await;
+    let found = verify(&directory);
+    assert!(found.valid && found.records == kept, "{kept}: {found:?}");
 }
 
 #[tokio::test]
