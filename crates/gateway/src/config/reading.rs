@@ -24,7 +24,8 @@ pub(crate) mod code {
     pub const VALUE: &str = "C002";
     /// A secret that is written out.
     pub const LITERAL: &str = "C003";
-    /// A reference that leads nowhere: a variable that is not set, a file that cannot be read.
+    /// A reference that leads nowhere: a variable that is not set, a file that cannot be read. Or one that may not be
+    /// named where it stands.
     pub const REFERENCE: &str = "C004";
     /// A secret that is empty.
     pub const EMPTY: &str = "C005";
