@@ -8,7 +8,7 @@ use crate::snapshot::{Current, Snapshot};
 use policy::{Policies, Policy, Severity};
 use std::collections::HashSet;
 use std::sync::Arc;
-use store::{DocumentKind, Kept};
+use store::Kept;
 
 /// What is tried.
 pub struct Candidate(Inner);
@@ -67,12 +67,7 @@ impl Candidate {
         let told = wrong.map(|said| {
             let problem = said.problems.iter().find(|problem| problem.severity == Severity::Error);
             let why = problem.map(|problem| problem.message.as_str()).unwrap_or_default();
-            let what = match said.kind {
-                DocumentKind::Server => "server",
-                DocumentKind::Policy => "policy",
-                DocumentKind::Grant => "grant",
-            };
-            format!("the {what} `{}` that the state keeps is left out: {why}", said.name)
+            format!("the {} `{}` that the state keeps is left out: {why}", said.kind.as_str(), said.name)
         });
         told.collect()
     }
