@@ -43,10 +43,13 @@ pub struct Caller {
     pub is_subject: bool,
 }
 
+/// The grant of `run` and `serve -p`, and its principal; no configuration has such a grant.
+pub(crate) const LOCAL: &str = "local";
+
 impl Caller {
     /// The one caller of `run` and `serve -p`: the same on every machine that shares a store.
     pub fn local(session: Option<String>) -> Caller {
-        Caller { principal: "local".into(), grant: "local".into(), session, is_subject: false }
+        Caller { principal: LOCAL.into(), grant: LOCAL.into(), session, is_subject: false }
     }
 
     /// The same caller, in a session.

@@ -3,7 +3,7 @@
 //! The calls take the path of live ones: each is made into the message a client would send, read as strictly, judged by an
 //! [`Enforcer`] and charged to a store in memory. Only time is not real: it stands still until a call moves it.
 
-use crate::enforcer::{Caller, Decided, Enforcer, Facts};
+use crate::enforcer::{Caller, Decided, Enforcer, Facts, LOCAL};
 use crate::pins::{LockFile, Pinning, Section};
 use crate::snapshot::Current;
 use crate::tools::ToolFacts;
@@ -222,8 +222,8 @@ impl SimulatedCall {
         SimulatedCall {
             message: Message::parse(text, Side::Client),
             at: None,
-            grant: "local".into(),
-            principal: "local".into(),
+            grant: LOCAL.into(),
+            principal: LOCAL.into(),
             server: "local".into(),
             session: None,
             beside: String::new(),

@@ -4,6 +4,7 @@ use super::kept::KEPT;
 use super::reading::{Reading, code};
 use super::servers::ServerConfig;
 use crate::certificate::{CertificateName, digest_of_hex};
+use crate::enforcer::LOCAL;
 use crate::grants::sha256;
 use crate::secret::Secret;
 use policy::{Fields, Kind, Node, Policy, Severity, Source, Span};
@@ -206,7 +207,7 @@ fn name<'n>(reading: &mut Reading<'_>, node: &'n Node) -> Option<&'n str> {
 /// What to write instead.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte));
-    if name == "local" {
+    if name == LOCAL {
         return Err("`local` is the grant of `run` and `serve -p`; take another name");
     }
     if !plain || !name.starts_with(|first: char| first.is_ascii_alphanumeric()) || name.len() > 64 {

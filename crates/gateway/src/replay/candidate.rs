@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::config::kept::Whole;
+use crate::enforcer::LOCAL;
 use crate::gateway::snapshot;
 use crate::snapshot::{Current, Snapshot};
 use policy::{Policies, Policy, Severity};
@@ -120,7 +121,5 @@ impl Candidate {
     }
 }
 
-/// The grant of `run` and `serve -p`.
-const LOCAL: &str = "local";
 const REVOKED: &str = "its grant was revoked since";
 const NOT_CONFIGURED: &str = "it was made without a configuration (`run`, `serve -p`)";
