@@ -164,7 +164,7 @@ impl Drop for InBatch {
 }
 
 /// The server, called in a caller's name, and its tools.
-struct Reach {
+struct Called {
     target: HttpTarget,
     schemas: Schemas,
 }
@@ -258,19 +258,19 @@ impl Proxy {
         session.is_some_and(|session| session.owner.as_ref().is_some_and(|owner| !owner.is_same(caller)))
     }
 
-    /// How the server is reached in a caller's name.
-    fn reach(&self, headers: &HeaderMap, caller: &Caller) -> Reach {
+    /// The server, as it is called in a caller's name.
+    fn called(&self, headers: &HeaderMap, caller: &Caller) -> Called {
         let target = self.target.of_caller(caller);
         let schemas = Schemas { tools: self.tools.clone(), ask: asker(&target, headers) };
-        Reach { target, schemas }
+        Called { target, schemas }
     }
 
-    fn exchange(self: &Arc<Proxy>, headers: &HeaderMap, modern: bool, caller: &Caller, reach: Reach) -> Exchange {
+    fn exchange(self: &Arc<Proxy>, headers: &HeaderMap, modern: bool, caller: &Caller, called: Called) -> Exchange {
         // The stateless era has no sessions: an id that is sent all the same is ignored.
         let id = if modern { None } else { headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) };
         let session = if modern { Arc::default() } else { id.and_then(|id| self.find(id)).unwrap_or_else(|| self.loose(caller)) };
         let up = upstream_headers(headers, modern, self.target.passed());
-        let Reach { target, schemas } = reach;
+        let Called { target, schemas } = called;
         let caller = Caller { session: session.id.clone(), ..caller.clone() };
         let (elicits, opens_urls) = {
             let state = session.lock();
@@ -317,16 +317,16 @@ impl Proxy {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return Box::pin(self.post_batch(headers, body, caller)).await;
         }
-        let reach = self.reach(headers, caller);
+        let called = self.called(headers, caller);
         let checked = match Message::parse(body, Side::Client) {
-            Ok(message) => reach.schemas.check_headers(headers, &message).await.map(|revision| (message, revision)),
+            Ok(message) => called.schemas.check_headers(headers, &message).await.map(|revision| (message, revision)),
             Err(malformed) => Err(malformed),
         };
         let (message, revision) = match checked {
             Ok(checked) => checked,
             Err(malformed) => return refusal(&self.enforcer.refuse(malformed, caller).await),
         };
-        let exchange = self.exchange(headers, revision.era() == Era::Modern, caller, reach);
+        let exchange = self.exchange(headers, revision.era() == Era::Modern, caller, called);
         let (id, modern, stop) = (message.id().cloned(), exchange.modern, self.stop.clone());
         let carried = Box::pin(stop.run_until_cancelled_owned(exchange.carry(message)));
         let response = if modern {
@@ -341,7 +341,7 @@ impl Proxy {
 
     /// A batch of 2025-03-26: each item goes upstream by itself, the answers come back together.
     async fn post_batch(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
-        let exchange = Arc::new(self.exchange(headers, false, caller, self.reach(headers, caller)));
+        let exchange = Arc::new(self.exchange(headers, false, caller, self.called(headers, caller)));
         let named = headers.get("mcp-protocol-version").and_then(|version| version.to_str().ok());
         // 2025-06-18 §Protocol Version Header: without one, 2025-03-26 is assumed, unless the session says otherwise.
         let agreed = exchange.session.lock().revision;
@@ -369,7 +369,7 @@ impl Proxy {
     }
 
     async fn without_body(self: Arc<Proxy>, method: Method, headers: &HeaderMap, caller: &Caller) -> Response<Body> {
-        let exchange = self.exchange(headers, false, caller, self.reach(headers, caller));
+        let exchange = self.exchange(headers, false, caller, self.called(headers, caller));
         let is_delete = method == Method::DELETE;
         let response = match exchange.target.send(method, exchange.headers.clone(), Bytes::new()).await {
             Ok(response) => response,

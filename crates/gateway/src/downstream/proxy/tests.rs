@@ -11,7 +11,7 @@ async fn what_one_was_asked_without_a_session_is_not_for_another_to_answer() {
     let proxy = Proxy::new(enforcer(), target, reloaded);
     let of = |who: &str| {
         let (headers, caller) = (HeaderMap::new(), caller(who, "g"));
-        proxy.exchange(&headers, false, &caller, proxy.reach(&headers, &caller))
+        proxy.exchange(&headers, false, &caller, proxy.called(&headers, &caller))
     };
     of("ada").session.lock().asked.ask(&Id::from(7));
     let answer = Message::parse(r#"{"jsonrpc":"2.0","id":7,"result":{}}"#, Side::Client).unwrap();
