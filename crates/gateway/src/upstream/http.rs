@@ -9,7 +9,7 @@ use crate::enforcer::{Caller, Permit};
 use crate::refusal::is_modern;
 use crate::tls::{self, TlsError, UpstreamTls, client_config, no_client_config};
 use crate::tools::Schemas;
-use crate::upstream::pool::{Pool, ReplyBody, Unanswered};
+use crate::upstream::pool::{NoResponse, Pool, ReplyBody};
 use crate::upstream::reach::Reach;
 use crate::upstream::{Bearers, Failure, Inbound, RefusedBearer, sse};
 use bytes::Bytes;
@@ -320,7 +320,7 @@ impl HttpTarget {
         let response = match answered.map_err(|_| Failure::silent(self.0.patience))? {
             Ok(response) => response,
             Err(error) => {
-                let (failure, help) = unanswered(&error);
+                let (failure, help) = no_response(&error);
                 self.0.reach.fails(self.0.uri.host().unwrap_or_default(), &failure.message, help);
                 return Err(failure);
             }
@@ -373,10 +373,10 @@ fn host_of(uri: &Uri) -> Option<HeaderValue> {
 }
 
 /// Why a request got no response: for the client in a word, for the log with how to mend it.
-fn unanswered(error: &Unanswered) -> (Failure, Option<&'static str>) {
+fn no_response(error: &NoResponse) -> (Failure, Option<&'static str>) {
     let (cause, otherwise): (&(dyn Error + 'static), _) = match error {
-        Unanswered::Unreached(cause) => (&**cause, "the server cannot be reached"),
-        Unanswered::Broken(cause) => (cause, "the connection to the server broke before it answered"),
+        NoResponse::Unreached(cause) => (&**cause, "the server cannot be reached"),
+        NoResponse::Broken(cause) => (cause, "the connection to the server broke before it answered"),
     };
     debug!(error = %cause, cause = ?cause.source(), "an upstream request failed");
     let (message, help) = match tls::complaint(cause) {
@@ -384,8 +384,8 @@ fn unanswered(error: &Unanswered) -> (Failure, Option<&'static str>) {
         None => (otherwise.to_owned(), None),
     };
     let failure = match error {
-        Unanswered::Unreached(_) => Failure::unsent(message),
-        Unanswered::Broken(_) => Failure::lost(message),
+        NoResponse::Unreached(_) => Failure::unsent(message),
+        NoResponse::Broken(_) => Failure::lost(message),
     };
     (failure, help)
 }

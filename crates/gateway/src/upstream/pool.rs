@@ -30,9 +30,9 @@ const IDLE: Duration = Duration::from_secs(4);
 
 /// Connections to the server of one origin. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Pool(Arc<Shared>);
+pub(crate) struct Pool(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     connector: HttpsConnector<HttpConnector<Resolver>>,
     idle: Mutex<Idle>,
 }
@@ -57,7 +57,7 @@ type Unsent = TrySendError<Request<Full<Bytes>>>;
 
 /// Why there is no response.
 #[derive(Debug)]
-pub(crate) enum Unanswered {
+pub(crate) enum NoResponse {
     /// There is no connection: nothing has left us.
     Unreached(Box<dyn Error + Send + Sync>),
     /// The connection broke.
@@ -76,11 +76,11 @@ impl Pool {
         http.set_keepalive_interval(Some(Duration::from_secs(15)));
         http.set_keepalive_retries(Some(4));
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
-        Pool(Arc::new(Shared { connector, idle: Mutex::default() }))
+        Pool(Arc::new(Inner { connector, idle: Mutex::default() }))
     }
 
     /// Sends a request to `origin`, the same every time. The request has a `Host`, and its target is a path.
-    pub async fn send(&self, origin: &Uri, mut request: Request<Full<Bytes>>) -> Result<Response<ReplyBody>, Unanswered> {
+    pub async fn send(&self, origin: &Uri, mut request: Request<Full<Bytes>>) -> Result<Response<ReplyBody>, NoResponse> {
         loop {
             let kept = self.0.take();
             let is_kept = kept.is_some();
@@ -93,17 +93,17 @@ impl Pool {
                 Err(mut error) => match error.take_message().filter(|_| is_kept) {
                     // The server had closed it meanwhile, and nothing of the request has left us.
                     Some(unsent) => request = unsent,
-                    None => return Err(Unanswered::Broken(error.into_error())),
+                    None => return Err(NoResponse::Broken(error.into_error())),
                 },
             }
         }
     }
 
-    async fn connect(&self, origin: &Uri) -> Result<Wire, Unanswered> {
+    async fn connect(&self, origin: &Uri) -> Result<Wire, NoResponse> {
         let mut connector = self.0.connector.clone();
-        poll_fn(|context| connector.poll_ready(context)).await.map_err(Unanswered::Unreached)?;
-        let stream = connector.call(origin.clone()).await.map_err(Unanswered::Unreached)?;
-        let (requests, connection) = http1::handshake(stream).await.map_err(Unanswered::Broken)?;
+        poll_fn(|context| connector.poll_ready(context)).await.map_err(NoResponse::Unreached)?;
+        let stream = connector.call(origin.clone()).await.map_err(NoResponse::Unreached)?;
+        let (requests, connection) = http1::handshake(stream).await.map_err(NoResponse::Broken)?;
         Ok(Wire { requests, connection: Some(Box::new(connection)) })
     }
 
@@ -123,7 +123,7 @@ impl Pool {
     }
 }
 
-impl Shared {
+impl Inner {
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,7 +137,7 @@ impl Shared {
 }
 
 /// Closes connections that nobody has used for too long, until none is left.
-async fn sweep(pool: Weak<Shared>) {
+async fn sweep(pool: Weak<Inner>) {
     loop {
         tokio::time::sleep(IDLE / 2).await;
         let Some(pool) = pool.upgrade() else { return };
@@ -245,7 +245,7 @@ mod tests {
         (listener, Pool::new(no_client_config(), false), origin)
     }
 
-    async fn ask(pool: &Pool, origin: &Uri) -> Result<Response<ReplyBody>, Unanswered> {
+    async fn ask(pool: &Pool, origin: &Uri) -> Result<Response<ReplyBody>, NoResponse> {
         let request = Request::post("/mcp").header("host", "h").body(Full::from("{}")).unwrap();
         pool.send(origin, request).await
     }
@@ -259,7 +259,7 @@ mod tests {
         socket.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{said}").as_bytes()).await.unwrap();
     }
 
-    async fn whole(response: Result<Response<ReplyBody>, Unanswered>) -> Bytes {
+    async fn whole(response: Result<Response<ReplyBody>, NoResponse>) -> Bytes {
         response.unwrap().into_body().collect().await.unwrap().to_bytes()
     }
 
