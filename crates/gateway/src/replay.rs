@@ -12,7 +12,7 @@ use crate::enforcer::Decided;
 use crate::methods::explain_method;
 use crate::recorded::{Event, Kept, Recorded, RecordedCall, Was, is_redacted};
 use crate::simulate::{SimulatedCall, Simulation};
-use candidate::Standing;
+use candidate::Holding;
 use jiff::Timestamp;
 use json::{Document, Strictness};
 use policy::{Decision, Outcome, Policies, Reason, RiskClass, Tools};
@@ -261,10 +261,10 @@ impl Replay {
 
     /// Whose a call would be; else what becomes of it without being judged.
     fn principal(&self, recorded: &Recorded, of: impl Fn() -> Which, was: &Was) -> Result<String, Box<Replayed>> {
-        match self.candidate.standing(&recorded.grant, &recorded.principal, recorded.at) {
-            Standing::Holds(principal) => Ok(principal),
-            Standing::Ended(why) => Err(Box::new(compared(of(), was, Decision::deny(Reason::GrantEnded, why)))),
-            Standing::Unknown(why) => Err(Box::new(Replayed::Unknown(Box::new(Unknown { which: of(), was: was.clone(), why })))),
+        match self.candidate.holding(&recorded.grant, &recorded.principal, recorded.at) {
+            Holding::Holds(principal) => Ok(principal),
+            Holding::Ended(why) => Err(Box::new(compared(of(), was, Decision::deny(Reason::GrantEnded, why)))),
+            Holding::Unknown(why) => Err(Box::new(Replayed::Unknown(Box::new(Unknown { which: of(), was: was.clone(), why })))),
         }
     }
 

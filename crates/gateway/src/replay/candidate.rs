@@ -31,7 +31,7 @@ struct Configured {
 }
 
 /// What a caller's grant is to a candidate.
-pub(super) enum Standing {
+pub(super) enum Holding {
     /// It is there; and whose it is.
     Holds(String),
     /// There is none, or not any more: why.
@@ -108,15 +108,15 @@ impl Candidate {
     }
 
     /// What a grant is at `at`, in milliseconds since the Unix epoch, with which this principal has called.
-    pub(super) fn standing(&self, grant: &str, principal: &str, at: i64) -> Standing {
-        let Inner::Configured(configured) = &self.0 else { return Standing::Holds(principal.to_owned()) };
+    pub(super) fn holding(&self, grant: &str, principal: &str, at: i64) -> Holding {
+        let Inner::Configured(configured) = &self.0 else { return Holding::Holds(principal.to_owned()) };
         match configured.whole.grant(grant) {
-            None if configured.revoked.contains(grant) => Standing::Unknown(REVOKED),
-            None if grant == LOCAL => Standing::Unknown(NOT_CONFIGURED),
-            None => Standing::Ended("the configuration has no such grant"),
-            Some(found) if found.expires.is_some_and(|expires| expires <= at) => Standing::Ended("the grant has expired"),
-            Some(_) if configured.by_claims.contains(grant) => Standing::Holds(principal.to_owned()),
-            Some(found) => Standing::Holds(found.principal.clone()),
+            None if configured.revoked.contains(grant) => Holding::Unknown(REVOKED),
+            None if grant == LOCAL => Holding::Unknown(NOT_CONFIGURED),
+            None => Holding::Ended("the configuration has no such grant"),
+            Some(found) if found.expires.is_some_and(|expires| expires <= at) => Holding::Ended("the grant has expired"),
+            Some(_) if configured.by_claims.contains(grant) => Holding::Holds(principal.to_owned()),
+            Some(found) => Holding::Holds(found.principal.clone()),
         }
     }
 }
