@@ -73,7 +73,10 @@ fn target(url: &str, way: Way<'_>) -> Result<HttpTarget, &'static str> {
     }
     let is_encrypted = url.starts_with("https:");
     let tls = if is_encrypted { way.tls.clone() } else { UpstreamTls::default() };
-    let target = HttpTarget::found(url, &[], &tls, PATIENCE, way.outside);
+    let target = match way.outside {
+        true => HttpTarget::on_the_internet(url, &tls, PATIENCE),
+        false => HttpTarget::new(url, &[], &tls, PATIENCE),
+    };
     target.map_err(|_: TargetError| "its address cannot be used")
 }
 

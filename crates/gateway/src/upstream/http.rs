@@ -103,11 +103,18 @@ impl HttpTarget {
     /// # Errors
     /// When the address, a header or a file that `tls` names cannot be used.
     pub fn new(url: &str, headers: &[String], tls: &UpstreamTls, patience: Duration) -> Result<HttpTarget, TargetError> {
-        HttpTarget::found(url, headers, tls, patience, false)
+        HttpTarget::build(url, headers, tls, patience, false)
     }
 
-    /// The same; `outside`, it is connected to on the internet alone, whatever its name resolves to.
-    pub(crate) fn found(
+    /// A target on the internet: it is connected to nowhere else, whatever its name resolves to.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn on_the_internet(url: &str, tls: &UpstreamTls, patience: Duration) -> Result<HttpTarget, TargetError> {
+        HttpTarget::build(url, &[], tls, patience, true)
+    }
+
+    fn build(
         url: &str,
         headers: &[String],
         tls: &UpstreamTls,
