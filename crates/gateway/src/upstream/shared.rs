@@ -50,9 +50,14 @@ pub struct Shared {
     lines: Mutex<HashMap<Sharers, Arc<Line>>>,
 }
 
-/// Whose sessions share a line, as far as it matters who calls; all that speak one revision, where it does not. None: they are
-/// stateless.
-type Sharers = (Option<Caller>, Option<Revision>);
+/// Whose sessions share a line.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Sharers {
+    /// As whom they call, as far as it matters who does.
+    caller: Option<Caller>,
+    /// The revision that all of them speak; `None`: they are stateless.
+    revision: Option<Revision>,
+}
 
 impl Shared {
     pub(crate) fn new(upstream: Upstream, by_principal: bool) -> Shared {
@@ -80,7 +85,7 @@ impl Shared {
     /// When no line can be opened; see [`Upstream::connect`].
     pub(crate) fn connect_stateless(self: &Arc<Shared>, schemas: &Schemas, caller: &Caller) -> io::Result<Connection> {
         let sharer = self.by_principal.then(|| self.sharer(caller));
-        let line = self.line((sharer.clone(), None), schemas)?;
+        let line = self.line(Sharers { caller: sharer.clone(), revision: None }, schemas)?;
         let (to_client, inbound) = mpsc::channel(MAX_WAITING_STATELESS);
         let back = to_client.downgrade();
         let client = line.lock().add(to_client).ok_or_else(|| io::Error::other("the server has just ended"))?;
@@ -113,8 +118,8 @@ impl Shared {
             return Ok(line.clone());
         }
         let nobody = Caller::nobody();
-        let connection = self.upstream.connect(schemas, sharers.0.as_ref().unwrap_or(&nobody))?;
-        let line = Line::open(connection.link, sharers.1)?;
+        let connection = self.upstream.connect(schemas, sharers.caller.as_ref().unwrap_or(&nobody))?;
+        let line = Line::open(connection.link, sharers.revision)?;
         lines.insert(sharers.clone(), line.clone());
         tokio::spawn(self.clone().read(line.clone(), sharers, connection.inbound));
         Ok(line)
@@ -226,7 +231,8 @@ impl SharedLink {
         let message = permit.message();
         let asked = message.params().and_then(|params| params.get("protocolVersion")?.as_str());
         let revision = asked.and_then(|name| Revision::parse(&name)).filter(|revision| revision.era() == Era::Legacy);
-        let sharers = (self.sharer.clone(), Some(revision.unwrap_or(Revision::V2025_11_25)));
+        let revision = revision.unwrap_or(Revision::V2025_11_25);
+        let sharers = Sharers { caller: self.sharer.clone(), revision: Some(revision) };
         let line = self.shared.line(sharers, &self.schemas).map_err(|error| {
             warn!(%error, "the server cannot be started");
             Failure::unsent("the server cannot be started")
