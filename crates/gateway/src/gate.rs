@@ -21,6 +21,7 @@ use crate::refusal::{NOT_ALLOWED, is_modern, malformed};
 use crate::tools::{Lack, Schemas};
 use bytes::Bytes;
 pub(crate) use held::{Held, Question as Elicitation};
+use http::StatusCode;
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
 pub(crate) use ourselves::{discovery, server_info};
 use policy::{Decision, Outcome, Policies, Reason};
@@ -52,6 +53,13 @@ pub(crate) struct Answer {
     pub body: Bytes,
     /// The status under which it goes over HTTP.
     pub status: u16,
+}
+
+impl Answer {
+    /// Its status, as a response has it.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_GATEWAY)
+    }
 }
 
 /// What a request expects of its reply.

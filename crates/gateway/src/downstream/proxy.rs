@@ -485,12 +485,10 @@ impl Exchange {
         let permit = match judged {
             Judged::Held(held) => {
                 let answer = held.unanswered();
-                return json_response(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK), answer.body);
+                return json_response(answer.status(), answer.body);
             }
             Judged::Pass(permit) => *permit,
-            Judged::Answer(answer) => {
-                return json_response(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK), answer.body);
-            }
+            Judged::Answer(answer) => return json_response(answer.status(), answer.body),
             Judged::Refused(malformed) => return refusal(&malformed),
         };
         let body = permit.text().clone();
@@ -507,7 +505,7 @@ impl Exchange {
                     let reply = if failure.may_have_run { Reply::Lost } else { Reply::Refused };
                     ticket.finish(reply, Some(failure.message.clone())).await;
                 }
-                json_response(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY), answer.body)
+                json_response(answer.status(), answer.body)
             }
         }
     }

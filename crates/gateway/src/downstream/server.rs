@@ -10,7 +10,7 @@ use crate::gate::unauthorised;
 use crate::upstream::sse::may_be_old;
 use crate::upstream::{Failure, Upstream};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use mcp::{Era, Message, Side};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -72,7 +72,7 @@ impl Server {
             Err(_) => None,
         };
         match answer {
-            Some(answer) => json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY), answer.body),
+            Some(answer) => json(answer.status(), answer.body),
             None => failed(None, failure),
         }
     }

@@ -105,7 +105,7 @@ impl Stateless {
         if let Some(failure) = member.sessions.lacking(&self.caller)
             && let Some(answer) = unauthorised(&member.sessions.enforcer, &message, false, &self.caller, &failure).await
         {
-            return json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY), answer.body);
+            return json(answer.status(), answer.body);
         }
         let own = match Message::parse(own_name(&message, &member.name).finish(), Side::Client) {
             Ok(own) => own,
