@@ -4,6 +4,7 @@
 //! unchanged. What passes is looked at all the same: every message is judged, every reply settled and every list filtered, on
 //! whichever stream it comes.
 
+mod lasting;
 #[cfg(test)]
 mod tests;
 
@@ -22,25 +23,21 @@ use crate::upstream::http::{BodyKind, Events, HttpTarget, MAX_REPLY_BYTES, body_
 use crate::upstream::pool::ReplyBody;
 use crate::upstream::{Failure, Inbound};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use futures_util::stream;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use json::{Document, Strictness};
+use lasting::{InBatch, Lasting};
 use mcp::{Era, Id, Incoming, Kind, Malformed, Message, Revision, Side, sse};
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use store::Reply;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, warn};
 
 /// What of a request travels upstream; never credentials, cookies, or who forwarded it.
@@ -135,67 +132,10 @@ impl Drop for Noted {
     }
 }
 
-/// A request that came in a batch, for as long as it is under way.
-struct InBatch {
-    session: Arc<Session>,
-    id: Id,
-    cancelled: CancellationToken,
-}
-
-impl InBatch {
-    /// `None` where a cancellation could be meant for another: there is no session, or the id is in use.
-    fn note(session: &Arc<Session>, id: &Id) -> Option<InBatch> {
-        let (session, id, cancelled) = (session.clone(), id.clone(), CancellationToken::new());
-        {
-            let mut state = session.lock();
-            if session.id.is_none() || state.in_batches.contains_key(&id) {
-                return None;
-            }
-            state.in_batches.insert(id.clone(), cancelled.clone());
-        }
-        Some(InBatch { session, id, cancelled })
-    }
-}
-
-impl Drop for InBatch {
-    fn drop(&mut self) {
-        self.session.lock().in_batches.remove(&self.id);
-    }
-}
-
 /// The server, called in a caller's name, and its tools.
 struct Called {
     target: HttpTarget,
     schemas: Schemas,
-}
-
-/// What goes on by itself when whoever waits for it has gone.
-struct Lasting<T: Send + 'static> {
-    carried: Option<BoxFuture<'static, T>>,
-    running: TaskTracker,
-    /// It is waited for wherever it goes on.
-    _counted: TaskTrackerToken,
-}
-
-impl<T: Send + 'static> Future for Lasting<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let Some(carried) = &mut self.carried else { return Poll::Pending };
-        let done = ready!(carried.as_mut().poll(context));
-        self.carried = None;
-        Poll::Ready(done)
-    }
-}
-
-impl<T: Send + 'static> Drop for Lasting<T> {
-    fn drop(&mut self) {
-        // What has panicked does not go on.
-        let left = self.carried.take().filter(|_| !std::thread::panicking());
-        if let (Some(left), Ok(runtime)) = (left, Handle::try_current()) {
-            self.running.spawn_on(left, &runtime);
-        }
-    }
 }
 
 /// One downstream request on its way.
@@ -334,7 +274,7 @@ impl Proxy {
             carried.await
         } else {
             // A legacy client that disconnects has not cancelled: what has begun goes on, and its end is recorded.
-            Lasting { carried: Some(carried), running: self.running.clone(), _counted: self.running.token() }.await
+            Lasting::of(carried, &self.running).await
         };
         response.unwrap_or_else(|| failed(id.as_ref(), &Failure::lost("callgate ends before the server has answered")))
     }
@@ -539,7 +479,7 @@ impl Exchange {
         };
         let noted = id.as_ref().and_then(|id| InBatch::note(&self.session, id));
         let reply = match &noted {
-            Some(noted) => noted.cancelled.run_until_cancelled(replied).await,
+            Some(noted) => noted.cancelled().run_until_cancelled(replied).await,
             None => Some(replied.await),
         };
         // What is cancelled is not answered, and the others do not wait for it.
