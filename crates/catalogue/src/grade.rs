@@ -141,6 +141,8 @@ struct Finding {
     class: RiskClass,
     confidence: u8,
     is_weak: bool,
+    /// Whether something is sent or posted.
+    delivers: bool,
     evidence: Evidence,
 }
 
@@ -148,12 +150,14 @@ impl Finding {
     fn new(meaning: Meaning, at: &str, quote: String) -> Finding {
         let evidence =
             Evidence { at: at.to_owned(), quote, rule: meaning.rule, why: meaning.why, supports: Supports::Class(meaning.class) };
-        Finding { class: meaning.class, confidence: if meaning.is_weak { 2 } else { 3 }, is_weak: meaning.is_weak, evidence }
+        let delivers = meaning.rule == DELIVERY && !meaning.is_draft;
+        let confidence = if meaning.is_weak { 2 } else { 3 };
+        Finding { class: meaning.class, confidence, is_weak: meaning.is_weak, delivers, evidence }
     }
 
     fn said(class: RiskClass, confidence: u8, rule: &'static str, why: &'static str, at: &str, quote: String) -> Finding {
         let evidence = Evidence { at: at.to_owned(), quote, rule, why, supports: Supports::Class(class) };
-        Finding { class, confidence, is_weak: false, evidence }
+        Finding { class, confidence, is_weak: false, delivers: rule == DELIVERY, evidence }
     }
 }
 
@@ -176,10 +180,7 @@ pub fn grade(definition: json::Value<'_>, server: &str) -> ToolRisk {
     let confidence = contradicted(&reading, class, confidence, &mut findings);
     let avoidable = avoidable(&reading, class, &findings);
     let name_words = words::of_name(&reading.name);
-    let delivers = class != RiskClass::Read
-        && findings.iter().any(|finding| {
-            finding.class == class && finding.evidence.rule == "R13" && !finding.evidence.why.starts_with("a draft")
-        });
+    let delivers = class != RiskClass::Read && findings.iter().any(|finding| finding.class == class && finding.delivers);
     let signals = signals::all(&reading, main, class != RiskClass::Read, delivers, &name_words);
     let mut evidence: Vec<Evidence> =
         findings.into_iter().filter(|finding| finding.class == class).map(|finding| finding.evidence).collect();
@@ -394,3 +395,5 @@ fn contradicted(reading: &Reading, class: RiskClass, confidence: u8, findings: &
 }
 
 const MOST_EVIDENCE: usize = 12;
+/// The rule about what is sent or posted.
+const DELIVERY: &str = "R13";

@@ -111,12 +111,7 @@ fn graded(names: &[String], at: &str, object: &[String], context: Context) -> Ve
 fn meaning(clause: &Clause, context: Context) -> Option<Meaning> {
     // "manage" in a list counts as create, change and delete.
     if clause.verb.sense == Sense::Manage {
-        return Some(Meaning {
-            class: crate::RiskClass::Destructive,
-            rule: "R3",
-            why: "manage means delete as well",
-            is_weak: true,
-        });
+        return Some(senses::weak(crate::RiskClass::Destructive, "R3", "manage means delete as well"));
     }
     senses::of_clause(clause, context)
 }

@@ -18,14 +18,16 @@ pub(super) struct Meaning {
     pub why: &'static str,
     /// Whether another reading is as likely: it gives way to what is said more clearly.
     pub is_weak: bool,
+    /// Whether what is written stays where it is until somebody sends it.
+    pub is_draft: bool,
 }
 
 const fn plain(class: RiskClass, rule: &'static str, why: &'static str) -> Meaning {
-    Meaning { class, rule, why, is_weak: false }
+    Meaning { class, rule, why, is_weak: false, is_draft: false }
 }
 
-const fn weak(class: RiskClass, rule: &'static str, why: &'static str) -> Meaning {
-    Meaning { class, rule, why, is_weak: true }
+pub(super) const fn weak(class: RiskClass, rule: &'static str, why: &'static str) -> Meaning {
+    Meaning { is_weak: true, ..plain(class, rule, why) }
 }
 
 /// What surrounds a clause and bears on what it means.
@@ -192,7 +194,7 @@ fn advise(clause: &Clause) -> Meaning {
 
 fn make(clause: &Clause) -> Meaning {
     if clause.mentions("draft") || clause.verb.word == "draft" {
-        return plain(Write, "R13", "a draft goes nowhere yet");
+        return Meaning { is_draft: true, ..plain(Write, "R13", "a draft goes nowhere yet") };
     }
     if clause.is_about("invite invitation") && clause.goes_on_with("link code url")
         || clause.is_about("link code") && clause.mentions("invite invitation")
