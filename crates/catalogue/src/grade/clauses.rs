@@ -86,22 +86,17 @@ fn name_verb(token: &str) -> Option<Verb> {
 fn main_verb(tokens: &[String], found: &[(usize, Verb)]) -> Option<(usize, Verb)> {
     let last = tokens.len().checked_sub(1)?;
     let (first_at, first) = *found.first()?;
-    // `deploy_plan_get`: what ends like this is done to what stands before.
     if let Some((i, verb)) = found.last()
         && *i == last
         && *i > first_at + 1
-        && matches!(verb.word, "get" | "describe" | "create" | "delete" | "update")
-        && !matches!(first.word, "get" | "describe" | "create" | "delete" | "update" | "list" | "set")
     {
-        return Some((*i, *verb));
-    }
-    // `deploy_app_help` tells how.
-    if let Some((i, verb)) = found.last()
-        && *i == last
-        && *i > first_at + 1
-        && verb.word == "help"
-    {
-        return Some((*i, *verb));
+        // `deploy_plan_get`: what ends like this is done to what stands before.
+        let is_done_to_it = matches!(verb.word, "get" | "describe" | "create" | "delete" | "update")
+            && !matches!(first.word, "get" | "describe" | "create" | "delete" | "update" | "list" | "set");
+        // `deploy_app_help` tells how.
+        if is_done_to_it || verb.word == "help" {
+            return Some((*i, *verb));
+        }
     }
     if !first.is_noun_too {
         return Some((first_at, first));
