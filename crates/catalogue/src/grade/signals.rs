@@ -238,6 +238,34 @@ fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> 
     Some(("description", clauses::quote(&sentence.text)))
 }
 
+/// Whether what a tool does in the main leaves something otherwise than it was.
+fn alters(main: Option<Sense>) -> bool {
+    use Sense::{Change, Delete, Label, Make, Put, Remove, Send};
+    matches!(main, Some(Make | Change | Remove | Delete | Label | Put | Send))
+}
+
+/// What outsiders may have written.
+const OF_OUTSIDERS: &str = "communication communications attachment attachments rows records inbox transcript extract files \
+    output page web email gmail message messages comment comments issue issues ticket log logs file document documents search \
+    news content scrape crawl tweet post posts thread query find history events review reviews article pull snapshot";
+
+/// Of these only the names, the kinds or the maker's own words come back.
+const OF_THE_MAKER: &str = "docs documentation doc groups group streams stream types rules rule places organizations projects \
+    info quota schema schemas stop metadata count";
+
+/// What says that the result may carry what outsiders wrote, where, and why it does.
+fn untrusted(reading: &Reading, main: Option<Sense>, names: &[String]) -> Option<(&'static str, String, &'static str)> {
+    if alters(main) || matches!(main, Some(Sense::Move | Sense::Post | Sense::Cancel)) {
+        return None;
+    }
+    let has = |list: &str| names.iter().any(|name| words::is_one(name, list));
+    if has(OF_OUTSIDERS) && !has(OF_THE_MAKER) {
+        return Some(("name", reading.name.clone(), "the result may hold what outsiders wrote"));
+    }
+    let sentence = reading.says_any("untrusted data, untrusted content, untrusted input, external content")?;
+    Some(("description", clauses::quote(&sentence.text), "the text says so"))
+}
+
 /// Whether an argument lists what is changed, and not what it is changed by.
 fn is_of_many(parameter: &Parameter) -> bool {
     if parameter.kind == "boolean" {
@@ -320,54 +348,15 @@ pub(super) fn all(
         || words::has_phrase(names, "user group");
     if is_change
         && (matches!(main, Some(Sense::Access))
-            || access
-                && matches!(
-                    main,
-                    Some(
-                        Sense::Make
-                            | Sense::Change
-                            | Sense::Remove
-                            | Sense::Delete
-                            | Sense::Label
-                            | Sense::Send
-                            | Sense::Put
-                            | Sense::Generate
-                            | Sense::Manage
-                    )
-                ))
+            || access && (alters(main) || matches!(main, Some(Sense::Generate | Sense::Manage))))
     {
         add(Signal::ChangesAccess, name(), "name".into(), "rights may change");
     }
     if is_change && reading.parameters.iter().any(|parameter| parameter.is_one_of(EXPOSURE)) {
         add(Signal::ChangesAccess, name(), "inputSchema".into(), "exposure may change");
     }
-    let outsiders = "communication communications attachment attachments rows records inbox transcript extract files output page web email gmail message messages comment comments issue issues ticket log logs file document \
-        documents search news content scrape crawl tweet post posts thread query find history events review \
-        reviews article pull snapshot";
-    // Of these only the names, the kinds or the maker's own words come back.
-    let about = "docs documentation doc groups group streams stream types rules rule places organizations projects info \
-        quota schema schemas stop metadata count";
-    let changes = matches!(
-        main,
-        Some(
-            Sense::Make
-                | Sense::Change
-                | Sense::Remove
-                | Sense::Delete
-                | Sense::Label
-                | Sense::Put
-                | Sense::Move
-                | Sense::Send
-                | Sense::Post
-                | Sense::Cancel
-        )
-    );
-    if !changes && has(outsiders) && !has(about) {
-        add(Signal::UntrustedContent, name(), "name".into(), "the result may hold what outsiders wrote");
-    } else if let Some(sentence) =
-        reading.says_any("untrusted data, untrusted content, untrusted input, external content").filter(|_| !changes)
-    {
-        add(Signal::UntrustedContent, clauses::quote(&sentence.text), "description".into(), "the text says so");
+    if let Some((at, quote, why)) = untrusted(reading, main, names) {
+        add(Signal::UntrustedContent, quote, at.into(), why);
     }
     if let Some((at, quote)) = returned_secret(reading, main, names) {
         add(Signal::ReturnsSecrets, quote, at.into(), "the result may hold secrets");
