@@ -329,10 +329,10 @@ pub(super) fn is_notice(sentence: &Sentence) -> bool {
     let first = sentence.words.first().map_or("", String::as_str);
     let starts =
         |phrase: &str| phrase.split(' ').enumerate().all(|(i, wanted)| sentence.words.get(i).is_some_and(|word| word == wanted));
-    words::is_one(
-        first,
-        "deprecated deprecation note important warning mandatory requires requirements cost permissions example examples usage args returns: prerequisites required caution we prerequisite when do never always if before after",
-    ) || starts("this server is")
+    let beginnings = "deprecated deprecation note important warning mandatory requires requirements cost permissions example \
+        examples usage args returns: prerequisites required caution we prerequisite when do never always if before after";
+    words::is_one(first, beginnings)
+        || starts("this server is")
         || starts("use this when")
         || starts("use this tool when")
         || starts("use when")

@@ -271,8 +271,9 @@ fn is_of_many(parameter: &Parameter) -> bool {
     if parameter.kind == "boolean" {
         return parameter.is_one_of("many, multi, update many, delete many");
     }
-    let parts = "tag keys options actions choices buttons conditions filters fields columns properties security subnet include sort line lines inputs policy terminology data parallel \
-        content sources nodes names permissions providers modes mappings parameters configuration";
+    let parts = "tag keys options actions choices buttons conditions filters fields columns properties security \
+        subnet include sort line lines inputs policy terminology data parallel content sources nodes names permissions providers \
+        modes mappings parameters configuration";
     parameter.may_list
         && !parameter.mentions(parts)
         && (parameter.items == "object"
@@ -341,9 +342,9 @@ pub(super) fn all(
     {
         add(Signal::Batch, clauses::quote(&sentence.text), "description".into(), "one call affects many");
     }
-    let access = has(
-        "permission permissions policy policies role roles member members collaborator access invite share grant revoke key token acl user sharing credential auth authentication authorization",
-    ) && !words::has_phrase(names, "access layer")
+    let rights = "permission permissions policy policies role roles member members collaborator access invite share grant revoke \
+        key token acl user sharing credential auth authentication authorization";
+    let access = has(rights) && !words::has_phrase(names, "access layer")
         || words::has_phrase(names, "security group")
         || words::has_phrase(names, "user group");
     if is_change
