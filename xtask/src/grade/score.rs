@@ -25,10 +25,10 @@ pub struct Score {
 }
 
 impl Score {
-    /// Counts one tool; whether its class was right.
-    pub fn count(&mut self, label: &Label, risk: &ToolRisk) -> bool {
+    /// Counts one tool.
+    pub fn count(&mut self, label: &Label, risk: &ToolRisk) {
         let is_right = label.classes.contains(&risk.class);
-        let Some(first) = label.classes.first() else { return true };
+        let Some(first) = label.classes.first() else { return };
         let expected = if is_right { risk.class } else { *first };
         *self.matrix.entry((expected, risk.class)).or_default() += 1;
         self.tools += 1;
@@ -52,7 +52,6 @@ impl Score {
                 _ => {}
             }
         }
-        is_right
     }
 
     /// The figures on two lines.
