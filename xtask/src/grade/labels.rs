@@ -36,21 +36,17 @@ impl Label {
 /// The labels of `gold-risk-labels.json`: a list, each with its server.
 ///
 /// # Errors
-/// A file that cannot be read, or is no JSON.
+/// A file that cannot be read, or is no JSON; a class or signal that there is not.
 pub fn gold(path: &Path) -> Result<Vec<Label>, String> {
     let file = read(path)?;
-    Ok(file["labels"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|said| label(said, text(&said["server"]), text(&said["tool"]), true))
-        .collect())
+    let labels = file["labels"].as_array().into_iter().flatten();
+    labels.map(|said| label(path, said, text(&said["server"]), text(&said["tool"]), true)).collect()
 }
 
 /// The labels of `tests/corpora/risk-labels.json`: by server, then by tool.
 ///
 /// # Errors
-/// A file that cannot be read, or is no JSON.
+/// A file that cannot be read, or is no JSON; a class or signal that there is not.
 pub fn own(path: &Path) -> Result<Vec<Label>, String> {
     let file = read(path)?;
     let mut labels = Vec::new();
@@ -58,28 +54,29 @@ pub fn own(path: &Path) -> Result<Vec<Label>, String> {
         let name = text(&server["server"]);
         let is_tuned_on = server["set"] == "tuned";
         for (tool, said) in server["tools"].as_object().into_iter().flatten() {
-            labels.push(label(said, name.clone(), tool.clone(), is_tuned_on));
+            labels.push(label(path, said, name.clone(), tool.clone(), is_tuned_on)?);
         }
     }
     Ok(labels)
 }
 
-fn label(said: &Value, server: String, tool: String, is_tuned_on: bool) -> Label {
-    let class = |name: &Value| RiskClass::ALL.into_iter().find(|class| Some(class.name()) == name.as_str());
-    let classes = match &said["risk"] {
-        Value::Array(all) => all.iter().filter_map(class).collect(),
-        one => class(one).into_iter().collect(),
+fn label(path: &Path, said: &Value, server: String, tool: String, is_tuned_on: bool) -> Result<Label, String> {
+    let unknown = |what: &str, name: &Value| format!("{}: {server}, {tool}: there is no {what} {name}", path.display());
+    let class = |name: &Value| {
+        let found = RiskClass::ALL.into_iter().find(|class| Some(class.name()) == name.as_str());
+        found.ok_or_else(|| unknown("class", name))
     };
-    let words = |value: &Value| value.as_array().into_iter().flatten().map(text).collect();
-    Label {
-        server,
-        tool,
-        classes,
-        signals: words(&said["signals"]),
-        either: words(&said["signals_either"]),
-        reason: text(&said["reason"]),
-        is_tuned_on,
-    }
+    let classes = match &said["risk"] {
+        Value::Array(all) => all.iter().map(class).collect::<Result<_, _>>()?,
+        one => vec![class(one)?],
+    };
+    let signal = |name: &Value| {
+        let found = Signal::ALL.into_iter().find(|signal| Some(signal.name()) == name.as_str());
+        found.map(|signal| signal.name().to_owned()).ok_or_else(|| unknown("signal", name))
+    };
+    let signals = |of: &Value| of.as_array().into_iter().flatten().map(signal).collect::<Result<BTreeSet<_>, _>>();
+    let (signals, either) = (signals(&said["signals"])?, signals(&said["signals_either"])?);
+    Ok(Label { server, tool, classes, signals, either, reason: text(&said["reason"]), is_tuned_on })
 }
 
 fn text(value: &Value) -> String {
@@ -157,4 +154,20 @@ impl Graded {
 
 fn parse(path: &Path, text: &[u8]) -> Result<Document, String> {
     Document::parse(text.to_vec(), Strictness::Reply).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_label_that_names_no_class_or_signal_is_refused() {
+        let read = |said: Value| label(Path::new("labels.json"), &said, "a".into(), "b".into(), false).map(|label| label.classes);
+        assert_eq!(read(json!({"risk": ["Read", "Write"], "signals": ["path"]})), Ok(vec![RiskClass::Read, RiskClass::Write]));
+        let said = |what: &str| Err(format!("labels.json: a, b: there is no {what}"));
+        assert_eq!(read(json!({"risk": "Reed"})), said("class \"Reed\""));
+        assert_eq!(read(json!({"signals": []})), said("class null"));
+        assert_eq!(read(json!({"risk": "Read", "signals_either": ["paths"]})), said("signal \"paths\""));
+    }
 }
