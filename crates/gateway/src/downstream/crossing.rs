@@ -25,26 +25,21 @@ impl Crossing {
         Crossing { target: target.clone(), eras: eras.clone() }
     }
 
-    /// The same as [`Crossing::is_needed`], where nobody has to be asked for it.
-    pub fn is_known(&self, request: &Request<Bytes>, sessions: &Sessions) -> Option<bool> {
-        let headers = request.headers();
-        match self.era(request) {
-            Some(era) => self.eras.fresh(era).map(|speaks| !speaks),
-            None if is_modern(headers) => Some(false),
-            // A server that has never had sessions would take no notice of one that has ended, and its client must.
-            None if has_session(headers) && sessions.holds(headers) => Some(true),
-            // Without a session, and not the beginning of one: nothing that would be worth asking the server for its era.
-            None => Some(self.eras.known().speaks(Era::Legacy) == Some(false)),
-        }
-    }
-
     /// Whether this request of `caller`'s has to cross from one era to the other. `sessions` are those that have done so
     /// before.
     pub async fn is_needed(&self, request: &Request<Bytes>, caller: &Caller, sessions: &Sessions) -> bool {
-        match (self.is_known(request, sessions), self.era(request)) {
-            (Some(is_needed), _) => is_needed,
-            (None, Some(era)) => self.eras.of_http(&self.target.of_caller(caller), era).await == Some(false),
-            (None, None) => false,
+        let headers = request.headers();
+        match self.era(request) {
+            Some(era) => match self.eras.fresh(era) {
+                Some(speaks) => !speaks,
+                // It has to be asked, which is rare: on the heap, because whoever waits for this is moved.
+                None => Box::pin(self.eras.of_http(&self.target.of_caller(caller), era)).await == Some(false),
+            },
+            None if is_modern(headers) => false,
+            // A server that has never had sessions would take no notice of one that has ended, and its client must.
+            None if has_session(headers) && sessions.holds(headers) => true,
+            // Without a session, and not the beginning of one: nothing that would be worth asking the server for its era.
+            None => self.eras.known().speaks(Era::Legacy) == Some(false),
         }
     }
 

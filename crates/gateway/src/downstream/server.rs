@@ -79,10 +79,9 @@ impl Server {
 
     /// Whether the server speaks another era than the client that sends this.
     async fn crosses(&self, request: &Request<Bytes>, caller: &Caller) -> bool {
-        let Some(crossing) = &self.crossing else { return false };
-        match crossing.is_known(request, &self.sessions) {
-            Some(is_needed) => is_needed,
-            None => Box::pin(crossing.is_needed(request, caller, &self.sessions)).await,
+        match &self.crossing {
+            Some(crossing) => crossing.is_needed(request, caller, &self.sessions).await,
+            None => false,
         }
     }
 
