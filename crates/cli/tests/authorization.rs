@@ -73,6 +73,16 @@ impl Stage {
         self.caller(TOKENS[0].1)
     }
 
+    /// Lets ada's client call until her token has been refreshed so many times.
+    #[track_caller]
+    fn refreshes(&self, client: &Client, times: usize) {
+        let done = until(PATIENCE, || {
+            assert_eq!(text_of(&client.call("1", "whoami", json!({}))), "ada");
+            (refreshed(&self.authority) >= times).then_some(())
+        });
+        done.expect("the token is refreshed");
+    }
+
     /// Asserts that nothing secret is in the log, in records, or in a file of the state.
     #[track_caller]
     fn has_kept_quiet(&self) {
@@ -288,6 +298,11 @@ fn initialize(client: &Client) -> Value {
     client.ask("1", "initialize", json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {}})).reply("1")
 }
 
+/// How many times a token has been refreshed there.
+fn refreshed(authority: &Authority) -> usize {
+    authority.asked("/token").iter().filter(|asked| asked.form["grant_type"] == "refresh_token").count()
+}
+
 /// Authorises the gateway in the caller's name.
 fn authorise(client: &Client) {
     let (back, cookie) = consent(&invitation(&initialize(client)));
@@ -404,13 +419,7 @@ fn a_users_token_is_refreshed_with_rotation_and_ends_where_it_is_forgotten() {
     authorise(&stage.ada());
     let client = stage.ada().shake_hands();
     // Each refresh token is good once: whoever asked twice would be out.
-    until(PATIENCE, || {
-        assert_eq!(text_of(&client.call("1", "whoami", json!({}))), "ada");
-        let refreshed =
-            stage.authority.asked("/token").iter().filter(|asked| asked.form["grant_type"] == "refresh_token").count();
-        (refreshed >= 2).then_some(())
-    })
-    .expect("the token is refreshed");
+    stage.refreshes(&client, 2);
     let listed = stage.command(&["list", "--json"]);
     assert!(listed.stdout.contains(r#""server":"web","principal":"person:ada""#), "{}", listed.stdout);
     let forgotten = stage.command(&["forget", "web", "person:ada"]);

@@ -89,11 +89,7 @@ fn where_a_server_has_moved_to_another_authorization_server_users_are_asked_ther
     authorise(&stage.ada());
     let client = stage.ada().shake_hands();
     // It is asked for another token, so that it is well known here.
-    until(PATIENCE, || {
-        assert_eq!(text_of(&client.call("1", "whoami", json!({}))), "ada");
-        (stage.authority.asked("/token").len() >= 2).then_some(())
-    })
-    .expect("the token is refreshed");
+    stage.refreshes(&client, 1);
     let other = Authority::start();
     {
         let mut left = stage.authority.lock();
@@ -110,8 +106,7 @@ fn where_a_server_has_moved_to_another_authorization_server_users_are_asked_ther
         let given = other.lock().tokens.clone();
         stage.authority.lock().tokens.extend(given);
         let reply = client.call("1", "whoami", json!({}));
-        let refreshed = other.asked("/token").iter().filter(|asked| asked.form["grant_type"] == "refresh_token").count();
-        (refreshed >= 1 && reply["result"]["isError"] != true && reply.get("error").is_none()).then_some(())
+        (refreshed(&other) >= 1 && reply["result"]["isError"] != true && reply.get("error").is_none()).then_some(())
     })
     .expect("what was authorised at the other one is kept");
     stage.has_kept_quiet();
@@ -149,11 +144,7 @@ fn an_authorization_server_that_reads_documents_knows_the_gateway_by_one() {
     stage.authority.lock().lasts = 2;
     authorise(&stage.ada());
     let client = stage.ada().shake_hands();
-    until(PATIENCE, || {
-        assert_eq!(text_of(&client.call("1", "whoami", json!({}))), "ada");
-        (stage.authority.asked("/token").len() >= 2).then_some(())
-    })
-    .expect("the token is refreshed");
+    stage.refreshes(&client, 1);
     assert!(stage.authority.asked("/register").is_empty());
     let mut asked = stage.authority.asked("/authorize").into_iter().chain(stage.authority.asked("/token"));
     assert!(asked.all(|asked| asked.form["client_id"] == DOCUMENT && asked.authorization.is_none()));
