@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Instance, Options, StateUrl, Store};
+use store::{Instance, Options, Store};
 
 pub fn serve(path: &Path) -> Result<u8, Failure> {
     let (config, watched) = configurations::read(path)?;
@@ -101,14 +101,7 @@ fn open_store(config: &Config, instance: Instance) -> Result<Store, Failure> {
         instance: Some(instance),
         ..Options::default()
     };
-    let url = match &config.state {
-        Some(url) => url.clone(),
-        None => StateUrl::default_place()?,
-    };
-    let url = match &config.audit.state {
-        Some(records) => url.with_records_in(records.clone())?,
-        None => url,
-    };
+    let url = config.place()?;
     Ok(match Store::open(url.clone(), options.clone()) {
         Ok(store) => store,
         // The store says why in the log, and goes on trying.

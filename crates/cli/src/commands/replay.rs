@@ -54,12 +54,8 @@ pub fn replay(arguments: &Arguments) -> Result<u8, Failure> {
 /// A configuration with what the state keeps, its records, and where definitions are pinned.
 fn of_configuration(path: &Path, state: &StateArgument) -> Result<(Candidate, Reader, Option<PathBuf>), Failure> {
     let (config, _) = configurations::read(path)?;
-    let records = match (&state.state, &config.audit.state, &config.state) {
-        (None, Some(records), _) => records.clone(),
-        (None, None, Some(url)) => url.records().clone(),
-        (Some(_), _, _) | (None, None, None) => state.url()?,
-    };
-    let reader = Reader::open(&records, Clock::System)?;
+    let url = if state.state.is_some() { state.url()? } else { config.place()? };
+    let reader = Reader::open(&url, Clock::System)?;
     let candidate = Candidate::of_configuration(&config, &reader.kept()?, &configurations::variable);
     Ok((candidate, reader, Some(config.lock)))
 }

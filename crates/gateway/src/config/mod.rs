@@ -32,7 +32,7 @@ use reading::{Reading, code};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use store::StateUrl;
+use store::{StateUrl, StoreError};
 
 /// What a configuration file says, with every reference resolved.
 #[derive(Debug)]
@@ -97,6 +97,21 @@ impl Report {
 }
 
 impl Config {
+    /// Where state is kept, and where the records of it lie.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] where no user data directory is known, or records cannot lie where they should.
+    pub fn place(&self) -> Result<StateUrl, StoreError> {
+        let url = match &self.state {
+            Some(url) => url.clone(),
+            None => StateUrl::default_place()?,
+        };
+        match &self.audit.state {
+            Some(records) => url.with_records_in(records.clone()),
+            None => Ok(url),
+        }
+    }
+
     /// What the state keeps may refer to.
     pub(crate) fn references(&self) -> &References {
         self.admin.as_ref().map_or(&admin::NOTHING, |admin| &admin.references)
