@@ -66,7 +66,7 @@ pub(crate) async fn within<T>(patience: Duration, future: impl Future<Output = T
 }
 
 impl Budget {
-    const fn of(bytes: usize) -> Budget {
+    pub const fn of(bytes: usize) -> Budget {
         Budget(Semaphore::const_new(bytes))
     }
 

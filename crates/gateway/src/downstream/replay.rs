@@ -9,7 +9,7 @@
 //! loses the connection before anything was said can come back too; and a stream on which nothing was said for long is closed,
 //! for its client to ask for the rest, so that no proxy on the way has to keep, or cut, a connection that is silent.
 
-use crate::budget::{Share, UNREAD};
+use crate::budget::{Budget, Share, UNREAD};
 use crate::downstream::http::{Body, event_stream, listening};
 use crate::sink::{Down, MAX_WAITING};
 use bytes::Bytes;
@@ -41,10 +41,17 @@ const RETRY_MS: u64 = 500;
 #[derive(Clone, Default)]
 pub(super) struct Replay(Arc<Mutex<Streams>>);
 
-#[derive(Default)]
 struct Streams {
     known: VecDeque<Arc<Resumable>>,
     next: u64,
+    /// The room for what waits, of all sessions together.
+    budget: &'static Budget,
+}
+
+impl Default for Streams {
+    fn default() -> Streams {
+        Streams { known: VecDeque::new(), next: 0, budget: &UNREAD }
+    }
 }
 
 /// One stream.
@@ -145,7 +152,7 @@ impl Replay {
         }
         streams.next += 1;
         let (kept, read_bytes, unread_bytes) = (VecDeque::new(), 0, 0);
-        let share = Share::of(&UNREAD);
+        let share = Share::of(streams.budget);
         let events = Events { kept, next: 1, unread: 1, read_bytes, unread_bytes, share, polls, over: false };
         let (number, events) = (streams.next, Mutex::new(events));
         let stream = Arc::new(Resumable { number, listens, events, changed: watch::Sender::default() });
@@ -159,11 +166,10 @@ impl Replay {
         let mut streams = self.lock();
         let mut room = ANSWERS_BYTES;
         for at in (0..streams.known.len()).rev() {
-            let waiting = streams.known[at].waiting_bytes();
-            match room.checked_sub(waiting).filter(|_| streams.known[at].lock().share.cover(waiting).is_ok()) {
+            match streams.known[at].waiting().and_then(|waiting| room.checked_sub(waiting)) {
                 Some(left) => room = left,
                 None => {
-                    warn!("a client does not come back for its answers; the oldest is dropped");
+                    warn!("a client does not come back for its answers; one is dropped");
                     streams.forget(at);
                 }
             }
@@ -207,11 +213,12 @@ impl Resumable {
         self.changed.send_replace(());
     }
 
-    /// How much waits here for a client that may come back, once it has ended.
-    fn waiting_bytes(&self) -> usize {
-        let events = self.lock();
+    /// How many bytes wait here for a client that may come back, once it has ended; `None` where there is no room for them.
+    fn waiting(&self) -> Option<usize> {
+        let mut events = self.lock();
         let is_waiting = events.over && self.changed.receiver_count() == 0;
-        if is_waiting { events.unread_bytes } else { 0 }
+        let waiting = if is_waiting { events.unread_bytes } else { 0 };
+        events.share.cover(waiting).is_ok().then_some(waiting)
     }
 
     fn end(&self) {
@@ -397,6 +404,28 @@ mod tests {
         let mut again = replay.listen(missed, given);
         next(&mut again).await.unwrap();
         assert_eq!(next(&mut again).await.as_deref(), Some("id: 1-2\ndata: b\n\n"));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_the_clients_of_all_sessions_has_one_room() {
+        static ROOM: Budget = Budget::of(3 << 20);
+        let session = || Replay(Arc::new(Mutex::new(Streams { budget: &ROOM, ..Streams::default() })));
+        let unread = async |replay: &Replay| {
+            let (sink, given) = mpsc::channel(1);
+            drop(replay.answer(Some(&Bytes::from_static(b"a")), given, false));
+            sink.send(answer("x".repeat(2 << 20))).await.unwrap();
+            sink.closed().await;
+            // What has been said is looked at again when something else begins.
+            drop(replay.open(false, true));
+        };
+        let (ada, eve) = (session(), session());
+        unread(&ada).await;
+        unread(&eve).await;
+        assert!(matches!(ada.after("1-0"), Resumed::Stream(_)));
+        assert!(matches!(eve.after("1-0"), Resumed::Unknown), "there is no room for both");
+        drop(ada);
+        unread(&eve).await;
+        assert!(matches!(eve.after("3-0"), Resumed::Stream(_)), "the room of what is gone is free");
     }
 
     /// What is kept of all streams, in bytes.
