@@ -2,8 +2,8 @@
 //!
 //! An invitation is bound to a principal, and whoever opens it could be somebody else, lured there: so the first page says in
 //! whose name it is, and nothing begins before somebody has agreed to that. What goes on then is bound to that browser by a
-//! cookie, to the authorization server by its issuer and by where it leads back to, to the server by its address, and to what was begun by PKCE: the answer that comes back is of use to
-//! nobody else. Nothing of it is remembered here meanwhile; it travels sealed.
+//! cookie, to the authorization server by its issuer and by where it leads back to, to the server by its address, and to what
+//! was begun by PKCE: the answer that comes back is of use to nobody else. Nothing of it is remembered here meanwhile; it travels sealed.
 
 use super::client::{Client, ClientProof, Granted, SecretPlace, text};
 use super::consents::{Consents, Invitation, Kept, Of};
@@ -62,8 +62,8 @@ fn place_for(consents: &Consents, server: &str) -> String {
     format!("{}{CALLBACK}{server}", consents.origin().unwrap_or_default())
 }
 
-/// The client document, for authorization servers that know clients by the addresses of such: that this is `id`, and where browsers may be
-/// led back to for these servers.
+/// The client document, for authorization servers that know clients by the addresses of such: that this is `id`, and where
+/// browsers may be led back to for these servers.
 pub(crate) fn client_document<'s>(consents: &Consents, id: &str, servers: impl Iterator<Item = &'s str>) -> String {
     let places: Vec<String> = servers.map(|server| quote(&place_for(consents, server))).collect();
     format!(
