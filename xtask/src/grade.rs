@@ -46,7 +46,7 @@ pub fn run(workspace: &Workspace, wanted: Wanted, captures: Option<&Path>) -> Re
     let gold = gold(&corpora)?;
     let own = labels::own(&own_path(workspace))?;
     let told = |labels: &[Label], tables: &str| {
-        let lines = if wanted == Wanted::Signals { all_signals(labels, &graded) } else { all_wrong(labels, &graded) };
+        let lines = of_tuned(labels, &graded, if wanted == Wanted::Signals { signals } else { wrong });
         format!("{lines}\n{tables}")
     };
     let (first, second) = (Part::of(&gold, &graded).tables(), sets(&own, &graded));
@@ -74,7 +74,7 @@ pub fn hold(workspace: &Workspace) -> Result<Option<String>, String> {
     // 95 % and under 1 %: what policies that are made from grades can be built on.
     match score.right * 100 >= score.tools * 95 && score.called_read * 100 < score.changers {
         true => Ok(Some(said)),
-        false => Err(format!("{said}\n{}", all_wrong(&all, &graded))),
+        false => Err(format!("{said}\n{}", of_tuned(&all, &graded, wrong))),
     }
 }
 
@@ -134,9 +134,9 @@ fn sets(own: &[Label], graded: &Graded) -> String {
     format!("### Kept back\n\n{}\n### Mended with\n\n{}", set(false), set(true))
 }
 
-/// What is wrong with tools that may be looked at: never with what is kept back, since it would be no longer.
-fn all_wrong(labels: &[Label], graded: &Graded) -> String {
-    labels.iter().filter(|label| label.is_tuned_on).filter_map(|label| wrong(label, graded)).collect()
+/// What there is to `tell` of tools that may be looked at: never of what is kept back, since it would be no longer.
+fn of_tuned(labels: &[Label], graded: &Graded, tell: fn(&Label, &Graded) -> Option<String>) -> String {
+    labels.iter().filter(|label| label.is_tuned_on).filter_map(|label| tell(label, graded)).collect()
 }
 
 /// What is wrong with the class or the level of a tool.
@@ -163,11 +163,6 @@ fn wrong(label: &Label, graded: &Graded) -> Option<String> {
         let _ = writeln!(out, "      {} {} «{}» {}", evidence.rule, evidence.at, evidence.quote, evidence.why);
     }
     Some(out)
-}
-
-/// What is wrong with the signals of tools that may be looked at.
-fn all_signals(labels: &[Label], graded: &Graded) -> String {
-    labels.iter().filter(|label| label.is_tuned_on).filter_map(|label| signals(label, graded)).collect()
 }
 
 /// The signals that are found and were not labelled (`+`), or were and are not found (`-`).
