@@ -23,7 +23,7 @@ use bytes::Bytes;
 pub(crate) use held::{Held, Question as Elicitation};
 use http::StatusCode;
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
-pub(crate) use ourselves::{discovery, server_info};
+pub(crate) use ourselves::discovery;
 use policy::{Decision, Outcome, Policies, Reason};
 use std::sync::Arc;
 use store::{Entered, Entry, Reply, StoreError};

@@ -89,10 +89,8 @@ pub async fn list_tools(upstream: &Upstream, timeout: Duration) -> Result<Listin
 }
 
 async fn list(link: &mut Link, inbound: &mut mpsc::Receiver<Inbound>) -> Result<Listing, ListingError> {
-    let client = concat!(r#"{"name":"callgate","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
-    let latest = Revision::V2025_11_25.as_str();
-    let hello = format!(r#"{{"protocolVersion":"{latest}","capabilities":{{}},"clientInfo":{client}}}"#);
-    let greeting = ask(link, inbound, "initialize", &hello).await?;
+    let latest = Revision::V2025_11_25;
+    let greeting = ask(link, inbound, "initialize", &mcp::initialize_params(latest)).await?;
     let (envelope, greeting) = match greeting.result().is_some() {
         true => {
             send(link, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned())?;
@@ -105,7 +103,7 @@ async fn list(link: &mut Link, inbound: &mut mpsc::Receiver<Inbound>) -> Result<
                     r#""io.modelcontextprotocol/clientInfo":{}}}"#
                 ),
                 Revision::V2026_07_28.as_str(),
-                client
+                mcp::IMPLEMENTATION
             );
             let greeting = ask(link, inbound, "server/discover", &format!("{{{envelope}}}")).await?;
             (Some(envelope), greeting)
@@ -119,7 +117,7 @@ async fn list(link: &mut Link, inbound: &mut mpsc::Receiver<Inbound>) -> Result<
     }));
     let revision = match envelope {
         Some(_) => Revision::V2026_07_28.as_str().to_owned(),
-        None => text(result.and_then(|result| result.get("protocolVersion"))).unwrap_or_else(|| latest.to_owned()),
+        None => text(result.and_then(|result| result.get("protocolVersion"))).unwrap_or_else(|| latest.as_str().to_owned()),
     };
     let says = |name: &str| result.and_then(|result| result.get("capabilities")?.get(name)).is_some();
     let instructions = text(result.and_then(|result| result.get("instructions")));

@@ -3,20 +3,18 @@
 use bytes::Bytes;
 use mcp::Id;
 
-/// What the gateway calls itself towards clients, as JSON.
-pub(crate) fn server_info() -> String {
-    format!(r#"{{"name":"callgate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))
-}
-
 /// The answer to the `server/discover` of this id. `able`: the capabilities; `said`: further members of the result; both as JSON.
 pub(crate) fn discovery(id: &Id, able: &str, said: &str) -> Bytes {
-    let (versions, info) = (mcp::reply::supported_versions(), server_info());
+    let versions = mcp::reply::supported_versions();
     let result = format!(
         concat!(
             r#"{{"resultType":"complete","supportedVersions":{},"capabilities":{}{},"ttlMs":0,"#,
             r#""cacheScope":"private","_meta":{{"io.modelcontextprotocol/serverInfo":{}}}}}"#
         ),
-        versions, able, said, info
+        versions,
+        able,
+        said,
+        mcp::IMPLEMENTATION
     );
     mcp::reply::result(id, &result)
 }

@@ -158,10 +158,9 @@ fn index(era: Era) -> usize {
 /// Whether a modern server takes an `initialize` too. The session that it may open is closed again.
 async fn takes_handshakes(target: &HttpTarget) -> Option<bool> {
     let text = format!(
-        r#"{{"jsonrpc":"2.0","id":{},"method":"initialize","params":{{"protocolVersion":"{}","capabilities":{{}},"clientInfo":{{"name":"callgate","version":"{}"}}}}}}"#,
+        r#"{{"jsonrpc":"2.0","id":{},"method":"initialize","params":{}}}"#,
         json::quote(&own_id()),
-        Revision::V2025_11_25,
-        env!("CARGO_PKG_VERSION"),
+        mcp::initialize_params(Revision::V2025_11_25),
     );
     let (status, answer, session) = exchange(target, Message::parse(text, Side::Client).ok()?).await?;
     let version = answer.as_ref().and_then(|answer| answer.result()?.get("protocolVersion")?.as_str());

@@ -302,16 +302,8 @@ impl Line {
     fn open(mut link: Link, revision: Option<Revision>) -> io::Result<Arc<Line>> {
         link.share();
         if let Some(revision) = revision {
-            // No capabilities: what a server may ask of its client belongs to one client.
-            let text = format!(
-                concat!(
-                    r#"{{"jsonrpc":"2.0","id":{},"method":"initialize","params":{{"protocolVersion":"{}","capabilities":{{}},"#,
-                    r#""clientInfo":{{"name":"callgate","version":"{}"}}}}}}"#
-                ),
-                GREETING,
-                revision,
-                env!("CARGO_PKG_VERSION")
-            );
+            let hello = mcp::initialize_params(revision);
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{GREETING},"method":"initialize","params":{hello}}}"#);
             let permit = Message::parse(text, Side::Client).ok().and_then(Permit::own).expect("our own `initialize` is one");
             link.send(permit).outcome.map_err(|failure| io::Error::other(failure.message))?;
         }

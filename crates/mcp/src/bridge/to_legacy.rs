@@ -11,6 +11,7 @@ use super::{Able, ENVELOPE, Step, cancelled, change, change_params, is_cacheable
 use crate::id::Id;
 use crate::keys;
 use crate::message::{Kind, Message};
+use crate::ourselves::IMPLEMENTATION;
 use crate::reply;
 use crate::revision::Revision;
 use bytes::Bytes;
@@ -44,17 +45,15 @@ impl Client {
             .map(|member| format!("{}:{}", quote(&member.key), super::without(member.value, &["listChanged"])))
             .collect();
         let info = request.meta(keys::CLIENT_INFO).filter(|value| value.kind() == JsonKind::Object);
-        let info = info.map_or_else(|| GATEWAY.to_owned(), |info| info.raw().to_owned());
+        let info = info.map_or_else(|| IMPLEMENTATION.to_owned(), |info| info.raw().to_owned());
         Some(Client { capabilities: format!("{{{}}}", kept.join(",")), info })
     }
 
     /// A client of which nothing may be asked.
     pub fn unable() -> Client {
-        Client { capabilities: "{}".to_owned(), info: GATEWAY.to_owned() }
+        Client { capabilities: "{}".to_owned(), info: IMPLEMENTATION.to_owned() }
     }
 }
-
-const GATEWAY: &str = concat!(r#"{"name":"callgate","version":""#, env!("CARGO_PKG_VERSION"), "\"}");
 
 /// How far the handshake is.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use super::{Able, ENVELOPE, Step, cancelled, change, change_params, flag, may_as
 use crate::id::Id;
 use crate::keys;
 use crate::message::{Kind, Message};
+use crate::ourselves::IMPLEMENTATION;
 use crate::reply;
 use crate::revision::{Era, Revision};
 use bytes::Bytes;
@@ -72,7 +73,7 @@ impl ToModern {
         format!(
             r#"{{"jsonrpc":"2.0","id":{},"method":"server/discover","params":{{"_meta":{{{}}}}}}}"#,
             id.text(),
-            envelope("{}", &format!(r#"{{"name":"callgate","version":"{}"}}"#, env!("CARGO_PKG_VERSION")), None)
+            envelope("{}", IMPLEMENTATION, None)
         )
         .into()
     }
@@ -115,7 +116,7 @@ impl ToModern {
         ToModern {
             discovered,
             capabilities: "{}".to_owned(),
-            info: r#"{"name":"callgate","version":""}"#.to_owned(),
+            info: IMPLEMENTATION.to_owned(),
             able: Able::default(),
             level: None,
             requests: HashMap::new(),

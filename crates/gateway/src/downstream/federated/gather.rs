@@ -8,7 +8,6 @@ use crate::conversation::Command;
 use crate::downstream::http::Abandonment;
 use crate::downstream::sessions;
 use crate::enforcer::Caller;
-use crate::gate::server_info;
 use crate::refusal::UPSTREAM_FAILED;
 use crate::sink::{Down, Sink};
 use crate::tools::own_id;
@@ -256,7 +255,7 @@ impl Ground {
     pub fn meta(&self, missing: &[Arc<Member>]) -> String {
         let mut said = Vec::new();
         if self.is_modern() {
-            said.push(format!(r#""io.modelcontextprotocol/serverInfo":{}"#, server_info()));
+            said.push(format!(r#""io.modelcontextprotocol/serverInfo":{}"#, mcp::IMPLEMENTATION));
         }
         if !missing.is_empty() {
             let names: Vec<_> = missing.iter().map(|member| json::quote(&member.name)).collect();

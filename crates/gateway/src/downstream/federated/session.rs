@@ -11,7 +11,7 @@ use super::seat::{Seat, tell};
 use super::{Federation, Patience, agreed};
 use crate::conversation::Command;
 use crate::enforcer::Caller;
-use crate::gate::{server_info, unauthorised};
+use crate::gate::unauthorised;
 use crate::refusal::{UPSTREAM_FAILED, malformed};
 use crate::sink::{Relay, Sink};
 use crate::tools::own_id;
@@ -183,7 +183,7 @@ impl Session {
         let greetings: Vec<_> = seats.iter().filter_map(|seat| seat.member.greeting()).collect();
         let able = capabilities(greetings.iter(), greetings.len() == seats.len());
         let said = instructions(greetings.iter()).map(|text| format!(",\"instructions\":{text}")).unwrap_or_default();
-        let (version, info) = (self.revision, server_info());
+        let (version, info) = (self.revision, mcp::IMPLEMENTATION);
         let result = format!(r#"{{"protocolVersion":"{version}","capabilities":{able},"serverInfo":{info}{said}}}"#);
         mcp::reply::result(self.initialize.id().unwrap_or(&Id::from("")), &result)
     }
