@@ -9,8 +9,10 @@ mod challenge;
 mod client;
 mod consents;
 mod found;
+mod obtaining;
 mod pins;
 mod subjects;
+mod users;
 mod vault;
 
 pub(crate) use browser::{Page, callback, client_document, introduce, led_back_for, send_off, ticket};
@@ -25,8 +27,7 @@ use crate::fetch;
 use crate::secret::Secret;
 use crate::tls::UpstreamTls;
 use crate::upstream::{Bearers, Failure, RefusedBearer};
-use client::{Client, Granted, Trouble};
-use consents::{FoundKept, Kept, Of};
+use client::{Client, Trouble};
 use found::Found;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
@@ -305,70 +306,6 @@ impl Authorizer {
         scopes.join(" ")
     }
 
-    /// A new token of the gateway's own, or for the caller's.
-    async fn obtain(&self, caller: &Caller, scopes: &str) -> Result<Token, Lack> {
-        if self.config.flow == Flow::TokenExchange && self.config.issuer.is_none() {
-            // A server that could name it would be given callers' tokens.
-            return Err("the issuer that exchanges tokens is not configured".into());
-        }
-        let found = self.found().await?;
-        let client = self.configured().ok_or("the gateway has no client id there")?;
-        let scopes = if scopes.is_empty() { found.scopes.join(" ") } else { scopes.to_owned() };
-        let mut parameters = vec![("resource", found.resource.as_str())];
-        if !scopes.is_empty() {
-            parameters.push(("scope", &scopes));
-        }
-        let now = self.callers.clock.now();
-        let subject = match self.config.flow {
-            Flow::TokenExchange => Some(self.callers.subjects.of(caller, now).ok_or(Lack::NoSubject)?),
-            Flow::ClientCredentials | Flow::AuthorizationCode => None,
-        };
-        match &subject {
-            Some((subject, _)) => {
-                parameters.extend([
-                    ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
-                    ("subject_token", subject.expose()),
-                    ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
-                    ("requested_token_type", "urn:ietf:params:oauth:token-type:access_token"),
-                ]);
-                parameters.extend(self.config.audience.as_deref().map(|audience| ("audience", audience)));
-            }
-            None => parameters.push(("grant_type", "client_credentials")),
-        }
-        let granted = self.ask(&client, &found, &parameters).await?;
-        if subject.as_ref().is_some_and(|(subject, _)| *subject == granted.access) {
-            return Err("it gives the caller's own token back, which no server is to have".into());
-        }
-        let (renew, ends) = renewal(now, granted.lasts.unwrap_or(UNSAID_SECONDS));
-        // A caller who is not known any more is not called for.
-        let until = subject.map_or(i64::MAX, |(_, until)| until);
-        Ok(Token::new(&granted.access, renew.min(until), ends.min(until), granted.scope.unwrap_or(scopes))?)
-    }
-
-    /// Asks for a token; where the authorization server has moved its endpoints, they are looked for the next time.
-    async fn ask(&self, client: &Client, found: &Found, parameters: &[(&str, &str)]) -> Result<Granted, Trouble> {
-        self.pin(client, found).await?;
-        let granted = client.request(found, &self.config.tls, parameters, self.callers.clock.now()).await;
-        if granted.is_err() {
-            *self.found.lock().await = None;
-        }
-        granted
-    }
-
-    /// Whoever the server names is given our secret: so it may not name another one later.
-    async fn pin(&self, client: &Client, found: &Found) -> Result<(), Trouble> {
-        let is_configured = self.config.client_id.as_ref() == Some(&client.id);
-        // Where the operator has named it, the server has no say.
-        if !is_configured || self.config.issuer.is_some() || !matches!(client.proof, ClientProof::Secret(..)) {
-            return Ok(());
-        }
-        match self.callers.pins.is_first(&self.server, &self.resource(), &found.issuer).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("the server names another authorization server than before; name it under `issuer`".into()),
-            Err(_) => Err("the state does not say whether it is the one that the server has named before".into()),
-        }
-    }
-
     /// The server by its address: what was given for it is not for whatever else is called so later.
     fn resource(&self) -> String {
         let (origin, path) = fetch::split(&self.url);
@@ -409,118 +346,6 @@ impl Authorizer {
     fn documented(&self, found: &Found) -> Option<Client> {
         let id = self.callers.client_document.as_ref().filter(|_| found.reads_documents)?.to_string();
         Some(Client { id, proof: ClientProof::None })
-    }
-
-    /// What a user has authorised, renewed where that is due.
-    async fn of_user(
-        &self,
-        caller: &Caller,
-        refused: Option<&RefusedBearer<'_>>,
-        held: &mut Held,
-    ) -> Result<HeaderValue, Failure> {
-        let Some(consents) = &self.callers.consents else { return Err(Failure::unsent(NOT_THROUGH_GATEWAY)) };
-        let resting = held.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE).map(|(_, failure)| failure.clone());
-        let renewed = tokio::time::timeout(PATIENCE, self.renewed(consents, &caller.principal, refused, resting.is_some())).await;
-        match renewed.unwrap_or_else(|_| Err("it does not answer".into())) {
-            Ok(token) => Ok(token.header),
-            Err(lack) => {
-                if let (Lack::Trouble(_), Some(resting)) = (&lack, resting) {
-                    return Err(resting);
-                }
-                let has_failed = !matches!(lack, Lack::Consent(_) | Lack::Scope);
-                let failure = self.failure(caller, lack);
-                held.failed = has_failed.then(|| (Instant::now(), failure.clone()));
-                Err(failure)
-            }
-        }
-    }
-
-    async fn renewed(
-        &self,
-        consents: &Consents,
-        principal: &str,
-        refused: Option<&RefusedBearer<'_>>,
-        rests: bool,
-    ) -> Result<Token, Lack> {
-        let resource = self.resource();
-        loop {
-            let version = consents.version();
-            let Some(FoundKept { kept, version: of_kept }) = consents.find(&self.server, &resource, principal) else {
-                return Err(Lack::Consent(self.wanted(refused, "")));
-            };
-            let token = Token::new(&kept.access, kept.renew, kept.expires, kept.scope.clone())?;
-            let refused = refused.filter(|refused| *refused.bearer == token.header);
-            if let Some(refused) = refused.filter(|refused| refused.status == StatusCode::FORBIDDEN) {
-                if asks_nothing_new(refused, &kept.scope) {
-                    return Err(Lack::Scope);
-                }
-                // More than the user has agreed to.
-                return Err(Lack::Consent(self.wanted(Some(refused), &kept.scope)));
-            }
-            let is_due = consents.now() >= token.renew;
-            if refused.is_none() && !is_due {
-                return Ok(token);
-            }
-            let usable = (refused.is_none() && consents.now() < token.ends).then_some(token);
-            let Some(refresh) = &kept.refresh else { return usable.ok_or_else(|| Lack::Consent(self.wanted(None, &kept.scope))) };
-            if rests || !consents.claim(&self.server, principal, of_kept).await? {
-                if let Some(usable) = usable {
-                    return Ok(usable);
-                }
-                if rests {
-                    return Err("it does not answer".into());
-                }
-                // Another gateway is at it.
-                consents.changed(version).await;
-                continue;
-            }
-            match self.refresh(&kept, refresh).await {
-                Ok(granted) => {
-                    let refresh = granted.refresh.clone().or_else(|| kept.refresh.clone());
-                    let of = Of { resource: &resource, issuer: &kept.issuer };
-                    let fresh = Kept::new(of, kept.registered.clone(), granted, &kept.scope, consents.now());
-                    let fresh = Kept { refresh, ..fresh };
-                    if !consents.refresh(&self.server, principal, of_kept, &fresh).await? {
-                        // Forgotten meanwhile, or authorised anew: what holds now is what the state says.
-                        info!(server = %self.server, principal, "a token was refreshed that is not kept any more");
-                        continue;
-                    }
-                    return Ok(Token::new(&fresh.access, fresh.renew, fresh.expires, fresh.scope.clone())?);
-                }
-                Err(Trouble::Refused(code)) => {
-                    info!(server = %self.server, principal, code, "what a user has authorised is not good any more");
-                    consents.forget(&self.server, principal, of_kept).await?;
-                    return Err(Lack::Consent(self.wanted(None, &kept.scope)));
-                }
-                Err(trouble) => return usable.ok_or(Lack::Trouble(trouble)),
-            }
-        }
-    }
-
-    async fn refresh(&self, kept: &Kept, refresh: &Secret) -> Result<Granted, Trouble> {
-        let found = self.found_of(&kept.issuer).await?;
-        if found.issuer != kept.issuer {
-            return Err(Trouble::Refused("another_issuer".to_owned()));
-        }
-        let client = kept.registered.clone().or_else(|| self.configured()).ok_or("the gateway has no client id there")?;
-        let parameters =
-            [("grant_type", "refresh_token"), ("refresh_token", refresh.expose()), ("resource", found.resource.as_str())];
-        self.ask(&client, &found, &parameters).await
-    }
-
-    /// Tells the authorization server that what a principal has authorised is not needed any more (RFC 7009); says whether it
-    /// knows.
-    pub async fn take_back(&self, principal: &str) -> bool {
-        let kept = self.callers.consents.as_ref().and_then(|consents| consents.find(&self.server, &self.resource(), principal));
-        let Some(FoundKept { kept, .. }) = kept else { return false };
-        let told = tokio::time::timeout(PATIENCE, async {
-            let found = self.found().await.ok().filter(|found| found.issuer == kept.issuer)?;
-            let client = kept.registered.clone().or_else(|| self.configured())?;
-            // With the token by which others are had, those end too (RFC 7009 §2.1).
-            let token = kept.refresh.as_ref().unwrap_or(&kept.access);
-            client.revoke(&found, &self.config.tls, token, self.callers.clock.now()).await.ok()
-        });
-        told.await.ok().flatten().is_some()
     }
 
     /// What a lack means for the request. What is wrong is said in the log; clients are told no more than helps them.
