@@ -3,11 +3,16 @@
 // The suite starts a server for a scenario, runs this with its URL, and judges what reached it. WAY says what stands
 // between: `direct` nothing, `serve` callgate over HTTP (`callgate serve --upstream URL`), `run` callgate over stdio
 // (`callgate run --upstream URL`), where callgate itself is the HTTP client, `configured` callgate with a configuration
-// (`callgate serve -c`), which gets access tokens for the server by itself, and `agreed` the same, where a user authorises that
-// in a browser: what a browser would do is done here. $CALLGATE is the program, $POLICY its policy.
+// (`callgate serve -c`), which gets access tokens for the server by itself, `agreed` the same, where a user authorises that
+// in a browser: what a browser would do is done here, and `vouched` the same, where somebody else says who calls: the caller's
+// identity provider, or the platform that callgate runs on. $CALLGATE is the program, $POLICY its policy.
 
+import { p256 } from '@noble/curves/nist.js';
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -92,23 +97,60 @@ function credentials() {
   return undefined;
 }
 
+/**
+ * Keys one of which has signed a JWT by ES256, as a JWK set. The identity provider of the suite does not tell its own; two
+ * keys can be told from a signature, and that of anybody else fits neither.
+ */
+function keysOf(token) {
+  const [header, claims, signature] = token.split('.');
+  const hash = createHash('sha256').update(`${header}.${claims}`).digest();
+  const signed = p256.Signature.fromBytes(new Uint8Array(Buffer.from(signature, 'base64url')), 'compact');
+  const half = (point, from) => Buffer.from(point.slice(from, from + 32)).toString('base64url');
+  const keys = [0, 1].map((bit) => signed.addRecoveryBit(bit).recoverPublicKey(new Uint8Array(hash)).toBytes(false));
+  return { keys: keys.map((point) => ({ kty: 'EC', crv: 'P-256', x: half(point, 1), y: half(point, 33) })) };
+}
+
+/** Serves a JSON document; gives its address, and what ends that. */
+async function served(document) {
+  const server = createServer((_, response) => response.setHeader('content-type', 'application/json').end(JSON.stringify(document)));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  return [`http://127.0.0.1:${server.address().port}/`, () => server.close()];
+}
+
+/** Who callers are by the identity provider of the scenario, whose keys are at `jwks`. */
+function identity(jwks) {
+  const { sub } = JSON.parse(Buffer.from(context.idp_id_token.split('.')[1], 'base64url'));
+  const grants = [{ grant: 'suite', claims: { sub }, principal: 'sub' }];
+  return { issuer: context.idp_issuer, audience: context.idp_client_id, jwks, types: ['JWT'], algorithms: ['ES256'], grants };
+}
+
+/** By what authority the server of the scenario is called. */
+function flow() {
+  if (way === 'agreed') return 'authorization_code';
+  if (way === 'configured') return 'client_credentials';
+  return context.idp_id_token ? 'enterprise_managed' : 'workload_identity';
+}
+
 /** A configuration with the server of the scenario, in a directory of its own. */
-function configuration(directory) {
+function configuration(directory, jwks) {
   const write = (name, text) => {
     const path = join(directory, name);
     writeFileSync(path, text, { mode: 0o600 });
     return path;
   };
-  const authorization = { flow: way === 'agreed' ? 'authorization_code' : 'client_credentials' };
+  const authorization = { flow: flow() };
   if (context.client_id) authorization.client_id = context.client_id;
   if (context.client_secret) authorization.client_secret = `file:${write('secret', context.client_secret)}`;
   if (context.private_key_pem) authorization.client_key = `file:${write('key.pem', context.private_key_pem)}`;
+  if (context.idp_client_id) authorization.identity_provider = { client_id: context.idp_client_id };
+  if (context.valid_jwt) authorization.assertion = `file:${write('assertion', context.valid_jwt)}`;
   const authorizations = { key: `file:${write('key', 'a-key-of-the-conformance-suite-for-tokens')}` };
   // The suite knows its client by this address, where the client has one.
   if (scenario === 'auth/basic-cimd') authorizations.client_document = 'https://conformance-test.local/client-metadata.json';
   const servers = { tested: { url, policy: process.env.POLICY, pin: 'off', authorization } };
   const grants = [{ name: 'suite', principal: 'service:suite', token: `file:${write('token', TOKEN)}`, servers: ['tested'] }];
   const lines = { listen: '127.0.0.1:0', state: 'memory:', servers, grants, authorizations };
+  if (jwks) lines.identity = identity(jwks);
   return write('callgate.yaml', Object.entries(lines).map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`).join(''));
 }
 
@@ -176,14 +218,18 @@ async function connect() {
       return [() => new StreamableHTTPClientTransport(new URL(address)), end];
     }
     case 'agreed':
-    case 'configured': {
+    case 'configured':
+    case 'vouched': {
       const directory = mkdtempSync(join(tmpdir(), 'callgate-conformance-'));
-      const [address, end] = await listening(['serve', '-c', configuration(directory)]);
-      const requestInit = { headers: { Authorization: `Bearer ${TOKEN}` } };
+      const shown = context.idp_id_token;
+      const [jwks, close] = shown ? await served(keysOf(shown)) : [];
+      const [address, end] = await listening(['serve', '-c', configuration(directory, jwks)]);
+      const requestInit = { headers: { Authorization: `Bearer ${shown ?? TOKEN}` } };
       return [
         () => new StreamableHTTPClientTransport(new URL(`${address}/tested`), { requestInit }),
         () => {
           end();
+          close?.();
           rmSync(directory, { recursive: true });
         },
       ];

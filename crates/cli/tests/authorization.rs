@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
+#[path = "authorization/extensions.rs"]
+mod extensions;
 mod support;
 #[path = "authorization/trust.rs"]
 mod trust;

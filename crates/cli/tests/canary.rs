@@ -23,7 +23,7 @@ const CANARY: &str = "canary";
 
 /// The keys of the configuration whose values are secrets, as the schema has them; and the variable that stands there in
 /// [`config`].
-const PLACES: [(&str, &str); 9] = [
+const PLACES: [(&str, &str); 14] = [
     ("/$defs/grant/properties/token", "ADA"),
     ("/$defs/admin/properties/token", "ADMIN"),
     ("/$defs/admin/properties/tokens/additionalProperties", "ALICE"),
@@ -31,6 +31,11 @@ const PLACES: [(&str, &str); 9] = [
     ("/$defs/webhook/properties/secret", "HOOK_SECRET"),
     ("/$defs/authorization/properties/client_secret", "CLIENT_SECRET"),
     ("/$defs/authorization/properties/client_key", "CLIENT_KEY"),
+    ("/$defs/authorization/properties/client_assertion", "ASSERTION"),
+    ("/$defs/authorization/properties/assertion", "ASSERTION"),
+    ("/$defs/authorization/properties/identity_provider/properties/client_secret", "CLIENT_SECRET"),
+    ("/$defs/authorization/properties/identity_provider/properties/client_key", "CLIENT_KEY"),
+    ("/$defs/authorization/properties/identity_provider/properties/client_assertion", "ASSERTION"),
     ("/$defs/authorizations/properties/key", "SEALING"),
     // Values that may be secret where their names sound so; the schema cannot tell.
     ("server.url, server.headers, server.env, webhook.url, state, audit.state", "URL HEADER CHILD HOOK DSN"),
@@ -41,7 +46,7 @@ const READERS: [(&str, usize); 8] = [
     ("admin.rs", 1),
     ("approvals.rs", 1),
     ("audit.rs", 1),
-    ("authorization.rs", 3),
+    ("authorization.rs", 5),
     ("grants.rs", 1),
     ("mod.rs", 1),
     // By themselves: one for a state, one for a value.
@@ -64,7 +69,7 @@ fn every_place_of_a_secret_is_listed() {
     for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let (name, text) = (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()));
         let Ok(text) = text else { continue };
-        let asks = ["reading.secret(", "self.secret(", "reading.value(", "reading.state("];
+        let asks = ["reading.secret(", "self.secret(", "reading.reference(", "reading.value(", "reading.state("];
         let count: usize = asks.iter().map(|ask| text.matches(ask).count()).sum();
         if count > 0 {
             readers.insert(name, count);
@@ -88,6 +93,12 @@ fn references(schema: &Value, at: String, found: &mut Vec<String>) {
         Value::Array(elements) => elements.iter().for_each(|value| references(value, at.clone(), found)),
         _ => {}
     }
+}
+
+/// What a platform says of the workload that the gateway is, to the authorization server; without a signature.
+fn unsigned(authority: &Authority) -> String {
+    let assertion = authority.signed("JWT", json!({"aud": authority.origin, "sub": "workload"}));
+    assertion.rsplit_once('.').unwrap().0.to_owned()
 }
 
 /// A secret of this name.
@@ -124,6 +135,7 @@ impl Stage {
             ("URL".to_owned(), format!("{}?key={}", web.url(), canary("url"))),
             ("HOOK".to_owned(), format!("{}/{}", told.url, canary("hook"))),
             ("GONE".to_owned(), format!("http://127.0.0.1:9/{}", canary("gone"))),
+            ("ASSERTION".to_owned(), format!("{}.{}", unsigned(&authority), "canary0123456789")),
             ("DSN".to_owned(), format!("postgres://user:{}@127.0.0.1:9/d", canary("dsn"))),
         ]);
         Stage { scratch, authority, _web: web, told, variables }
@@ -132,7 +144,7 @@ impl Stage {
     fn config(&self, state: &str) -> String {
         let child = serde_json::to_string(&lenient(&self.scratch.path("child.log"), &["--stdio"])).unwrap();
         let (guarded, told) = (self.authority.url(), &self.told.url);
-        let servers = "[web, lab, gone, own, signed, mine, swap]";
+        let servers = "[web, lab, gone, own, signed, mine, swap, work, stated, managed]";
         format!(
             "listen: 127.0.0.1:0\nstate: {state}\nlock: state/callgate.lock\nservers:\n  \
              web: {{url: env:URL, headers: {{X-Api-Key: env:HEADER}}, request_headers: [x-passed], policy: open.yaml}}\n  \
@@ -141,7 +153,11 @@ impl Stage {
              own: {{url: '{guarded}', policy: open.yaml, authorization: {{flow: client_credentials, client_id: the-gateway, client_secret: env:CLIENT_SECRET}}}}\n  \
              signed: {{url: '{guarded}', policy: open.yaml, authorization: {{flow: client_credentials, client_id: us, client_key: env:CLIENT_KEY}}}}\n  \
              mine: {{url: '{guarded}', policy: open.yaml, authorization: {{flow: authorization_code}}}}\n  \
-             swap: {{url: '{guarded}', policy: open.yaml, authorization: {{flow: token_exchange, client_id: the-gateway, client_secret: env:CLIENT_SECRET}}}}\n\
+             swap: {{url: '{guarded}', policy: open.yaml, authorization: {{flow: token_exchange, client_id: the-gateway, client_secret: env:CLIENT_SECRET}}}}\n  \
+             work: {{url: '{guarded}', policy: open.yaml, authorization: {{flow: workload_identity, assertion: env:ASSERTION}}}}\n  \
+             stated: {{url: '{guarded}', policy: open.yaml, authorization: {{flow: client_credentials, client_id: us, client_assertion: env:ASSERTION}}}}\n  \
+             managed: {{url: '{guarded}', policy: open.yaml, authorization: {{flow: enterprise_managed, subject_token: access_token, client_id: the-gateway, \
+             client_secret: env:CLIENT_SECRET, identity_provider: {{client_id: the-gateway, client_secret: env:CLIENT_SECRET}}}}}}\n\
              grants:\n  - {{name: ada, principal: 'person:ada', token: env:ADA, servers: {servers}}}\n  \
              - {{name: eve, principal: eve, servers: {servers}}}\n\
              identity:\n  issuer: {}\n  audience: https://mcp.example.org\n  grants: [{{grant: eve, claims: {{sub: eve}}, principal: sub}}]\n\
@@ -190,7 +206,7 @@ fn talk(stage: &Stage, gate: &Served) -> String {
     let mut told = String::new();
     let ada = canary("ada");
     for revision in [LEGACY, MODERN] {
-        for server in ["web", "lab", "gone", "own", "signed", "mine", "swap"] {
+        for server in ["web", "lab", "gone", "own", "signed", "mine", "swap", "work", "stated", "managed"] {
             let client = Client::silent(&gate.address, revision).at(&format!("/mcp/{server}?q={}", canary("query")), &ada);
             let send = |method: &str, params: Value| {
                 let mut headers = client.headers(method, params["name"].as_str());
@@ -216,8 +232,10 @@ fn talk(stage: &Stage, gate: &Served) -> String {
     }
     // Somebody whose own token is exchanged.
     let shown = stage.authority.token_for_gateway("eve");
-    let eve = Client::silent(&gate.address, LEGACY).at("/mcp/swap", &shown).shake_hands();
-    assert_eq!(support::text_of(&eve.call("1", "whoami", json!({}))), "eve");
+    for server in ["swap", "managed"] {
+        let eve = Client::silent(&gate.address, LEGACY).at(&format!("/mcp/{server}"), &shown).shake_hands();
+        assert_eq!(support::text_of(&eve.call("1", "whoami", json!({}))), "eve");
+    }
     // Nobody at all, and a session of nobody's.
     let nobody = Client::silent(&gate.address, LEGACY).at("/mcp/web", &canary("wrong"));
     told += &format!("{:?}", nobody.ask("1", "ping", json!({})));

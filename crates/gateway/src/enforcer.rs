@@ -38,9 +38,9 @@ pub struct Caller {
     pub grant: String,
     /// The legacy session or the stdio process, where there is one.
     pub session: Option<String>,
-    /// Whether the principal is the subject of an authorization server's token that this caller has shown. Somebody whom the
-    /// grant calls the same has not.
-    pub is_subject: bool,
+    /// Where the principal is the subject of an authorization server's token that this caller has shown, a digest of what that
+    /// says. Somebody whom the grant calls the same has not, or by a token that says something else.
+    pub subject: Option<[u8; 32]>,
 }
 
 /// The grant of `run` and `serve -p`, and its principal; no configuration has such a grant.
@@ -49,7 +49,7 @@ pub(crate) const LOCAL: &str = "local";
 impl Caller {
     /// The one caller of `run` and `serve -p`: the same on every machine that shares a store.
     pub fn local(session: Option<String>) -> Caller {
-        Caller { principal: LOCAL.into(), grant: LOCAL.into(), session, is_subject: false }
+        Caller { principal: LOCAL.into(), grant: LOCAL.into(), session, subject: None }
     }
 
     /// The same caller, in a session.
@@ -64,7 +64,7 @@ impl Caller {
 
     /// Whether both are the same person with the same credential: a session belongs to whoever has opened it.
     pub(crate) fn is_same(&self, other: &Caller) -> bool {
-        (&self.principal, &self.grant, self.is_subject) == (&other.principal, &other.grant, other.is_subject)
+        (&self.principal, &self.grant, self.subject) == (&other.principal, &other.grant, other.subject)
     }
 
     /// Whether nobody else can call: `run` and `serve -p` have one grant.
@@ -74,7 +74,7 @@ impl Caller {
 
     /// To whom belongs what is issued to this caller.
     pub(crate) fn owner(&self) -> Owner {
-        Owner { principal: self.principal.clone(), grant: self.grant.clone(), is_subject: self.is_subject }
+        Owner { principal: self.principal.clone(), grant: self.grant.clone(), subject: self.subject }
     }
 
     fn subject(&self, server: &str) -> Subject {

@@ -21,7 +21,7 @@ use crate::downstream::federated::{Federation, Patience};
 use crate::downstream::server::Server;
 use crate::enforcer::{Caller, Enforcer};
 use crate::identity::Identity;
-use crate::oauth::{Callers, Consents, Flow, Pins};
+use crate::oauth::{Callers, Consents, Pins};
 use crate::observe::Observatory;
 use crate::pins::LockFile;
 use crate::policy_file::content;
@@ -228,7 +228,7 @@ impl Gateway {
         let servers = Arc::new(servers);
         *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers.clone();
         self.webhooks.replace(config.approvals.webhooks.clone());
-        let exchanges = |server: &ServerConfig| server.authorization.as_ref().is_some_and(|by| by.flow == Flow::TokenExchange);
+        let exchanges = |server: &ServerConfig| server.authorization.as_ref().is_some_and(|by| by.flow.is_of_subject());
         self.callers.subjects.want(whole.servers.iter().any(exchanges));
         keeping::report(&whole, &applied.whole);
         let now = self.store.clock().now();

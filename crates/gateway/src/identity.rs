@@ -7,7 +7,7 @@
 mod jwt;
 
 pub use jwt::Algorithm;
-pub(crate) use jwt::Claims;
+pub(crate) use jwt::{Claims, unverified_claims};
 
 use crate::fetch::{self, PATIENCE, Way};
 use crate::tls::UpstreamTls;

@@ -64,7 +64,7 @@ pub use grants::{Grant, Grants, new_token};
 pub use identity::{Algorithm, ClaimMapping, IdentityConfig};
 pub use listing::{Listing, ListingError, list_tools};
 pub use methods::explain_method;
-pub use oauth::{AuthorizationConfig, ClientProof, Flow, SecretPlace};
+pub use oauth::{AuthorizationConfig, ClientProof, Flow, IdentityProvider, SecretPlace, SubjectKind};
 pub use observe::Observatory;
 pub use pins::{LockError, LockFile, Objection, Pinning, Section, change_lock, pending_path, read_lock, tidy};
 pub use policy_file::PolicyFile;

@@ -5,6 +5,8 @@
 //! a state also to the very call. Remembered by digests, in this process only, for a day at most; another process, or this one
 //! after a restart, knows nothing of them.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use json::{Document, Strictness, Value};
 use mcp::Message;
@@ -104,8 +106,9 @@ impl Ownership {
 pub(crate) struct Owner {
     pub principal: String,
     pub grant: String,
-    /// As of a caller: who has shown an authorization server's token is not who only is called the same.
-    pub is_subject: bool,
+    /// As of a caller: who has shown an authorization server's token is not who only is called the same, or has shown one that says
+    /// something else.
+    pub subject: Option<[u8; 32]>,
 }
 
 /// What each owner has, the oldest first, and who has a thing.
@@ -188,8 +191,8 @@ fn lock<T>(memory: &Mutex<Memory<T>>) -> MutexGuard<'_, Memory<T>> {
 }
 
 fn state_key(owner: &Owner, purpose: &Purpose, state: &str) -> Digest {
-    let kind = if owner.is_subject { "subject" } else { "" };
-    digest(&["state", &owner.principal, &owner.grant, kind, purpose.method, &purpose.target, &purpose.arguments(), state])
+    let subject = owner.subject.map(|said| URL_SAFE_NO_PAD.encode(said)).unwrap_or_default();
+    digest(&["state", &owner.principal, &owner.grant, &subject, purpose.method, &purpose.target, &purpose.arguments(), state])
 }
 
 /// A digest of several texts, each with its length, so that no two lists of texts run into one.
@@ -210,7 +213,7 @@ mod tests {
     use mcp::Side;
 
     fn owner(name: &str) -> Owner {
-        Owner { principal: name.into(), grant: format!("{name}-grant"), is_subject: false }
+        Owner { principal: name.into(), grant: format!("{name}-grant"), subject: None }
     }
 
     fn purpose(method: &str, params: &str) -> Purpose {

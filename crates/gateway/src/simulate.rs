@@ -152,12 +152,8 @@ impl Simulation {
             let definition = Document::parse(tool.definition.clone(), Strictness::Reply).ok()?;
             Some(ToolFacts::new(Section::Tools, &tool.name, definition.root()))
         });
-        let caller = Caller {
-            principal: call.principal.clone(),
-            grant: call.grant.clone(),
-            session: call.session.clone(),
-            is_subject: false,
-        };
+        let caller =
+            Caller { principal: call.principal.clone(), grant: call.grant.clone(), session: call.session.clone(), subject: None };
         let policies = enforcer.policies(&caller);
         let objection = enforcer.objection(defined.as_ref(), &policies);
         let class = match &defined {

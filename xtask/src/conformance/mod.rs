@@ -61,6 +61,8 @@ enum Between {
     Authorized(&'static str),
     /// The same, where a user has to agree to that in a browser.
     Agreed,
+    /// The same, where somebody else says who calls.
+    Vouched,
 }
 
 const WAYS: &[Way] = &[
@@ -80,6 +82,11 @@ const WAYS: &[Way] = &[
     way("authorized", "a client that gets tokens itself", Between::Authorized("direct")),
     way("authorized-serve", "a client, `callgate serve -c` that gets tokens", Between::Authorized("configured")),
     way("authorized-user", "a client, `callgate serve -c` that its user authorises in a browser", Between::Agreed),
+    way(
+        "authorized-vouched",
+        "a client, `callgate serve -c` that is told by an identity provider or a platform",
+        Between::Vouched,
+    ),
 ];
 
 /// Ways of one kind are compared with one another.
@@ -88,7 +95,8 @@ enum Side {
     Server,
     Client,
     Authorized,
-    Agreed,
+    /// These are compared with nothing.
+    Judged,
 }
 
 const fn way(name: &'static str, says: &'static str, between: Between) -> Way {
@@ -116,6 +124,9 @@ const CLIENT_SCENARIOS: &[(&str, &[&str])] = &[
 
 /// Those in which the gateway gets an access token by itself; they belong to an extension, whatever the revision.
 const AUTHORIZED_SCENARIOS: &[&str] = &["auth/client-credentials-basic", "auth/client-credentials-jwt"];
+
+/// Those in which somebody else says who calls; of extensions, too, whatever the revision.
+const VOUCHED_SCENARIOS: &[&str] = &["auth/enterprise-managed-authorization", "auth/wif-jwt-bearer"];
 
 /// Those in which a user authorises the gateway, by revision. They are about nobody but the client of an authorization server,
 /// which the gateway is: so they are compared with nothing, and every check must succeed.
@@ -185,7 +196,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<String, String> {
                 report.compare(&kit, revision, ways().filter(|way| way.is_plain() || wanted(way)), &mut exceptions)?;
             }
         }
-        for way in WAYS.iter().filter(|way| way.side() == Side::Agreed && wanted(way)) {
+        for way in WAYS.iter().filter(|way| way.side() == Side::Judged && wanted(way)) {
             report.judge(&kit, revision, way, &mut exceptions)?;
         }
     }
@@ -229,10 +240,12 @@ impl Report {
 
     /// Runs a way of which every check must succeed, and every scenario must be run, unless it is listed.
     fn judge(&mut self, kit: &Kit, revision: &str, way: &Way, exceptions: &mut Exceptions) -> Result<(), String> {
-        let mut run = agreed(revision);
-        run.extend(AUTHORIZED_SCENARIOS);
-        let all = kit.about_authorization(revision)?;
-        self.findings.extend(exceptions.unaccounted(way.name, revision, &all, &run));
+        if way.between == Between::Agreed {
+            let mut run = agreed(revision);
+            run.extend(AUTHORIZED_SCENARIOS.iter().chain(VOUCHED_SCENARIOS));
+            let all = kit.about_authorization(revision)?;
+            self.findings.extend(exceptions.unaccounted(way.name, revision, &all, &run));
+        }
         self.hold(kit, revision, way, &compare::shortcomings, exceptions)
     }
 
@@ -292,7 +305,7 @@ impl Way {
             Between::Nothing | Between::Serve | Between::ServeStdio | Between::Configured | Between::Federated => Side::Server,
             Between::Client(_) => Side::Client,
             Between::Authorized(_) => Side::Authorized,
-            Between::Agreed => Side::Agreed,
+            Between::Agreed | Between::Vouched => Side::Judged,
         }
     }
 
@@ -315,6 +328,7 @@ impl Way {
             }
             Between::Authorized(between) => authorized(kit, revision, between, AUTHORIZED_SCENARIOS),
             Between::Agreed => authorized(kit, revision, "agreed", &agreed(revision)),
+            Between::Vouched => authorized(kit, revision, "vouched", VOUCHED_SCENARIOS),
             _ => {
                 let (url, _running) = self.server(kit, revision)?;
                 kit.required(&url, revision, &kit.results(self.name, revision))
@@ -328,6 +342,7 @@ impl Way {
             Between::Client(between) => return clients(kit, revision, between, &scenarios),
             Between::Authorized(between) => return authorized(kit, revision, between, &scenarios),
             Between::Agreed => return authorized(kit, revision, "agreed", &scenarios),
+            Between::Vouched => return authorized(kit, revision, "vouched", &scenarios),
             _ => {}
         }
         let (url, _running) = self.server(kit, revision)?;
@@ -372,7 +387,9 @@ impl Way {
                 let gateway = kit.serve_of(eras)?;
                 Ok((gateway.url.clone(), vec![gateway]))
             }
-            Between::Client(_) | Between::Authorized(_) | Between::Agreed => Err("a client has no server".to_owned()),
+            Between::Client(_) | Between::Authorized(_) | Between::Agreed | Between::Vouched => {
+                Err("a client has no server".to_owned())
+            }
         }
     }
 }

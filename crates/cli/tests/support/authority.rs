@@ -53,7 +53,12 @@ pub struct State {
     pub says: Value,
     /// Who logs in.
     pub user: String,
+    /// As what it gives an assertion of who somebody is.
+    pub vouches_by: &'static str,
 }
+
+/// What an assertion of who somebody is, for another authorization server, is called.
+pub const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 
 pub struct Authority {
     pub origin: String,
@@ -90,6 +95,7 @@ impl Authority {
             is_stubborn: false,
             says: json!({}),
             user: "ada".to_owned(),
+            vouches_by: ID_JAG,
         };
         let authority = Authority { origin, state: Arc::new(Mutex::new(state)), key: Arc::new(key()) };
         let (origin, state, key) = (authority.origin.clone(), authority.state.clone(), authority.key.clone());
@@ -124,14 +130,30 @@ impl Authority {
 
     /// A token of this authority for the gateway, as callers show them.
     pub fn token_for_gateway(&self, subject: &str) -> String {
-        let now = jiff::Timestamp::now().as_second();
-        let header = json!({"alg": "ES256", "typ": "at+jwt", "kid": "k"});
-        let claims = json!({"iss": self.origin, "aud": "https://mcp.example.org", "sub": subject, "exp": now + 600, "iat": now});
-        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", encode(&header), encode(&claims));
-        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+        self.signed("at+jwt", json!({"aud": "https://mcp.example.org", "sub": subject}))
     }
+
+    /// A JWT of this type and these claims, good for ten minutes.
+    pub fn signed(&self, of_type: &str, claims: Value) -> String {
+        signed(&self.key, of_type, &self.origin, claims)
+    }
+}
+
+fn signed(key: &EcdsaKeyPair, of_type: &str, issuer: &str, more: Value) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    let header = json!({"alg": "ES256", "typ": of_type, "kid": "k"});
+    let mut claims = json!({"iss": issuer, "exp": now + 600, "iat": now});
+    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", encode(&header), encode(&claims));
+    let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+}
+
+/// What a part of a JWT says: the header is the first, the claims are the second.
+pub fn said(token: &str, part: usize) -> Value {
+    let part = token.split('.').nth(part).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    serde_json::from_slice(&part.unwrap_or_default()).unwrap_or_default()
 }
 
 struct Desk {
@@ -207,7 +229,7 @@ impl Desk {
                 let slow = state.slow;
                 drop(state);
                 std::thread::sleep(slow);
-                self.state.lock().unwrap().token(&asked)
+                self.state.lock().unwrap().token(&asked, &self.origin, &self.key)
             }
             "/revoke" => {
                 let token = asked.form.get("token").cloned().unwrap_or_default();
@@ -283,7 +305,7 @@ impl State {
         (302, vec![("Location", back.finish())], String::new())
     }
 
-    fn token(&mut self, asked: &Asked) -> Answer {
+    fn token(&mut self, asked: &Asked, origin: &str, key: &EcdsaKeyPair) -> Answer {
         let form = &asked.form;
         let says = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
         let refused = |code: &str| answer(400, json!({"error": code, "error_description": format!("{form:?}")}));
@@ -293,9 +315,25 @@ impl State {
             "client_credentials" if is_client || !says("client_assertion").is_empty() => {
                 (CLIENT.to_owned(), says("scope").to_owned())
             }
+            "urn:ietf:params:oauth:grant-type:token-exchange" if is_client && says("requested_token_type") == ID_JAG => {
+                let claims = json!({"sub": said(says("subject_token"), 1)["sub"], "aud": says("audience"),
+                    "resource": says("resource"), "client_id": CLIENT, "scope": says("scope")});
+                let vouched = signed(key, "oauth-id-jag+jwt", origin, claims);
+                return answer(
+                    200,
+                    json!({"access_token": vouched, "issued_token_type": self.vouches_by, "token_type": "N_A", "expires_in": 300}),
+                );
+            }
             "urn:ietf:params:oauth:grant-type:token-exchange" if is_client => {
-                let claims = says("subject_token").split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
-                let claims: Value = serde_json::from_slice(&claims.unwrap_or_default()).unwrap_or_default();
+                let subject = said(says("subject_token"), 1)["sub"].as_str().unwrap_or_default().to_owned();
+                (subject, says("scope").to_owned())
+            }
+            "urn:ietf:params:oauth:grant-type:jwt-bearer" => {
+                let (header, claims) = (said(says("assertion"), 0), said(says("assertion"), 1));
+                let is_vouched = is_client && header["typ"] == "oauth-id-jag+jwt" && claims["client_id"] == CLIENT;
+                if claims["aud"] != origin || (header["typ"] != "JWT" && !is_vouched) {
+                    return refused("invalid_grant");
+                }
                 (claims["sub"].as_str().unwrap_or_default().to_owned(), says("scope").to_owned())
             }
             "authorization_code" => {

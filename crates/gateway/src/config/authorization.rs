@@ -3,7 +3,7 @@
 use super::reading::{Reading, code};
 use crate::fetch::{is_here, is_safe, split};
 use crate::identity::IdentityConfig;
-use crate::oauth::{AuthorizationConfig, ClientProof, Flow, SecretPlace, is_signing_key};
+use crate::oauth::{AuthorizationConfig, ClientProof, Flow, IdentityProvider, SecretPlace, SubjectKind, is_signing_key};
 use crate::secret::Secret;
 use crate::tls::UpstreamTls;
 use policy::{Fields, Kind, Node, Span};
@@ -23,8 +23,23 @@ pub struct AuthorizationsConfig {
 /// The keys of `authorizations`.
 pub(crate) const SECTION_KEYS: &[&str] = &["key", "url", "client_document"];
 /// The keys of `authorization`.
-pub(crate) const KEYS: &[&str] =
-    &["flow", "issuer", "client_id", "client_secret", "client_secret_in", "client_key", "scope", "audience", "ca"];
+pub(crate) const KEYS: &[&str] = &[
+    "flow",
+    "issuer",
+    "client_id",
+    "client_secret",
+    "client_secret_in",
+    "client_key",
+    "client_assertion",
+    "scope",
+    "audience",
+    "subject_token",
+    "identity_provider",
+    "assertion",
+    "ca",
+];
+/// The keys of `identity_provider`.
+pub(crate) const PROVIDER_KEYS: &[&str] = &["client_id", "client_secret", "client_secret_in", "client_key", "client_assertion"];
 
 /// As long as 192 bits of chance are in base64: nobody remembers that.
 const LEAST_KEY: usize = 32;
@@ -68,9 +83,11 @@ fn origin(reading: &mut Reading<'_>, node: &Node) -> Option<String> {
     Some(text.to_owned())
 }
 
-const FLOWS: [(&str, Flow); 3] = [
+const FLOWS: [(&str, Flow); 5] = [
     ("client_credentials", Flow::ClientCredentials),
+    ("workload_identity", Flow::WorkloadIdentity),
     ("token_exchange", Flow::TokenExchange),
+    ("enterprise_managed", Flow::EnterpriseManaged),
     ("authorization_code", Flow::AuthorizationCode),
 ];
 
@@ -82,6 +99,12 @@ pub(super) fn read(reading: &mut Reading<'_>, node: &Node) -> Option<Authorizati
     let proof = proof(reading, &fields);
     let scopes = fields.get("scope").map(|node| reading.names(node, "`scope`", "a scope")).unwrap_or_default();
     let audience = fields.get("audience").map(|node| reading.string(node, "`audience`").map(str::to_owned));
+    let kinds = [("access_token", SubjectKind::AccessToken), ("id_token", SubjectKind::IdToken)];
+    let subject = fields.get("subject_token").map(|node| reading.word(node, "`subject_token`", &kinds));
+    // MCP Enterprise-Managed Authorization: what is exchanged there is by itself an ID token.
+    let usual = if flow == Some(Flow::EnterpriseManaged) { SubjectKind::IdToken } else { SubjectKind::AccessToken };
+    let provider = fields.get("identity_provider").map(|node| provider(reading, node));
+    let assertion = fields.get("assertion").map(|node| reading.reference(node, "`assertion`"));
     let authorities = fields.get("ca").map(|node| reading.file(node, "`ca`"));
     let config = AuthorizationConfig {
         flow: flow?,
@@ -90,6 +113,9 @@ pub(super) fn read(reading: &mut Reading<'_>, node: &Node) -> Option<Authorizati
         proof: proof?,
         scopes: scopes.iter().flat_map(|scopes| scopes.split_whitespace()).map(str::to_owned).collect(),
         audience: optional(audience)?,
+        subject: optional(subject)?.unwrap_or(usual),
+        provider: optional(provider)?,
+        assertion: optional(assertion)?,
         tls: UpstreamTls { authorities: optional(authorities)?, certificate: None },
     };
     check(reading, &fields, &config);
@@ -114,11 +140,30 @@ fn issuer(reading: &mut Reading<'_>, node: &Node) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// The identity provider, but for its name: whose tokens callers show is said by `identity`.
+fn provider(reading: &mut Reading<'_>, node: &Node) -> Option<IdentityProvider> {
+    let fields = reading.fields(node, "`identity_provider`", PROVIDER_KEYS)?;
+    let client_id = reading.required(&fields, "client_id", "`identity_provider`");
+    let client_id = client_id.and_then(|node| reading.string(node, "`client_id`").map(str::to_owned));
+    let proof = proof(reading, &fields);
+    Some(IdentityProvider { issuer: None, client_id: client_id?, proof: proof?, tls: UpstreamTls::default() })
+}
+
 fn proof(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<ClientProof> {
     let place = fields
         .get("client_secret_in")
         .map(|node| reading.word(node, "`client_secret_in`", &[("header", SecretPlace::Basic), ("body", SecretPlace::Post)]));
+    let assertion = fields.get("client_assertion");
     match (fields.get("client_secret"), fields.get("client_key")) {
+        (None, None) if assertion.is_some() => {
+            assertion.and_then(|node| reading.reference(node, "`client_assertion`")).map(ClientProof::Assertion)
+        }
+        (Some(_), _) | (_, Some(_)) if assertion.is_some() => {
+            let at = assertion.map_or(&fields.node.at, |node| &node.at);
+            reading.error(code::COMBINATION, at, "a client has a secret, a key or an assertion, and not two of them").help =
+                Some("remove one of them".into());
+            None
+        }
         (Some(node), None) => Some(ClientProof::Secret(reading.secret(node, "`client_secret`")?, optional(place)?)),
         (None, Some(node)) => {
             let key = reading.secret(node, "`client_key`")?;
@@ -143,20 +188,46 @@ fn check(reading: &mut Reading<'_>, fields: &Fields<'_>, config: &AuthorizationC
     let is_known = config.client_id.is_some();
     match config.flow {
         Flow::ClientCredentials if !is_known || config.proof == ClientProof::None => {
-            reading.error(code::MISSING, at, "client credentials are missing").help =
-                Some("add `client_id: …`, and `client_secret: env:NAME` or `client_key: file:PATH`".into());
+            reading.error(code::MISSING, at, "client credentials are missing").help = Some(
+                "add `client_id: …`, and `client_secret: env:NAME`, `client_key: file:PATH` or `client_assertion: file:PATH`"
+                    .into(),
+            );
         }
-        Flow::TokenExchange if !is_known => {
+        Flow::TokenExchange | Flow::EnterpriseManaged if !is_known => {
             reading.error(code::MISSING, at, "`client_id` is missing").help = Some("add `client_id: …`".into());
         }
-        Flow::AuthorizationCode if !is_known && config.proof != ClientProof::None => {
+        Flow::AuthorizationCode | Flow::WorkloadIdentity if !is_known && config.proof != ClientProof::None => {
             reading.error(code::MISSING, at, "a client that has a secret has an id").help = Some("add `client_id: …`".into());
         }
-        Flow::ClientCredentials | Flow::TokenExchange | Flow::AuthorizationCode => {}
+        _ => {}
     }
-    if let Some(member) = fields.member("audience").filter(|_| config.flow != Flow::TokenExchange) {
-        reading.error(code::COMBINATION, &member.key_at, "`audience` belongs to a token exchange alone").help =
-            Some("remove it: tokens are asked for by the server's own address".into());
+    match config.flow {
+        Flow::WorkloadIdentity if config.assertion.is_none() => {
+            reading.error(code::MISSING, at, "`assertion` is missing").help =
+                Some("add `assertion: file:PATH`, the token that the platform puts there".into());
+        }
+        Flow::EnterpriseManaged if config.provider.is_none() => {
+            reading.error(code::MISSING, at, "`identity_provider` is missing").help =
+                Some("add `identity_provider: {client_id: …, client_secret: env:NAME}`: who the gateway is there".into());
+        }
+        _ => {}
+    }
+    let belong = [
+        ("audience", config.flow == Flow::TokenExchange, "a token exchange", "tokens are asked for by the server's own address"),
+        ("subject_token", config.flow.is_of_subject(), "flows that exchange callers' tokens", "nothing is exchanged here"),
+        ("identity_provider", config.flow == Flow::EnterpriseManaged, "`enterprise_managed`", "nobody else vouches for callers"),
+        (
+            "assertion",
+            config.flow == Flow::WorkloadIdentity,
+            "`workload_identity`",
+            "where it is to show a client's identity, write `client_assertion`",
+        ),
+    ];
+    for (key, does, to, why) in belong {
+        if let Some(member) = fields.member(key).filter(|_| !does) {
+            reading.error(code::COMBINATION, &member.key_at, format!("`{key}` belongs to {to} alone")).help =
+                Some(format!("remove it: {why}").into());
+        }
     }
 }
 
@@ -191,15 +262,25 @@ pub(super) fn check_whole(
 pub(super) fn check_server(reading: &mut Reading<'_>, at: &Span, server: &mut super::ServerConfig, around: &Around<'_>) {
     let Some(config) = &mut server.authorization else { return };
     match config.flow {
-        Flow::ClientCredentials => {}
-        Flow::TokenExchange => {
+        Flow::ClientCredentials | Flow::WorkloadIdentity => {}
+        Flow::TokenExchange | Flow::EnterpriseManaged => {
             let Some(identity) = around.identity else {
                 reading.error(code::MISSING, at, "there is no `identity` whose tokens could be exchanged").help =
                     Some("add `identity`: callers show its tokens".into());
                 return;
             };
             // A server that could name it would be given callers' tokens.
-            config.issuer.get_or_insert_with(|| identity.issuer.clone());
+            match &mut config.provider {
+                Some(provider) => {
+                    provider.issuer = Some(identity.issuer.clone());
+                    provider.tls = identity.tls.clone();
+                }
+                None => drop(config.issuer.get_or_insert_with(|| identity.issuer.clone())),
+            }
+            if config.subject == SubjectKind::IdToken && identity.types.iter().all(|of_type| of_type == "at+jwt") {
+                reading.error(code::COMBINATION, at, "ID tokens are to be exchanged, and `identity` takes none").help =
+                    Some("add `types: [JWT]` to `identity`, or write `subject_token: access_token` here".into());
+            }
             let uses = |name: &str| around.grants.iter().any(|grant| grant.name == name && grant.servers.contains(&server.name));
             let vague =
                 identity.grants.iter().find(|mapping| uses(&mapping.grant) && mapping.principal.as_deref() != Some("sub"));
@@ -224,7 +305,7 @@ pub(super) fn check_server(reading: &mut Reading<'_>, at: &Span, server: &mut su
             Some(_) => {}
         },
     }
-    if config.flow != Flow::ClientCredentials && server.isolation == super::Isolation::Shared {
+    if !config.flow.is_our_own() && server.isolation == super::Isolation::Shared {
         reading.error(code::COMBINATION, at, "a server that is called in each caller's name cannot have one line for all").help =
             Some("write `isolation: principal`, or leave it out".into());
     }

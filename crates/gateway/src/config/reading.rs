@@ -387,42 +387,61 @@ impl<'s> Reading<'s> {
 
     /// A secret, by reference. Neither the value nor what stands in its place is ever repeated.
     pub fn secret(&mut self, node: &Node, what: &str) -> Option<Secret> {
+        let reference = self.referred(node, what)?;
+        if let SecretReference::File(path) = &reference {
+            self.files.push(path.into());
+        }
+        let value = self.value_of(&reference, node, what)?;
+        self.saw(value.expose().as_bytes());
+        Some(value)
+    }
+
+    /// Where a secret is that is read anew whenever it is needed. It must be there already; that it changes is no change of the
+    /// configuration.
+    pub fn reference(&mut self, node: &Node, what: &str) -> Option<SecretReference> {
+        let reference = self.referred(node, what)?;
+        self.value_of(&reference, node, what).map(|_| reference)
+    }
+
+    /// Which secret stands there, with its whole path.
+    fn referred(&mut self, node: &Node, what: &str) -> Option<SecretReference> {
         let Some(text) = node.as_str() else {
             if !matches!(node.kind, Kind::Invalid) {
                 self.literal(&node.at, what);
             }
             return None;
         };
-        let reference = SecretReference::parse(text);
-        if reference.is_some() && !self.may_name(&node.at, text) {
+        let Some(reference) = SecretReference::parse(text) else {
+            self.literal(&node.at, what);
+            return None;
+        };
+        if !self.may_name(&node.at, text) {
             return None;
         }
+        Some(match reference {
+            SecretReference::File(place) => SecretReference::File(self.base.join(place).display().to_string()),
+            variable => variable,
+        })
+    }
+
+    fn value_of(&mut self, reference: &SecretReference, node: &Node, what: &str) -> Option<Secret> {
         let value = match reference {
-            None => {
-                self.literal(&node.at, what);
-                return None;
-            }
-            Some(SecretReference::Env(name)) => match (self.environment)(&name) {
+            SecretReference::Env(name) => match (self.environment)(name) {
                 Some(value) => value,
                 None => {
-                    let message = format!("the variable that {what} refers to is not set: `{}`", shown(&name));
+                    let message = format!("the variable that {what} refers to is not set: `{}`", shown(name));
                     self.error(code::REFERENCE, &node.at, message).help = Some("set it in the environment of callgate".into());
                     return None;
                 }
             },
-            Some(SecretReference::File(place)) => {
-                let path = self.base.join(place);
-                self.files.push(path.clone());
-                match secret::read(&path) {
-                    Ok(value) => value,
-                    Err(error) => {
-                        self.unreadable(&node.at, what, &path, &error);
-                        return None;
-                    }
+            SecretReference::File(path) => match secret::read(Path::new(path)) {
+                Ok(value) => value,
+                Err(error) => {
+                    self.unreadable(&node.at, what, Path::new(path), &error);
+                    return None;
                 }
-            }
+            },
         };
-        self.saw(value.as_bytes());
         if value.trim().is_empty() {
             self.error(code::EMPTY, &node.at, format!("{what} is empty")).help = Some("put a value where it refers to".into());
             return None;

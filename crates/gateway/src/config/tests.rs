@@ -326,6 +326,7 @@ fn the_schema_knows_the_same_keys() {
         ("/$defs/admin", admin::KEYS),
         ("/$defs/audit", audit::KEYS),
         ("/$defs/authorization", authorization::KEYS),
+        ("/$defs/authorization/properties/identity_provider", authorization::PROVIDER_KEYS),
         ("/$defs/authorizations", authorization::SECTION_KEYS),
         ("/$defs/telemetry", telemetry::KEYS),
     ] {

@@ -36,7 +36,7 @@ impl Rig {
         let schemas = Schemas { tools: Arc::<LiveTools>::default(), ask: Arc::new(|_| Box::pin(async { None })) };
         let caller = match who {
             "local" => Caller::local(None),
-            who => Caller { principal: who.into(), grant: format!("{who}'s"), session: None, is_subject: false },
+            who => Caller { principal: who.into(), grant: format!("{who}'s"), session: None, subject: None },
         };
         Gate {
             enforcer: self.enforcer.clone(),

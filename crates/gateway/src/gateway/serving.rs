@@ -42,8 +42,8 @@ struct Shown {
     until: Option<i64>,
     /// Whether an authorization server's token has told it.
     by_token: bool,
-    /// Whether the principal is that token's subject.
-    is_subject: bool,
+    /// By what authority of its own the principal calls, where it is that token's subject.
+    subject: Option<[u8; 32]>,
 }
 
 struct Front {
@@ -128,8 +128,8 @@ impl Front {
     /// Who is calling, and which server is meant; or what is answered.
     async fn identify(&self, place: &Place, request: &Request<Incoming>) -> Result<(Known, Meant), Box<Response<Body>>> {
         let headers = request.headers();
-        let Shown { grant, principal, until, by_token, is_subject } = self.grant(place, request).await?;
-        let known = Known { caller: Caller { principal, grant: grant.name.clone(), session: None, is_subject }, until };
+        let Shown { grant, principal, until, by_token, subject } = self.grant(place, request).await?;
+        let known = Known { caller: Caller { principal, grant: grant.name.clone(), session: None, subject }, until };
         if place.server.is_none() {
             return Ok((known, None));
         }
@@ -155,7 +155,7 @@ impl Front {
         let (headers, now) = (request.headers(), self.gateway.store().clock().now());
         let plain = |grant: &Arc<Grant>, until| {
             let (grant, principal) = (grant.clone(), grant.principal.clone());
-            Ok(Shown { grant, principal, until, by_token: false, is_subject: false })
+            Ok(Shown { grant, principal, until, by_token: false, subject: None })
         };
         let Some(token) = bearer(headers) else {
             let certificate = request.extensions().get::<Arc<ClientCertificate>>();
@@ -193,10 +193,11 @@ impl Front {
                 let until = identity.end_of(&claims);
                 // One that is another's by name must not be exchanged in this one's.
                 let is_subject = claims.text("sub").as_ref() == Some(&principal);
-                if is_subject {
-                    self.gateway.callers().subjects.note(&grant.name, &principal, token, until.unwrap_or_default(), now);
-                }
-                Ok(Shown { grant, principal, until, by_token: true, is_subject })
+                let subject = is_subject.then(|| {
+                    let shown = (token, until.unwrap_or_default());
+                    self.gateway.callers().subjects.note(&grant.name, &principal, shown, || claims.authority(), now)
+                });
+                Ok(Shown { grant, principal, until, by_token: true, subject })
             }
             None => Err(Box::new(self.challenge(place, headers, Some("the token leads to no grant")))),
         }

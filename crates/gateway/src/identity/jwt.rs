@@ -7,6 +7,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use json::{Document, Strictness, Value};
+use ring::digest;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
     RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
@@ -175,7 +176,11 @@ impl Unverified {
         let algorithm = Algorithm::ALL.iter().find(|(name, _)| *name == named).map(|(_, algorithm)| *algorithm);
         let algorithm = algorithm.filter(|algorithm| demands.algorithms.contains(algorithm));
         let algorithm = algorithm.ok_or("the token's algorithm is not accepted")?;
-        let of_type = header.get("typ").and_then(|name| name.as_str()).map(|name| name.to_ascii_lowercase()).unwrap_or_default();
+        // RFC 7519 §5.1: what says nothing of its type is a JWT like any other.
+        let of_type = match header.get("typ") {
+            Some(name) => name.as_str().unwrap_or_default().to_ascii_lowercase(),
+            None => "jwt".to_owned(),
+        };
         if !demands.types.iter().any(|known| of_type.strip_prefix("application/").unwrap_or(&of_type) == known) {
             return Err("the token is of another type than access tokens are");
         }
@@ -190,10 +195,36 @@ impl Unverified {
     }
 }
 
+/// What a token says that nobody has verified: good for telling whom it is meant for, and for nothing else.
+pub(crate) fn unverified_claims(token: &str) -> Result<Claims, Refused> {
+    Ok(Claims(Unverified::read(token)?.claims))
+}
+
 /// The claims of a token that is believed.
 pub(crate) struct Claims(Document);
 
+/// Claims that are others in each token of the same authority: RFC 7519, RFC 9068, OpenID Connect, and Entra's own. A claim that
+/// is not known here makes another authority, so that nobody gets more by it.
+const OF_ONE_TOKEN: [&str; 12] =
+    ["iat", "exp", "nbf", "jti", "auth_time", "nonce", "at_hash", "c_hash", "s_hash", "uti", "aio", "rh"];
+
 impl Claims {
+    /// A digest of whom and what a token speaks for: the same for tokens that differ in their times and ids alone.
+    pub fn authority(&self) -> [u8; 32] {
+        let members = self.0.root().members().into_iter().flatten();
+        let lasting = members.filter(|member| !OF_ONE_TOKEN.contains(&&*member.key));
+        let mut said: Vec<(String, String)> = lasting.map(|member| (member.key.into_owned(), member.value.canonical())).collect();
+        said.sort();
+        let mut context = digest::Context::new(&digest::SHA256);
+        for text in said.iter().flat_map(|(name, value)| [name, value]) {
+            context.update(&text.len().to_le_bytes());
+            context.update(text.as_bytes());
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.finish().as_ref());
+        out
+    }
+
     fn satisfy(&self, demands: &Demands, now: i64) -> Result<(), Refused> {
         if self.text("iss").as_deref() != Some(demands.issuer.as_str()) {
             return Err("the token is of another issuer");

@@ -3,6 +3,7 @@
 //! What such a server says in words is shown to nobody: it may repeat what it was sent. Only its error codes are, which are
 //! few and have a form.
 
+use super::assertion;
 use super::found::Found;
 use crate::fetch::{self, Way};
 use crate::secret::Secret;
@@ -14,12 +15,15 @@ use form_urlencoded::Serializer;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use json::{Document, Strictness, Value, quote};
+use policy::SecretReference;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use std::fmt;
 
+/// What an identity assertion for another authorization server is called (draft-ietf-oauth-identity-assertion-authz-grant).
+pub(super) const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 /// A token that is longer is none.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// For how long what we sign ourselves is good, in seconds.
@@ -34,6 +38,8 @@ pub enum ClientProof {
     Secret(Secret, Option<SecretPlace>),
     /// By a signature (RFC 7523) of a private key in PEM: Ed25519, P-256 or RSA.
     Key(Secret),
+    /// By an assertion of the platform that the gateway runs on (RFC 7523), which is read anew for each request.
+    Assertion(SecretReference),
 }
 
 /// Where a client's secret goes (RFC 6749 §2.3.1).
@@ -48,6 +54,7 @@ pub enum SecretPlace {
 /// A client, as an authorization server knows it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Client {
+    /// Empty where what is shown says it.
     pub id: String,
     pub proof: ClientProof,
 }
@@ -95,12 +102,8 @@ impl Client {
         parameters: &[(&str, &str)],
         now: i64,
     ) -> Result<Granted, Trouble> {
-        let (status, body) = self.post(&found.token_endpoint, found, tls, parameters, now).await?;
-        let answer = Document::parse(body, Strictness::Reply).map_err(|_| "its answer is no JSON")?;
+        let answer = self.ask(found, tls, parameters, now).await?;
         let says = |name: &str| text(answer.root(), name);
-        if status != StatusCode::OK {
-            return Err(Trouble::Refused(code(says("error"), status)));
-        }
         if !says("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
             return Err(Trouble::Away("it gives tokens of a kind that is not known"));
         }
@@ -115,6 +118,33 @@ impl Client {
             lasts: lasts.map(|lasts| lasts.max(0)),
             scope: says("scope"),
         })
+    }
+
+    /// Asks for an assertion of who somebody is, for another authorization server (ID-JAG).
+    pub async fn request_assertion(
+        &self,
+        found: &Found,
+        tls: &UpstreamTls,
+        parameters: &[(&str, &str)],
+        now: i64,
+    ) -> Result<Secret, Trouble> {
+        let answer = self.ask(found, tls, parameters, now).await?;
+        // Anything else would be good for more than this one server.
+        if text(answer.root(), "issued_token_type").as_deref() != Some(ID_JAG) {
+            return Err(Trouble::Away("the identity provider gives no identity assertion"));
+        }
+        let assertion = text(answer.root(), "access_token").filter(|token| is_token(token));
+        assertion.map(Secret::new).ok_or(Trouble::Away("the identity provider gives no identity assertion"))
+    }
+
+    /// What the token endpoint answers to `parameters`, where that is no error.
+    async fn ask(&self, found: &Found, tls: &UpstreamTls, parameters: &[(&str, &str)], now: i64) -> Result<Document, Trouble> {
+        let (status, body) = self.post(&found.token_endpoint, found, tls, parameters, now).await?;
+        let answer = Document::parse(body, Strictness::Reply).map_err(|_| "its answer is no JSON")?;
+        match status {
+            StatusCode::OK => Ok(answer),
+            status => Err(Trouble::Refused(code(text(answer.root(), "error"), status))),
+        }
     }
 
     /// Says that a token is no longer needed (RFC 7009).
@@ -132,19 +162,31 @@ impl Client {
         parameters: &[(&str, &str)],
         now: i64,
     ) -> Result<(StatusCode, Bytes), Trouble> {
-        let (headers, body) = self.form(found, parameters, now)?;
+        let platform = match &self.proof {
+            ClientProof::Assertion(reference) => Some(assertion::read(reference, found, now).await?),
+            _ => None,
+        };
+        let (headers, body) = self.form(found, parameters, platform.as_ref(), now)?;
         Ok(fetch::post(place, Way { tls, outside: found.outside }, headers, body).await?)
     }
 
-    /// The parameters as a form, with what shows who we are.
-    fn form(&self, found: &Found, parameters: &[(&str, &str)], now: i64) -> Result<(HeaderMap, Bytes), Trouble> {
+    /// The parameters as a form, with what shows who we are; `platform` is what the platform says of that.
+    fn form(
+        &self,
+        found: &Found,
+        parameters: &[(&str, &str)],
+        platform: Option<&Secret>,
+        now: i64,
+    ) -> Result<(HeaderMap, Bytes), Trouble> {
         let mut form = Serializer::new(String::new());
         form.extend_pairs(parameters);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         match &self.proof {
             ClientProof::None => {
-                form.append_pair("client_id", &self.id);
+                if !self.id.is_empty() {
+                    form.append_pair("client_id", &self.id);
+                }
             }
             ClientProof::Secret(secret, place) => match place.unwrap_or(found.preferred_place()) {
                 SecretPlace::Basic => {
@@ -156,12 +198,19 @@ impl Client {
             },
             ClientProof::Key(key) => {
                 let assertion = self.assertion(key, &found.issuer, now).ok_or("the gateway's own key cannot sign")?;
-                form.append_pair("client_id", &self.id)
-                    .append_pair("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-                    .append_pair("client_assertion", &assertion);
+                self.assert(&mut form, &assertion);
+            }
+            ClientProof::Assertion(_) => {
+                self.assert(&mut form, platform.ok_or("there is no assertion to show")?.expose());
             }
         }
         Ok((headers, form.finish().into()))
+    }
+
+    fn assert(&self, form: &mut Serializer<'_, String>, assertion: &str) {
+        form.append_pair("client_id", &self.id)
+            .append_pair("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+            .append_pair("client_assertion", assertion);
     }
 
     fn basic(&self, secret: &Secret) -> Result<HeaderValue, Trouble> {

@@ -128,7 +128,7 @@ fn client_json(client: &Client) -> String {
             };
             format!(",\"secret\":{}{place}", quote(secret.expose()))
         }
-        ClientProof::None | ClientProof::Key(_) => String::new(),
+        ClientProof::None | ClientProof::Key(_) | ClientProof::Assertion(_) => String::new(),
     };
     format!("{{\"id\":{}{secret}}}", quote(&client.id))
 }

@@ -20,9 +20,11 @@ use mcp::{Message, Side};
 use std::time::Duration;
 
 /// What was found out.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub issuer: String,
+    /// Whether the operator has named it, and not the server.
+    pub is_named: bool,
     pub token_endpoint: String,
     pub authorization_endpoint: Option<String>,
     pub registration_endpoint: Option<String>,
@@ -39,7 +41,7 @@ pub(super) struct Found {
     pub lasts_offline: bool,
     /// Whether its endpoints must be on the internet, since a server out there has named it.
     pub outside: bool,
-    /// What tokens are for (RFC 8707).
+    /// What tokens are for (RFC 8707); empty of an identity provider, which gives none.
     pub resource: String,
     /// What the server asks for.
     pub scopes: Vec<String>,
@@ -57,27 +59,36 @@ impl Found {
 pub(super) async fn find(url: &str, issuer: Option<&str>, server_tls: &UpstreamTls, tls: &UpstreamTls) -> Result<Found, Trouble> {
     let (origin, path) = fetch::split(url);
     let canonical = format!("{origin}{path}");
-    let (issuer, resource, mut scopes, outside) = match issuer {
-        Some(issuer) => (issuer.to_owned(), canonical, Vec::new(), false),
-        None => {
-            let (issuer, resource, scopes) = said(&canonical, server_tls).await?;
-            (issuer, resource, scopes, place_of(&canonical).await != Whereabouts::Inside)
+    let Some(issuer) = issuer else {
+        let (issuer, resource, scopes) = said(&canonical, server_tls).await?;
+        let outside = place_of(&canonical).await != Whereabouts::Inside;
+        if outside && place_of(&issuer).await != Whereabouts::Outside {
+            return Err("the server names an authorization server in a private network; name it under `issuer`".into());
         }
+        let found = found(&issuer, url, Way { tls, outside }).await?;
+        let scopes = scopes.into_iter().filter(|scope| found.lasts_offline || scope != OFFLINE).collect();
+        return Ok(Found { resource, scopes, ..found });
     };
-    if !may_lead_to(url, &issuer) {
+    Ok(Found { is_named: true, resource: canonical, ..found(issuer, url, Way::anywhere(tls)).await? })
+}
+
+/// What is known of an identity provider, which the operator has named.
+pub(super) async fn provider(issuer: &str, tls: &UpstreamTls) -> Result<Found, Trouble> {
+    Ok(Found { is_named: true, ..found(issuer, issuer, Way::anywhere(tls)).await? })
+}
+
+/// What the authorization server `issuer` says of itself, as far as who is at `from` may lead there.
+async fn found(issuer: &str, from: &str, way: Way<'_>) -> Result<Found, Trouble> {
+    if !may_lead_to(from, issuer) {
         return Err(Trouble::Away("the server names an authorization server that is not https"));
     }
-    if outside && place_of(&issuer).await != Whereabouts::Outside {
-        return Err("the server names an authorization server in a private network; name it under `issuer`".into());
-    }
-    let metadata = fetch::metadata(&issuer, Way { tls, outside }, "token_endpoint").await?;
+    let metadata = fetch::metadata(issuer, way, "token_endpoint").await?;
     let root = metadata.root();
-    let endpoint = |name: &str| text(root, name).filter(|place| may_lead_to(url, place));
+    let endpoint = |name: &str| text(root, name).filter(|place| may_lead_to(from, place));
     let is_said = |name: &str| root.get(name).and_then(|says| says.as_bool()) == Some(true);
-    // 2026-07-28 §Refresh Tokens: it is asked for where the authorization server knows it, whatever the server says.
-    let lasts_offline = texts(root, "scopes_supported").iter().any(|scope| scope == OFFLINE);
-    scopes.retain(|scope| lasts_offline || scope != OFFLINE);
     Ok(Found {
+        issuer: issuer.to_owned(),
+        is_named: false,
         token_endpoint: endpoint("token_endpoint").ok_or("it names no token endpoint that could be used")?,
         authorization_endpoint: endpoint("authorization_endpoint").filter(|place| is_for_browsers(place)),
         registration_endpoint: endpoint("registration_endpoint"),
@@ -86,11 +97,11 @@ pub(super) async fn find(url: &str, issuer: Option<&str>, server_tls: &UpstreamT
         has_pkce: texts(root, "code_challenge_methods_supported").iter().any(|method| method == "S256"),
         says_issuer: is_said("authorization_response_iss_parameter_supported"),
         reads_documents: is_said("client_id_metadata_document_supported"),
-        lasts_offline,
-        outside,
-        issuer,
-        resource,
-        scopes,
+        // 2026-07-28 §Refresh Tokens: it is asked for where the authorization server knows it, whatever the server says.
+        lasts_offline: texts(root, "scopes_supported").iter().any(|scope| scope == OFFLINE),
+        outside: way.outside,
+        resource: String::new(),
+        scopes: Vec::new(),
     })
 }
 

@@ -1,9 +1,11 @@
 //! What goes upstream in the name of the gateway or of a caller: access tokens of authorization servers.
 //!
-//! A server's tokens are the gateway's own (client credentials), exchanged for what a caller has shown (RFC 8693), or what a
-//! user has authorised in a browser (authorization code with PKCE). Either way a token is for that one server, is fetched by
+//! A server's tokens are the gateway's own (client credentials, or an assertion of the platform that it runs on), given for what a
+//! caller has shown (RFC 8693, at one authorization server or by way of the enterprise's own), or what a user has authorised in a
+//! browser (authorization code with PKCE). Either way a token is for that one server, is fetched by
 //! one request however many wait for it, and is renewed before it ends. What a caller shows is never sent to a server.
 
+mod assertion;
 mod browser;
 mod challenge;
 mod client;
@@ -32,6 +34,7 @@ use found::Found;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http::header::HeaderValue;
+use policy::SecretReference;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +57,12 @@ pub struct AuthorizationConfig {
     pub scopes: Vec<String>,
     /// The `audience` of an exchange, besides the `resource`.
     pub audience: Option<String>,
+    /// What callers' tokens are exchanged as.
+    pub subject: SubjectKind,
+    /// The enterprise's own authorization server, where it vouches for callers at the server's.
+    pub provider: Option<IdentityProvider>,
+    /// Where the assertion of the platform is that tokens are given for.
+    pub assertion: Option<SecretReference>,
     /// How the authorization server is told from an impostor.
     pub tls: UpstreamTls,
 }
@@ -63,10 +72,48 @@ pub struct AuthorizationConfig {
 pub enum Flow {
     /// The gateway's own.
     ClientCredentials,
+    /// The gateway's own, as the workload that its platform says it is (RFC 7523).
+    WorkloadIdentity,
     /// That of the caller, whose token of an authorization server is exchanged for one of the server's.
     TokenExchange,
+    /// That of the caller, for whom the enterprise's identity provider vouches at the server's authorization server (ID-JAG).
+    EnterpriseManaged,
     /// That of the user, who has authorised the gateway in a browser.
     AuthorizationCode,
+}
+
+impl Flow {
+    /// Whether every caller's requests are the gateway's own.
+    pub fn is_our_own(self) -> bool {
+        matches!(self, Flow::ClientCredentials | Flow::WorkloadIdentity)
+    }
+
+    /// Whether what a caller has shown is exchanged.
+    pub fn is_of_subject(self) -> bool {
+        matches!(self, Flow::TokenExchange | Flow::EnterpriseManaged)
+    }
+}
+
+/// What a token is that callers show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectKind {
+    /// An access token for the gateway (RFC 9068).
+    AccessToken,
+    /// Who somebody is (OpenID Connect).
+    IdToken,
+}
+
+/// An identity provider, and who the gateway is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityProvider {
+    /// Its name; `None` until it is known whose tokens callers show.
+    pub issuer: Option<String>,
+    /// As whom the gateway is known there.
+    pub client_id: String,
+    /// How it shows that.
+    pub proof: ClientProof,
+    /// How it is told from an impostor.
+    pub tls: UpstreamTls,
 }
 
 /// What is known of callers, for whose authorisation it matters.
@@ -103,9 +150,14 @@ pub(crate) struct Authorizer {
     server_tls: UpstreamTls,
     config: AuthorizationConfig,
     callers: Callers,
-    found: tokio::sync::Mutex<Option<(Instant, Arc<Found>)>>,
+    found: Finding,
+    /// The same of the identity provider.
+    provider: Finding,
     slots: Mutex<HashMap<Caller, Arc<Slot>>>,
 }
+
+/// What is known of an authorization server, and since when; held while that is found out.
+type Finding = tokio::sync::Mutex<Option<(Instant, Arc<Found>)>>;
 
 /// The tokens of one caller; held while one is fetched, so that it is fetched once.
 type Slot = tokio::sync::Mutex<Held>;
@@ -184,7 +236,7 @@ impl Bearers for Authorizer {
             return Some(Failure::unsent(NOT_THROUGH_GATEWAY));
         }
         let lack = match (self.config.flow, &self.callers.consents) {
-            (Flow::TokenExchange, _) => {
+            (Flow::TokenExchange | Flow::EnterpriseManaged, _) => {
                 let subject = self.callers.subjects.of(caller, self.callers.clock.now());
                 subject.is_none().then_some(Lack::NoSubject)
             }
@@ -192,7 +244,7 @@ impl Bearers for Authorizer {
                 let kept = consents.find(&self.server, &self.resource(), &caller.principal);
                 kept.is_none().then(|| Lack::Consent(self.wanted(None, "")))
             }
-            (Flow::ClientCredentials | Flow::AuthorizationCode, _) => None,
+            (Flow::ClientCredentials | Flow::WorkloadIdentity | Flow::AuthorizationCode, _) => None,
         };
         lack.map(|lack| self.failure(caller, lack))
     }
@@ -215,7 +267,8 @@ impl Authorizer {
             server_tls: server_tls.clone(),
             config: config.clone(),
             callers: callers.clone(),
-            found: tokio::sync::Mutex::default(),
+            found: Finding::default(),
+            provider: Finding::default(),
             slots: Mutex::default(),
         }
     }
@@ -271,17 +324,17 @@ impl Authorizer {
 
     /// Whether a call that needs somebody's authority is made by nobody in particular: on a line that several share.
     fn is_in_nobodys_name(&self, caller: &Caller) -> bool {
-        caller.principal.is_empty() && self.config.flow != Flow::ClientCredentials
+        caller.principal.is_empty() && !self.config.flow.is_our_own()
     }
 
     fn slot(&self, caller: &Caller) -> Arc<Slot> {
         let whose = match self.config.flow {
             // The gateway's own token is everybody's.
-            Flow::ClientCredentials => Caller::nobody(),
+            Flow::ClientCredentials | Flow::WorkloadIdentity => Caller::nobody(),
             // What a user has authorised, all callers of that name share.
             Flow::AuthorizationCode => Caller { principal: caller.principal.clone(), ..Caller::nobody() },
             // What was exchanged is for whoever has shown what was exchanged, and for no other of that name.
-            Flow::TokenExchange => Caller { session: None, ..caller.clone() },
+            Flow::TokenExchange | Flow::EnterpriseManaged => Caller { session: None, ..caller.clone() },
         };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get(&whose) {
@@ -339,7 +392,9 @@ impl Authorizer {
 
     /// As whom we are configured to be known.
     fn configured(&self) -> Option<Client> {
-        Some(Client { id: self.config.client_id.clone()?, proof: self.config.proof.clone() })
+        // Who a workload is, its assertion says.
+        let unsaid = || (self.config.flow == Flow::WorkloadIdentity).then(String::new);
+        Some(Client { id: self.config.client_id.clone().or_else(unsaid)?, proof: self.config.proof.clone() })
     }
 
     /// As whom we are known by the client document, at an authorization server that reads it.
@@ -364,9 +419,14 @@ impl Authorizer {
                 let message = "the server refuses for want of a scope that the gateway's access token has";
                 Failure { status: Some(502), ..Failure::lost(message) }
             }
-            Lack::NoSubject => Failure::unsent(
-                "this server is called by the caller's own authority: show an access token of the authorization server",
-            ),
+            Lack::NoSubject => {
+                let shown = match self.config.subject {
+                    SubjectKind::AccessToken => "access token",
+                    SubjectKind::IdToken => "ID token",
+                };
+                let message = "this server is called by the caller's own authority: show an";
+                Failure::unsent(format!("{message} {shown} of the authorization server"))
+            }
             Lack::Consent(scopes) => {
                 let consent =
                     self.callers.consents.as_ref().and_then(|consents| consents.invite(server, &caller.principal, &scopes));

@@ -1,9 +1,25 @@
 //! Getting tokens of the gateway's own, and those for which callers' are exchanged.
 
-use super::client::{Client, ClientProof, Granted, Trouble};
-use super::found::Found;
-use super::{Authorizer, Flow, Lack, Token, UNSAID_SECONDS, renewal};
+use super::client::{Client, Granted, ID_JAG, Trouble};
+use super::found::{self, Found};
+use super::{Authorizer, FRESH, Flow, IdentityProvider, Lack, SubjectKind, Token, UNSAID_SECONDS, assertion, renewal};
 use crate::enforcer::Caller;
+use crate::secret::Secret;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl SubjectKind {
+    /// What it is called in an exchange (RFC 8693 §3).
+    fn name(self) -> &'static str {
+        match self {
+            SubjectKind::AccessToken => "urn:ietf:params:oauth:token-type:access_token",
+            SubjectKind::IdToken => "urn:ietf:params:oauth:token-type:id_token",
+        }
+    }
+}
+
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 impl Authorizer {
     /// A new token of the gateway's own, or for the caller's.
@@ -20,21 +36,34 @@ impl Authorizer {
             parameters.push(("scope", &scopes));
         }
         let now = self.callers.clock.now();
-        let subject = match self.config.flow {
-            Flow::TokenExchange => Some(self.callers.subjects.of(caller, now).ok_or(Lack::NoSubject)?),
-            Flow::ClientCredentials | Flow::AuthorizationCode => None,
+        let subject = match self.config.flow.is_of_subject() {
+            true => Some(self.callers.subjects.of(caller, now).ok_or(Lack::NoSubject)?),
+            false => None,
         };
-        match &subject {
-            Some((subject, _)) => {
+        let assertion = match (self.config.flow, &subject) {
+            (Flow::EnterpriseManaged, Some((subject, _))) => {
+                // Nobody is vouched for at an authorization server that is not the server's.
+                self.pin(&client, &found).await?;
+                Some(self.vouched(subject, &parameters, &found).await?)
+            }
+            (Flow::WorkloadIdentity, _) => {
+                let place = self.config.assertion.as_ref().ok_or("there is no assertion to show")?;
+                Some(assertion::read(place, &found, now).await?)
+            }
+            _ => None,
+        };
+        match (&assertion, &subject) {
+            (Some(assertion), _) => parameters.extend([("grant_type", JWT_BEARER), ("assertion", assertion.expose())]),
+            (None, Some((subject, _))) => {
                 parameters.extend([
-                    ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+                    ("grant_type", EXCHANGE),
                     ("subject_token", subject.expose()),
-                    ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
-                    ("requested_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+                    ("subject_token_type", self.config.subject.name()),
+                    ("requested_token_type", SubjectKind::AccessToken.name()),
                 ]);
                 parameters.extend(self.config.audience.as_deref().map(|audience| ("audience", audience)));
             }
-            None => parameters.push(("grant_type", "client_credentials")),
+            (None, None) => parameters.push(("grant_type", "client_credentials")),
         }
         let granted = self.ask(&client, &found, &parameters).await?;
         if subject.as_ref().is_some_and(|(subject, _)| *subject == granted.access) {
@@ -44,6 +73,43 @@ impl Authorizer {
         // A caller who is not known any more is not called for.
         let until = subject.map_or(i64::MAX, |(_, until)| until);
         Ok(Token::new(&granted.access, renew.min(until), ends.min(until), granted.scope.unwrap_or(scopes))?)
+    }
+
+    /// What the identity provider says of whoever has shown `subject` to the authorization server that was `found`, and to no
+    /// other: for the resource and the scope of `parameters`.
+    async fn vouched(&self, subject: &Secret, parameters: &[(&str, &str)], found: &Found) -> Result<Secret, Trouble> {
+        let IdentityProvider { issuer, client_id, proof, tls } =
+            self.config.provider.as_ref().ok_or("there is no identity provider")?;
+        // A server that could name it would be given callers' tokens.
+        let issuer = issuer.as_deref().ok_or("the identity provider is not configured")?;
+        let mut known = self.provider.lock().await;
+        let provider = match known.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            Some((_, provider)) => provider.clone(),
+            None => {
+                let provider = Arc::new(found::provider(issuer, tls).await?);
+                *known = Some((Instant::now(), provider.clone()));
+                provider
+            }
+        };
+        drop(known);
+        let client = Client { id: client_id.clone(), proof: proof.clone() };
+        let mut parameters = parameters.to_vec();
+        parameters.extend([
+            ("grant_type", EXCHANGE),
+            ("subject_token", subject.expose()),
+            ("subject_token_type", self.config.subject.name()),
+            ("requested_token_type", ID_JAG),
+            ("audience", &found.issuer),
+        ]);
+        let vouched = client.request_assertion(&provider, tls, &parameters, self.callers.clock.now()).await;
+        match vouched {
+            Ok(vouched) if vouched == *subject => Err("the identity provider gives the caller's own token back".into()),
+            Ok(vouched) => Ok(vouched),
+            Err(trouble) => {
+                *self.provider.lock().await = None;
+                Err(trouble)
+            }
+        }
     }
 
     /// Asks for a token; where the authorization server has moved its endpoints, they are looked for the next time.
@@ -56,16 +122,19 @@ impl Authorizer {
         granted
     }
 
-    /// Whoever the server names is given our secret: so it may not name another one later.
+    /// What is agreed upon with an authorization server that the server names holds for good: it is given our secret, or its word is
+    /// taken for who has answered in a browser, so neither may the server name another one later, nor may that move its endpoints.
+    /// Only with one that says in each answer who it is, and where nothing of ours was configured, can another agreement be made.
     pub(super) async fn pin(&self, client: &Client, found: &Found) -> Result<(), Trouble> {
         let is_configured = self.config.client_id.as_ref() == Some(&client.id);
+        let is_named = self.config.flow != Flow::AuthorizationCode || found.says_issuer;
         // Where the operator has named it, the server has no say.
-        if !is_configured || self.config.issuer.is_some() || !matches!(client.proof, ClientProof::Secret(..)) {
+        if self.config.issuer.is_some() || (!is_configured && is_named) {
             return Ok(());
         }
-        match self.callers.pins.is_first(&self.server, &self.resource(), &found.issuer).await {
+        match self.callers.pins.is_first(&self.server, &self.resource(), found).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err("the server names another authorization server than before; name it under `issuer`".into()),
+            Ok(false) => Err("the server names another authorization server than before, or that has moved; if that is meant, name it under `issuer`".into()),
             Err(_) => Err("the state does not say whether it is the one that the server has named before".into()),
         }
     }

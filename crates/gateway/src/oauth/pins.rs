@@ -1,14 +1,15 @@
 //! To which authorization servers our secrets were shown first.
 //!
-//! A server that names its authorization server itself decides to whom a configured secret goes. What it named first holds for
-//! good, for whatever asks: requests to the server, the pages by which users authorise it, and every gateway on the state, also
+//! A server that names its authorization server itself decides to whom a configured secret goes, and whose word is taken for who
+//! has answered in a browser. What was agreed upon first, who it is and where its endpoints are, holds for good, for whatever asks: requests to the server, the pages by which users authorise it, and every gateway on the state, also
 //! after the next start.
 
+use super::found::Found;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use store::{Store, StoreError};
 
-/// By server and its address: the issuer that was named first.
+/// By server and its address: the authorization server that was named first.
 #[derive(Default)]
 pub(crate) struct Pins {
     /// `None` where a server is only asked once, by a command: then for as long as that runs.
@@ -22,25 +23,32 @@ impl Pins {
         Pins { kept_in: Some(store), known: Mutex::default() }
     }
 
-    /// Whether `issuer` is the one that was named first for this server at this address, or is now.
+    /// Whether `found` is the one that was named first for this server at this address, where it was then; or is now.
     ///
     /// # Errors
     /// When the state cannot be used.
-    pub async fn is_first(&self, server: &str, resource: &str, issuer: &str) -> Result<bool, StoreError> {
+    pub(super) async fn is_first(&self, server: &str, resource: &str, found: &Found) -> Result<bool, StoreError> {
+        let named = agreed(found);
         let at = (server.to_owned(), resource.to_owned());
         let known = self.lock().get(&at).cloned();
         let first = match (known, &self.kept_in) {
             (Some(known), _) => known,
-            (None, Some(store)) => store.first_issuer(server, resource, issuer).await?,
-            (None, None) => issuer.to_owned(),
+            (None, Some(store)) => store.first_issuer(server, resource, &named).await?,
+            (None, None) => named.clone(),
         };
         // Of two who ask at a time without a state, the faster one is the first.
-        Ok(self.lock().entry(at).or_insert(first) == issuer)
+        Ok(*self.lock().entry(at).or_insert(first) == named)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), String>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who an authorization server is, and where codes, secrets and browsers go.
+fn agreed(Found { issuer, token_endpoint, authorization_endpoint, .. }: &Found) -> String {
+    let pages = authorization_endpoint.as_deref().unwrap_or("none");
+    format!("{issuer}, tokens at {token_endpoint}, pages at {pages}")
 }
 
 #[cfg(test)]
@@ -52,15 +60,28 @@ mod tests {
     async fn the_first_that_is_named_is_the_only_one() {
         let store = Store::open(StateUrl::Memory, Options::default()).unwrap();
         for pins in [Pins::default(), Pins::kept_in(store.clone())] {
-            let is_first = async |server, resource, issuer| pins.is_first(server, resource, issuer).await.unwrap();
+            let is_first = async |server, resource, issuer| pins.is_first(server, resource, &found(issuer)).await.unwrap();
             assert!(is_first("web", "https://web/mcp", "https://id").await);
             assert!(!is_first("web", "https://web/mcp", "https://evil").await);
             assert!(is_first("web", "https://web/mcp", "https://id").await);
+            // It is the first one as it was then: who takes codes elsewhere may be somebody else.
+            let moved = [
+                Found { token_endpoint: "https://evil/token".to_owned(), ..found("https://id") },
+                Found { authorization_endpoint: Some("https://honest/authorize".to_owned()), ..found("https://id") },
+            ];
+            for moved in moved {
+                assert!(!pins.is_first("web", "https://web/mcp", &moved).await.unwrap());
+            }
             // Another server, and another host of that name, speak for themselves.
             assert!(is_first("wiki", "https://wiki/mcp", "https://evil").await);
             assert!(is_first("web", "https://other/mcp", "https://other").await);
         }
         // The next start knows it too.
-        assert!(!Pins::kept_in(store).is_first("web", "https://web/mcp", "https://evil").await.unwrap());
+        assert!(!Pins::kept_in(store).is_first("web", "https://web/mcp", &found("https://evil")).await.unwrap());
+    }
+
+    fn found(issuer: &str) -> Found {
+        let (issuer, token_endpoint) = (issuer.to_owned(), format!("{issuer}/token"));
+        Found { issuer, token_endpoint, ..Found::default() }
     }
 }
