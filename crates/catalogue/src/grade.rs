@@ -181,7 +181,7 @@ pub fn grade(definition: json::Value<'_>, server: &str) -> ToolRisk {
     let avoidable = avoidable(&reading, class, &findings);
     let name_words = words::of_name(&reading.name);
     let delivers = class != RiskClass::Read && findings.iter().any(|finding| finding.class == class && finding.delivers);
-    let signals = signals::all(&reading, main, class != RiskClass::Read, delivers, &name_words);
+    let signals = signals::all(&reading, main, class, delivers, &name_words);
     let mut evidence: Vec<Evidence> =
         findings.into_iter().filter(|finding| finding.class == class).map(|finding| finding.evidence).collect();
     evidence.dedup();

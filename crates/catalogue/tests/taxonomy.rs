@@ -275,3 +275,101 @@ fn signals_look_at_what_stands_beside_an_argument() {
     let handed = json!({"plan_token": {"type": "string", "description": "Token from plan()"}});
     assert!(!is(RiskClass::Read, "get_plan", "Get a plan.", handed).signals.contains(&Signal::CredentialSelector));
 }
+
+#[test]
+fn verbs_are_told_by_what_they_are_done_to() {
+    all(
+        RiskClass::Write,
+        &[
+            ("archive_card", "Send a card to the archive of a board"),
+            ("login", "Log in to the shop with a username and a password."),
+            ("git_cherry_pick", "Cherry-pick commits from other branches."),
+            ("update_custom_field", "Set or clear a custom field value on a card."),
+            ("clear_working_dir", "Clear the session working directory setting."),
+            ("remove_issue_from_release", "Remove an issue from a release"),
+            ("apply_style", "Apply paragraph formatting to a text."),
+            ("crear_tarea", "Crea una tarea nueva"),
+        ],
+    );
+    all(
+        RiskClass::Execute,
+        &[
+            ("terminate_app", "Stop and terminate an app on the device"),
+            ("pg_upgrade", "Upgrade the database cluster to a newer version"),
+            ("kickoff_build", "Kick off a build"),
+        ],
+    );
+    all(RiskClass::Destructive, &[("eliminar_contacto", "Elimina un contacto")]);
+    all(
+        RiskClass::Read,
+        &[("union_tool", "Merge two or more polygons into one"), ("obtener_contactos", "Obtiene los contactos")],
+    );
+}
+
+#[test]
+fn a_sentence_about_deleting_deletes_nothing() {
+    is(RiskClass::Read, "ask_helper", "Answers questions about a project. Deletes are refused outright.", json!({}));
+    let mode = json!({"mode": {"type": "string", "enum": ["soft", "mixed", "hard"]}});
+    is(RiskClass::Destructive, "git_reset", "Reset the current branch to a commit.", mode);
+    let mut releases = tool("release_device", "Release a device. Apps and files on it are lost.", json!({}));
+    assert_eq!(grade(&releases).class, RiskClass::Write);
+    releases["annotations"] = json!({"destructiveHint": true});
+    assert_eq!(grade(&releases).class, RiskClass::Destructive);
+}
+
+#[test]
+fn open_power_is_no_less_for_what_it_refuses() {
+    let query = json!({"query": {"type": "string"}});
+    is(RiskClass::Execute, "api_write", "Execute GraphQL mutations. Only mutations are accepted.", query.clone());
+    is(RiskClass::Read, "api_read", "Execute a GraphQL query. Mutations are rejected.", query);
+    is(RiskClass::Execute, "pg_psql", "Execute SQL queries: analyze, modify schema.", json!({"command": {"type": "string"}}));
+}
+
+#[test]
+fn arguments_that_the_text_describes_count_as_described() {
+    let described = "Create a job.\n\nArgs:\n    name: Its name\n    command (str): Shell command to run";
+    let risk =
+        is(RiskClass::Execute, "create_cron_job", described, json!({"name": {"type": "string"}, "command": {"type": "string"}}));
+    assert!(risk.signals.contains(&Signal::Shell), "{:?}", risk.signals);
+    assert_eq!(risk.level, Level::Critical);
+}
+
+#[test]
+fn a_tenant_stands_above_what_the_tool_is_about() {
+    let takes = |name: &str, argument: &str| {
+        let risk = grade(&tool(name, "Get it.", json!({argument: {"type": "string"}})));
+        risk.signals.contains(&Signal::TenantSelector)
+    };
+    assert!(takes("get_tags_for_workspace", "workspace_gid") && takes("list_projects", "organizationSlug"));
+    assert!(takes("get_registry", "ecr_account_id") && takes("get_issue", "owner"));
+    assert!(!takes("get_workspace", "workspace_id") && !takes("read_messages", "subscription_id"));
+    assert!(!takes("list_transactions", "bankAccountId"));
+}
+
+#[test]
+fn secrets_are_returned_where_the_definition_says_so() {
+    let returns =
+        |name: &str, description: &str| grade(&tool(name, description, json!({}))).signals.contains(&Signal::ReturnsSecrets);
+    assert!(returns("get_config", "Get the current configuration content as a kubeconfig YAML"));
+    assert!(returns("create_api_key", "Create a key for a project") && returns("get_secret", "Get the value of a secret"));
+    assert!(returns("rotate_webhook_secret", "Rotate the secret. The new one is in the result."));
+    assert!(
+        !returns("list_users", "List the users, with your API key") && !returns("get_provider", "Get metadata for an API key.")
+    );
+    assert!(!returns("get_token_price", "Get the price of a token") && !returns("list_secrets", "List secret names only"));
+    let kinds = json!({"resourceType": {"type": "string", "description": "pods, services, configmaps, secrets"}});
+    assert!(grade(&tool("kubectl_get", "Get resources by type", kinds)).signals.contains(&Signal::ReturnsSecrets));
+}
+
+#[test]
+fn what_is_put_into_effect_is_code_and_what_is_stored_is_not() {
+    let code = |name: &str, description: &str, argument: &str, said: &str| {
+        let risk = grade(&tool(name, description, json!({argument: {"type": "string", "description": said}})));
+        risk.signals.contains(&Signal::Code)
+    };
+    assert!(code("apply_resource", "Apply a resource to the cluster.", "resource", "The manifest, as YAML"));
+    assert!(code("run_oneoff", "Run a function.", "query", "JavaScript source that returns a value"));
+    assert!(code("run_snippet", "Run it.", "code", "Code to run"));
+    assert!(!code("create_page", "Create a page.", "body", "The text"));
+    assert!(!code("check_types", "Check a module for mistakes.", "code", "TypeScript code to look at"));
+}

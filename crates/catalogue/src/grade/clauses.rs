@@ -136,6 +136,10 @@ fn name_clause(tokens: &[String], at: usize, verb: Verb, name: &str) -> Clause {
 /// The words before the first preposition or joint.
 fn noun_phrase(words: &[String]) -> Vec<String> {
     let ends = |word: &String| words::is_one(word, ENDS_PHRASE);
+    // `two or more polygons`, `up to ten records`
+    let after_count =
+        words.windows(2).take(3).position(|pair| pair[0] == "or" && pair[1] == "more" || pair[0] == "up" && pair[1] == "to");
+    let words = after_count.map_or(words, |at| words.get(at + 2..).unwrap_or_default());
     let skipped = words.iter().skip_while(|word| words::is_one(word, SKIPPED));
     skipped.take_while(|word| !ends(word)).filter(|word| !words::is_one(word, SKIPPED)).cloned().collect()
 }
@@ -197,9 +201,9 @@ fn leading_verb(words: &[String]) -> Option<(usize, Verb, Form)> {
     }
     let (verb, form) = verbs::find(words.get(at)?)?;
     let next_is = |list: &str| words.get(at + 1).is_some_and(|next| words::is_one(next, list));
-    let noun = verb.is_noun_too
-        && (form == Form::Base && next_is("is are was has can of : name id")
-            || form == Form::Third && next_is("are were have can"));
+    // `Deletes are refused`, `the query is`
+    let noun = verb.is_noun_too && form == Form::Base && next_is("is are was has can of : name id")
+        || form == Form::Third && next_is("are were have can cannot");
     (form != Form::Past && !noun).then_some((at, verb, form))
 }
 
@@ -283,7 +287,7 @@ const SUBJECTS: &str = "this tool, this, the tool, tool, it, this operation, the
     enables users to, allows, enables, helps you, helps users, helps, helps to, provides the ability to, \
     provides tools to, provides a way to, a tool to, a tool for, tool to, tool for, tool that, a tool that, \
     designed to, and, new, mcp tool to, ability to, is, call this tool to, call this to, utility to, \
-    useful for, function to, api to, attempts to, tries to, quickly, one-shot, bulk, batch, async, \
+    useful for, function to, api to, attempts to, attempt to, automatically, tries to, try to, quickly, one-shot, bulk, batch, async, \
     asynchronously, please, simply, just, also, then, i, we, users can, you can, helper to, lets the user, \
     lets users, in order to, intended to, able to, make it possible to, api-, beta, experimental, ( beta ), \
     ( experimental ), read-only :, read-only, optional, step 1 :, 1, 2, 3, 4, 5, 6, 7, 8, 9";
@@ -297,7 +301,7 @@ const ADVERBS: &str = "one-shot bulk batch async now also first then again eithe
 
 /// Words that stand in front of a noun and are none.
 const SKIPPED: &str = "a an the one or more new existing specific specified given single multiple all any some your its their this \
-    that these another every each multi current currently active custom additional individual several many \
+    that these another every each multi two three current currently active custom additional individual several many \
     entire whole complete full following provided list batch bulk up";
 
 /// Words with which a noun phrase is over.

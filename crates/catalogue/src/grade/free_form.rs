@@ -65,6 +65,12 @@ fn statement<'r>(reading: &'r Reading, said: &dyn Fn(&str) -> bool) -> Option<(&
     {
         return Some((parameter, "statement"));
     }
+    if said(DATABASE_LANGUAGES)
+        && name_says(reading, "sql psql mysql cypher query")
+        && let Some(parameter) = texts().find(|parameter| parameter.is_named("command"))
+    {
+        return Some((parameter, "statement"));
+    }
     let program = |parameter: &&Parameter| {
         parameter.is_one_of("code, script, javascript, python, function, js, program, python code, source code")
             || parameter.is_one_of("expression, source, query") && parameter.said.iter().any(|word| words::is_one(word, PROGRAMS))
@@ -77,6 +83,10 @@ fn statement<'r>(reading: &'r Reading, said: &dyn Fn(&str) -> bool) -> Option<(&
     texts()
         .find(|parameter| parameter.is_one_of("cli command, shell command, bash command, cmd, shell, command line"))
         .map(|parameter| (parameter, "command"))
+}
+
+fn name_says(reading: &Reading, list: &str) -> bool {
+    words::of_name(&reading.name).iter().any(|word| words::is_one(word, list))
 }
 
 /// Whether a sentence says that code is run.
@@ -117,7 +127,8 @@ const PROMISES: &str = "read-only sql, read-only query, read-only queries, reado
     read only query, read only queries, read only sql, read-only select, read-only cypher, read cypher, \
     read query, read-only mode, read-only transaction, readonly transaction, read only transaction, \
     read-only statements, only select, only read, select query, a select, select statement, read-only graph, \
-    read-only command, read-only commands, mutations are, only supports select, read-only graphql, only reads, \
+    read-only command, read-only commands, mutations are rejected, mutations are not, mutations are blocked, mutations are refused, mutations are disallowed, \
+    only supports select, read-only graphql, only reads, \
     read-only duckdb, read-only access, select queries only, read-only";
 const UNSURE: &str = "default unless if when depending depends otherwise use should prefer recommended e example such like \
     disabled or";

@@ -39,6 +39,7 @@ pub(super) fn findings(
         found.extend(overwrites(reading));
     }
     found.extend(flags(reading, so_far));
+    found.extend(hard_reset(reading));
     found.extend(outputs(reading, so_far));
     let advises = senses().next() == Some(Sense::Advise);
     if !changes {
@@ -51,6 +52,9 @@ pub(super) fn findings(
         found.extend(puts_into_effect(reading));
     }
     found.extend(to_media(reading));
+    if so_far.is_none_or(|class| class == Read) {
+        found.extend(delegates(reading));
+    }
     if so_far == Some(Write) {
         found.extend(recipients(reading, names, told));
     }
@@ -95,12 +99,16 @@ fn warnings(reading: &Reading) -> Vec<Finding> {
         let deletes = clauses.iter().any(|clause| matches!(clause.verb.sense, Sense::Delete) && !clause.is_about("tag label"));
         if deletes && third && (sentence.words.first().is_some_and(|word| words::is_one(word, "this it deletes permanently the"))) {
             found.push(Finding::said(Destructive, 2, "R6", "the text says that it deletes", "description", quote()));
+        } else if reading.hints.destructive == Some(true) && words::phrases(LOST).any(|phrase| sentence.has(phrase)) {
+            found.push(Finding::said(Destructive, 2, "R21", "the hint confirms that something is lost", "description", quote()));
         } else if words::phrases(final_).any(|phrase| sentence.has(phrase)) && sentence.words.iter().any(|word| matches!(verbs::find(word), Some((verb, _)) if matches!(verb.sense, Sense::Delete | Sense::Remove | Sense::Replace))) {
             found.push(Finding::said(Destructive, 2, "R6", "the text says that there is no way back", "description", quote()));
         }
     }
     found
 }
+
+const LOST: &str = "are lost, is lost, will be lost, permanently lost, is destructive, is a destructive";
 
 /// R7: the text says that something is replaced as a whole.
 fn overwrites(reading: &Reading) -> Option<Finding> {
@@ -130,7 +138,10 @@ fn flags(reading: &Reading, so_far: Option<RiskClass>) -> Vec<Finding> {
         let Some(first) = parameter.words.first() else { continue };
         let harmless = "include show is has with only hide exclude skip no keep prevent confirm ignore dont soft return list \
         protect use disable enable dry deletion require fail was preserve filter";
-        if words::is_one(first, harmless) {
+        // What is shown, and how: `whether the tag appears in the output`.
+        let shows = so_far == Some(Read)
+            && (first == "truncate" || parameter.said.iter().any(|word| words::is_one(word, "appears emitted shown displayed")));
+        if words::is_one(first, harmless) || shows {
             continue;
         }
         let deletes = parameter.words.iter().any(|word| {
@@ -160,6 +171,13 @@ fn flags(reading: &Reading, so_far: Option<RiskClass>) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// R1: `git reset --hard`: of what is set back, one of the ways throws away what was there.
+fn hard_reset(reading: &Reading) -> Option<Finding> {
+    let resets = words::of_name(&reading.name).iter().any(|word| word == "reset");
+    let parameter = reading.parameters.iter().find(|parameter| resets && parameter.values.iter().any(|value| value == "hard"))?;
+    Some(Finding::said(Destructive, 2, "R1", "throws away what was there", &parameter.path, "hard".into()))
 }
 
 /// R16: a result that is written where the caller says.
@@ -252,6 +270,15 @@ fn to_media(reading: &Reading) -> Option<Finding> {
         .any(|pair| pair[0] == "to" && words::is_one(&pair[1], "speech audio image video sound voice music 3d song animation"));
     makes.then(|| Finding::said(Execute, 2, "R12", "a model or a renderer makes something", "name", reading.name.clone()))
 }
+
+/// R12: the text says that somebody else decides what is done.
+fn delegates(reading: &Reading) -> Option<Finding> {
+    let sentence = reading.says_any(DELEGATES).filter(|sentence| !is_negated(&sentence.words))?;
+    Some(Finding::said(Execute, 2, "R12", "an assistant that may act", "description", clauses::quote(&sentence.text)))
+}
+
+const DELEGATES: &str = "agent decides, agent will decide, agent acts, acts on your behalf, autonomously execute, autonomously executes, \
+    autonomously perform, autonomously performs, autonomously complete, would change data, performs actions on";
 
 /// R13: an entry that tells people whom the caller names.
 fn recipients(reading: &Reading, names: &[Clause], told: &[Clause]) -> Option<Finding> {
@@ -392,5 +419,5 @@ fn is_negated(words: &[String]) -> bool {
 fn is_conditional(words: &[String]) -> bool {
     let first = words.first().map_or("", String::as_str);
     words::is_one(first, "if when before after use never do don't to for example")
-        || words.iter().any(|word| words::is_one(word, "not doesn't instead never don't unlike won't"))
+        || words.iter().any(|word| words::is_one(word, "not doesn't instead never don't unlike won't refused rejected unless"))
 }

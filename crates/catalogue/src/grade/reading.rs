@@ -92,6 +92,12 @@ impl Reading {
         if let Some(schema) = schema {
             walk(schema, "inputSchema", 0, &mut parameters);
         }
+        for parameter in parameters.iter_mut().filter(|parameter| parameter.depth == 0 && parameter.description.is_empty()) {
+            if let Some(said) = said_in_text(&description, &parameter.name) {
+                parameter.said = words::of_text(said);
+                parameter.description = said.to_owned();
+            }
+        }
         Reading {
             name: text(definition.get("name")),
             server: words::of_name(server),
@@ -107,6 +113,17 @@ impl Reading {
     pub(super) fn says_any(&self, phrases: &str) -> Option<&Sentence> {
         self.sentences.iter().find(|sentence| words::phrases(phrases).any(|phrase| sentence.has(phrase)))
     }
+}
+
+/// What a text says of an argument on a line of its own, as under `Args:` in a Python function's: `path: where to write`,
+/// `- path (str): where to write`.
+fn said_in_text<'t>(description: &'t str, name: &str) -> Option<&'t str> {
+    description.lines().skip(1).take(MOST_LINES).find_map(|line| {
+        let rest = line.trim_start_matches([' ', '\t', '-', '*', '•', '`', '"']).strip_prefix(name)?;
+        let rest = rest.trim_start_matches(['`', '"', '*', ' ']);
+        let rest = if rest.starts_with('(') { rest.split_once(')')?.1.trim_start() } else { rest };
+        rest.strip_prefix([':', '-', '–']).map(str::trim).filter(|said| !said.is_empty())
+    })
 }
 
 fn walk(schema: Value<'_>, path: &str, depth: usize, out: &mut Vec<Parameter>) {
@@ -204,5 +221,6 @@ fn kind(schema: Value<'_>) -> &'static str {
 
 const KINDS: [&str; 6] = ["string", "boolean", "array", "object", "integer", "number"];
 const DEEPEST: usize = 40;
+const MOST_LINES: usize = 200;
 const MOST_PARAMETERS: usize = 400;
 const MOST_VALUES: usize = 300;

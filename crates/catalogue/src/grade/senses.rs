@@ -71,7 +71,10 @@ pub(super) fn of_clause(clause: &Clause, context: Context) -> Option<Meaning> {
         Sense::Replace => replace(clause),
         Sense::Label => plain(Write, "R6", "a label or a link goes on or off"),
         Sense::Move => plain(Write, "R5", "can be moved or renamed back"),
-        Sense::Access => plain(Write, "R14", "changes who may do what"),
+        Sense::Access => match clause.verb.word == "kick" && clause.rest.first().is_some_and(|next| next == "off") {
+            true => plain(Execute, "R8", "sets something going"),
+            false => plain(Write, "R14", "changes who may do what"),
+        },
         Sense::Context => choose(clause),
         Sense::Undoable => plain(Write, "R5", "the product has a way back"),
         Sense::Run => run(clause, context),
@@ -149,6 +152,9 @@ fn look(clause: &Clause) -> Meaning {
             true => plain(Financial, "R11", "moves money, or binds somebody to pay"),
             false => plain(Write, "R17", "chooses what is worked with"),
         },
+        "log" if clause.rest.first().is_some_and(|next| words::is_one(next, "in into out")) => {
+            plain(Write, "R17", "later calls work with what it chooses")
+        }
         // `Log a workout`, but not `the commit log`.
         "log" if clause.rest.first().is_some_and(|next| words::is_one(next, "a an your new")) => {
             plain(Write, "R10", "stores a record")
@@ -276,6 +282,13 @@ fn change(clause: &Clause) -> Meaning {
         {
             return plain(Execute, "R8", "puts another program into effect");
         }
+        "upgrade"
+            if clause.mentions("database cluster instance server node kernel os postgresql postgres mysql redis runtime")
+                || clause.goes_on_with("migration") =>
+        {
+            return plain(Execute, "R8", "puts another program into effect");
+        }
+        "reverse" if clause.mentions("geocode lookup search dns image proxy") => return plain(Read, "R16", "gives information"),
         "persist" => return weak(Write, "R5", "keeps what would expire"),
         "release" if clause.mentions("address ip number") => {
             return plain(Destructive, "R6", "gives up what may not come back");
@@ -358,7 +371,9 @@ fn run(clause: &Clause, context: Context) -> Meaning {
         }
         "apply"
             if clause.is_about(
-                "label tag patch diff edit filter style formatting format material texture theme permission change",
+                "label tag patch diff edit filter style formatting format material texture theme permission change override \
+                 effect preset discount coupon highlight color colour border transformation transform grouping sort layout font \
+                 animation transition stash suggestion validation rule",
             ) =>
         {
             plain(Write, "R5", "changes something")
@@ -373,6 +388,11 @@ fn run(clause: &Clause, context: Context) -> Meaning {
         }
         "activate" if clause.is_about("project tab window page account user layer") => {
             plain(Write, "R17", "chooses what is worked with")
+        }
+        "activate" | "deactivate"
+            if clause.is_about("column field attribute category label template feature coupon promotion theme") =>
+        {
+            plain(Write, "R5", "can be activated again")
         }
         "deactivate" | "suspend" if clause.is_about("user account member product price") => {
             plain(Write, "R14", "can be activated again")
@@ -391,7 +411,12 @@ const CHECKS: &str = "check analysis audit diagnostic validation lint assessment
 fn cancel(clause: &Clause) -> Meaning {
     let waits = "downtime schedule reminder invitation appointment event meeting request booking invite";
     match clause.verb.word {
-        "terminate" if clause.mentions("query session process job execution connection backend request") => {
+        "terminate"
+            if clause.mentions(
+                "query session process job execution connection backend request app application program task workflow call run \
+                 thread",
+            ) =>
+        {
             plain(Execute, "R8", "stops something that runs")
         }
         // A name that does not say what.
@@ -408,6 +433,9 @@ fn cancel(clause: &Clause) -> Meaning {
 fn send(clause: &Clause) -> Meaning {
     match clause.verb.word {
         _ if clause.is_about("feedback telemetry") => plain(Write, "R13", "tells the vendor"),
+        "send" if clause.rest.windows(2).any(|pair| words::is_one(&pair[0], "to the") && words::is_one(&pair[1], PLACES)) => {
+            plain(Write, "R5", "can be moved back")
+        }
         "contact" | "mail" | "email" | "message" | "text" | "alert" if clause.object.is_empty() => {
             weak(Execute, "R13", "may deliver a message")
         }
@@ -418,6 +446,9 @@ fn send(clause: &Clause) -> Meaning {
         _ => plain(Execute, "R13", "delivers a message"),
     }
 }
+
+/// Where what is sent has gone to nobody.
+const PLACES: &str = "archive trash back front backward forward bottom top";
 
 fn post(clause: &Clause) -> Meaning {
     let record = "comment note review issue ticket discussion draft annotation page worklog version notes merge";
@@ -518,7 +549,10 @@ fn remove(clause: &Clause) -> Meaning {
     }
     match clause.verb.word {
         "clear" | "clean" | "strip" | "discard"
-            if clause.mentions("filter selection highlight search input formatting emulation override screen focus") =>
+            if clause.mentions(
+                "filter selection highlight search input formatting emulation override screen focus session context setting \
+                 preference default value field working",
+            ) && !clause.mentions("data history memory all") =>
         {
             plain(Write, "R5", "a setting goes")
         }
@@ -535,7 +569,7 @@ fn remove(clause: &Clause) -> Meaning {
 
 const LABELS: &str = "approval protection dependency upvote tag label reaction star favorite favourite bookmark like vote \
     assignee reviewer watcher follower assignment flag pin emoji milestone category upvote attendee highlight overlay";
-const LISTS: &str = "task project team folder album channel library module cycle epic portfolio segment audience watching \
+const LISTS: &str = "release initiative roadmap campaign program pool view task project team folder album channel library module cycle epic portfolio segment audience watching \
     watchlist list favorites favourites playlist queue collection group board sprint milestone section watch \
     cart wishlist category";
 

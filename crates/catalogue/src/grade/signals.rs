@@ -3,7 +3,8 @@
 use super::reading::{Parameter, Reading};
 use super::verbs::Sense;
 use super::words;
-use super::{Evidence, Supports, clauses};
+use super::{Evidence, Supports, clauses, further};
+use policy::RiskClass;
 use std::fmt;
 
 /// A property of a tool that its class does not say.
@@ -104,9 +105,6 @@ pub(super) fn of_parameter(parameter: &Parameter) -> Option<Signal> {
     {
         return Some(Signal::CredentialSelector);
     }
-    if parameter.is_one_of(TENANTS) {
-        return Some(Signal::TenantSelector);
-    }
     let sql = "sql, sql query, sql statement, statement, statements, cypher, cypher query, cql, sql list, \
         sql statements, gremlin, query string, query";
     if parameter.is_one_of(sql)
@@ -156,9 +154,44 @@ const CREDENTIALS: &str = "aws profile, profile, profile name, role, role arn, a
     account email, connection string, credential arn, data access role arn, execution role arn, bearer token, \
     private key, secret key, api token";
 
-const TENANTS: &str = "account id, account, organization id, organization, org, org id, organization slug, tenant, tenant id, \
-    subscription, subscription id, workspace, workspace id, workspace slug, owner, account ids, \
-    organisation, organization name, tenancy id, linked account, organization ids";
+/// What stands above the single object, and what it is called by.
+const TENANTS: &str = "organization organisation org tenant tenancy workspace account subscription enterprise";
+const HANDLES: &str = "id ids gid uuid guid slug name key number identifier";
+
+/// Whose account is no tenant: one in a bank, or another object that happens to be called so.
+const OTHER_ACCOUNTS: &str = "bank storage service email mail bucket user inventory payment social ledger chart savings asset revenue \
+    cosmos automation batch from to";
+
+/// Whether an argument chooses the account, organisation or tenant above the object that the tool is about.
+fn chooses_tenant(parameter: &Parameter, reading: &Reading, names: &[String]) -> bool {
+    let kind = parameter.is_text() || matches!(parameter.kind, "integer" | "array");
+    if !kind || !parameter.values.is_empty() || parameter.mentions(OTHER_ACCOUNTS) {
+        return false;
+    }
+    let words = &parameter.words;
+    if parameter.is_one_of("owner, owner id, repo owner, repository owner") || words.ends_with(&["owner".into(), "id".into()]) {
+        return true;
+    }
+    let handled = words.len() > 1 && words.last().is_some_and(|last| words::is_one(last, HANDLES));
+    let Some(noun) = words[..words.len() - usize::from(handled)].last().map(|noun| words::singular(noun)) else { return false };
+    let said = |list: &str| parameter.said.iter().any(|word| words::is_one(word, list));
+    // `get_workspace`, but not `get_tags_for_workspace`: what it is about is no tenant of it.
+    let is_object = names.last().is_some_and(|last| words::singular(last) == noun)
+        && !names.iter().rev().nth(1).is_some_and(|before| words::is_one(before, "for in of from"));
+    if !words::is_one(&noun, TENANTS) || is_object {
+        return false;
+    }
+    match noun.as_str() {
+        // Elsewhere than there it is something that is delivered or paid for.
+        "subscription" => {
+            let azure = |words: &[String]| words.iter().any(|word| word == "azure");
+            azure(&parameter.said) || azure(&reading.server) || reading.sentences.iter().take(4).any(|one| azure(&one.words))
+        }
+        "account" => !further::is_about_money(reading),
+        "workspace" => !said("path directory folder prometheus"),
+        _ => true,
+    }
+}
 
 const PATHS: &str = "path, paths, file path, filepath, file, directory, dir, folder path, cwd, working directory, repo path, \
     workspace dir, output path, output dir, output directory, save path, local path, source path, \
@@ -169,7 +202,8 @@ const CHECKOUTS: &str = "repo path, repository path, repo dir, project path, pro
 
 /// Arguments by which others get access, or lose it.
 const EXPOSURE: &str = "publicly accessible, make public, public, permissions boundary, inline policy, authentication strategy, \
-    authentication type, auth mode, publish auth modes, subscribe auth modes, security groups";
+    authentication type, auth mode, publish auth modes, subscribe auth modes, security groups, permissions, roles, grants, acl, \
+    access level, share with, allowed ips, is public, public access";
 
 const MOST_FOR_ONE: usize = 6;
 
@@ -190,13 +224,48 @@ fn of_statement(parameter: &Parameter, reading: &Reading, names: &[String]) -> O
     if parameter.is_text() && parameter.is_named("command") && speaks("valkey redis mongo mongodb") {
         return Some(Signal::Sql);
     }
-    if parameter.is_text() && parameter.is_named("command") && speaks("terminal shell bash powershell cmd") {
+    let said = |list: &str| parameter.said.iter().any(|word| words::is_one(word, list));
+    let commands = names.iter().any(|name| words::is_one(name, "command commands shell exec bash terminal cmd ssh process"));
+    if parameter.is_text()
+        && parameter.is_one_of("command, cmd, commands")
+        && !said("id palette identifier")
+        && (commands || speaks("terminal shell bash powershell cmd linux"))
+    {
         return Some(Signal::Shell);
     }
     let effective = parameter.is_one_of("manifest, manifests, yaml content, template body, resource yaml, manifest yaml")
         || parameter.mentions("handlers handler resolver") && parameter.mentions("code");
     (effective && speaks("create creates apply applies deploy deploys update updates")).then_some(Signal::Code)
 }
+
+/// Text that is run or put into effect by a tool which does so, whatever the argument is called.
+fn of_program(parameter: &Parameter, deploys: bool) -> bool {
+    let said = |list: &str| parameter.said.iter().any(|word| words::is_one(word, list));
+    // Files that are deployed with what stands in them.
+    if parameter.is_text() && parameter.is_named("content") && parameter.path.contains("iles.items.") && deploys {
+        return true;
+    }
+    if parameter.depth > 1 || !parameter.values.is_empty() || parameter.ends_in(NO_PROGRAM) || said("path filename") {
+        return false;
+    }
+    let is_text = parameter.is_text();
+    is_text && parameter.is_one_of(PROGRAMS)
+        || is_text && said(LANGUAGES) && said("code script program source expression snippet body")
+        || parameter.kind != "boolean" && parameter.is_one_of(DEFINITIONS) && said(PUT_INTO_EFFECT)
+}
+
+const PROGRAMS: &str = "js code, javascript code, python script, bash script, shell script, init script, startup script, user data, \
+    function code, function body, handler code, script content, script source, script body, code snippet, lua script, lua, \
+    worker code, worker script, page function, dockerfile, dockerfile content, buildspec, code content, source code, \
+    playbook, manifest, manifests, applescript, workflow yaml, pipeline yaml, compose yaml, template body";
+const LANGUAGES: &str = "javascript typescript python lua ruby bash powershell applescript groovy";
+const DEFINITIONS: &str = "body, yaml, template, config content, pipeline config, pipeline, pipeline definition, workflow definition, \
+    definition, compose file, docker compose, terraform code, hcl, spec, resource, resources, resource definition, content, config";
+const PUT_INTO_EFFECT: &str = "manifest manifests terraform cloudformation pipeline playbook kubernetes compose helm bicep";
+
+/// What names a program and is none.
+const NO_PROGRAM: &str =
+    "path file filename url uri id name type language runtime version arn title description status format args";
 
 /// From where to where a file goes, in a tool that moves or copies files.
 fn of_ends(parameter: &Parameter, names: &[String]) -> Option<Signal> {
@@ -211,32 +280,92 @@ const REMOTE: &str = "repo, repository, branch, ref, project id, bucket, bucket 
 /// What says that the result may hold a secret, and where.
 fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> Option<(&'static str, String)> {
     let has = |list: &str| names.iter().any(|name| words::is_one(name, list));
-    let looks = has("secret secrets password credentials token tokens keys env") || words::has_phrase(names, "connection string");
-    let is_about_it = has("metadata info type types name names provider status count usage");
-    let mints = has("token secret credential credentials") && !has("webhooks");
+    let phrase = |list: &str| words::phrases(list).any(|phrase| words::has_phrase(names, phrase));
+    // Of what is bought and sold as a token there is nothing to hide; documentation is about secrets, and holds none.
+    let tokens = "token tokens";
+    let traded = reading.says_any(TRADED).is_some() || has("price prices balance balances holders usage count limit design");
+    if has("documentation docs doc search sections guide") {
+        return None;
+    }
+    let kept = has("secret secrets password passwords credential credentials env kubeconfig") || has("keys") && !has(KEYED);
+    let looks = kept || has(tokens) && !traded || phrase(SECRET_NAMES);
+    let is_about_it = has("metadata info type types name names provider status count usage validate check verify policy expiry");
     let by_name = match main {
-        Some(Sense::Look) => looks && !is_about_it,
-        Some(Sense::Make | Sense::Generate) => mints,
+        Some(Sense::Look) => looks && !is_about_it && reading.says_any(ONLY_NAMES).is_none(),
+        Some(Sense::Make | Sense::Generate | Sense::Change | Sense::Reset) => {
+            let mints = has("create generate regenerate rotate reset issue mint provision");
+            let anew = has("generate regenerate rotate reset") && has("secret password");
+            mints
+                && (anew || has("credential credentials") || has(tokens) && !traded || phrase(MINTED))
+                && !has("webhooks design")
+        }
+        Some(Sense::Access) => phrase("assume role"),
         _ => false,
     };
     if by_name {
         return Some(("name", reading.name.clone()));
     }
-    // Documentation is about secrets, and holds none.
-    if main != Some(Sense::Look) || has("documentation docs doc search sections guide") {
+    if !matches!(main, Some(Sense::Look | Sense::Make | Sense::Generate | Sense::Access)) {
         return None;
     }
-    let kinds =
-        "connection string, environment variables, api keys, secret access key, temporary credentials, the token, presigned url";
-    let returns = |sentence: &&super::words::Sentence| {
-        let gives = sentence.words.iter().any(|word| {
-            words::is_one(word, "return returns returned get gets retrieve retrieves prints print show shows includes lists")
-        });
-        gives && !sentence.listed && words::phrases(kinds).any(|phrase| sentence.has(phrase))
+    let leading = reading.sentences.iter().take(8).enumerate();
+    let gives = |(at, sentence): &(usize, &super::words::Sentence)| gives_secret(&sentence.words, *at == 0);
+    if let Some((_, sentence)) = leading.clone().find(gives) {
+        return Some(("description", clauses::quote(&sentence.text)));
+    }
+    // Of any kind that the caller names: secrets are among them.
+    let of_secrets = |parameter: &&Parameter| {
+        let lists = |words: &[String]| words.iter().any(|word| matches!(word.as_str(), "secret" | "secrets"));
+        parameter.is_one_of("resource type, kind, resource, resource types, resource kind")
+            && (lists(&parameter.said) || parameter.values.iter().any(|value| lists(&[value.to_lowercase()])))
     };
-    let sentence = reading.sentences.iter().take(6).find(returns)?;
-    Some(("description", clauses::quote(&sentence.text)))
+    let parameter = reading.parameters.iter().find(of_secrets).filter(|_| main == Some(Sense::Look))?;
+    Some(("inputSchema", parameter.name.clone()))
 }
+
+/// Whether a sentence says that something secret is given: `returns the connection string`, but not `lists users with your API
+/// key`.
+fn gives_secret(words: &[String], leads: bool) -> bool {
+    let is = |word: &String, list: &str| words::is_one(word, list);
+    if words.iter().any(|word| {
+        is(
+            word,
+            "not never without redacted masked hidden except excluding cannot doesn't obfuscated \
+        metadata provider validate",
+        )
+    }) {
+        return false;
+    }
+    let gives = |word: &String| {
+        is(word, "returns returned gets retrieves prints shows includes including reveals creates generates issues provides")
+            || leads && is(word, "return get retrieve print show create generate")
+    };
+    words.iter().enumerate().filter(|(_, word)| gives(word)).any(|(at, _)| {
+        let given: Vec<String> = words[at + 1..]
+            .iter()
+            .take(9)
+            .take_while(|word| !is(word, "using with via by from requires about of"))
+            .cloned()
+            .collect();
+        words::phrases(SECRETS).any(|phrase| words::has_phrase(&given, phrase))
+    })
+}
+
+const SECRETS: &str = "connection string, connection strings, connection uri, connection url, environment variables, env vars, \
+    api keys, api key, secret access key, temporary credentials, session token, access token, access tokens, refresh token, \
+    client secret, private key, private keys, the token, presigned url, pre-signed url, signed url, kubeconfig, secret value, \
+    secret values, config vars, access keys, access key, bearer token, auth token";
+const SECRET_NAMES: &str = "connection string, connection uri, connection url, environment variables, env vars, env var, config vars, \
+    api key, api keys, access key, access keys, private key";
+const MINTED: &str = "api key, api keys, access key, access keys, private key, service key, client secret, webhook secret, signing secret, \
+    key pair, signed url, presigned url";
+/// Stores and texts whose entries are found by keys.
+const KEYED: &str =
+    "kv cache redis scan object objects translation translations partition primary foreign s3 localization attribute tag";
+const ONLY_NAMES: &str = "names only, only names, secret names, key names, without values, not values, never returns, values are not, \
+    metadata only, without revealing, values are never, not the values, not return";
+const TRADED: &str = "blockchain, solana, ethereum, erc20, erc-20, wallet, token address, crypto, liquidity, market cap, llm, model context, \
+    tokenizer, design tokens, design token";
 
 /// Whether what a tool does in the main leaves something otherwise than it was.
 fn alters(main: Option<Sense>) -> bool {
@@ -281,6 +410,11 @@ fn is_of_many(parameter: &Parameter) -> bool {
             || parameter.is_one_of("operations, requests, items, updates, entries, commands, urls, sql list, queries"))
 }
 
+/// `Create a new update (comment/post)`
+fn speaks_of_comment(words: &[String]) -> bool {
+    words.iter().take(9).any(|word| words::is_one(word, "comment comments"))
+}
+
 /// `Push multiple files`, but not `using multiple methods`.
 fn speaks_of_many(words: &[String]) -> bool {
     let what = "methods ways types formats sources options approaches steps modes kinds strategies languages criteria operations";
@@ -293,10 +427,11 @@ fn speaks_of_many(words: &[String]) -> bool {
 pub(super) fn all(
     reading: &Reading,
     main: Option<Sense>,
-    is_change: bool,
+    class: RiskClass,
     delivers: bool,
     names: &[String],
 ) -> Vec<(Signal, Evidence)> {
+    let is_change = class != RiskClass::Read;
     let mut found: Vec<(Signal, Evidence)> = Vec::new();
     let mut add = |signal: Signal, quote: String, at: String, why: &'static str| {
         // Each argument counts, the rest once.
@@ -316,6 +451,12 @@ pub(super) fn all(
                 || !parameter.is_one_of("path, paths, file path, filepath, file paths, filename")
         });
         let signal = signal.or_else(|| of_statement(parameter, reading, names)).or_else(|| of_ends(parameter, names));
+        let runs = matches!(class, RiskClass::Execute | RiskClass::Destructive);
+        let signal = signal.or_else(|| chooses_tenant(parameter, reading, names).then_some(Signal::TenantSelector));
+        let signal =
+            signal.or_else(|| (runs && of_program(parameter, names.iter().any(|name| name == "deploy"))).then_some(Signal::Code));
+        // A program that is only looked at is a text.
+        let signal = signal.filter(|signal| *signal != Signal::Code || is_change);
         if let Some(signal) = signal {
             // One of the tool's own commands, with what that one takes beside it.
             let is_own = |other: &Parameter| other.depth == 0 && other.kind == "object" && other.is_named("parameters");
@@ -342,13 +483,14 @@ pub(super) fn all(
     {
         add(Signal::Batch, clauses::quote(&sentence.text), "description".into(), "one call affects many");
     }
-    let rights = "permission permissions policy policies role roles member members collaborator access invite share grant revoke \
-        key token acl user sharing credential auth authentication authorization";
+    let rights = "permission permissions policy policies role roles member members collaborator collaborators access invite share grant \
+        grants revoke key token acl user sharing credential credentials auth authentication authorization firewall ingress allowlist \
+        whitelist membership memberships invitation dsn";
     let access = has(rights) && !words::has_phrase(names, "access layer")
         || words::has_phrase(names, "security group")
         || words::has_phrase(names, "user group");
     if is_change
-        && (matches!(main, Some(Sense::Access))
+        && (matches!(main, Some(Sense::Access)) && (access || !has("attach detach block unblock"))
             || access && (alters(main) || matches!(main, Some(Sense::Generate | Sense::Manage))))
     {
         add(Signal::ChangesAccess, name(), "name".into(), "rights may change");
@@ -364,7 +506,8 @@ pub(super) fn all(
     }
     let sends = matches!(main, Some(Sense::Send | Sense::Post))
         || is_change && has("comment message email upload feedback reply note post") && !has("label labels")
-        || matches!(main, Some(Sense::Make)) && has("issue ticket") && !has("type types field label")
+        || matches!(main, Some(Sense::Make)) && has("issue ticket") && !has("type types field label to link")
+        || matches!(main, Some(Sense::Make)) && reading.sentences.first().is_some_and(|first| speaks_of_comment(&first.words))
         || is_change && words::has_phrase(names, "push image")
         || delivers;
     if sends {

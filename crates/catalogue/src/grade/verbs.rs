@@ -148,7 +148,8 @@ const TABLE: &[(Sense, &str)] = &[
          smembers zrange xrange mget exists~ contains~ sleep~ fetches demonstrate has~ is~ stats~ details~ \
          echo~ report~ introspect visit~ examine pull~ lookups tree~ blame~ log~ diff~ match~ dump~ think~ \
          track~ walk~ traverse drill~ surface~ expose~ include~ perform~ extract~ hydrate stream~ listen~ survey~ nslookup \
-         whois traceroute await",
+         whois traceroute await seek recognize recognise consult skim grab harvest obtener obtiene listar lista~ buscar busca \
+         consultar consulta~ obter pesquisar obtenir lister rechercher",
     ),
     (
         Sense::Advise,
@@ -158,7 +159,7 @@ const TABLE: &[(Sense, &str)] = &[
          geocode simulate measure~ parse~ guide~ advise solve reason~ debug~ benchmark~ profile~ prettify \
          resolve~ determine research~ investigate correlate infer brainstorm outline~ visualize visualise \
          plot~ graph~ chart~ bootstrap~ tokenize hash~ embed sum~ dedupe deduplicate sort~ interpret proofread critique~ derive approximate \
-         paraphrase spellcheck geolocate triage~ clarify elaborate extrapolate deduce justify simplify",
+         paraphrase spellcheck geolocate triage~ clarify elaborate extrapolate deduce justify simplify decide distill contrast quantify",
     ),
     (Sense::Query, "query~ sql~ cypher~ gremlin~ graphql~ promql~"),
     (
@@ -166,7 +167,7 @@ const TABLE: &[(Sense, &str)] = &[
         "create add insert append make~ register define~ provision new~ init initialize initialise setup~ \
          fork~ branch~ stage~ commit~ establish mint~ allocate upsert prepend introduce draft~ compose~ \
          scaffold hset sadd zadd lpush rpush xadd record~ seed~ instantiate bookmark~ remember note~ reserve~ \
-         book~ recreate onboard enroll enrol",
+         book~ recreate onboard enroll enrol construct~ issue~ crear crea criar agregar agrega adicionar ajouter",
     ),
     (
         Sense::Change,
@@ -177,7 +178,10 @@ const TABLE: &[(Sense, &str)] = &[
          tune reorder unstage upgrade~ downgrade expire~ touch~ persist confirm emulate override~ refactor \
          manipulate claim~ release~ draw~ place~ position~ highlight~ maximize minimize unresolve recolor \
          paint~ align distribute reassign reallocate relabel reclassify reorganize reorganise rearrange organize organise \
-         renumber refine~ improve~ decline deny rsvp restrict tweak~ bump~ stash~ amend crop~ split~ blur~ \
+         renumber refine~ improve~ cherry-pick cherrypick repair~ decrease increase renew consolidate reconcile \
+         retire revise reverse~ shuffle substitute transpose standardize standardise subdivide flatten extrude uncheck fulfill prolong \
+         protect reroute remap suppress brighten dim nullify localize raise actualizar actualiza modificar modifica editar \
+         atualizar modifier unmark decline deny rsvp restrict tweak~ bump~ stash~ amend crop~ split~ blur~ \
          flip~ overlay~ watermark~ redact mask~ stitch concatenate concat invert sharpen colorize populate \
          freeze~ unfreeze silence~ postpone defer redefine reconfigure bind~ unbind",
     ),
@@ -205,14 +209,14 @@ const TABLE: &[(Sense, &str)] = &[
          uncordon suspend promote rollout~ initiate begin boot~ halt shutdown~ eval process~ automate \
          dispatch~ enqueue command~ control~ operate steer play~ skip~ turn~ mount~ unmount compile~ \
          transact~ bash~ shell~ console~ delegate handoff wake~ hibernate warm~ reprocess requeue redrive \
-         recrawl fire~ fuzz attack exploit recompile relaunch rescan power~ disarm vacuum~ compact~ defragment unload deallocate \
+         recrawl fire~ fuzz attack exploit recompile relaunch rescan power~ disarm undeploy unpause vacuum~ compact~ defragment unload deallocate \
          spin tear quarantine~ emit bring reanalyze recompute",
     ),
     (Sense::Cancel, "cancel abort terminate end~ interrupt~"),
     (
         Sense::Send,
         "send notify email~ mail~ message~ dm broadcast~ invite~ forward~ text~ dial sms~ whatsapp~ tweet~ \
-         retweet remind escalate contact~ alert~ nudge speak say~ greet",
+         retweet remind escalate contact~ alert~ nudge speak say~ greet resend transmit enviar envia envía envoyer",
     ),
     (Sense::Post, "post~ publish reply~ comment~ respond announce~ repost crosspost"),
     (
@@ -241,14 +245,14 @@ const TABLE: &[(Sense, &str)] = &[
     (
         Sense::Delete,
         "delete drop~ purge truncate flush~ wipe~ erase destroy~ rm rmdir del flushall flushdb nuke~ shred \
-         empty~ obliterate hdel srem zrem lrem xdel ltrim xtrim arrtrim forget~ expunge decommission teardown~ invalidate \
+         empty~ obliterate hdel srem zrem lrem xdel ltrim xtrim arrtrim forget~ expunge retract yank eliminar elimina borrar excluir deletar supprimer decommission teardown~ invalidate \
          eradicate",
     ),
     (Sense::Consume, "pop~ lpop rpop spop dequeue consume blpop brpop zpopmin zpopmax"),
     (
         Sense::Pay,
         "pay~ refund~ charge~ transfer~ withdraw deposit~ payout~ buy~ sell~ purchase~ trade~ swap~ checkout~ \
-         donate~ tip~ bid~ stake~ unstake liquidate exercise~ invest reimburse repay borrow~ lend order~ \
+         donate~ tip~ bid~ stake~ unstake liquidate spend exercise~ invest reimburse repay borrow~ lend order~ \
          remit wire~ short~ redeem settle~ airdrop~ topup~ wager~",
     ),
     (Sense::Submit, "submit request~ file~ propose"),
