@@ -266,7 +266,8 @@ fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &
         );
     }
     let manages = names.iter().chain(told).any(|clause| clause.verb.sense == Sense::Manage);
-    if has_router && (manages || only_vague) {
+    let chooses = reading.sentences.first().is_some_and(|first| routers::is_choice(&first.words));
+    if has_router && (manages || only_vague || chooses) {
         read.clear();
     } else if manages {
         read.extend(
@@ -291,7 +292,7 @@ fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &
         findings.push(Finding::said(RiskClass::Write, 2, "R6", "the definition names the way back", "description", quote));
     }
     if findings.is_empty() {
-        findings.extend(if manages { None } else { further::undecided(reading) });
+        findings.extend(if manages { None } else { further::undecided(reading, context) });
     }
     findings
 }

@@ -373,3 +373,38 @@ fn what_is_put_into_effect_is_code_and_what_is_stored_is_not() {
     assert!(!code("create_page", "Create a page.", "body", "The text"));
     assert!(!code("check_types", "Check a module for mistakes.", "code", "TypeScript code to look at"));
 }
+
+#[test]
+fn a_choice_among_operations_is_as_bad_as_the_worst_of_them() {
+    let one_of = |operations: &[&str]| {
+        let all: Vec<Value> =
+            operations.iter().map(|name| json!({"type": "object", "properties": {"operation": {"const": name}}})).collect();
+        json!({"selected": {"anyOf": all}})
+    };
+    let says = "Select and run one of the following operations";
+    is(RiskClass::Read, "deploy-services-reader", says, one_of(&["get-deploy", "get-deploy-for-site"]));
+    is(RiskClass::Destructive, "site-services-updater", says, one_of(&["update-site", "delete-site"]));
+    is(RiskClass::Execute, "deploy-services-updater", says, one_of(&["deploy-site"]));
+}
+
+#[test]
+fn a_payment_by_its_noun_is_one() {
+    is(
+        RiskClass::Financial,
+        "auth",
+        "Two-step payment. Funds are held until the payment is confirmed.",
+        json!({"Currency": {"type": "string"}}),
+    );
+    all(RiskClass::Financial, &[("void_payment", "Void an authorized payment and release the held funds to the card.")]);
+}
+
+#[test]
+fn a_request_of_any_kind_and_whoever_acts_by_himself_execute() {
+    let url = json!({"url": {"type": "string"}});
+    is(RiskClass::Execute, "http_put", "Perform an HTTP PUT request", url.clone());
+    is(RiskClass::Read, "http_get", "Perform an HTTP GET request", url);
+    let task = json!({"task": {"type": "string"}});
+    is(RiskClass::Execute, "use_agent", "Uses a model to autonomously execute tasks in a browser.", task);
+    let manifest = json!({"resource": {"type": "string", "description": "A Kubernetes resource, as YAML"}});
+    is(RiskClass::Execute, "resources_create_or_update", "Create or update a Kubernetes resource.", manifest);
+}

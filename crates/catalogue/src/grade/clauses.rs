@@ -60,6 +60,9 @@ pub(super) fn of_name_as_told(name: &str, server: &[String], told: &[Clause]) ->
     if tokens.last().is_some_and(|last| last == "tool") && tokens.len() > 1 {
         tokens.pop();
     }
+    if let Some(verb) = tokens.last().filter(|_| tokens.len() > 1).and_then(|last| agent_verb(last)) {
+        return vec![name_clause(&tokens, tokens.len() - 1, verb, name)];
+    }
     let found: Vec<(usize, Verb)> = tokens.iter().enumerate().filter_map(|(i, token)| Some((i, name_verb(token)?))).collect();
     let told = told.first().and_then(|told| found.iter().find(|(_, verb)| verb.word == told.verb.word).copied());
     let Some((at, verb)) = told.or_else(|| main_verb(&tokens, &found)) else { return Vec::new() };
@@ -80,6 +83,14 @@ fn is_prefix(token: &str) -> bool {
 
 fn name_verb(token: &str) -> Option<Verb> {
     verbs::base(token)
+}
+
+/// What a thing is called by what it does: `project-services-reader`.
+fn agent_verb(token: &str) -> Option<Verb> {
+    let known = "reader viewer finder fetcher searcher updater writer creator deleter remover runner executor";
+    let stem = words::is_one(token, known).then(|| token.trim_end_matches("er").trim_end_matches("or"))?;
+    let undoubled = stem.strip_suffix("nn").map(|stem| format!("{stem}n"));
+    verbs::base(stem).or_else(|| verbs::base(&format!("{stem}e"))).or_else(|| verbs::base(&undoubled?))
 }
 
 /// Which of the verbs in a name is the one that says what is done.

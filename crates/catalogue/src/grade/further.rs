@@ -52,14 +52,14 @@ pub(super) fn findings(
         found.extend(puts_into_effect(reading));
     }
     found.extend(to_media(reading));
-    if so_far.is_none_or(|class| class == Read) {
+    if so_far.is_none_or(|class| class < Execute) {
         found.extend(delegates(reading));
     }
     if so_far == Some(Write) {
         found.extend(recipients(reading, names, told));
     }
     if changes || so_far.is_none() {
-        found.extend(requests(reading));
+        found.extend(requests(reading).or_else(|| sends_requests(reading)));
     }
     if let Some(parameter) = reading.parameters.iter().find(|parameter| accepts_a_price(parameter)) {
         found.push(Finding::said(Financial, 1, "R11", "accepts a price", &parameter.path, parameter.name.clone()));
@@ -253,10 +253,14 @@ fn supports_deleting(reading: &Reading) -> Option<Finding> {
 
 /// R9: text that a platform puts into effect, or runs on events.
 fn puts_into_effect(reading: &Reading) -> Option<Finding> {
+    let manifests = |word: &String| words::is_one(word, "kubernetes kubectl manifest");
+    let speaks = reading.sentences.iter().take(2).flat_map(|sentence| &sentence.words).any(manifests);
     let effective = |parameter: &&Parameter| {
         let manifest = parameter.is_one_of("manifest, manifests, yaml content, template body, resource yaml, manifest yaml");
+        let resource = parameter.is_one_of("resource, resources, yaml, body, spec, definition, resource definition")
+            && (speaks || parameter.said.iter().any(manifests));
         let handler = parameter.is_text() && parameter.mentions("handlers handler resolver") && parameter.mentions("code");
-        parameter.depth == 0 && (manifest || handler || parameter.is_named("code handlers"))
+        parameter.depth == 0 && (manifest || handler || resource || parameter.is_named("code handlers"))
     };
     let parameter = reading.parameters.iter().find(effective)?;
     Some(Finding::said(Execute, 2, "R9", "text that is put into effect", &parameter.path, parameter.name.clone()))
@@ -310,6 +314,16 @@ fn requests(reading: &Reading) -> Option<Finding> {
     Some(Finding::said(Execute, 2, "R2", "a request in which anything can be said", &method.path, method.values.join(", ")))
 }
 
+/// The same, with the method in the text: `Perform an HTTP PUT request`.
+fn sends_requests(reading: &Reading) -> Option<Finding> {
+    let methods =
+        "http request, http post request, http put request, http patch request, put request, patch request, post request";
+    let url = reading.parameters.iter().any(|parameter| parameter.depth == 0 && parameter.is_one_of("url, uri, endpoint"));
+    let sentence = reading.sentences.first().filter(|one| url && words::phrases(methods).any(|phrase| one.has(phrase)))?;
+    let why = "a request in which anything can be said";
+    Some(Finding::said(Execute, 2, "R2", why, "description", clauses::quote(&sentence.text)))
+}
+
 fn accepts_a_price(parameter: &Parameter) -> bool {
     parameter.mentions("confirm accept accepted agreed") && parameter.mentions("cost price quote charge fee purchase payment")
 }
@@ -335,8 +349,14 @@ pub(super) fn way_back(reading: &Reading) -> Option<String> {
 }
 
 /// What is left where no verb was found: a noun that is information, or a hint that it only reads.
-pub(super) fn undecided(reading: &Reading) -> Option<Finding> {
+pub(super) fn undecided(reading: &Reading, context: Context) -> Option<Finding> {
     let first = reading.sentences.iter().find(|sentence| !is_notice(sentence));
+    let pays =
+        |sentence: &&Sentence| sentence.words.iter().take(5).any(|word| words::is_one(word, "payment refund payout charge"));
+    if let Some(sentence) = first.filter(|sentence| context.is_about_money && pays(sentence)) {
+        let why = "what it is called moves money";
+        return Some(Finding::said(Financial, 2, "R11", why, "description", clauses::quote(&sentence.text)));
+    }
     let nouns = |sentence: &Sentence| {
         sentence
             .words
@@ -347,8 +367,11 @@ pub(super) fn undecided(reading: &Reading) -> Option<Finding> {
     if let Some(sentence) = first.filter(|sentence| nouns(sentence)) {
         return Some(Finding::said(Read, 2, "R16", "the text names information", "description", clauses::quote(&sentence.text)));
     }
-    (reading.hints.read_only == Some(true) && first.is_some())
-        .then(|| Finding::said(Read, 1, "R21", "nothing but the hint says so", "annotations.readOnlyHint", "true".into()))
+    let names = words::of_name(&reading.name);
+    let tells = names.last().is_some_and(|last| words::is_one(last, "rules guidelines practices examples expert advisor faq"));
+    (reading.hints.read_only == Some(true)
+        && (first.is_some() || tells || names.last().is_some_and(|last| words::is_one(last, INFORMATION))))
+    .then(|| Finding::said(Read, 1, "R21", "nothing but the hint says so", "annotations.readOnlyHint", "true".into()))
 }
 
 /// Whether a sentence is about something else than what the tool does.

@@ -39,7 +39,20 @@ pub(super) fn find(reading: &Reading, context: Context) -> Option<Router> {
             let enough = if decides { count * 2 >= all } else { count * 3 >= all * 2 };
             (enough && count > 0).then_some(Router { operations, is_complete: true })
         });
-    listed.or_else(|| in_text(reading, &object, context))
+    listed.or_else(|| in_alternatives(reading, &object, context)).or_else(|| in_text(reading, &object, context))
+}
+
+/// Operations of which each is the constant of one alternative: `oneOf: [{operation: "get"}, {operation: "delete"}]`.
+fn in_alternatives(reading: &Reading, object: &[String], context: Context) -> Option<Router> {
+    let constants = reading.parameters.iter().filter(|parameter| {
+        // What each of a list of things is asks for nothing.
+        parameter.depth <= 1 && parameter.values.len() == 1 && !parameter.path.contains(".items.") && parameter.is_one_of(DECIDES)
+    });
+    let operations: Vec<Operation> =
+        constants.flat_map(|parameter| graded(&parameter.values, &parameter.path, object, context)).collect();
+    let enough =
+        operations.len() > 1 || operations.len() == 1 && reading.sentences.first().is_some_and(|first| is_choice(&first.words));
+    enough.then_some(Router { operations, is_complete: true })
 }
 
 /// Operations that only the text lists.
@@ -154,6 +167,13 @@ pub(super) fn gerunds(reading: &Reading, context: Context) -> Vec<(Meaning, Stri
 }
 
 /// Whether a tool says that it passes on commands which it does not list.
+/// Whether a text says that one of several things is done, and no more than that.
+pub(super) fn is_choice(words: &[String]) -> bool {
+    let does = words.iter().take(4).any(|word| words::is_one(word, "run runs execute executes perform performs select selects"));
+    does && words::has_phrase(words, "one of the following")
+        && words.iter().any(|word| words::is_one(word, "operations actions commands"))
+}
+
 pub(super) fn hides(reading: &Reading) -> Option<String> {
     let has = |name: &str| reading.parameters.iter().any(|parameter| parameter.depth == 0 && parameter.is_named(name));
     let learns = has("learn") && has("command");

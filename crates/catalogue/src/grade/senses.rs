@@ -104,7 +104,7 @@ pub(super) fn of_clause(clause: &Clause, context: Context) -> Option<Meaning> {
 fn money(clause: &Clause, context: Context) -> Option<Meaning> {
     use Sense::{Cancel, Change, Close, Make, Pay, Post, Replace, Run, Send, Submit};
     let acts = matches!(clause.verb.sense, Make | Change | Replace | Cancel | Close | Run | Send | Submit | Post | Pay)
-        || matches!(clause.verb.word, "delete" | "remove" | "void" | "capture");
+        || matches!(clause.verb.word, "delete" | "remove" | "void" | "capture" | "authorize" | "authorise");
     if !acts || clause.mentions("draft template estimate") || clause.goes_on_with("draft paper-only") {
         return None;
     }
@@ -314,6 +314,9 @@ fn change(clause: &Clause) -> Meaning {
     }
     if clause.is_about(FIRES) {
         return plain(Execute, "R9", "it will act by itself");
+    }
+    if clause.is_about("scale replica") {
+        return plain(Execute, "R8", "steers something that runs");
     }
     plain(Write, "R10", "changes something")
 }

@@ -252,7 +252,7 @@ const TABLE: &[(Sense, &str)] = &[
     (
         Sense::Pay,
         "pay~ refund~ charge~ transfer~ withdraw deposit~ payout~ buy~ sell~ purchase~ trade~ swap~ checkout~ \
-         donate~ tip~ bid~ stake~ unstake liquidate spend exercise~ invest reimburse repay borrow~ lend order~ \
+         donate~ tip~ bid~ stake~ unstake liquidate spend void~ exercise~ invest reimburse repay borrow~ lend order~ \
          remit wire~ short~ redeem settle~ airdrop~ topup~ wager~",
     ),
     (Sense::Submit, "submit request~ file~ propose"),
