@@ -46,7 +46,10 @@ pub(super) fn find(reading: &Reading, context: Context) -> Option<Router> {
 fn in_alternatives(reading: &Reading, object: &[String], context: Context) -> Option<Router> {
     let constants = reading.parameters.iter().filter(|parameter| {
         // What each of a list of things is asks for nothing.
-        parameter.depth <= 1 && parameter.values.len() == 1 && !parameter.path.contains(".items.") && parameter.is_one_of(DECIDES)
+        parameter.depth <= 1
+            && parameter.values.len() == 1
+            && ![".items.", ".$defs.", ".definitions."].iter().any(|part| parameter.path.contains(part))
+            && parameter.is_one_of(DECIDES)
     });
     let operations: Vec<Operation> =
         constants.flat_map(|parameter| graded(&parameter.values, &parameter.path, object, context)).collect();
