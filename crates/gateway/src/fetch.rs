@@ -36,29 +36,31 @@ impl<'w> Way<'w> {
 /// What is at `url`.
 pub(crate) async fn get(url: &str, way: Way<'_>) -> Result<Bytes, &'static str> {
     match send(Method::GET, url, way, HeaderMap::new(), Bytes::new()).await? {
-        (StatusCode::OK, body) => Ok(body),
+        Answer { status: StatusCode::OK, body, .. } => Ok(body),
         _ => Err("it answers with an error"),
     }
 }
 
-/// What is answered to `body`, and under which status.
-pub(crate) async fn post(url: &str, way: Way<'_>, headers: HeaderMap, body: Bytes) -> Result<(StatusCode, Bytes), &'static str> {
+/// What is answered.
+pub(crate) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// What is answered to `body`.
+pub(crate) async fn post(url: &str, way: Way<'_>, headers: HeaderMap, body: Bytes) -> Result<Answer, &'static str> {
     send(Method::POST, url, way, headers, body).await
 }
 
-async fn send(
-    method: Method,
-    url: &str,
-    way: Way<'_>,
-    mut headers: HeaderMap,
-    body: Bytes,
-) -> Result<(StatusCode, Bytes), &'static str> {
+async fn send(method: Method, url: &str, way: Way<'_>, mut headers: HeaderMap, body: Bytes) -> Result<Answer, &'static str> {
     let target = target(url, way)?;
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     let response = target.send(method, headers, body).await.map_err(|_| "it does not answer")?;
-    let status = response.status();
-    let body = target.whole(response.into_body()).await.map_err(|_| "its answer cannot be read")?;
-    if body.len() <= MAX_BYTES { Ok((status, body)) } else { Err("its answer is too long") }
+    let (parts, body) = response.into_parts();
+    let body = target.whole(body).await.map_err(|_| "its answer cannot be read")?;
+    let answer = Answer { status: parts.status, headers: parts.headers, body };
+    if answer.body.len() <= MAX_BYTES { Ok(answer) } else { Err("its answer is too long") }
 }
 
 /// What is at `url`, to be asked.

@@ -153,6 +153,8 @@ const SINCE_2025_11_25: &[&str] = &[
     "auth/token-endpoint-auth-post",
     "auth/token-endpoint-auth-none",
     "auth/pre-registration",
+    "auth/dpop",
+    "auth/dpop-nonce",
 ];
 
 const SINCE_2026_07_28: &[&str] = &[

@@ -1,6 +1,7 @@
-//! The extensions by which a server is called: who vouches for callers, which workload the gateway is.
+//! The extensions by which a server is called: who vouches for callers, which workload the gateway is, whose key a token is for.
 
 use super::*;
+use std::collections::HashSet;
 use support::authority::{ID_JAG, said};
 
 /// Callers show ID tokens of an identity provider, which vouches for them at the server's authorization server.
@@ -158,4 +159,75 @@ fn a_client_is_known_by_what_its_platform_says_of_it() {
     initialize(&stage.ada());
     assert!(stage.authority.asked("/token").is_empty(), "it is not shown to whom a server names");
     stage.has_kept_quiet();
+}
+
+/// How the server was called: by the scheme and how often with each token.
+fn schemes(authority: &Authority) -> HashSet<String> {
+    authority.called_with().iter().map(|sent| sent.split(' ').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn tokens_are_bound_to_a_key_of_the_gateways_where_both_servers_know_that() {
+    // Where the operator has named the authorization server, the server is not asked what it takes.
+    let exchange = EXCHANGE.replace("{flow", "{dpop: true, flow");
+    for (flow, more) in [(OWN, ""), (&exchange, IDENTITY)] {
+        let stage = Stage::with(flow, &more.replace("claims: {}", "claims: {sub: [bob]}"));
+        {
+            let mut behaves = stage.authority.lock();
+            (behaves.binds, behaves.nonce) = ((true, true), Some("first".to_owned()));
+        }
+        let shown = stage.authority.token_for_gateway("ada");
+        let subject = if more.is_empty() { "the-gateway" } else { "ada" };
+        let client = stage.caller(if more.is_empty() { TOKENS[0].1 } else { &shown }).shake_hands();
+        let asked = |path: &str| stage.authority.asked(path).len();
+        assert_eq!(text_of(&client.call("1", "whoami", json!({}))), subject);
+        assert_eq!(asked("/token"), 2, "once without knowing what is to be repeated");
+        // From then on it is known; another is taken up when it is asked for, with the same token.
+        let before = asked("/mcp");
+        assert_eq!(text_of(&client.call("2", "whoami", json!({}))), subject);
+        assert_eq!(asked("/mcp"), before + 1);
+        stage.authority.lock().nonce = Some("second".to_owned());
+        assert_eq!(text_of(&client.call("3", "whoami", json!({}))), subject);
+        assert_eq!((asked("/mcp"), asked("/token")), (before + 3, 2));
+        assert_eq!(schemes(&stage.authority), HashSet::from(["DPoP".to_owned()]));
+        stage.has_kept_quiet();
+    }
+}
+
+#[test]
+fn what_a_user_authorises_stays_bound_to_its_key() {
+    let mut stage = Stage::with(USER, SEALED);
+    {
+        let mut behaves = stage.authority.lock();
+        (behaves.binds, behaves.lasts, behaves.nonce) = ((true, true), 2, Some("first".to_owned()));
+    }
+    authorise(&stage.ada());
+    stage.refreshes(&stage.ada().shake_hands(), 1);
+    // The key outlives the gateway, sealed with the tokens.
+    stage.start();
+    stage.refreshes(&stage.ada().shake_hands(), 2);
+    assert_eq!(schemes(&stage.authority), HashSet::from(["DPoP".to_owned()]));
+    stage.has_kept_quiet();
+}
+
+#[test]
+fn whether_tokens_are_bound_can_be_said() {
+    let with = |flow: &str, binds: (bool, bool)| {
+        let stage = Stage::new(flow);
+        stage.authority.lock().binds = binds;
+        stage
+    };
+    let called = |stage: &Stage| text_of(&stage.ada().shake_hands().call("1", "whoami", json!({}))).to_owned();
+    // A server that says nothing of it might not take such tokens.
+    let stage = with(OWN, (true, false));
+    assert_eq!((called(&stage).as_str(), schemes(&stage.authority)), ("the-gateway", HashSet::from(["Bearer".to_owned()])));
+    // Where the operator wants them, others are not used.
+    let always = OWN.replace("{flow", "{dpop: true, flow");
+    let stage = with(&always, (true, true));
+    assert_eq!((called(&stage).as_str(), schemes(&stage.authority)), ("the-gateway", HashSet::from(["DPoP".to_owned()])));
+    let stage = with(&always, (false, false));
+    let why = initialize(&stage.ada())["error"]["message"].as_str().unwrap().to_owned();
+    assert!(why.contains("no access token") && schemes(&stage.authority).is_empty(), "{why}");
+    let log = stage.gate.as_ref().unwrap().stderr.lock().unwrap().clone();
+    assert!(log.contains("not bound to the gateway's key"), "{log}");
 }

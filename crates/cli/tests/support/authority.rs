@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,6 +23,8 @@ pub struct Asked {
     pub authorization: Option<String>,
     /// The method of a JSON-RPC message.
     pub method: Option<String>,
+    /// What is to show that a token is the gateway's.
+    pub proof: Option<String>,
 }
 
 pub struct State {
@@ -55,6 +57,14 @@ pub struct State {
     pub user: String,
     /// As what it gives an assertion of who somebody is.
     pub vouches_by: &'static str,
+    /// Whether the authorization server says that it binds tokens to keys, and the server that it takes such alone.
+    pub binds: (bool, bool),
+    /// What both want proofs to repeat.
+    pub nonce: Option<String>,
+    /// The key that a token is bound to, by its thumbprint.
+    bound: HashMap<String, String>,
+    /// The ids of proofs that were shown.
+    pub proofs: HashSet<String>,
 }
 
 /// What an assertion of who somebody is, for another authorization server, is called.
@@ -96,6 +106,10 @@ impl Authority {
             says: json!({}),
             user: "ada".to_owned(),
             vouches_by: ID_JAG,
+            binds: (false, false),
+            nonce: None,
+            bound: HashMap::new(),
+            proofs: HashSet::new(),
         };
         let authority = Authority { origin, state: Arc::new(Mutex::new(state)), key: Arc::new(key()) };
         let (origin, state, key) = (authority.origin.clone(), authority.state.clone(), authority.key.clone());
@@ -195,11 +209,12 @@ impl Desk {
         let message: Option<Value> = serde_json::from_slice(body).ok();
         let method = message.as_ref().and_then(|message| Some(message["method"].as_str()?.to_owned()));
         let authorization = headers.get("authorization").cloned();
-        let asked = Asked { path: path.to_owned(), form, authorization, method };
+        let proof = headers.get("dpop").cloned();
+        let asked = Asked { path: path.to_owned(), form, authorization, method, proof };
         let mut state = self.state.lock().unwrap();
         state.asked.push(asked.clone());
         match path {
-            "/mcp" => self.call(&state, &asked, &message.unwrap_or_default()),
+            "/mcp" => self.call(&mut state, &asked, &message.unwrap_or_default()),
             "/.well-known/oauth-protected-resource/mcp" => answer(
                 200,
                 json!({"resource": format!("{}/mcp", self.origin), "authorization_servers": [state.names], "scopes_supported": ["use"]}),
@@ -250,6 +265,9 @@ impl Desk {
         if state.registers {
             says["registration_endpoint"] = json!(at("/register"));
         }
+        if state.binds.0 {
+            says["dpop_signing_alg_values_supported"] = json!(["ES256"]);
+        }
         for (name, value) in state.says.as_object().into_iter().flatten() {
             says[name] = value.clone();
         }
@@ -257,13 +275,25 @@ impl Desk {
     }
 
     /// The server itself: of the legacy era, without sessions.
-    fn call(&self, state: &State, asked: &Asked, message: &Value) -> Answer {
-        let token = asked.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        let known = state.tokens.get(token).filter(|(_, _, until)| Instant::now() < *until);
-        let Some((subject, scope, _)) = known else {
-            let metadata = format!("Bearer resource_metadata=\"{}/.well-known/oauth-protected-resource/mcp\"", self.origin);
-            return (401, vec![("WWW-Authenticate", metadata)], String::new());
+    fn call(&self, state: &mut State, asked: &Asked, message: &Value) -> Answer {
+        let scheme = if state.binds.1 { "DPoP" } else { "Bearer" };
+        let challenge = |more: &str| {
+            let metadata = format!("resource_metadata=\"{}/.well-known/oauth-protected-resource/mcp\"", self.origin);
+            ("WWW-Authenticate", format!("{scheme} {more}{metadata}"))
         };
+        let token = asked.authorization.as_deref().and_then(|value| value.strip_prefix(scheme)).unwrap_or_default().trim();
+        let known = state.tokens.get(token).filter(|(_, _, until)| Instant::now() < *until).cloned();
+        let Some((subject, scope, _)) = known else { return (401, vec![challenge("")], String::new()) };
+        if state.binds.1 {
+            match state.proven(asked, &format!("{}/mcp", self.origin), Some(token)) {
+                Ok(key) if state.bound.get(token) == Some(&key) => {}
+                Ok(_) => return (401, vec![challenge("error=\"invalid_token\", ")], String::new()),
+                Err(error) => {
+                    let nonce = state.nonce.clone().unwrap_or_default();
+                    return (401, vec![challenge(&format!("error=\"{error}\", ")), ("DPoP-Nonce", nonce)], String::new());
+                }
+            }
+        }
         let id = &message["id"];
         let result = match message["method"].as_str().unwrap_or_default() {
             "initialize" => {
@@ -305,12 +335,51 @@ impl State {
         (302, vec![("Location", back.finish())], String::new())
     }
 
-    fn token(&mut self, asked: &Asked, origin: &str, key: &EcdsaKeyPair) -> Answer {
+    /// The thumbprint of the key that has proven a request (RFC 9449 §4.3), or the error that is answered. Each proof counts once.
+    fn proven(&mut self, asked: &Asked, url: &str, token: Option<&str>) -> Result<String, &'static str> {
+        const NONE: &str = "invalid_dpop_proof";
+        let proof = asked.proof.as_deref().ok_or(NONE)?;
+        let (header, claims) = (said(proof, 0), said(proof, 1));
+        let (signed, signature) = proof.rsplit_once('.').ok_or(NONE)?;
+        let half = |name: &str| URL_SAFE_NO_PAD.decode(header["jwk"][name].as_str().unwrap_or_default()).unwrap_or_default();
+        let point = [vec![4], half("x"), half("y")].concat();
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| NONE)?;
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed.as_bytes(), &signature).map_err(|_| NONE)?;
+        let is_for_token = match token {
+            Some(token) => claims["ath"] == URL_SAFE_NO_PAD.encode(digest(&SHA256, token.as_bytes())),
+            None => claims.get("ath").is_none(),
+        };
+        let age = jiff::Timestamp::now().as_second() - claims["iat"].as_i64().unwrap_or_default();
+        let is_this = (&header["typ"], &claims["htm"], &claims["htu"]) == (&json!("dpop+jwt"), &json!("POST"), &json!(url));
+        let is_new = self.proofs.insert(claims["jti"].as_str().unwrap_or_default().to_owned());
+        if !is_for_token || !is_this || !is_new || age.abs() > 60 || header["jwk"].get("d").is_some() {
+            return Err(NONE);
+        }
+        if self.nonce.as_ref().is_some_and(|nonce| claims["nonce"] != **nonce) {
+            return Err("use_dpop_nonce");
+        }
+        let (x, y) = (&header["jwk"]["x"], &header["jwk"]["y"]);
+        let jwk = format!(r#"{{"crv":"P-256","kty":"EC","x":{x},"y":{y}}}"#);
+        Ok(URL_SAFE_NO_PAD.encode(digest(&SHA256, jwk.as_bytes())))
+    }
+
+    fn token(&mut self, asked: &Asked, origin: &str, signing: &EcdsaKeyPair) -> Answer {
         let form = &asked.form;
         let says = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
         let refused = |code: &str| answer(400, json!({"error": code, "error_description": format!("{form:?}")}));
         let basic = format!("Basic {}", STANDARD.encode(format!("{CLIENT}:{CLIENT_SECRET}")));
         let is_client = asked.authorization.as_ref() == Some(&basic);
+        let mut key = None;
+        if self.binds.0 && asked.proof.is_some() {
+            match self.proven(asked, &format!("{origin}/token"), None) {
+                Ok(proven) => key = Some(proven),
+                Err(error) => {
+                    let (status, mut headers, body) = refused(error);
+                    headers.extend(self.nonce.clone().map(|nonce| ("DPoP-Nonce", nonce)));
+                    return (status, headers, body);
+                }
+            }
+        }
         let (subject, scope) = match says("grant_type") {
             "client_credentials" if is_client || !says("client_assertion").is_empty() => {
                 (CLIENT.to_owned(), says("scope").to_owned())
@@ -318,7 +387,7 @@ impl State {
             "urn:ietf:params:oauth:grant-type:token-exchange" if is_client && says("requested_token_type") == ID_JAG => {
                 let claims = json!({"sub": said(says("subject_token"), 1)["sub"], "aud": says("audience"),
                     "resource": says("resource"), "client_id": CLIENT, "scope": says("scope")});
-                let vouched = signed(key, "oauth-id-jag+jwt", origin, claims);
+                let vouched = signed(signing, "oauth-id-jag+jwt", origin, claims);
                 return answer(
                     200,
                     json!({"access_token": vouched, "issued_token_type": self.vouches_by, "token_type": "N_A", "expires_in": 300}),
@@ -348,16 +417,23 @@ impl State {
             }
             "refresh_token" => {
                 let Some(subject) = self.refresh.remove(says("refresh_token")) else { return refused("invalid_grant") };
+                // A client without a secret is known by its key.
+                if self.bound.get(says("refresh_token")) != key.as_ref() {
+                    return refused("invalid_grant");
+                }
                 (subject, "use".to_owned())
             }
             _ => return refused("invalid_client"),
         };
         let (access, lasts) = (self.fresh("access"), self.lasts);
         self.tokens.insert(access.clone(), (subject.clone(), scope.clone(), Instant::now() + Duration::from_secs(lasts)));
-        let mut gives = json!({"access_token": access, "token_type": "Bearer", "expires_in": lasts, "scope": scope});
+        let kind = if key.is_some() { "DPoP" } else { "Bearer" };
+        let mut gives = json!({"access_token": access, "token_type": kind, "expires_in": lasts, "scope": scope});
+        self.bound.extend(key.clone().map(|key| (access, key)));
         if matches!(says("grant_type"), "authorization_code" | "refresh_token") {
             let refresh = self.fresh("refresh");
             self.refresh.insert(refresh.clone(), subject);
+            self.bound.extend(key.map(|key| (refresh.clone(), key)));
             gives["refresh_token"] = json!(refresh);
         }
         answer(200, gives)

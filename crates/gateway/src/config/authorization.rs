@@ -36,6 +36,7 @@ pub(crate) const KEYS: &[&str] = &[
     "subject_token",
     "identity_provider",
     "assertion",
+    "dpop",
     "ca",
 ];
 /// The keys of `identity_provider`.
@@ -105,6 +106,7 @@ pub(super) fn read(reading: &mut Reading<'_>, node: &Node) -> Option<Authorizati
     let usual = if flow == Some(Flow::EnterpriseManaged) { SubjectKind::IdToken } else { SubjectKind::AccessToken };
     let provider = fields.get("identity_provider").map(|node| provider(reading, node));
     let assertion = fields.get("assertion").map(|node| reading.reference(node, "`assertion`"));
+    let dpop = fields.get("dpop").map(|node| reading.boolean(node, "`dpop`"));
     let authorities = fields.get("ca").map(|node| reading.file(node, "`ca`"));
     let config = AuthorizationConfig {
         flow: flow?,
@@ -116,6 +118,7 @@ pub(super) fn read(reading: &mut Reading<'_>, node: &Node) -> Option<Authorizati
         subject: optional(subject)?.unwrap_or(usual),
         provider: optional(provider)?,
         assertion: optional(assertion)?,
+        dpop: optional(dpop)?,
         tls: UpstreamTls { authorities: optional(authorities)?, certificate: None },
     };
     check(reading, &fields, &config);

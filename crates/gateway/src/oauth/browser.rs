@@ -9,7 +9,7 @@ use super::client::{Client, ClientProof, Granted, SecretPlace, text};
 use super::consents::{Consents, Invitation, Kept, Of};
 use super::found::{Found, OFFLINE};
 use super::{Authorizer, Trouble};
-use crate::fetch::{self, Way};
+use crate::fetch::{self, Answer, Way};
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -227,7 +227,7 @@ async fn registered(
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let way = Way { tls: &authorizer.config.tls, outside: found.outside };
-    let (status, answer) = fetch::post(place, way, headers, body.into()).await?;
+    let Answer { status, body: answer, .. } = fetch::post(place, way, headers, body.into()).await?;
     if !status.is_success() {
         return Err(Trouble::Away("it does not register the gateway; configure a `client_id`"));
     }
@@ -327,7 +327,8 @@ async fn redeem(
         ("code_verifier", &journey.verifier),
         ("resource", &found.resource),
     ];
-    let granted: Granted = authorizer.ask(&client, &found, &parameters).await?;
+    let key = authorizer.proof_key(&found)?;
+    let granted: Granted = authorizer.ask(&client, &found, &parameters, key).await?;
     let kept = Kept::new(of, registered, granted, &journey.scopes, consents.now());
     consents.give(&journey.server, &journey.principal, &kept).await.map_err(|_| "what was authorised cannot be kept".into())
 }

@@ -1,14 +1,28 @@
 //! What a server says in `WWW-Authenticate` of how it would be satisfied (RFC 9110 §11.6.1).
 
-/// A parameter of the `Bearer` challenge of a header.
+/// Whether a server asks for a token that is bound to a key (RFC 9449 §7.1).
+pub(super) fn wants_proof(challenge: &str) -> bool {
+    after_scheme(challenge, "dpop").is_some()
+}
+
+/// A parameter of the challenge of a header by which an access token is asked for.
 pub(super) fn parameter(challenge: &str, name: &str) -> Option<String> {
+    ["bearer", "dpop"].iter().find_map(|scheme| parameter_of(after_scheme(challenge, scheme)?, name))
+}
+
+/// What comes after the name of a scheme, where a challenge of that is in the header.
+fn after_scheme<'c>(challenge: &'c str, scheme: &str) -> Option<&'c str> {
     let lower = challenge.to_ascii_lowercase();
-    let begin = lower.match_indices("bearer").map(|(at, scheme)| (at, at + scheme.len())).find(|(at, end)| {
+    let found = lower.match_indices(scheme).map(|(at, scheme)| (at, at + scheme.len())).find(|(at, end)| {
         // At the beginning, or after another challenge.
         let before = lower[..*at].trim_end();
-        (before.is_empty() || before.ends_with(',')) && lower[*end..].starts_with(' ')
+        let after = &lower[*end..];
+        (before.is_empty() || before.ends_with(',')) && (after.is_empty() || after.starts_with([' ', ',']))
     });
-    let mut rest = &challenge[begin?.1..];
+    Some(&challenge[found?.1..])
+}
+
+fn parameter_of(mut rest: &str, name: &str) -> Option<String> {
     loop {
         rest = rest.trim_start_matches([' ', ',', '\t']);
         let (key, after) = rest.split_once('=')?;
@@ -50,6 +64,18 @@ mod tests {
     #[track_caller]
     fn check(challenge: &str, name: &str, expected: Option<&str>) {
         assert_eq!(parameter(challenge, name).as_deref(), expected, "{challenge}");
+    }
+
+    #[test]
+    fn a_token_that_is_bound_may_be_asked_for() {
+        for asks in ["DPoP", "DPoP algs=\"ES256\"", "Bearer realm=\"x\", DPoP algs=\"ES256\"", "DPoP, Bearer"] {
+            assert!(wants_proof(asks), "{asks}");
+        }
+        for not in ["", "Bearer", "Bearer realm=\"a dpop\"", "dpopx a=b"] {
+            assert!(!wants_proof(not), "{not}");
+        }
+        check("DPoP error=\"use_dpop_nonce\", resource_metadata=\"https://h/x\"", "resource_metadata", Some("https://h/x"));
+        check("DPoP algs=\"ES256\", Bearer scope=\"a\"", "scope", Some("a"));
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! few and have a form.
 
 use super::assertion;
+use super::dpop::{Nonces, Occasion, PROOF, ProofKey};
 use super::found::Found;
-use crate::fetch::{self, Way};
+use crate::fetch::{self, Answer, Way};
 use crate::secret::Secret;
 use crate::tls::UpstreamTls;
+use crate::upstream::USE_NONCE;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -21,6 +23,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyP
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use std::fmt;
+use std::sync::Arc;
 
 /// What an identity assertion for another authorization server is called (draft-ietf-oauth-identity-assertion-authz-grant).
 pub(super) const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
@@ -59,9 +62,22 @@ pub(super) struct Client {
     pub proof: ClientProof,
 }
 
+/// How a token is asked for.
+pub(super) struct Asking<'a> {
+    /// How the authorization server is told from an impostor.
+    pub tls: &'a UpstreamTls,
+    /// To which it is to be bound, if to any.
+    pub key: Option<Arc<ProofKey>>,
+    pub nonces: &'a Nonces,
+    /// Milliseconds since the Unix epoch.
+    pub now: i64,
+}
+
 /// What an authorization server gives.
 pub(super) struct Granted {
     pub access: Secret,
+    /// The key that it is bound to, if it is to any.
+    pub key: Option<Arc<ProofKey>>,
     pub refresh: Option<Secret>,
     /// For how long it is good, in seconds, where that is said.
     pub lasts: Option<i64>,
@@ -94,19 +110,16 @@ impl fmt::Display for Trouble {
 }
 
 impl Client {
-    /// Asks for a token. `now` is in milliseconds since the Unix epoch.
-    pub async fn request(
-        &self,
-        found: &Found,
-        tls: &UpstreamTls,
-        parameters: &[(&str, &str)],
-        now: i64,
-    ) -> Result<Granted, Trouble> {
-        let answer = self.ask(found, tls, parameters, now).await?;
+    /// Asks for a token; bound to the key of `asking`, where there is one and the authorization server binds it.
+    pub async fn request(&self, found: &Found, asking: &Asking<'_>, parameters: &[(&str, &str)]) -> Result<Granted, Trouble> {
+        let answer = self.ask(found, asking, parameters).await?;
         let says = |name: &str| text(answer.root(), name);
-        if !says("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
-            return Err(Trouble::Away("it gives tokens of a kind that is not known"));
-        }
+        let is_kind = |name: &str| says("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case(name));
+        let key = match &asking.key {
+            Some(key) if is_kind("dpop") => Some(key.clone()),
+            _ if is_kind("bearer") => None,
+            _ => return Err(Trouble::Away("it gives tokens of a kind that is not known")),
+        };
         let access = says("access_token").filter(|token| is_token(token)).ok_or("it gives no token")?;
         let lasts = answer.root().get("expires_in").and_then(|lasts| {
             // Some write a number, some a text.
@@ -114,6 +127,7 @@ impl Client {
         });
         Ok(Granted {
             access: Secret::new(access),
+            key,
             refresh: says("refresh_token").filter(|token| is_token(token)).map(Secret::new),
             lasts: lasts.map(|lasts| lasts.max(0)),
             scope: says("scope"),
@@ -124,11 +138,10 @@ impl Client {
     pub async fn request_assertion(
         &self,
         found: &Found,
-        tls: &UpstreamTls,
+        asking: &Asking<'_>,
         parameters: &[(&str, &str)],
-        now: i64,
     ) -> Result<Secret, Trouble> {
-        let answer = self.ask(found, tls, parameters, now).await?;
+        let answer = self.ask(found, asking, parameters).await?;
         // Anything else would be good for more than this one server.
         if text(answer.root(), "issued_token_type").as_deref() != Some(ID_JAG) {
             return Err(Trouble::Away("the identity provider gives no identity assertion"));
@@ -138,8 +151,8 @@ impl Client {
     }
 
     /// What the token endpoint answers to `parameters`, where that is no error.
-    async fn ask(&self, found: &Found, tls: &UpstreamTls, parameters: &[(&str, &str)], now: i64) -> Result<Document, Trouble> {
-        let (status, body) = self.post(&found.token_endpoint, found, tls, parameters, now).await?;
+    async fn ask(&self, found: &Found, asking: &Asking<'_>, parameters: &[(&str, &str)]) -> Result<Document, Trouble> {
+        let Answer { status, body, .. } = self.post(&found.token_endpoint, found, asking, parameters).await?;
         let answer = Document::parse(body, Strictness::Reply).map_err(|_| "its answer is no JSON")?;
         match status {
             StatusCode::OK => Ok(answer),
@@ -148,26 +161,54 @@ impl Client {
     }
 
     /// Says that a token is no longer needed (RFC 7009).
-    pub async fn revoke(&self, found: &Found, tls: &UpstreamTls, token: &Secret, now: i64) -> Result<(), Trouble> {
+    pub async fn revoke(&self, found: &Found, asking: &Asking<'_>, token: &Secret) -> Result<(), Trouble> {
         let Some(place) = &found.revocation_endpoint else { return Err(Trouble::Away("it takes no tokens back")) };
-        let (status, _) = self.post(place, found, tls, &[("token", token.expose())], now).await?;
+        let Answer { status, .. } = self.post(place, found, asking, &[("token", token.expose())]).await?;
         if status.is_success() { Ok(()) } else { Err(Trouble::Refused(code(None, status))) }
     }
 
+    /// What is answered to `parameters` at `place`; once more, where the authorization server wants something repeated by our proof
+    /// (RFC 9449 §8).
     async fn post(
         &self,
         place: &str,
         found: &Found,
-        tls: &UpstreamTls,
+        asking: &Asking<'_>,
         parameters: &[(&str, &str)],
-        now: i64,
-    ) -> Result<(StatusCode, Bytes), Trouble> {
+    ) -> Result<Answer, Trouble> {
+        let mut answer = self.post_once(place, found, asking, parameters).await?;
+        let wants_more = |answer: &mut Answer| {
+            let is_given = asking.nonces.take(place, &mut answer.headers);
+            let document = || Document::parse(answer.body.clone(), Strictness::Reply).ok();
+            is_given
+                && !answer.status.is_success()
+                && document().is_some_and(|says| text(says.root(), "error").as_deref() == Some(USE_NONCE))
+        };
+        if wants_more(&mut answer) && asking.key.is_some() {
+            answer = self.post_once(place, found, asking, parameters).await?;
+            asking.nonces.take(place, &mut answer.headers);
+        }
+        Ok(answer)
+    }
+
+    async fn post_once(
+        &self,
+        place: &str,
+        found: &Found,
+        asking: &Asking<'_>,
+        parameters: &[(&str, &str)],
+    ) -> Result<Answer, Trouble> {
         let platform = match &self.proof {
-            ClientProof::Assertion(reference) => Some(assertion::read(reference, found, now).await?),
+            ClientProof::Assertion(reference) => Some(assertion::read(reference, found, asking.now).await?),
             _ => None,
         };
-        let (headers, body) = self.form(found, parameters, platform.as_ref(), now)?;
-        Ok(fetch::post(place, Way { tls, outside: found.outside }, headers, body).await?)
+        let (mut headers, body) = self.form(found, parameters, platform.as_ref(), asking.now)?;
+        if let Some(key) = &asking.key {
+            let nonce = asking.nonces.of(place);
+            let occasion = Occasion { method: "POST", url: place, token: None, nonce: nonce.as_deref(), now: asking.now };
+            headers.insert(PROOF, key.prove(occasion).ok_or("the system gives no random numbers")?);
+        }
+        Ok(fetch::post(place, Way { tls: asking.tls, outside: found.outside }, headers, body).await?)
     }
 
     /// The parameters as a form, with what shows who we are; `platform` is what the platform says of that.

@@ -5,6 +5,7 @@
 //! the state is looked at.
 
 use super::client::{Client, ClientProof, Granted, SecretPlace, text};
+use super::dpop::ProofKey;
 use super::renewal;
 use super::vault::Vault;
 use crate::chance;
@@ -57,6 +58,8 @@ pub(super) struct Kept {
     pub registered: Option<Client>,
     pub access: Secret,
     pub refresh: Option<Secret>,
+    /// To which key they are bound, if to any.
+    pub key: Option<Arc<ProofKey>>,
     /// When it is renewed, and when it ends; milliseconds since the Unix epoch.
     pub renew: i64,
     pub expires: i64,
@@ -81,9 +84,9 @@ impl Kept {
     pub fn new(of: Of<'_>, registered: Option<Client>, granted: Granted, scope: &str, now: i64) -> Kept {
         let (renew, expires) = granted.lasts.map_or((i64::MAX, i64::MAX), |lasts| renewal(now, lasts));
         let scope = granted.scope.unwrap_or_else(|| scope.to_owned());
-        let (access, refresh) = (granted.access, granted.refresh);
+        let (access, refresh, key) = (granted.access, granted.refresh, granted.key);
         let (resource, issuer) = (of.resource.to_owned(), of.issuer.to_owned());
-        Kept { resource, issuer, registered, access, refresh, renew, expires, scope }
+        Kept { resource, issuer, registered, access, refresh, key, renew, expires, scope }
     }
 
     fn to_json(&self) -> String {
@@ -95,6 +98,7 @@ impl Kept {
             format!("\"scope\":{}", quote(&self.scope)),
         ];
         members.extend(self.refresh.iter().map(|refresh| format!("\"refresh\":{}", quote(refresh.expose()))));
+        members.extend(self.key.iter().map(|key| format!("\"key\":{}", quote(key.kept().expose()))));
         members.extend(self.registered.iter().map(|client| format!("\"client\":{}", client_json(client))));
         format!("{{{}}}", members.join(","))
     }
@@ -111,6 +115,10 @@ impl Kept {
             },
             access: Secret::new(text(root, "access")?),
             refresh: text(root, "refresh").map(Secret::new),
+            key: match text(root, "key") {
+                Some(key) => Some(Arc::new(ProofKey::read(&key)?)),
+                None => None,
+            },
             renew: root.get("renew")?.raw().parse().ok()?,
             expires: root.get("expires")?.raw().parse().ok()?,
             scope: text(root, "scope")?,
@@ -373,6 +381,7 @@ mod tests {
             }),
             access: Secret::new("an-access-token"),
             refresh: Some(Secret::new("a-refresh-token")),
+            key: ProofKey::new().map(Arc::new),
             renew: 6,
             expires: 7,
             scope: "a b".into(),
@@ -387,6 +396,7 @@ mod tests {
         let found = consents("one key").find("web", AT, "ann").unwrap().kept;
         assert_eq!((found.access.expose(), found.refresh.as_ref().unwrap().expose()), ("an-access-token", "a-refresh-token"));
         assert!(found.registered == kept().registered && found.scope == "a b" && found.expires == 7);
+        assert!(found.key.is_some(), "what they are bound to is kept with them");
         assert!(consents("another key").find("web", AT, "ann").is_none());
         assert!(consents("one key").find("web", AT, "bob").is_none() && consents("one key").find("other", AT, "ann").is_none());
         // Nor is it for whatever else is called so.

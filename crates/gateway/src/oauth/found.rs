@@ -7,6 +7,7 @@
 
 use super::challenge;
 use super::client::{SecretPlace, Trouble, text};
+use super::dpop;
 use crate::enforcer::Permit;
 use crate::fetch::{self, Way};
 use crate::tls::UpstreamTls;
@@ -39,6 +40,8 @@ pub(super) struct Found {
     pub reads_documents: bool,
     /// Whether it gives tokens that outlive the user's presence, where they are asked for by `offline_access`.
     pub lasts_offline: bool,
+    /// Whether it binds tokens to keys such as ours, and the server takes such (RFC 9449).
+    pub binds: bool,
     /// Whether its endpoints must be on the internet, since a server out there has named it.
     pub outside: bool,
     /// What tokens are for (RFC 8707); empty of an identity provider, which gives none.
@@ -60,16 +63,17 @@ pub(super) async fn find(url: &str, issuer: Option<&str>, server_tls: &UpstreamT
     let (origin, path) = fetch::split(url);
     let canonical = format!("{origin}{path}");
     let Some(issuer) = issuer else {
-        let (issuer, resource, scopes) = said(&canonical, server_tls).await?;
+        let Said { issuer, resource, scopes, wants_proof } = said(&canonical, server_tls).await?;
         let outside = place_of(&canonical).await != Whereabouts::Inside;
         if outside && place_of(&issuer).await != Whereabouts::Outside {
             return Err("the server names an authorization server in a private network; name it under `issuer`".into());
         }
         let found = found(&issuer, url, Way { tls, outside }).await?;
         let scopes = scopes.into_iter().filter(|scope| found.lasts_offline || scope != OFFLINE).collect();
-        return Ok(Found { resource, scopes, ..found });
+        // A server that says nothing of it might not know such tokens.
+        return Ok(Found { resource, scopes, binds: found.binds && wants_proof, ..found });
     };
-    Ok(Found { is_named: true, resource: canonical, ..found(issuer, url, Way::anywhere(tls)).await? })
+    Ok(Found { is_named: true, binds: false, resource: canonical, ..found(issuer, url, Way::anywhere(tls)).await? })
 }
 
 /// What is known of an identity provider, which the operator has named.
@@ -99,6 +103,7 @@ async fn found(issuer: &str, from: &str, way: Way<'_>) -> Result<Found, Trouble>
         reads_documents: is_said("client_id_metadata_document_supported"),
         // 2026-07-28 §Refresh Tokens: it is asked for where the authorization server knows it, whatever the server says.
         lasts_offline: texts(root, "scopes_supported").iter().any(|scope| scope == OFFLINE),
+        binds: texts(root, "dpop_signing_alg_values_supported").iter().any(|name| name == dpop::ALGORITHM),
         outside: way.outside,
         resource: String::new(),
         scopes: Vec::new(),
@@ -128,8 +133,19 @@ fn may_lead_to(from: &str, to: &str) -> bool {
     to.starts_with("https://") || (fetch::is_here(to) && fetch::is_here(from))
 }
 
-/// What the server says: its authorization server, what it is called, and the scopes that it asks for.
-async fn said(url: &str, tls: &UpstreamTls) -> Result<(String, String, Vec<String>), Trouble> {
+/// What a server says.
+struct Said {
+    /// Its authorization server.
+    issuer: String,
+    /// What it is called.
+    resource: String,
+    /// What it asks for.
+    scopes: Vec<String>,
+    /// Whether it takes tokens that are bound to a key of ours.
+    wants_proof: bool,
+}
+
+async fn said(url: &str, tls: &UpstreamTls) -> Result<Said, Trouble> {
     let (origin, path) = fetch::split(url);
     let challenge = challenge_of(url, tls).await.unwrap_or_default();
     let asked = challenge::parameter(&challenge, "scope");
@@ -152,10 +168,16 @@ async fn said(url: &str, tls: &UpstreamTls) -> Result<(String, String, Vec<Strin
             Some(asked) => asked.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
             None => texts(root, "scopes_supported"),
         };
-        return Ok((issuer, resource, scopes));
+        // RFC 9728 §2.
+        let algorithms = texts(root, "dpop_signing_alg_values_supported");
+        let is_required = root.get("dpop_bound_access_tokens_required").and_then(|says| says.as_bool()) == Some(true);
+        let is_known = algorithms.iter().any(|name| name == dpop::ALGORITHM);
+        let wants_proof = is_known || is_required || challenge::wants_proof(&challenge);
+        return Ok(Said { issuer, resource, scopes, wants_proof });
     }
     // 2025-03-26 §Authorization: the server's origin is its authorization server.
-    Ok((origin.to_owned(), url.to_owned(), Vec::new()))
+    let (issuer, resource) = (origin.to_owned(), url.to_owned());
+    Ok(Said { issuer, resource, scopes: Vec::new(), wants_proof: challenge::wants_proof(&challenge) })
 }
 
 /// What the server says when it is asked without credentials.
@@ -167,7 +189,8 @@ async fn challenge_of(url: &str, tls: &UpstreamTls) -> Option<String> {
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let response = target.send(Method::POST, headers, permit.text().clone()).await.ok()?;
-    Some(response.headers().get(WWW_AUTHENTICATE)?.to_str().ok()?.to_owned())
+    let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|challenge| challenge.to_str().ok());
+    Some(challenges.collect::<Vec<_>>().join(", "))
 }
 
 const PROBE: Duration = Duration::from_secs(5);

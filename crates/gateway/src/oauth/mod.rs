@@ -10,6 +10,7 @@ mod browser;
 mod challenge;
 mod client;
 mod consents;
+mod dpop;
 mod found;
 mod obtaining;
 mod pins;
@@ -28,12 +29,13 @@ use crate::enforcer::Caller;
 use crate::fetch;
 use crate::secret::Secret;
 use crate::tls::UpstreamTls;
-use crate::upstream::{Bearers, Failure, RefusedBearer};
+use crate::upstream::{Bearers, Credentials, Errand, Failure, RefusedBearer};
 use client::{Client, Trouble};
+use dpop::{Nonces, Occasion, ProofKey};
 use found::Found;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
-use http::header::HeaderValue;
+use http::header::{HeaderMap, HeaderValue};
 use policy::SecretReference;
 use std::collections::HashMap;
 use std::fmt;
@@ -63,6 +65,8 @@ pub struct AuthorizationConfig {
     pub provider: Option<IdentityProvider>,
     /// Where the assertion of the platform is that tokens are given for.
     pub assertion: Option<SecretReference>,
+    /// Whether tokens are bound to a key of the gateway's (RFC 9449): always, never, or where both servers know it.
+    pub dpop: Option<bool>,
     /// How the authorization server is told from an impostor.
     pub tls: UpstreamTls,
 }
@@ -153,6 +157,8 @@ pub(crate) struct Authorizer {
     found: Finding,
     /// The same of the identity provider.
     provider: Finding,
+    /// What servers want proofs to repeat.
+    nonces: Nonces,
     slots: Mutex<HashMap<Caller, Arc<Slot>>>,
 }
 
@@ -171,6 +177,8 @@ struct Held {
 #[derive(Clone)]
 struct Token {
     header: HeaderValue,
+    /// The key that it is bound to, and its own digest, where it is.
+    bound: Option<(Arc<ProofKey>, String)>,
     given: Instant,
     /// When it is renewed, and when it ends; milliseconds since the Unix epoch.
     renew: i64,
@@ -179,10 +187,12 @@ struct Token {
 }
 
 impl Token {
-    fn new(access: &Secret, renew: i64, ends: i64, scope: String) -> Result<Token, Trouble> {
-        let mut header = HeaderValue::from_str(&format!("Bearer {}", access.expose())).map_err(|_| "it gives no token")?;
+    fn new(access: &Secret, key: Option<Arc<ProofKey>>, renew: i64, ends: i64, scope: String) -> Result<Token, Trouble> {
+        let scheme = if key.is_some() { "DPoP" } else { "Bearer" };
+        let mut header = HeaderValue::from_str(&format!("{scheme} {}", access.expose())).map_err(|_| "it gives no token")?;
         header.set_sensitive(true);
-        Ok(Token { header, given: Instant::now(), renew, ends, scope })
+        let bound = key.map(|key| (key, dpop::digest_of(access)));
+        Ok(Token { header, bound, given: Instant::now(), renew, ends, scope })
     }
 }
 
@@ -252,9 +262,14 @@ impl Bearers for Authorizer {
     fn bearer<'a>(
         &'a self,
         caller: &'a Caller,
+        errand: Errand<'a>,
         refused: Option<RefusedBearer<'a>>,
-    ) -> BoxFuture<'a, Result<HeaderValue, Failure>> {
-        Box::pin(self.held(caller, refused))
+    ) -> BoxFuture<'a, Result<Credentials, Failure>> {
+        Box::pin(async move { self.shown(self.held(caller, refused).await?, errand) })
+    }
+
+    fn hears(&self, errand: Errand<'_>, answer: &mut HeaderMap) {
+        self.nonces.take(&errand.uri.to_string(), answer);
     }
 }
 
@@ -269,6 +284,7 @@ impl Authorizer {
             callers: callers.clone(),
             found: Finding::default(),
             provider: Finding::default(),
+            nonces: Nonces::default(),
             slots: Mutex::default(),
         }
     }
@@ -278,7 +294,18 @@ impl Authorizer {
         self.config.flow
     }
 
-    async fn held(&self, caller: &Caller, refused: Option<RefusedBearer<'_>>) -> Result<HeaderValue, Failure> {
+    /// What goes with a request that this token is for.
+    fn shown(&self, token: Token, errand: Errand<'_>) -> Result<Credentials, Failure> {
+        let Some((key, digest)) = &token.bound else { return Ok(Credentials { authorization: token.header, proof: None }) };
+        let url = errand.uri.to_string();
+        let nonce = self.nonces.of(&url);
+        let (method, token_digest, now) = (errand.method.as_str(), Some(digest.as_str()), self.callers.clock.now());
+        let occasion = Occasion { method, url: &url, token: token_digest, nonce: nonce.as_deref(), now };
+        let proof = key.prove(occasion).ok_or_else(|| Failure::unsent("the system gives no random numbers"))?;
+        Ok(Credentials { authorization: token.header, proof: Some(proof) })
+    }
+
+    async fn held(&self, caller: &Caller, refused: Option<RefusedBearer<'_>>) -> Result<Token, Failure> {
         if self.is_in_nobodys_name(caller) {
             return Err(Failure::unsent(NOT_THROUGH_GATEWAY));
         }
@@ -291,7 +318,7 @@ impl Authorizer {
         let now = self.callers.clock.now();
         let refused = refused.filter(|refused| held.token.as_ref().is_some_and(|token| token.header == refused.bearer));
         if let Some(token) = held.token.as_ref().filter(|token| refused.is_none() && now < token.renew) {
-            return Ok(token.header.clone());
+            return Ok(token.clone());
         }
         let is_young = held.token.as_ref().is_some_and(|token| token.given.elapsed() < YOUNG);
         let scope = held.token.as_ref().map_or("", |token| &token.scope);
@@ -305,19 +332,18 @@ impl Authorizer {
         let usable = held.token.clone().filter(|token| refused.is_none() && now < token.ends);
         let resting = held.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE).map(|(_, failure)| failure.clone());
         if let Some(failure) = resting {
-            return usable.map(|token| token.header).ok_or(failure);
+            return usable.ok_or(failure);
         }
         let obtained = tokio::time::timeout(PATIENCE, self.obtain(caller, &wanted)).await;
         match obtained.unwrap_or_else(|_| Err("it does not answer".into())) {
             Ok(token) => {
-                let header = token.header.clone();
-                *held = Held { token: Some(token), failed: None };
-                Ok(header)
+                *held = Held { token: Some(token.clone()), failed: None };
+                Ok(token)
             }
             Err(lack) => {
                 let failure = self.failure(caller, lack);
                 held.failed = Some((Instant::now(), failure.clone()));
-                usable.map(|token| token.header).ok_or(failure)
+                usable.ok_or(failure)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Getting tokens of the gateway's own, and those for which callers' are exchanged.
 
-use super::client::{Client, Granted, ID_JAG, Trouble};
+use super::client::{Asking, Client, Granted, ID_JAG, Trouble};
+use super::dpop::ProofKey;
 use super::found::{self, Found};
 use super::{Authorizer, FRESH, Flow, IdentityProvider, Lack, SubjectKind, Token, UNSAID_SECONDS, assertion, renewal};
 use crate::enforcer::Caller;
@@ -65,14 +66,15 @@ impl Authorizer {
             }
             (None, None) => parameters.push(("grant_type", "client_credentials")),
         }
-        let granted = self.ask(&client, &found, &parameters).await?;
+        let key = self.proof_key(&found)?;
+        let granted = self.ask(&client, &found, &parameters, key).await?;
         if subject.as_ref().is_some_and(|(subject, _)| *subject == granted.access) {
             return Err("it gives the caller's own token back, which no server is to have".into());
         }
         let (renew, ends) = renewal(now, granted.lasts.unwrap_or(UNSAID_SECONDS));
         // A caller who is not known any more is not called for.
         let until = subject.map_or(i64::MAX, |(_, until)| until);
-        Ok(Token::new(&granted.access, renew.min(until), ends.min(until), granted.scope.unwrap_or(scopes))?)
+        Ok(Token::new(&granted.access, granted.key, renew.min(until), ends.min(until), granted.scope.unwrap_or(scopes))?)
     }
 
     /// What the identity provider says of whoever has shown `subject` to the authorization server that was `found`, and to no
@@ -101,7 +103,8 @@ impl Authorizer {
             ("requested_token_type", ID_JAG),
             ("audience", &found.issuer),
         ]);
-        let vouched = client.request_assertion(&provider, tls, &parameters, self.callers.clock.now()).await;
+        let asking = Asking { tls, key: None, nonces: &self.nonces, now: self.callers.clock.now() };
+        let vouched = client.request_assertion(&provider, &asking, &parameters).await;
         match vouched {
             Ok(vouched) if vouched == *subject => Err("the identity provider gives the caller's own token back".into()),
             Ok(vouched) => Ok(vouched),
@@ -112,14 +115,39 @@ impl Authorizer {
         }
     }
 
+    /// A new key to bind a token to, where that is asked for or both servers know it.
+    pub(super) fn proof_key(&self, found: &Found) -> Result<Option<Arc<ProofKey>>, Trouble> {
+        if !self.config.dpop.unwrap_or(found.binds) {
+            return Ok(None);
+        }
+        let key = ProofKey::new().ok_or("the system gives no random numbers")?;
+        Ok(Some(Arc::new(key)))
+    }
+
+    /// How tokens are asked for, to be bound to this key.
+    pub(super) fn asking(&self, key: Option<Arc<ProofKey>>) -> Asking<'_> {
+        Asking { tls: &self.config.tls, key, nonces: &self.nonces, now: self.callers.clock.now() }
+    }
+
     /// Asks for a token; where the authorization server has moved its endpoints, they are looked for the next time.
-    pub(super) async fn ask(&self, client: &Client, found: &Found, parameters: &[(&str, &str)]) -> Result<Granted, Trouble> {
+    pub(super) async fn ask(
+        &self,
+        client: &Client,
+        found: &Found,
+        parameters: &[(&str, &str)],
+        key: Option<Arc<ProofKey>>,
+    ) -> Result<Granted, Trouble> {
         self.pin(client, found).await?;
-        let granted = client.request(found, &self.config.tls, parameters, self.callers.clock.now()).await;
+        let granted = client.request(found, &self.asking(key), parameters).await;
         if granted.is_err() {
             *self.found.lock().await = None;
         }
-        granted
+        match granted {
+            Ok(granted) if granted.key.is_none() && self.config.dpop == Some(true) => {
+                Err("it gives a token that is not bound to the gateway's key".into())
+            }
+            granted => granted,
+        }
     }
 
     /// What is agreed upon with an authorization server that the server names holds for good: it is given our secret, or its word is

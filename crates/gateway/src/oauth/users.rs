@@ -7,7 +7,6 @@ use crate::enforcer::Caller;
 use crate::secret::Secret;
 use crate::upstream::{Failure, RefusedBearer};
 use http::StatusCode;
-use http::header::HeaderValue;
 use std::time::Instant;
 use tracing::info;
 
@@ -18,12 +17,12 @@ impl Authorizer {
         caller: &Caller,
         refused: Option<&RefusedBearer<'_>>,
         held: &mut Held,
-    ) -> Result<HeaderValue, Failure> {
+    ) -> Result<Token, Failure> {
         let Some(consents) = &self.callers.consents else { return Err(Failure::unsent(NOT_THROUGH_GATEWAY)) };
         let resting = held.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE).map(|(_, failure)| failure.clone());
         let renewed = tokio::time::timeout(PATIENCE, self.renewed(consents, &caller.principal, refused, resting.is_some())).await;
         match renewed.unwrap_or_else(|_| Err("it does not answer".into())) {
-            Ok(token) => Ok(token.header),
+            Ok(token) => Ok(token),
             Err(lack) => {
                 if let (Lack::Trouble(_), Some(resting)) = (&lack, resting) {
                     return Err(resting);
@@ -49,7 +48,7 @@ impl Authorizer {
             let Some(FoundKept { kept, version: of_kept }) = consents.find(&self.server, &resource, principal) else {
                 return Err(Lack::Consent(self.wanted(refused, "")));
             };
-            let token = Token::new(&kept.access, kept.renew, kept.expires, kept.scope.clone())?;
+            let token = Token::new(&kept.access, kept.key.clone(), kept.renew, kept.expires, kept.scope.clone())?;
             let refused = refused.filter(|refused| *refused.bearer == token.header);
             if let Some(refused) = refused.filter(|refused| refused.status == StatusCode::FORBIDDEN) {
                 if asks_nothing_new(refused, &kept.scope) {
@@ -58,11 +57,13 @@ impl Authorizer {
                 // More than the user has agreed to.
                 return Err(Lack::Consent(self.wanted(Some(refused), &kept.scope)));
             }
-            let is_due = consents.now() >= token.renew;
+            // It was authorised before that was asked for.
+            let is_unbound = self.config.dpop == Some(true) && kept.key.is_none();
+            let is_due = is_unbound || consents.now() >= token.renew;
             if refused.is_none() && !is_due {
                 return Ok(token);
             }
-            let usable = (refused.is_none() && consents.now() < token.ends).then_some(token);
+            let usable = (refused.is_none() && !is_unbound && consents.now() < token.ends).then_some(token);
             let Some(refresh) = &kept.refresh else { return usable.ok_or_else(|| Lack::Consent(self.wanted(None, &kept.scope))) };
             if rests || !consents.claim(&self.server, principal, of_kept).await? {
                 if let Some(usable) = usable {
@@ -86,7 +87,7 @@ impl Authorizer {
                         info!(server = %self.server, principal, "a token was refreshed that is not kept any more");
                         continue;
                     }
-                    return Ok(Token::new(&fresh.access, fresh.renew, fresh.expires, fresh.scope.clone())?);
+                    return Ok(Token::new(&fresh.access, fresh.key.clone(), fresh.renew, fresh.expires, fresh.scope.clone())?);
                 }
                 Err(Trouble::Refused(code)) => {
                     info!(server = %self.server, principal, code, "what a user has authorised is not good any more");
@@ -106,7 +107,13 @@ impl Authorizer {
         let client = kept.registered.clone().or_else(|| self.configured()).ok_or("the gateway has no client id there")?;
         let parameters =
             [("grant_type", "refresh_token"), ("refresh_token", refresh.expose()), ("resource", found.resource.as_str())];
-        self.ask(&client, &found, &parameters).await
+        // What a client without a secret refreshes is bound to the key that it had (RFC 9449 §5).
+        let key = match &kept.key {
+            Some(key) => Some(key.clone()),
+            None if self.config.dpop == Some(true) => self.proof_key(&found)?,
+            None => None,
+        };
+        self.ask(&client, &found, &parameters, key).await
     }
 
     /// Tells the authorization server that what a principal has authorised is not needed any more (RFC 7009); says whether it
@@ -119,7 +126,7 @@ impl Authorizer {
             let client = kept.registered.clone().or_else(|| self.configured())?;
             // With the token by which others are had, those end too (RFC 7009 §2.1).
             let token = kept.refresh.as_ref().unwrap_or(&kept.access);
-            client.revoke(&found, &self.config.tls, token, self.callers.clock.now()).await.ok()
+            client.revoke(&found, &self.asking(None), token).await.ok()
         });
         told.await.ok().flatten().is_some()
     }

@@ -11,7 +11,7 @@ use crate::tls::{self, TlsError, UpstreamTls, client_config, no_client_config};
 use crate::tools::Schemas;
 use crate::upstream::pool::{NoResponse, Pool, ReplyBody};
 use crate::upstream::reach::Reach;
-use crate::upstream::{Bearers, Failure, Inbound, RefusedBearer, sse};
+use crate::upstream::{Bearers, Credentials, Errand, Failure, Inbound, RefusedBearer, USE_NONCE, sse};
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, HeaderValue, WWW_AUTHENTICATE,
@@ -68,6 +68,8 @@ struct Target {
     caller: Arc<Caller>,
 }
 
+/// Where a proof goes that a token is ours (RFC 9449 §4.1).
+const PROOF: HeaderName = HeaderName::from_static("dpop");
 /// What is known of the transport of a server.
 const UNKNOWN: u8 = 0;
 const STREAMABLE: u8 = 1;
@@ -267,8 +269,8 @@ impl HttpTarget {
         }
     }
 
-    /// Sends one request with an access token; where the server does not take that, once more with another one. What the server
-    /// says of credentials is meant for us, and not for the client.
+    /// Sends one request with an access token; where the server does not take that, once more with another one, and where it wants
+    /// another proof that the token is ours, once more with that.
     async fn send_authorized(
         &self,
         bearers: &dyn Bearers,
@@ -277,22 +279,25 @@ impl HttpTarget {
         body: Bytes,
     ) -> Result<Response<ReplyBody>, Failure> {
         let caller = &*self.0.caller;
-        let bearer = bearers.bearer(caller, None).await?;
-        let mut response = self.send_once(method.clone(), headers.clone(), body.clone(), Some(&bearer)).await?;
-        let challenge = response.headers_mut().remove(WWW_AUTHENTICATE);
-        let challenge = challenge.as_ref().and_then(|challenge| challenge.to_str().ok()).unwrap_or_default();
+        let errand = Errand { method: &method, uri: &self.0.uri };
+        // Whatever it says, it may have done what was asked.
+        let spent = |failure| Failure { may_have_run: true, ..failure };
+        let mut shown = bearers.bearer(caller, errand, None).await?;
+        let (mut response, mut challenge) = self.send_shown(bearers, errand, (&headers, &body), &shown).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && shown.proof.is_some() && challenge.contains(USE_NONCE) {
+            drop(response);
+            shown = bearers.bearer(caller, errand, None).await.map_err(spent)?;
+            (response, challenge) = self.send_shown(bearers, errand, (&headers, &body), &shown).await?;
+        }
         let status = response.status();
         let lacks_scope = status == StatusCode::FORBIDDEN && challenge.contains("insufficient_scope");
         if status != StatusCode::UNAUTHORIZED && !lacks_scope {
             return Ok(response);
         }
         drop(response);
-        // Whatever it says, it may have done what was asked.
-        let spent = |failure| Failure { may_have_run: true, ..failure };
-        let refused = RefusedBearer { bearer: &bearer, status, challenge };
-        let another = bearers.bearer(caller, Some(refused)).await.map_err(spent)?;
-        let mut response = self.send_once(method, headers, body, Some(&another)).await?;
-        response.headers_mut().remove(WWW_AUTHENTICATE);
+        let refused = RefusedBearer { bearer: &shown.authorization, status, challenge: &challenge };
+        let another = bearers.bearer(caller, errand, Some(refused)).await.map_err(spent)?;
+        let (response, _) = self.send_shown(bearers, errand, (&headers, &body), &another).await?;
         match response.status() {
             StatusCode::UNAUTHORIZED => {
                 Err(Failure { status: Some(502), ..Failure::lost("the server does not accept the gateway's access token") })
@@ -301,12 +306,29 @@ impl HttpTarget {
         }
     }
 
+    /// Sends one request with what is shown; gives what the server says of that apart, which is meant for us, and not for the
+    /// client.
+    async fn send_shown(
+        &self,
+        bearers: &dyn Bearers,
+        errand: Errand<'_>,
+        (headers, body): (&HeaderMap, &Bytes),
+        shown: &Credentials,
+    ) -> Result<(Response<ReplyBody>, String), Failure> {
+        let mut response = self.send_once(errand.method.clone(), headers.clone(), body.clone(), Some(shown)).await?;
+        bearers.hears(errand, response.headers_mut());
+        let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|challenge| challenge.to_str().ok());
+        let challenge = challenges.collect::<Vec<_>>().join(", ");
+        response.headers_mut().remove(WWW_AUTHENTICATE);
+        Ok((response, challenge))
+    }
+
     async fn send_once(
         &self,
         method: Method,
         headers: HeaderMap,
         body: Bytes,
-        bearer: Option<&HeaderValue>,
+        shown: Option<&Credentials>,
     ) -> Result<Response<ReplyBody>, Failure> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
@@ -319,8 +341,11 @@ impl HttpTarget {
         for (name, value) in &self.0.headers {
             request.headers_mut().append(name, value.clone());
         }
-        if let Some(bearer) = bearer {
-            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+        if let Some(Credentials { authorization, proof }) = shown {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+            if let Some(proof) = proof {
+                request.headers_mut().insert(PROOF, proof.clone());
+            }
         }
         request.headers_mut().entry(HOST).or_insert_with(|| self.0.host.clone());
         let answered = tokio::time::timeout(self.0.patience, self.0.pool.send(&self.0.uri, request)).await;

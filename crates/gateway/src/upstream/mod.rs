@@ -15,8 +15,8 @@ mod vitals;
 
 use crate::enforcer::{Caller, Permit, Ticket};
 use crate::tools::Schemas;
-use ::http::StatusCode;
-use ::http::header::HeaderValue;
+use ::http::header::{HeaderMap, HeaderValue};
+use ::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mcp::{Id, Message, Side};
@@ -245,13 +245,35 @@ pub(crate) trait Bearers: fmt::Debug + Send + Sync {
     /// first.
     fn lacking(&self, caller: &Caller) -> Option<Failure>;
 
-    /// What goes as `Authorization` in the name of `caller`; another one than what was `refused`.
+    /// What goes with a request in the name of `caller`; another token than what was `refused`.
     fn bearer<'a>(
         &'a self,
         caller: &'a Caller,
+        errand: Errand<'a>,
         refused: Option<RefusedBearer<'a>>,
-    ) -> BoxFuture<'a, Result<HeaderValue, Failure>>;
+    ) -> BoxFuture<'a, Result<Credentials, Failure>>;
+
+    /// Takes note of what the server wants proofs to repeat, and out of its answer.
+    fn hears(&self, errand: Errand<'_>, answer: &mut HeaderMap);
 }
+
+/// A request that is to be authorised.
+#[derive(Clone, Copy)]
+pub(crate) struct Errand<'a> {
+    pub method: &'a Method,
+    pub uri: &'a Uri,
+}
+
+/// What goes with a request that is authorised.
+pub(crate) struct Credentials {
+    /// What goes as `Authorization`.
+    pub authorization: HeaderValue,
+    /// What shows, for this one request, that the token in it was given to us, where it is bound to a key (RFC 9449).
+    pub proof: Option<HeaderValue>,
+}
+
+/// By which error a server asks for the same request with another proof (RFC 9449 §9).
+pub(crate) const USE_NONCE: &str = "use_dpop_nonce";
 
 /// What a server would not take.
 #[derive(Clone, Copy)]
