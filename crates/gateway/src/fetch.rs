@@ -4,7 +4,7 @@
 //! something cannot be had is said in fixed words: what such a server says may repeat what it was sent.
 
 use crate::tls::UpstreamTls;
-use crate::upstream::outside::{is_outside, literal};
+use crate::upstream::outside::{Within, literal};
 use crate::upstream::{HttpTarget, TargetError};
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderValue};
@@ -22,14 +22,14 @@ const MAX_BYTES: usize = 1024 * 1024;
 pub(crate) struct Way<'w> {
     /// How it is told from an impostor.
     pub tls: &'w UpstreamTls,
-    /// Whether it must be on the internet: a server out there, which says where to ask, leads nobody into our own network.
-    pub outside: bool,
+    /// Where it must be: a server on the internet, which says where to ask, leads nobody into our own network.
+    pub within: Within,
 }
 
 impl<'w> Way<'w> {
     /// To whomever the operator has named, wherever that is.
     pub fn anywhere(tls: &'w UpstreamTls) -> Way<'w> {
-        Way { tls, outside: false }
+        Way { tls, within: Within::Anywhere }
     }
 }
 
@@ -70,16 +70,12 @@ fn target(url: &str, way: Way<'_>) -> Result<HttpTarget, &'static str> {
     }
     // What is no name is not resolved, and judged here.
     let address = url.parse().ok().and_then(|uri| literal(&uri));
-    if way.outside && address.is_some_and(|address| !is_outside(address)) {
+    if address.is_some_and(|address| !way.within.has(address)) {
         return Err("its address is not on the internet");
     }
     let is_encrypted = url.starts_with("https:");
     let tls = if is_encrypted { way.tls.clone() } else { UpstreamTls::default() };
-    let target = match way.outside {
-        true => HttpTarget::on_the_internet(url, &tls, PATIENCE),
-        false => HttpTarget::new(url, &[], &tls, PATIENCE),
-    };
-    target.map_err(|_: TargetError| "its address cannot be used")
+    HttpTarget::within(url, &tls, PATIENCE, way.within).map_err(|_: TargetError| "its address cannot be used")
 }
 
 /// What an authorization server says of itself. MCP 2025-11-25 §Authorization Server Metadata Discovery: RFC 8414 first, then
@@ -160,7 +156,7 @@ mod tests {
     #[test]
     fn a_server_out_there_leads_nobody_into_our_own_network() {
         let tls = UpstreamTls::default();
-        let way = Way { tls: &tls, outside: true };
+        let way = Way { tls: &tls, within: Within::Outside };
         for url in ["https://10.0.0.1/token", "https://[::1]:8443/", "https://169.254.169.254/", "http://127.0.0.1:1/"] {
             assert_eq!(target(url, way).err(), Some("its address is not on the internet"), "{url}");
         }

@@ -226,7 +226,7 @@ async fn registered(
     let body = format!(r#"{{"client_name":"callgate",{}{scope}}}"#, metadata_of(&quote(redirect), method, redirect));
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let way = Way { tls: &authorizer.config.tls, outside: found.outside };
+    let way = Way { tls: &authorizer.config.tls, within: found.within };
     let Answer { status, body: answer, .. } = fetch::post(place, way, headers, body.into()).await?;
     if !status.is_success() {
         return Err(Trouble::Away("it does not register the gateway; configure a `client_id`"));

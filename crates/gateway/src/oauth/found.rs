@@ -13,7 +13,7 @@ use crate::fetch::{self, Way};
 use crate::tls::UpstreamTls;
 use crate::tools::own_id;
 use crate::upstream::HttpTarget;
-use crate::upstream::outside::{Whereabouts, whereabouts};
+use crate::upstream::outside::{Whereabouts, Within, whereabouts};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method};
 use json::{Document, Strictness, Value};
@@ -42,8 +42,8 @@ pub(super) struct Found {
     pub lasts_offline: bool,
     /// Whether it binds tokens to keys such as ours, and the server takes such (RFC 9449).
     pub binds: bool,
-    /// Whether its endpoints must be on the internet, since a server out there has named it.
-    pub outside: bool,
+    /// Where its endpoints must be: on the internet, if a server out there has named it.
+    pub within: Within,
     /// What tokens are for (RFC 8707); empty of an identity provider, which gives none.
     pub resource: String,
     /// What the server asks for.
@@ -63,12 +63,17 @@ pub(super) async fn find(url: &str, issuer: Option<&str>, server_tls: &UpstreamT
     let (origin, path) = fetch::split(url);
     let canonical = format!("{origin}{path}");
     let Some(issuer) = issuer else {
-        let Said { issuer, resource, scopes, wants_proof } = said(&canonical, server_tls).await?;
-        let outside = place_of(&canonical).await != Whereabouts::Inside;
-        if outside && place_of(&issuer).await != Whereabouts::Outside {
+        // What a server says that is found in our own network must come from there: its name may lead elsewhere a moment later.
+        let (of_server, within) = match place_of(&canonical).await {
+            Whereabouts::Inside => (Within::Inside, Within::Anywhere),
+            Whereabouts::Outside | Whereabouts::Both => (Within::Anywhere, Within::Outside),
+        };
+        let way = Way { tls: server_tls, within: of_server };
+        let Said { issuer, resource, scopes, wants_proof } = said(&canonical, way).await?;
+        if within == Within::Outside && place_of(&issuer).await != Whereabouts::Outside {
             return Err("the server names an authorization server in a private network; name it under `issuer`".into());
         }
-        let found = found(&issuer, url, Way { tls, outside }).await?;
+        let found = found(&issuer, url, Way { tls, within }).await?;
         let scopes = scopes.into_iter().filter(|scope| found.lasts_offline || scope != OFFLINE).collect();
         // A server that says nothing of it might not know such tokens.
         return Ok(Found { resource, scopes, binds: found.binds && wants_proof, ..found });
@@ -104,7 +109,7 @@ async fn found(issuer: &str, from: &str, way: Way<'_>) -> Result<Found, Trouble>
         // 2026-07-28 §Refresh Tokens: it is asked for where the authorization server knows it, whatever the server says.
         lasts_offline: texts(root, "scopes_supported").iter().any(|scope| scope == OFFLINE),
         binds: texts(root, "dpop_signing_alg_values_supported").iter().any(|name| name == dpop::ALGORITHM),
-        outside: way.outside,
+        within: way.within,
         resource: String::new(),
         scopes: Vec::new(),
     })
@@ -145,9 +150,9 @@ struct Said {
     wants_proof: bool,
 }
 
-async fn said(url: &str, tls: &UpstreamTls) -> Result<Said, Trouble> {
+async fn said(url: &str, way: Way<'_>) -> Result<Said, Trouble> {
     let (origin, path) = fetch::split(url);
-    let challenge = challenge_of(url, tls).await.unwrap_or_default();
+    let challenge = challenge_of(url, way).await.unwrap_or_default();
     let asked = challenge::parameter(&challenge, "scope");
     let named = challenge::parameter(&challenge, "resource_metadata");
     // It speaks for itself alone.
@@ -155,7 +160,7 @@ async fn said(url: &str, tls: &UpstreamTls) -> Result<Said, Trouble> {
     let well_known = "/.well-known/oauth-protected-resource";
     let places = named.into_iter().chain([format!("{origin}{well_known}{path}"), format!("{origin}{well_known}")]);
     for place in places {
-        let Ok(body) = fetch::get(&place, Way::anywhere(tls)).await else { continue };
+        let Ok(body) = fetch::get(&place, way).await else { continue };
         let Ok(metadata) = Document::parse(body, Strictness::Reply) else { continue };
         let root = metadata.root();
         let resource = text(root, "resource").unwrap_or_default();
@@ -181,10 +186,10 @@ async fn said(url: &str, tls: &UpstreamTls) -> Result<Said, Trouble> {
 }
 
 /// What the server says when it is asked without credentials.
-async fn challenge_of(url: &str, tls: &UpstreamTls) -> Option<String> {
+async fn challenge_of(url: &str, way: Way<'_>) -> Option<String> {
     let ping = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, json::quote(&own_id()));
     let permit = Permit::own(Message::parse(ping, Side::Client).ok()?)?;
-    let target = HttpTarget::new(url, &[], tls, PROBE).ok()?;
+    let target = HttpTarget::within(url, way.tls, PROBE, way.within).ok()?;
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -9,6 +9,7 @@ use crate::enforcer::{Caller, Permit};
 use crate::refusal::is_modern;
 use crate::tls::{self, TlsError, UpstreamTls, client_config, no_client_config};
 use crate::tools::Schemas;
+use crate::upstream::outside::Within;
 use crate::upstream::pool::{NoResponse, Pool, ReplyBody};
 use crate::upstream::reach::Reach;
 use crate::upstream::{Bearers, Credentials, Errand, Failure, Inbound, RefusedBearer, USE_NONCE, sse};
@@ -105,15 +106,15 @@ impl HttpTarget {
     /// # Errors
     /// When the address, a header or a file that `tls` names cannot be used.
     pub fn new(url: &str, headers: &[String], tls: &UpstreamTls, patience: Duration) -> Result<HttpTarget, TargetError> {
-        HttpTarget::build(url, headers, tls, patience, false)
+        HttpTarget::build(url, headers, tls, patience, Within::Anywhere)
     }
 
-    /// A target on the internet: it is connected to nowhere else, whatever its name resolves to.
+    /// A target that is `within`: it is connected to nowhere else, whatever its name resolves to.
     ///
     /// # Errors
     /// The same.
-    pub(crate) fn on_the_internet(url: &str, tls: &UpstreamTls, patience: Duration) -> Result<HttpTarget, TargetError> {
-        HttpTarget::build(url, &[], tls, patience, true)
+    pub(crate) fn within(url: &str, tls: &UpstreamTls, patience: Duration, within: Within) -> Result<HttpTarget, TargetError> {
+        HttpTarget::build(url, &[], tls, patience, within)
     }
 
     fn build(
@@ -121,7 +122,7 @@ impl HttpTarget {
         headers: &[String],
         tls: &UpstreamTls,
         patience: Duration,
-        outside: bool,
+        within: Within,
     ) -> Result<HttpTarget, TargetError> {
         let uri = Uri::from_str(url).map_err(|_| TargetError::Url)?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
@@ -144,7 +145,7 @@ impl HttpTarget {
         }
         let tls = if https { client_config(tls)? } else { no_client_config() };
         Ok(HttpTarget(Arc::new(Target {
-            pool: Pool::new(tls, outside),
+            pool: Pool::new(tls, within),
             transport: Arc::default(),
             path: path_of(&uri),
             host: host_of(&uri).ok_or(TargetError::Url)?,

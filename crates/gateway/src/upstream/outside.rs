@@ -12,17 +12,40 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-/// Resolves names; where it is `outside`, to addresses on the internet alone.
+/// Where somebody may be connected to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// Wherever that is.
+    #[default]
+    Anywhere,
+    /// In a network of one's own alone.
+    Inside,
+    /// On the internet alone.
+    Outside,
+}
+
+impl Within {
+    /// Whether an address is there.
+    pub fn has(self, address: IpAddr) -> bool {
+        match self {
+            Within::Anywhere => true,
+            Within::Inside => !is_outside(address),
+            Within::Outside => is_outside(address),
+        }
+    }
+}
+
+/// Resolves names to addresses that are where they may be.
 #[derive(Clone)]
 pub(super) struct Resolver {
     system: GaiResolver,
-    outside: bool,
+    within: Within,
 }
 
 impl Resolver {
-    /// One that finds everybody, or whoever is `outside` alone.
-    pub fn new(outside: bool) -> Resolver {
-        Resolver { system: GaiResolver::new(), outside }
+    /// One that finds who is there.
+    pub fn new(within: Within) -> Resolver {
+        Resolver { system: GaiResolver::new(), within }
     }
 }
 
@@ -36,11 +59,11 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (found, outside) = (self.system.call(name), self.outside);
+        let (found, within) = (self.system.call(name), self.within);
         Box::pin(async move {
-            let found: Vec<SocketAddr> = found.await?.filter(|address| !outside || is_outside(address.ip())).collect();
+            let found: Vec<SocketAddr> = found.await?.filter(|address| within.has(address.ip())).collect();
             if found.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not on the internet").into());
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not where it may be").into());
             }
             Ok(found.into_iter())
         })
@@ -90,8 +113,8 @@ pub(crate) fn literal(url: &http::Uri) -> Option<IpAddr> {
     url.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// Whether an address is on the internet (IANA's registries of special-purpose addresses, RFC 6890): of no private network, no
-/// link, not this machine, and nothing that leads to one of those.
+/// Whether an address is on the internet (IANA's registries of special-purpose addresses, RFC 6890, as of 2026): of no private
+/// network, no link, not this machine, and nothing that leads to one of those.
 pub(crate) fn is_outside(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_outside_v4(address),
@@ -101,12 +124,26 @@ pub(crate) fn is_outside(address: IpAddr) -> bool {
 
 fn is_outside_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
-    // This network and what is reserved, carriers' own (RFC 6598), protocols, documentation, benchmarks.
+    // This network and what is reserved, carriers' own (RFC 6598), protocols, relays to IPv6 that are no more (RFC 7526),
+    // documentation, benchmarks.
     let is_special = matches!(
         (a, b, c),
-        (0 | 240..=255, ..) | (100, 64..=127, _) | (192, 0, 0 | 2) | (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113)
+        (0 | 240..=255, ..)
+            | (100, 64..=127, _)
+            | (192, 0, 0 | 2)
+            | (192, 88, 99)
+            | (198, 18 | 19, _)
+            | (198, 51, 100)
+            | (203, 0, 113)
     );
-    !(is_special || address.is_private() || address.is_loopback() || address.is_link_local() || address.is_multicast())
+    // Azure's platform itself, which answers to its own machines alone, whatever its address looks like.
+    let is_platform = address == Ipv4Addr::new(168, 63, 129, 16);
+    !(is_special
+        || is_platform
+        || address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_multicast())
 }
 
 fn is_outside_v6(address: Ipv6Addr) -> bool {
@@ -120,7 +157,7 @@ fn is_outside_v6(address: Ipv6Addr) -> bool {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
         [0x2002, high, low, ..] => embedded(high, low),
         // Documentation; Teredo, and what else is of protocols.
-        [0x2001, 0xdb8 | 0..=0x1ff, ..] => false,
+        [0x2001, 0xdb8 | 0..=0x1ff, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // Nothing else is given out.
         [first, ..] => first & 0xe000 == 0x2000,
     }
@@ -155,19 +192,42 @@ mod tests {
             "2001:db8::1",
             "2001::1",
             "::10.0.0.1",
+            "168.63.129.16",
+            "192.88.99.1",
+            "192.0.0.192",
+            "100.100.100.200",
+            "fd00:ec2::254",
+            "3fff::1",
+            "3fff:fff::1",
+            "5f00::1",
+            "100::1",
+            "64:ff9b:1::1",
+            "64:ff9b::a83f:8110",
         ];
         for address in inside {
             assert!(!is_outside(address.parse().unwrap()), "{address}");
         }
-        for address in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"] {
+        for address in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "168.63.129.17",
+            "192.88.98.1",
+            "2606:4700::1111",
+            "3fff:1000::1",
+            "::ffff:1.1.1.1",
+            "64:ff9b::101:101",
+        ] {
             assert!(is_outside(address.parse().unwrap()), "{address}");
         }
     }
 
     #[tokio::test]
     async fn a_name_is_judged_by_what_it_resolves_to() {
-        let resolve = async |outside: bool| Resolver::new(outside).call("localhost".parse().unwrap()).await.is_ok();
-        assert!(resolve(false).await && !resolve(true).await);
+        let resolve = async |within| Resolver::new(within).call("localhost".parse().unwrap()).await.is_ok();
+        assert!(resolve(Within::Anywhere).await && resolve(Within::Inside).await && !resolve(Within::Outside).await);
+        // A name that has moved to the internet since it was looked at is not found there.
+        assert!(!Within::Inside.has([1, 1, 1, 1].into()) && Within::Inside.has([10, 0, 0, 1].into()));
         for (url, expected) in [
             ("http://localhost:1/mcp", Whereabouts::Inside),
             ("https://[::1]/", Whereabouts::Inside),

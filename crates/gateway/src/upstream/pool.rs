@@ -4,7 +4,7 @@
 //! nothing is handed from task to task, and what is given up closes its connection, which is the only way that HTTP/1.1 has of
 //! giving up a request. One that nobody uses is looked at when it is taken again; or it is closed, when its time is over.
 
-use crate::upstream::outside::Resolver;
+use crate::upstream::outside::{Resolver, Within};
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
@@ -65,9 +65,9 @@ pub(crate) enum NoResponse {
 }
 
 impl Pool {
-    /// Connections that begin with TLS where the address has it; `outside`, to the internet alone.
-    pub fn new(tls: rustls::ClientConfig, outside: bool) -> Pool {
-        let mut http = HttpConnector::new_with_resolver(Resolver::new(outside));
+    /// Connections that begin with TLS where the address has it, to addresses that are `within`.
+    pub fn new(tls: rustls::ClientConfig, within: Within) -> Pool {
+        let mut http = HttpConnector::new_with_resolver(Resolver::new(within));
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(Duration::from_secs(10)));
@@ -242,7 +242,7 @@ mod tests {
     async fn pool() -> (TcpListener, Pool, Uri) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        (listener, Pool::new(no_client_config(), false), origin)
+        (listener, Pool::new(no_client_config(), Within::Anywhere), origin)
     }
 
     async fn ask(pool: &Pool, origin: &Uri) -> Result<Response<ReplyBody>, NoResponse> {
