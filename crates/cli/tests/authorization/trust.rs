@@ -84,6 +84,39 @@ fn the_first_authorization_server_is_the_only_one_after_a_restart_too() {
 }
 
 #[test]
+fn an_authorization_server_that_does_not_say_who_it_is_keeps_its_endpoints() {
+    let mut stage = Stage::with(USER, SEALED);
+    let says = |more: Value| {
+        let mut says = json!({"authorization_response_iss_parameter_supported": false});
+        says.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        says
+    };
+    {
+        let mut behaves = stage.authority.lock();
+        (behaves.says, behaves.iss) = (says(json!({})), None);
+    }
+    authorise(&stage.ada());
+    // What a user brings back from the one would be taken to the other.
+    let other = Authority::start();
+    stage.authority.lock().says = says(json!({"token_endpoint": format!("{}/token", other.origin)}));
+    stage.start();
+    let begin = |stage: &Stage| {
+        let bobs = invitation(&initialize(&stage.caller(TOKENS[1].1)));
+        browse("POST", &bobs, None, &format!("Origin: http://{}\r\n", stage.address())).status
+    };
+    assert_eq!(begin(&stage), 502);
+    let log = stage.gate.as_ref().unwrap().stderr.lock().unwrap().clone();
+    assert!(log.contains("name it under `issuer`"), "{log}");
+    assert!(other.asked("/token").is_empty());
+    // Where the operator means that, it is so.
+    let config = std::fs::read_to_string(stage.scratch.path("callgate.yaml")).unwrap();
+    let named = format!("{{flow: authorization_code, issuer: {}}}", stage.authority.origin);
+    stage.scratch.write("callgate.yaml", config.replace(USER, &named));
+    stage.start();
+    assert_eq!(begin(&stage), 303);
+}
+
+#[test]
 fn where_a_server_has_moved_to_another_authorization_server_users_are_asked_there() {
     let stage = Stage::with(USER, SEALED);
     stage.authority.lock().lasts = 2;

@@ -308,6 +308,50 @@ fn a_kept_server_is_authorised_as_one_of_the_file_is() {
 }
 
 #[test]
+fn each_way_to_a_token_has_what_it_needs_and_nothing_else() {
+    let by = |authorization: &str, more: &str| {
+        format!("servers:\n  web:\n    url: https://h/mcp\n    authorization: {{{authorization}}}\n{more}")
+    };
+    let identity = |more: &str| format!("identity: {{issuer: 'https://id', audience: us, grants: []{more}}}\n");
+    let managed = "flow: enterprise_managed, client_id: us";
+    check(&by("flow: workload_identity", ""), "C001", 4, "`assertion` is missing");
+    check(&by("flow: workload_identity, assertion: hunter2", ""), "C003", 4, "must not be written");
+    check(&by("flow: workload_identity, assertion: 'file:none'", ""), "C004", 4, "cannot be read");
+    check(&by("flow: workload_identity, assertion: 'file:secret', client_secret: 'env:TOKEN'", ""), "C001", 4, "has an id");
+    check(&by(managed, &identity(", types: [JWT]")), "C001", 4, "`identity_provider` is missing");
+    let provider = format!("{managed}, identity_provider: {{client_id: us}}");
+    check(&by(&provider, ""), "C001", 4, "no `identity`");
+    check(&by(&provider, &identity("")), "C008", 4, "`identity` takes none");
+    check(
+        &by("flow: client_credentials, client_id: us, client_secret: 'env:TOKEN', client_assertion: 'file:secret'", ""),
+        "C008",
+        4,
+        "not two",
+    );
+    for (key, value) in [
+        ("audience", "x"),
+        ("subject_token", "id_token"),
+        ("identity_provider", "{client_id: us}"),
+        ("assertion", "'file:secret'"),
+    ] {
+        let flow = format!("flow: client_credentials, client_id: us, client_secret: 'env:TOKEN', {key}: {value}");
+        check(&by(&flow, ""), "C008", 4, &format!("`{key}` belongs to"));
+    }
+    let read = |text: &str| {
+        let file = Place::new().read(text);
+        let said: Vec<_> = file.reports().iter().map(|report| report.render(false)).collect();
+        let config = file.config().unwrap_or_else(|| panic!("{said:?}"));
+        config.servers[0].authorization.clone().unwrap()
+    };
+    let config = read(&by(&provider, &identity(", types: [JWT]")));
+    assert_eq!(config.provider.unwrap().issuer.as_deref(), Some("https://id"));
+    assert_eq!(config.issuer, None, "the server's own is another");
+    // What is read anew each time is no part of the configuration.
+    let file = Place::new().read(&by("flow: workload_identity, assertion: 'file:secret', dpop: true", ""));
+    assert!(file.config().is_some() && !file.files().iter().any(|path| path.ends_with("secret")));
+}
+
+#[test]
 fn the_schema_knows_the_same_keys() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/callgate.schema.json");
     let schema: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();

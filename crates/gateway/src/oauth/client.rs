@@ -177,14 +177,10 @@ impl Client {
         parameters: &[(&str, &str)],
     ) -> Result<Answer, Trouble> {
         let mut answer = self.post_once(place, found, asking, parameters).await?;
-        let wants_more = |answer: &mut Answer| {
-            let is_given = asking.nonces.take(place, &mut answer.headers);
-            let document = || Document::parse(answer.body.clone(), Strictness::Reply).ok();
-            is_given
-                && !answer.status.is_success()
-                && document().is_some_and(|says| text(says.root(), "error").as_deref() == Some(USE_NONCE))
-        };
-        if wants_more(&mut answer) && asking.key.is_some() {
+        let is_given = asking.nonces.take(place, &mut answer.headers);
+        let wants_it = |says: Document| text(says.root(), "error").as_deref() == Some(USE_NONCE);
+        let parsed = || Document::parse(answer.body.clone(), Strictness::Reply);
+        if asking.key.is_some() && is_given && !answer.status.is_success() && parsed().is_ok_and(wants_it) {
             answer = self.post_once(place, found, asking, parameters).await?;
             asking.nonces.take(place, &mut answer.headers);
         }
@@ -208,7 +204,7 @@ impl Client {
             let occasion = Occasion { method: "POST", url: place, token: None, nonce: nonce.as_deref(), now: asking.now };
             headers.insert(PROOF, key.prove(occasion).ok_or("the system gives no random numbers")?);
         }
-        Ok(fetch::post(place, Way { tls: asking.tls, outside: found.outside }, headers, body).await?)
+        Ok(fetch::post(place, Way { tls: asking.tls, within: found.within }, headers, body).await?)
     }
 
     /// The parameters as a form, with what shows who we are; `platform` is what the platform says of that.

@@ -20,9 +20,11 @@ use std::sync::{Mutex, PoisonError};
 /// Where a proof goes.
 pub(super) const PROOF: HeaderName = HeaderName::from_static("dpop");
 /// Where a server says what the next proof has to repeat.
-const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+pub(super) const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// How we sign (RFC 7518 §3.4).
 pub(super) const ALGORITHM: &str = "ES256";
+/// A server that names ever more origins has those forgotten that it has named before: they ask again.
+const MAX_ORIGINS: usize = 16;
 /// What is to be repeated is no longer than this.
 const MAX_NONCE_BYTES: usize = 512;
 
@@ -119,7 +121,11 @@ impl Nonces {
     pub fn take(&self, url: &str, headers: &mut HeaderMap) -> bool {
         let Some(nonce) = headers.remove(NONCE) else { return false };
         let Some(nonce) = nonce.to_str().ok().filter(|nonce| (1..=MAX_NONCE_BYTES).contains(&nonce.len())) else { return false };
-        self.lock().insert(fetch::split(url).0.to_owned(), nonce.to_owned());
+        let mut known = self.lock();
+        if known.len() >= MAX_ORIGINS {
+            known.clear();
+        }
+        known.insert(fetch::split(url).0.to_owned(), nonce.to_owned());
         true
     }
 

@@ -269,7 +269,9 @@ impl Bearers for Authorizer {
     }
 
     fn hears(&self, errand: Errand<'_>, answer: &mut HeaderMap) {
-        self.nonces.take(&errand.uri.to_string(), answer);
+        if answer.contains_key(dpop::NONCE) {
+            self.nonces.take(&errand.uri.to_string(), answer);
+        }
     }
 }
 
