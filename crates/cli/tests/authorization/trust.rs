@@ -84,6 +84,19 @@ fn the_first_authorization_server_is_the_only_one_after_a_restart_too() {
 }
 
 #[test]
+fn what_was_authorised_is_kept_while_the_authorization_server_cannot_answer() {
+    let stage = Stage::with(USER, SEALED);
+    stage.authority.lock().lasts = 2;
+    authorise(&stage.ada());
+    let client = stage.ada().shake_hands();
+    stage.authority.lock().fails = Some(503);
+    until(PATIENCE, || client.call("1", "whoami", json!({})).to_string().contains("no access token").then_some(()))
+        .expect("its token has ended");
+    let listed = stage.command(&["list", "--json"]);
+    assert!(listed.stdout.contains(r#""server":"web","principal":"person:ada""#), "nobody is asked again: {}", listed.stdout);
+}
+
+#[test]
 fn an_authorization_server_that_does_not_say_who_it_is_keeps_its_endpoints() {
     let mut stage = Stage::with(USER, SEALED);
     let says = |more: Value| {

@@ -229,7 +229,7 @@ fn check(reading: &mut Reading<'_>, fields: &Fields<'_>, config: &AuthorizationC
     for (key, does, to, why) in belong {
         if let Some(member) = fields.member(key).filter(|_| !does) {
             reading.error(code::COMBINATION, &member.key_at, format!("`{key}` belongs to {to} alone")).help =
-                Some(format!("remove it: {why}").into());
+                Some(format!("remove it: {why}"));
         }
     }
 }

@@ -156,7 +156,12 @@ impl Client {
         let answer = Document::parse(body, Strictness::Reply).map_err(|_| "its answer is no JSON")?;
         match status {
             StatusCode::OK => Ok(answer),
-            status => Err(Trouble::Refused(code(text(answer.root(), "error"), status))),
+            // That says nothing of what was asked for.
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => Err("it cannot answer now".into()),
+            status => match code(text(answer.root(), "error"), status) {
+                code if code == USE_NONCE || code == "invalid_dpop_proof" => Err("it takes no proof of the gateway's key".into()),
+                code => Err(Trouble::Refused(code)),
+            },
         }
     }
 

@@ -170,11 +170,10 @@ type Slot = tokio::sync::Mutex<Held>;
 
 #[derive(Default)]
 struct Held {
-    token: Option<Token>,
+    token: Option<Arc<Token>>,
     failed: Option<(Instant, Failure)>,
 }
 
-#[derive(Clone)]
 struct Token {
     header: HeaderValue,
     /// The key that it is bound to, and its own digest, where it is.
@@ -265,7 +264,7 @@ impl Bearers for Authorizer {
         errand: Errand<'a>,
         refused: Option<RefusedBearer<'a>>,
     ) -> BoxFuture<'a, Result<Credentials, Failure>> {
-        Box::pin(async move { self.shown(self.held(caller, refused).await?, errand) })
+        Box::pin(async move { self.shown(&*self.held(caller, refused).await?, errand) })
     }
 
     fn hears(&self, errand: Errand<'_>, answer: &mut HeaderMap) {
@@ -297,17 +296,18 @@ impl Authorizer {
     }
 
     /// What goes with a request that this token is for.
-    fn shown(&self, token: Token, errand: Errand<'_>) -> Result<Credentials, Failure> {
-        let Some((key, digest)) = &token.bound else { return Ok(Credentials { authorization: token.header, proof: None }) };
+    fn shown(&self, token: &Token, errand: Errand<'_>) -> Result<Credentials, Failure> {
+        let authorization = token.header.clone();
+        let Some((key, digest)) = &token.bound else { return Ok(Credentials { authorization, proof: None }) };
         let url = errand.uri.to_string();
         let nonce = self.nonces.of(&url);
         let (method, token_digest, now) = (errand.method.as_str(), Some(digest.as_str()), self.callers.clock.now());
         let occasion = Occasion { method, url: &url, token: token_digest, nonce: nonce.as_deref(), now };
         let proof = key.prove(occasion).ok_or_else(|| Failure::unsent("the system gives no random numbers"))?;
-        Ok(Credentials { authorization: token.header, proof: Some(proof) })
+        Ok(Credentials { authorization, proof: Some(proof) })
     }
 
-    async fn held(&self, caller: &Caller, refused: Option<RefusedBearer<'_>>) -> Result<Token, Failure> {
+    async fn held(&self, caller: &Caller, refused: Option<RefusedBearer<'_>>) -> Result<Arc<Token>, Failure> {
         if self.is_in_nobodys_name(caller) {
             return Err(Failure::unsent(NOT_THROUGH_GATEWAY));
         }
@@ -339,6 +339,7 @@ impl Authorizer {
         let obtained = tokio::time::timeout(PATIENCE, self.obtain(caller, &wanted)).await;
         match obtained.unwrap_or_else(|_| Err("it does not answer".into())) {
             Ok(token) => {
+                let token = Arc::new(token);
                 *held = Held { token: Some(token.clone()), failed: None };
                 Ok(token)
             }

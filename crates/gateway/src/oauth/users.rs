@@ -7,6 +7,7 @@ use crate::enforcer::Caller;
 use crate::secret::Secret;
 use crate::upstream::{Failure, RefusedBearer};
 use http::StatusCode;
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::info;
 
@@ -17,12 +18,12 @@ impl Authorizer {
         caller: &Caller,
         refused: Option<&RefusedBearer<'_>>,
         held: &mut Held,
-    ) -> Result<Token, Failure> {
+    ) -> Result<Arc<Token>, Failure> {
         let Some(consents) = &self.callers.consents else { return Err(Failure::unsent(NOT_THROUGH_GATEWAY)) };
         let resting = held.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE).map(|(_, failure)| failure.clone());
         let renewed = tokio::time::timeout(PATIENCE, self.renewed(consents, &caller.principal, refused, resting.is_some())).await;
         match renewed.unwrap_or_else(|_| Err("it does not answer".into())) {
-            Ok(token) => Ok(token),
+            Ok(token) => Ok(Arc::new(token)),
             Err(lack) => {
                 if let (Lack::Trouble(_), Some(resting)) = (&lack, resting) {
                     return Err(resting);
