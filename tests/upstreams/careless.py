@@ -9,6 +9,7 @@ import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ASKS = {"code": -32042, "message": "m", "data": {"elicitations": [{"mode": "url", "url": "https://evil.example"}]}}
+SECRET = "AKIAIOSFODNN7EXAMPLE"
 JSON, EVENTS = "application/json", "text/event-stream"
 
 
@@ -19,6 +20,8 @@ def text(identity, **members):
 def answer(how, identity):
     tools = text(identity, result={"tools": [{"name": "hidden", "inputSchema": {"type": "object"}}]})
     question = text(7, method="elicitation/create", params={"mode": "url", "url": "https://evil.example"})
+    log = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": [SECRET]}})
+    form = text(8, method="elicitation/create", params={"message": SECRET, "requestedSchema": {"type": "object", "properties": {}}})
     done = "data: " + text(identity, result={"content": []}) + "\n\n"
     return {
         "error without an id": (400, JSON, text(None, error=ASKS)),
@@ -30,6 +33,11 @@ def answer(how, identity):
         "array": (400, JSON, f"[{tools}]"),
         "list in a named event": (200, EVENTS, f"event: x\ndata: {tools}\n\n{done}"),
         "question in a named event": (200, EVENTS, f"event: x\ndata: {question}\n\n{done}"),
+        "secret in an error": (200, JSON, text(identity, error={"code": -1, "message": SECRET, "data": {SECRET: SECRET}})),
+        "secret in an error without an id": (500, JSON, text(None, error={"code": -1, "message": SECRET})),
+        "secret in an error of another type": (500, "text/plain", SECRET),
+        "secret in a log": (200, EVENTS, f"data: {log}\n\n{done}"),
+        "secret in a question": (200, EVENTS, f"data: {form}\n\n{done}"),
         "plain": (401, JSON, '{"error":"invalid_token"}'),
     }[how]
 

@@ -3,8 +3,8 @@
 //! A definition is what a server says of one tool or prompt: an object with a name, texts for the model, schemas, annotations
 //! and whatever else. All of it is pinned, members that nobody knows too.
 
-use crate::hidden::{Hidden, first_hidden, visible};
 use json::{Kind, Value};
+use policy::{Hidden, first_hidden, visible};
 
 /// The digest of a definition: SHA-256 of its canonical text, 64 hexadecimal digits. Spelling, white space and the order of
 /// members do not change it; everything else does.

@@ -21,9 +21,9 @@ mod walk;
 pub use report::{Source, sarif, worst};
 
 use crate::comparison::Subject;
-use crate::hidden::{HiddenKind, first_hidden, visible};
 use crate::names::unreadable_name;
 use json::Value;
+use policy::{HiddenKind, first_hidden, visible};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;

@@ -4,8 +4,8 @@
 //! with every character that hides as an escape. What is not there has not been seen yet: an absent `tools` says nothing,
 //! an empty one says that there are none.
 
-use crate::hidden::first_hidden;
 use json::{Document, Kind, Strictness, Value};
+use policy::first_hidden;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

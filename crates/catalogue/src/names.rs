@@ -4,7 +4,7 @@
 //! server do not. Names are compared by what is left of them after reading like that: the skeleton of Unicode's
 //! technical standard 39, without regard to case and to what cannot be seen.
 
-use crate::hidden::first_hidden;
+use policy::first_hidden;
 use std::collections::HashMap;
 use unicode_security::skeleton;
 

@@ -7,7 +7,6 @@
 mod fill_in;
 
 use crate::grade::{Avoidable, Avoided, Signal, Supports, ToolRisk, grade};
-use crate::hidden;
 use crate::paths;
 use fill_in::FillIn;
 use json::{Kind, Value, quote};
@@ -56,6 +55,8 @@ struct Entry {
     bounds: Vec<Bound>,
     /// The list that weighs a call, if there is one.
     weight: Option<String>,
+    /// Whether credentials are taken out of what it returns.
+    redacts: bool,
     /// The rules that only the reader can complete.
     fill_in: Vec<FillIn>,
     /// Why it cannot stand in a policy by its name.
@@ -188,6 +189,9 @@ pub fn treatment(server: &str, tool: Value<'_>, profile: Profile) -> String {
     if !entry.bounds.is_empty() {
         said.push("without the arguments that make it worst".to_owned());
     }
+    if entry.redacts {
+        said.push("with credentials taken out of what it returns".to_owned());
+    }
     said.join(", ")
 }
 
@@ -206,7 +210,7 @@ impl Entry {
         let description = definition.get("description").and_then(Value::as_str).unwrap_or_default();
         let schema = definition.get("inputSchema");
         let unusable = match &name {
-            name if hidden::visible(name) != name.as_str()
+            name if policy::visible(name) != name.as_str()
                 || name.chars().any(|c| c.is_control() || c.is_whitespace() && c != ' ') =>
             {
                 Some("its name holds characters that hide")
@@ -233,6 +237,7 @@ impl Entry {
             treatment: Treatment::of(class, profile),
             bounds: bounds.unwrap_or_default(),
             weight: weight(&risk, schema),
+            redacts: profile != Profile::Permissive && risk.signals.contains(&Signal::ReturnsSecrets),
             fill_in: risk.evidence.iter().filter_map(|evidence| FillIn::of(evidence, schema?)).collect(),
             risk,
             unusable,
@@ -282,6 +287,10 @@ impl Entry {
         }
         lines.extend(self.pace_yaml());
         lines.extend(self.validate_text());
+        // Not in `policy.json`: the published dialect has no word for what comes back.
+        if self.redacts {
+            lines.push("results: {secrets: redact}".to_owned());
+        }
         for (key, bounds) in [("require", self.required_bounds()), ("deny_if", self.denied_bounds())] {
             if !bounds.is_empty() {
                 lines.push(format!("{key}:"));
@@ -520,7 +529,7 @@ const MOST_NAMED: usize = 12;
 /// On one line, with nothing that hides, at most so many characters.
 fn shortened(text: &str, most: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let shown = hidden::visible(&line);
+    let shown = policy::visible(&line);
     if shown.chars().count() <= most {
         return shown.into_owned();
     }

@@ -4,7 +4,7 @@
 //! them apart here are words that honest edits rarely add: orders to the model, secrets, places on the machine, addresses.
 //! In doubt it is an order: then a person looks at it once.
 
-use crate::hidden::visible;
+use policy::visible;
 
 /// What is new in a text, for a person to read: what is gone and what has come, with what hides shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ const LONGEST: usize = 600;
 
 /// What a text newly holds that may steer the model; `None` where it holds nothing of the kind that it did not hold before.
 pub(crate) fn steers(old: &str, new: &str) -> Option<String> {
-    if let Some(hidden) = crate::hidden::first_hidden(new) {
+    if let Some(hidden) = policy::first_hidden(new) {
         return Some(format!("it holds {}", hidden.kind.as_str()));
     }
     let Rewording { come, .. } = Rewording::of(old, new);

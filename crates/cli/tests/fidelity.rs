@@ -28,7 +28,7 @@ enum Channel {
     Http { client: Client, _gateway: Served },
 }
 
-/// A gateway that allows everything, in front of a parrot.
+/// A gateway in front of a parrot, that allows everything unless a policy says otherwise.
 struct Rig {
     mode: Mode,
     revision: &'static str,
@@ -40,8 +40,12 @@ struct Rig {
 
 impl Rig {
     fn new(mode: Mode, revision: &'static str) -> Rig {
+        Rig::under("version: \"1\"\ndefault: allow\ntools: {}\n", mode, revision)
+    }
+
+    fn under(policy: &str, mode: Mode, revision: &'static str) -> Rig {
         let scratch = Scratch::new();
-        let policy = scratch.policy("version: \"1\"\ndefault: allow\ntools: {}\n");
+        let policy = scratch.policy(policy);
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let script = root().join("tests/upstreams/parrot.py").display().to_string();
         let log = scratch.log().display().to_string();
@@ -371,6 +375,82 @@ fn values_arrive_as_they_were_spelt_both_ways_over_http() {
     for mode in [Mode::Serve, Mode::ServeChild] {
         for revision in [LEGACY, MODERN] {
             check_random_values(mode, revision);
+        }
+    }
+}
+
+// ---------------------------------------------------------------- what comes back, and must not
+
+const RESULTS: &str = "\
+version: \"1\"
+default: allow
+tools:
+  echo:
+    results: {secrets: redact, hidden_characters: escape, withhold: [{matches: 'g[o0]ne', name: gone}]}
+";
+
+/// A secret, each character of it as `spelling` says: as it is, or as an escape in one of two cases.
+fn spelt(secret: &str, spelling: u64) -> String {
+    let one = |(i, c): (usize, char)| match (spelling >> (i * 2 % 64)) & 3 {
+        0 | 1 => c.to_string(),
+        2 => format!("\\u{:04x}", u32::from(c)),
+        _ => format!("\\u{:04X}", u32::from(c)),
+    };
+    secret.chars().enumerate().map(one).collect()
+}
+
+/// Whether a text stands anywhere in what a client reads.
+fn holds(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(said) => said.contains(text),
+        Value::Array(values) => values.iter().any(|value| holds(value, text)),
+        Value::Object(members) => members.iter().any(|(key, value)| key.contains(text) || holds(value, text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// The parrot says a secret in every place of a result and in many spellings.
+fn check_secrets(mode: Mode, revision: &'static str) {
+    const SECRET: &str = "AKIAIOSFODNN7EXAMPLE";
+    let mut rig = Rig::under(RESULTS, mode, revision);
+    for (number, spelling) in
+        [0, u64::MAX, 0xAAAA_AAAA_AAAA_AAAA, 0x9249_2492_4924_9249, 0x8000_0000_0000_0002].into_iter().enumerate()
+    {
+        let secret = spelt(SECRET, spelling);
+        for place in [
+            r#""S""#,
+            r#"{"a": "S", "b": [1.50, "S S"], "\u0063": {"d": [[["S"]]]}}"#,
+            r#"{"S": {"S": 1, "x S y": "\u202e"}}"#,
+            r#"{},"content":[{"type":"text","text":"key: S\n"},{"type":"resource","resource":{"uri":"a:S","text":"S"}}]"#,
+            r#"{},"_meta":{"x":"S"},"isError":true"#,
+            r#"{},"isError":true,"error":{"message":"S"}"#,
+        ] {
+            let back = place.replace('S', &secret);
+            let call = rig.call(&number.to_string(), b"1", back.as_bytes());
+            let answers = rig.send(&call, None);
+            let [answer] = &answers[..] else { panic!("{mode:?} {revision}: {} answers", answers.len()) };
+            let answer: Value = serde_json::from_slice(answer).unwrap_or_else(|error| panic!("{error}: {}", shown(answer)));
+            assert!(answer["result"].is_object() && holds(&answer, "[redacted: aws-key"), "{mode:?} {revision} {back}: {answer}");
+            assert!(!holds(&answer, SECRET) && !holds(&answer, "\u{202e}"), "{mode:?} {revision} {back}: {answer}");
+        }
+    }
+    // What holds nothing comes as it was; what must be withheld comes not at all.
+    let same = br#"{"a" :[1.50,"\u0041B \ud83d\ude00"]}"#;
+    let call = rig.call("7", b"1", same);
+    let answers = rig.send(&call, None);
+    assert!(contains(&answers[0], same), "{}", shown(&answers[0]));
+    let call = rig.call("8", b"1", br#"{"a":"it is \u0067one"}"#);
+    let answer: Value = serde_json::from_slice(&rig.send(&call, None)[0]).expect("an answer");
+    let decision = &answer["result"]["_meta"]["dev.callgate/decision"];
+    assert_eq!((&decision["reason"], &decision["rule"]), (&json!("result-withheld"), &json!("gone")), "{answer}");
+    assert!(answer["result"]["isError"] == true && !holds(&answer, "it is gone"), "{answer}");
+}
+
+#[test]
+fn a_secret_in_any_spelling_and_place_reaches_no_client() {
+    for mode in MODES {
+        for revision in [LEGACY, MODERN] {
+            check_secrets(mode, revision);
         }
     }
 }

@@ -45,3 +45,29 @@ fn nothing_is_asked_or_listed_in_an_unusual_place() {
     let reply = client.ask("1", "tools/call", json!({"name": "x", "arguments": {"how": "plain"}}));
     assert_eq!((reply.status, &*reply.body), (401, &br#"{"error":"invalid_token"}"#[..]));
 }
+
+#[test]
+fn what_comes_back_is_judged_in_unusual_places_too() {
+    let scratch = Scratch::new();
+    let policy = "version: \"1\"\ntools: {x: {results: {secrets: redact}}}\n";
+    let (policy, state) = (scratch.policy(policy).display().to_string(), scratch.state());
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = root().join("tests/upstreams/careless.py").display().to_string();
+    let upstream = HttpUpstream::start_command(vec![python, script]);
+    let gate = Served::start(&["-p", &policy, "--state", &state, "--upstream", &upstream.url()]);
+    let client = Client::begin(&gate.address, LEGACY);
+    for (how, passes) in [
+        ("secret in an error", true),
+        ("secret in an error without an id", false),
+        ("secret in an error of another type", false),
+        ("secret in a log", true),
+        ("secret in a question", true),
+    ] {
+        let reply = client.ask("1", "tools/call", json!({"name": "x", "arguments": {"how": how}}));
+        let body = String::from_utf8_lossy(&reply.body);
+        assert!(!body.contains("AKIA"), "{how}: {body}");
+        assert_eq!(body.contains("[redacted: aws-key]"), passes, "{how}: {body}");
+    }
+    let changed = support::audit(&state).into_iter().find(|record| record["detail"] == "changed: aws-key 3");
+    assert!(changed.is_some_and(|record| record["phase"] == "finished"), "what is redacted is on record");
+}

@@ -2,10 +2,11 @@
 //!
 //! A fenced block called `policy` (or `policy file=…`, empty) begins a policy with fresh counters at 10:30 UTC on 15 January 2026; `tools` gives it a
 //! `tools/list`, `pinned` one that was accepted before; each line of `calls` is a call and what is expected of it, each line of `methods` another message by its
-//! method; `problems` lists exactly what checking the policy finds. Everything else is prose.
+//! method, each of `results` what a tool returns; `problems` lists exactly what checking the policy finds. Everything else is prose.
 
 mod expectation;
 mod markdown;
+mod returned;
 
 use crate::methods::judge_method;
 use crate::simulate::{SimulatedCall, Simulation, read_tools};
@@ -13,6 +14,7 @@ use expectation::{Line, MethodLine};
 use jiff::Timestamp;
 use markdown::{Block, blocks};
 use policy::{Decider, Decision, Policies, Problem, RiskClass, Severity, Source};
+use returned::ResultLine;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -82,7 +84,7 @@ pub async fn run_book(file: &str, text: &str, read: impl Fn(&str) -> Result<Vec<
                 run.found.policies += 1;
                 chapter = Chapter::begin(block, &read, &mut run);
             }
-            ("tools" | "pinned" | "problems" | "calls" | "methods", None) => {
+            ("tools" | "pinned" | "problems" | "calls" | "methods" | "results", None) => {
                 run.fail(block.line, "a block before the first `policy`")
             }
             ("tools", Some(chapter)) => chapter.take_tools(&block, &mut run),
@@ -90,6 +92,7 @@ pub async fn run_book(file: &str, text: &str, read: impl Fn(&str) -> Result<Vec<
             ("problems", Some(chapter)) => chapter.check_problems(&block, &mut run),
             ("calls", Some(chapter)) => chapter.run_calls(&block, &mut run).await,
             ("methods", Some(chapter)) => chapter.run_methods(&block, &mut run),
+            ("results", Some(chapter)) => chapter.run_results(&block, &mut run),
             _ => {}
         }
     }
@@ -255,6 +258,24 @@ impl Chapter {
                 let decision = judge_method(&policies, &line.method, line.kind, line.from, line.mode.as_deref());
                 self.note(&decision, None);
                 line.expected.check(&decision, true)
+            });
+            if let Err(message) = judged {
+                run.fail(line, message);
+            }
+        }
+    }
+
+    fn run_results(&mut self, block: &Block, run: &mut Run<'_>) {
+        if !self.is_valid(block, run) {
+            return;
+        }
+        let Some(policies) = policy::load(&self.source).policy.map(Policies::from) else { return };
+        let tools = self.tools.as_ref().and_then(|tools| read_tools(tools.as_bytes()).ok());
+        for (line, text) in block.lines() {
+            let judged = ResultLine::parse(text).and_then(|line| {
+                run.found.calls += 1;
+                let class = tools.as_ref().and_then(|tools| tools.get(&line.tool)?.class);
+                line.check(&policies.results_of_tool(&line.tool, class).judge(line.result()))
             });
             if let Err(message) = judged {
                 run.fail(line, message);
@@ -478,6 +499,32 @@ mod tests {
         assert_eq!(
             failures(&format!("{policy}{pinned}{}```calls\nt # allow\n```\n", pinned.replace("pinned", "tools"))),
             [""; 0]
+        );
+    }
+
+    #[test]
+    fn what_becomes_of_results_can_be_expected() {
+        let policy =
+            "```policy\nversion: \"1\"\ntools: {t: {results: {secrets: redact, withhold: [{matches: no, name: n}]}}}\n```\n";
+        let results = |lines: &str| failures(&format!("{policy}```results\n{lines}\n```\n"));
+        let key = "AKIAIOSFODNN7EXAMPLE";
+        assert_eq!(
+            results(&format!(
+                "t \"fine\" # pass\nt \"{key}\" # change aws-key=1 \"[redacted: aws-key]\"\n\
+                 t {{\"a\": [\"no\"]}} # withhold rule=n \"The result is withheld…\"\nu \"no\" # pass"
+            )),
+            [""; 0]
+        );
+        let told =
+            "The result is withheld: it holds what the policy forbids. The call was made; do not repeat it to see its result.";
+        assert_eq!(
+            results("t \"no\" # pass\nt \"no\" # withhold rule=m\nt 1 # pass\nt \"x\" # maybe"),
+            [
+                format!("6: expected another thing to become of the result; got withhold {told:?} rule=\"n\""),
+                format!("7: expected the rule \"m\", got withhold {told:?} rule=\"n\""),
+                "8: a result is an object, or a text: `tool \"text\" # pass`".to_owned(),
+                "9: `maybe` becomes of no result; expected `pass`, `change` or `withhold`".to_owned(),
+            ]
         );
     }
 

@@ -671,7 +671,7 @@ impl Conversation {
                     self.revision = negotiated.and_then(|version| Revision::parse(&version));
                 }
                 if let Some(state) = message.result().and_then(|result| result.get("requestState")?.as_str())
-                    && self.gate.withholds(&message)
+                    && self.gate.withholds(&pending.expected, &message)
                 {
                     self.link.give_up(&state);
                 }
@@ -695,19 +695,18 @@ impl Conversation {
     fn arrive_unasked(&mut self, message: Message) {
         self.enter_together();
         if message.kind() != Kind::Request {
-            if self.gate.screen_notice(&message) {
+            if let Some(message) = self.gate.screen_notice(message) {
                 self.pass_on(message);
             }
             return;
         }
         let (gate, clients) = (self.gate.clone(), self.clients);
         self.screening.push_back(Box::pin(async move {
-            let screened = match clients {
-                Clients::One => gate.screen_request(&message).await,
+            match clients {
+                Clients::One => gate.screen_request(message).await,
                 // In the stateless era a server asks within a result; a question on a shared line has no addressee.
                 Clients::Many => Err(gate.refuse_request(&message, "requests of the server are not let through here").await),
-            };
-            screened.map(|()| message)
+            }
         }));
     }
 
@@ -739,9 +738,7 @@ impl Conversation {
 
     /// Takes a notification that belongs to a request of ours, without saying so.
     fn arrive_beside(&mut self, id: &Id, message: Message) {
-        if !self.gate.screen_notice(&message) {
-            return;
-        }
+        let Some(message) = self.gate.screen_notice(message) else { return };
         let pending = number_of(id).and_then(|number| self.pending.get(&number));
         if let Some(Pending { waiter: Waiter::Client { sink, .. }, .. }) = pending {
             self.say(sink.clone(), message.text().clone());

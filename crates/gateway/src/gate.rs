@@ -8,6 +8,7 @@ mod definitions;
 mod held;
 mod other;
 mod ourselves;
+mod results;
 mod sealed;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use http::StatusCode;
 use mcp::{Id, Kind, Malformed, Message, Route, Side};
 pub(crate) use ourselves::discovery;
 use policy::{Decision, Outcome, Policies, Reason};
+use results::Screened;
 use std::sync::Arc;
 use store::{Entered, Entry, Reply, StoreError};
 use tracing::warn;
@@ -71,6 +73,8 @@ pub(crate) struct Expected {
     pub opens_urls: bool,
     /// Whether its stream is told of changed lists of tools.
     pub hears: Hears,
+    /// Whether it may be the reply to an earlier request of its id.
+    pub is_resumed: bool,
 }
 
 /// Whether a listening stream is told that the list of tools has changed.
@@ -94,7 +98,7 @@ impl Expected {
         };
         let hears = if method == "subscriptions/listen" && wants() { Hears::Later } else { Hears::Nothing };
         let opens_urls = request.opens_urls();
-        Expected { method: method.to_owned(), modern: is_modern(request), ticket: None, opens_urls, hears }
+        Expected { method: method.to_owned(), modern: is_modern(request), ticket: None, opens_urls, hears, is_resumed: false }
     }
 
     /// Takes note of what the server says on the stream.
@@ -259,7 +263,8 @@ impl Gate {
         client_id: &Id,
     ) -> Result<(Option<Entry>, Bytes), Expected> {
         let asks = || !mcp::asked(reply).is_ok_and(|asked| asked.is_empty());
-        if expected.method != "tools/call" || self.enforcer.has_ended(&self.caller) || asks() {
+        let is_judged = || self.filter_of(&expected).is_some();
+        if expected.method != "tools/call" || self.enforcer.has_ended(&self.caller) || asks() || is_judged() {
             return Err(expected);
         }
         self.remember(&expected, reply);
@@ -276,6 +281,15 @@ impl Gate {
             }
             return mcp::reply::error(Some(client_id), NOT_ALLOWED, GRANT_ENDED, None);
         }
+        let screened = match self.filter_of(&expected) {
+            Some(filter) => Box::pin(self.screen_reply(filter, &mut expected, reply, client_id)).await,
+            None => Screened::Same,
+        };
+        let reply = match &screened {
+            Screened::Same => reply,
+            Screened::Changed(changed) => changed,
+            Screened::Withheld(told) => return told.clone(),
+        };
         let withheld = self.withhold(&mut expected, reply, client_id).await;
         if withheld.is_none() {
             self.remember(&expected, reply);

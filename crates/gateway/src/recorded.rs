@@ -128,6 +128,7 @@ fn call(root: Value<'_>) -> Option<RecordedCall> {
         | Reason::DefinitionChanged
         | Reason::DefinitionRefused
         | Reason::DefinitionUnknown
+        | Reason::ResultWithheld
         | Reason::GrantEnded
         | Reason::StoreUnavailable
         | Reason::Malformed => false,

@@ -278,8 +278,8 @@ pub fn read_tools(text: &[u8]) -> Result<Tools, String> {
 /// # Errors
 /// One sentence that names the words there are.
 pub(crate) fn reply_of(word: &str) -> Result<Reply, String> {
-    use Reply::{Completed, InputRequired, Lost, Refused, ToolError, UpstreamError};
-    let known = [Completed, ToolError, UpstreamError, Refused, Lost, InputRequired];
+    use Reply::{Completed, InputRequired, Lost, Refused, ToolError, UpstreamError, Withheld};
+    let known = [Completed, ToolError, UpstreamError, Refused, Lost, InputRequired, Withheld];
     known.into_iter().find(|reply| reply.as_str() == word).ok_or_else(|| {
         format!("unknown reply `{word}`; expected `completed`, `tool_error`, `upstream_error`, `refused` or `lost`")
     })

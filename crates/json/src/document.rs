@@ -131,6 +131,36 @@ impl<'d> Value<'d> {
         (self.kind() == Kind::String).then(|| Document::decode(&self.document.text, self.node()))
     }
 
+    /// Where parts of the decoded string stand in the document's text; the parts are bytes of what [`Value::as_str`] gives, in
+    /// order, without overlaps, and begin and end between characters. Of what is no string, nothing.
+    ///
+    /// ```
+    /// let document = json::Document::parse(r#"["\u0061b\nc"]"#, json::Strictness::Reply).unwrap();
+    /// let string = document.root().elements().unwrap().next().unwrap();
+    /// assert_eq!(string.as_str().unwrap(), "ab\nc");
+    /// assert_eq!(string.spans_of(&[0..1, 2..3]), [2..8, 9..11]);
+    /// ```
+    pub fn spans_of(self, parts: &[Range<usize>]) -> Vec<Range<usize>> {
+        if self.kind() != Kind::String {
+            return Vec::new();
+        }
+        let (node, begin) = (self.node(), self.node().start as usize + 1);
+        let inner = utf8(&self.document.text[begin..node.end as usize - 1]);
+        if !node.escaped {
+            return parts.iter().map(|part| begin + part.start..begin + part.end).collect();
+        }
+        let (mut decoded, mut raw) = (0, 0);
+        let mut place = |wanted: usize| {
+            while decoded < wanted && raw < inner.len() {
+                let (characters, length) = step(&inner[raw..]);
+                decoded += characters;
+                raw += length;
+            }
+            begin + raw
+        };
+        parts.iter().map(|part| place(part.start)..place(part.end)).collect()
+    }
+
     /// `true` or `false`, if it is one.
     pub fn as_bool(self) -> Option<bool> {
         (self.kind() == Kind::Bool).then(|| self.raw() == "true")
@@ -354,6 +384,18 @@ fn unescape(inner: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// How long the first character of the inside of a string token is, which is not empty: decoded, and as it is written.
+fn step(inner: &str) -> (usize, usize) {
+    match inner.as_bytes() {
+        [b'\\', b'u', ..] => {
+            let (c, length) = code_point(&inner[2..]);
+            (c.len_utf8(), 2 + length)
+        }
+        [b'\\', ..] => (1, 2),
+        _ => inner.chars().next().map_or((1, 1), |c| (c.len_utf8(), c.len_utf8())),
+    }
 }
 
 /// Decodes `XXXX` or `XXXX\uXXXX` at the start of `text`; gives the character and how many bytes it took.

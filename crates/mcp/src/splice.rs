@@ -25,6 +25,12 @@ impl<'t> Edit<'t> {
         self
     }
 
+    /// Puts each replacement in the place of its range.
+    pub fn replace_each(mut self, changes: impl IntoIterator<Item = (Range<usize>, String)>) -> Edit<'t> {
+        self.changes.extend(changes.into_iter().map(|(range, replacement)| (range, replacement.into())));
+        self
+    }
+
     /// Takes `range` out.
     pub fn remove(self, range: Range<usize>) -> Edit<'t> {
         self.replace(range, "")

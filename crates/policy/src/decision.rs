@@ -124,6 +124,8 @@ reasons! {
     DefinitionRefused = "definition-refused",
     /// The tool's definition cannot be compared with the pinned one: the server does not say it.
     DefinitionUnknown = "definition-unknown",
+    /// What came back is not given to the client.
+    ResultWithheld = "result-withheld",
     /// The grant was revoked or has expired.
     GrantEnded = "grant-ended",
     /// The call can be neither counted nor recorded.

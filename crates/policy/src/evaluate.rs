@@ -119,6 +119,13 @@ impl Policy {
 
     /// The rules that apply to a tool, in the order in which they are judged, each with its effective mode.
     pub(crate) fn rules_for(&self, tool: &str, class: Option<RiskClass>) -> impl Iterator<Item = (Mode, &Rule)> {
+        let mode = |entry: &Entry, rule: &Rule| self.mode.max(entry.mode).max(rule.mode);
+        let entries = self.entries_for(tool, class);
+        entries.flat_map(move |entry| entry.rules.iter().map(move |rule| (mode(entry, rule), rule)))
+    }
+
+    /// The entries that apply to a tool: those that fit it best, then those of every tool.
+    pub(crate) fn entries_for(&self, tool: &str, class: Option<RiskClass>) -> impl Iterator<Item = &Entry> {
         let names = self.names();
         let precision = move |entry: usize| self.entries[entry].pattern.precision(tool);
         let exact = names.entries(tool);
@@ -128,9 +135,7 @@ impl Policy {
         let globs = globs.iter().filter(move |&&entry| best.is_some() && precision(entry) == best);
         let is_named = !exact.is_empty() || best.is_some();
         let of_class = (!is_named).then(|| names.class_entries(class)).into_iter().flatten();
-        let mode = |entry: &Entry, rule: &Rule| self.mode.max(entry.mode).max(rule.mode);
-        let entries = exact.iter().chain(globs).chain(of_class).chain(names.for_all()).map(|&entry| &self.entries[entry]);
-        entries.flat_map(move |entry| entry.rules.iter().map(move |rule| (mode(entry, rule), rule)))
+        exact.iter().chain(globs).chain(of_class).chain(names.for_all()).map(|&entry| &self.entries[entry])
     }
 
     fn names(&self) -> &Names {
@@ -369,6 +374,12 @@ impl Judging<'_> {
         for (mode, rule) in policy.rules_for(tool, class) {
             for check in &rule.checks {
                 self.check(check, rule, mode)?;
+            }
+        }
+        if self.call.explained {
+            for (mode, results) in policy.results_for(tool, class) {
+                let detail = if mode == Mode::Shadow { "in shadow mode" } else { "judged when the server answers" };
+                self.step(&results.reference, results.describe(), StepResult::Skipped, detail);
             }
         }
         Ok(())

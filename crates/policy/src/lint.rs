@@ -58,7 +58,12 @@ impl<'p> Linter<'p> {
         if policy.mode == Mode::Shadow {
             self.warn(code::ALLOWS_ALL, at, "the policy is in shadow mode: every call is allowed").help =
                 Some("remove `mode: shadow` to enforce it".into());
-        } else if policy.posture == Posture::Allow && policy.hidden.is_empty() && !enforced && !policy.restricts_methods() {
+        } else if policy.posture == Posture::Allow
+            && policy.hidden.is_empty()
+            && !enforced
+            && !policy.restricts_methods()
+            && !policy.judges_results()
+        {
             let help = "write `default: deny` and list the tools that may be used, or add rules under `tools`";
             self.warn(code::ALLOWS_ALL, at, "the policy allows every call").help = Some(help.into());
         }

@@ -9,6 +9,7 @@ pub(crate) mod names;
 use crate::amount::Amount;
 use crate::approval::{Asking, Webhook};
 use crate::definitions::Definitions;
+use crate::results::Results;
 use crate::risk::RiskClass;
 use crate::window::Window;
 use json::Decimal;
@@ -35,6 +36,8 @@ pub struct Policy {
     pub(crate) webhook: Option<Webhook>,
     /// What is said of definitions that are not those that were pinned.
     pub(crate) definitions: Definitions,
+    /// What is said of everything that comes back.
+    pub(crate) results: Option<Arc<Results>>,
     /// Made when a tool is first looked for: both lists above are whole then.
     pub(crate) names: OnceLock<Names>,
 }
@@ -109,6 +112,8 @@ pub(crate) struct Entry {
     pub pattern: Pattern,
     pub mode: Mode,
     pub rules: Vec<Rule>,
+    /// What is said of the results of its tools.
+    pub results: Option<Arc<Results>>,
 }
 
 /// One rule: checks in order, under one name.

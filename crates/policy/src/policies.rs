@@ -22,6 +22,7 @@ pub struct Policies(Arc<Inner>);
 struct Inner {
     each: Vec<Arc<Policy>>,
     revision: String,
+    judge_results: bool,
 }
 
 impl Policies {
@@ -31,7 +32,13 @@ impl Policies {
             [one] => one.revision().to_owned(),
             several => revision(several),
         };
-        Policies(Arc::new(Inner { each, revision }))
+        let judge_results = each.iter().any(|policy| policy.judges_results());
+        Policies(Arc::new(Inner { each, revision, judge_results }))
+    }
+
+    /// Whether some of them says anything of what comes back.
+    pub fn judge_results(&self) -> bool {
+        self.0.judge_results
     }
 
     /// Each of them.

@@ -39,6 +39,7 @@ pub fn json_schema() -> String {
             "risk": risk(),
             "server_requests": reference("server_requests"),
             "definitions": reference("definitions"),
+            "results": reference("results"),
             "methods": {
                 "description": "Methods besides calls of tools: a name (`resources/read`), a group (`resources`) or a pattern (`resources/*`). What is not named passes and is recorded.",
                 "type": "object",
@@ -145,7 +146,7 @@ fn definitions() -> Value {
     let tool = [
         &[("rules", list("rule")), ("require", list("group")), ("deny_if", list("group"))][..],
         &[("require_approval", list("approval")), ("limits", list("limit"))],
-        &[("action", json!({"enum": ["allow", "deny", "require_approval"]}))],
+        &[("action", json!({"enum": ["allow", "deny", "require_approval"]})), ("results", reference("results"))],
         &shorthands,
         &messages,
         &extent,
@@ -153,6 +154,18 @@ fn definitions() -> Value {
     .concat();
     let asking = [("approval_timeout", reference("span")), ("wait", reference("span")), ("approvals", reference("quorum"))];
     let approval = [&conditions[..], &messages, &asking].concat();
+    let matches = (
+        "matches",
+        json!({"description": "A regular expression, looked for in every text of the result.", "type": "string", "minLength": 1}),
+    );
+    let withheld = [&[matches.clone(), ("name", name.clone())][..], &messages[..3]].concat();
+    let redacted = [
+        matches,
+        (
+            "name",
+            json!({"description": "Stands in its place: `[redacted: NAME]`.", "type": "string", "minLength": 1, "maxLength": 64}),
+        ),
+    ];
     let lease =
         json!({"description": "How much of the limit each gateway takes at a time.", "type": "number", "exclusiveMinimum": 0});
     let limit = [&charge[..], &extent, &messages, &[("max", amount.clone()), ("lease", lease), ("name", name.clone())]].concat();
@@ -208,6 +221,15 @@ fn definitions() -> Value {
             ("widened", json!({"$ref": "#/$defs/treatment", "description": "Of a change by which more is possible; as `changed` where absent."})),
             ("hidden_characters", json!({"enum": ["refuse", "escape"], "description": "Of bidirectional, invisible and control characters; `refuse` where absent."})),
         ]),
+        "results": object("What becomes of what comes back, before the client has it.", &[], &[
+            ("max_bytes", json!({"description": "A larger result is withheld; 4MB where absent. Bytes, or as in `64KB`, `1MB`.", "type": ["number", "string"]})),
+            ("hidden_characters", json!({"description": "Of bidirectional, invisible and control characters; `pass` where absent.", "enum": ["withhold", "escape", "pass"]})),
+            ("secrets", json!({"description": "Of what has the shape of a well-known credential; `pass` where absent.", "enum": ["withhold", "redact", "pass"]})),
+            ("withhold", list("withheld")),
+            ("redact", list("redacted")),
+        ]),
+        "withheld": object("A result in which this is found is withheld.", &["matches"], &withheld),
+        "redacted": object("What is found is taken out.", &["matches"], &redacted),
         "server_requests": object("What a server may ask of its client. What is not named passes and is recorded.", &[], &[
             ("sampling", reference("stance")),
             ("elicitation", json!({"anyOf": [reference("stance"), reference("elicitation")]})),

@@ -45,6 +45,8 @@ pub enum Reply {
     UpstreamError,
     /// It was never sent.
     Refused,
+    /// With something that the policy withholds from the client.
+    Withheld,
     /// The server wants input before it goes on.
     InputRequired,
     /// Nobody knows: no answer came.
@@ -52,12 +54,13 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// `completed`, `tool_error`, `upstream_error`, `refused`, `input_required` or `lost`.
+    /// `completed`, `tool_error`, `upstream_error`, `withheld`, `refused`, `input_required` or `lost`.
     pub fn as_str(self) -> &'static str {
         match self {
             Reply::Completed => "completed",
             Reply::ToolError => "tool_error",
             Reply::UpstreamError => "upstream_error",
+            Reply::Withheld => "withheld",
             Reply::Refused => "refused",
             Reply::InputRequired => "input_required",
             Reply::Lost => "lost",

@@ -4,8 +4,8 @@
 //! holds names of packages as registries have them; a name that stands in it is never suspected.
 
 use super::{Flaw, Introduction, Suspicion, Weight};
-use crate::hidden::visible;
 use crate::names::look_alike;
+use policy::visible;
 
 /// Known packages.
 const KNOWN: &str = include_str!("known.txt");

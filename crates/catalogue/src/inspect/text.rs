@@ -2,7 +2,7 @@
 
 use super::walk::{Said, Spot};
 use super::{Flaw, Suspicion, Weight, flaw};
-use crate::hidden::visible;
+use policy::visible;
 use unicode_security::skeleton;
 
 /// One sentence of a text.

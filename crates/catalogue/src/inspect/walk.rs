@@ -1,7 +1,7 @@
 //! Every string of a definition, with where it stands.
 
-use crate::hidden::visible;
 use json::{Kind, Value};
+use policy::visible;
 use std::borrow::Cow;
 use std::ops::Range;
 

@@ -231,7 +231,7 @@ fn shown(decision: &Decision) -> String {
 }
 
 /// Whether the message is as expected: equal, or as far as `…` at either end leaves it open.
-fn says(expected: &str, message: &str) -> bool {
+pub(super) fn says(expected: &str, message: &str) -> bool {
     match (expected.strip_prefix('…'), expected.strip_suffix('…')) {
         (None, None) => message == expected,
         (Some(end), None) => message.ends_with(end),
@@ -249,11 +249,11 @@ fn range_of(text: &str) -> Option<(u64, u64)> {
 }
 
 /// What of a line is not read yet, without leading blanks.
-struct Text<'l>(&'l str);
+pub(super) struct Text<'l>(pub &'l str);
 
 impl Text<'_> {
     /// A word, or a string in quotes.
-    fn word(&mut self) -> Result<String, String> {
+    pub fn word(&mut self) -> Result<String, String> {
         if self.0.starts_with('"') {
             return self.string();
         }
@@ -265,7 +265,7 @@ impl Text<'_> {
     }
 
     /// A string in quotes, with the escapes of JSON.
-    fn string(&mut self) -> Result<String, String> {
+    pub fn string(&mut self) -> Result<String, String> {
         let mut escaped = false;
         let end = self.0.char_indices().skip(1).find(|(_, c)| match (escaped, c) {
             (true, _) => {
@@ -285,7 +285,7 @@ impl Text<'_> {
     }
 
     /// A JSON object, up to its closing brace; judged as an object only, so that bad arguments can be tested.
-    fn object(&mut self) -> Result<String, String> {
+    pub fn object(&mut self) -> Result<String, String> {
         let ends = self.0.match_indices('}').map(|(at, _)| at + 1);
         let end = ends.into_iter().find(|end| is_object(&self.0[..*end]));
         let end = end.ok_or_else(|| format!("the arguments are no JSON object: {}", self.0))?;

@@ -324,7 +324,9 @@ impl Proxy {
         let (status, down) = (response.status(), downstream_headers(response.headers()));
         match self.target.whole(response.into_body()).await {
             // What a GET or DELETE answers besides a stream is for people, at most.
-            Ok(body) if body.len() <= MAX_ERROR_BYTES && !status.is_success() => with(status, down, body),
+            Ok(body) if body.len() <= MAX_ERROR_BYTES && !status.is_success() && !exchange.gate.judges_results() => {
+                with(status, down, body)
+            }
             _ => with(status, down, Bytes::new()),
         }
     }
@@ -515,7 +517,9 @@ impl Exchange {
             (Some(id), Some(expected), kind) => exchange.answer_whole(response, &id, expected, kind).await,
             _ => match exchange.proxy.target.whole(response.into_body()).await {
                 // To a notification or response there is nothing to say; an error may have its reasons.
-                Ok(body) if !status.is_success() && body.len() <= MAX_ERROR_BYTES => with(status, headers, body),
+                Ok(body) if !status.is_success() && body.len() <= MAX_ERROR_BYTES && !exchange.gate.judges_results() => {
+                    with(status, headers, body)
+                }
                 _ => with(status, headers, Bytes::new()),
             },
         }
@@ -548,6 +552,7 @@ impl Exchange {
                     Ok(said) => self.gate.withhold(&mut expected, &said, id).await,
                     Err(_) => None,
                 };
+                let body = self.gate.screen_body(&expected, body);
                 if let Some(ticket) = expected.ticket {
                     ticket.finish(Reply::UpstreamError, Some(format!("HTTP {}", status.as_u16()))).await;
                 }
@@ -696,7 +701,7 @@ impl Exchange {
             warn!("dropped an event of the server's that would send the client elsewhere");
             return None;
         }
-        let Some(text) = event.message() else {
+        let Some(text) = event.message().cloned() else {
             // The protocol has no other events, but there are clients that do not look at an event's name.
             let says_something = event.data.as_ref().is_some_and(|data| !data.is_empty());
             if says_something {
@@ -720,6 +725,7 @@ impl Exchange {
                 return None;
             };
             // What a resumed stream brings may be the reply to an older request of the same id: a list is a list.
+            expected.is_resumed = listening;
             let holds = |key: &str| listening && message.result().is_some_and(|result| result.get(key).is_some());
             if holds("tools") {
                 expected.method = "tools/list".into();
@@ -728,22 +734,22 @@ impl Exchange {
             }
             self.note(&message, &expected);
             let settled = self.gate.settle(expected, &message, &id).await;
-            let same = settled == *message.text();
-            return Some(if same { event.original } else { sse::encode(&settled, event.id.as_deref(), event.name.as_deref()) });
+            return Some(with_message(event, &text, &settled));
         }
         if message.kind() != Kind::Request {
             if let Some((_, expected)) = awaited {
                 expected.hear(&message);
             }
-            return self.gate.screen_notice(&message).then_some(event.original);
+            let passed = self.gate.screen_notice(message)?;
+            return Some(with_message(event, &text, passed.text()));
         }
-        match self.gate.screen_request(&message).await {
-            Ok(()) => {
+        match self.gate.screen_request(message).await {
+            Ok(message) => {
                 let mut state = self.session.lock();
                 if let Some(id) = message.id() {
                     state.asked.ask(id);
                 }
-                Some(event.original)
+                Some(with_message(event, &text, message.text()))
             }
             Err(answer) => {
                 if let Some(permit) = Message::parse(answer, Side::Client).ok().and_then(Permit::answer) {
@@ -753,6 +759,11 @@ impl Exchange {
             }
         }
     }
+}
+
+/// An event with `said` in the place of the message that it was read with: as it came, where that is the same.
+fn with_message(event: sse::Event, read: &Bytes, said: &Bytes) -> Bytes {
+    if read == said { event.original } else { sse::encode(said, event.id.as_deref(), event.name.as_deref()) }
 }
 
 /// A way to ask the server in the name of a client's session, or of none.

@@ -5,6 +5,7 @@ use crate::observe::Observed;
 use crate::ownership::Purpose;
 use bytes::Bytes;
 use mcp::{Id, Message, Side};
+use policy::{Outcome, Reason, Shadow};
 use std::sync::Arc;
 use std::time::Instant;
 use store::{Draft, Entry, Reply, Reservation};
@@ -175,10 +176,38 @@ impl Ticket {
         self.purpose.as_ref()
     }
 
+    /// The tool that it is of, as far as that is known: of a task, the one that made it.
+    pub fn tool(&self) -> Option<&str> {
+        self.open.as_ref().and_then(|open| open.0.tool.as_deref())
+    }
+
+    /// The id of the decision that let it through: equal in all records of the call.
+    pub fn id(&self) -> String {
+        self.open.as_ref().map(|open| open.0.id.clone()).unwrap_or_default()
+    }
+
     /// Adds something worth keeping to the record of its end.
     pub fn note(&mut self, detail: String) {
         if let Some(open) = &mut self.open {
-            open.0.detail = Some(detail);
+            open.0.detail = Some(match open.0.detail.take() {
+                Some(noted) => format!("{noted}; {detail}"),
+                None => detail,
+            });
+        }
+    }
+
+    /// Says in the record of its end why its result does not reach the client.
+    pub fn because(&mut self, reason: Reason, rule: Option<&str>) {
+        if let Some(open) = &mut self.open {
+            (open.0.reason, open.0.rule) = (Some(reason), rule.map(str::to_owned));
+        }
+    }
+
+    /// Says there that rules in shadow mode would have withheld it.
+    pub fn would_be_withheld(&mut self, rule: Arc<str>, message: String) {
+        if let Some(open) = &mut self.open {
+            let (outcome, reason) = (Outcome::Deny, Reason::ResultWithheld);
+            open.0.shadow = Some(Shadow { outcome, reason, rule: Some(rule), message: Some(message) });
         }
     }
 

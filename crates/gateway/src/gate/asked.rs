@@ -17,10 +17,10 @@ struct Unwanted {
 }
 
 impl Gate {
-    /// Whether a notification of the server's may reach the client.
+    /// What may reach the client of a notification of the server's.
     ///
     /// What is dropped by its method is logged and not recorded: a server could fill the record with it.
-    pub fn screen_notice(&self, message: &Message) -> bool {
+    pub fn screen_notice(&self, message: Message) -> Option<Message> {
         let method = message.method().unwrap_or_default();
         let policy = &self.policies();
         let decision = judge_method(policy, method, message.kind(), Side::Server, None);
@@ -36,35 +36,45 @@ impl Gate {
             } else {
                 warn!(server = %self.enforcer.server(), method, "dropped a message of the server's");
             }
-            return false;
+            return None;
         }
-        let unwanted = unwanted(policy, message);
+        let unwanted = unwanted(policy, &message);
         if let Some(Unwanted { method, decision }) = &unwanted {
             let noted = Noted { detail: Some("asked by the server, of a task".into()), ..Noted::default() };
             self.enforcer.leave_denied(Some(method), decision, noted, &self.caller);
+            return None;
         }
-        unwanted.is_none()
+        let screened = self.screen_said(message);
+        screened.inspect_err(|_| debug!(server = %self.enforcer.server(), "dropped a notification for what it says")).ok()
     }
 
-    /// Judges and records a request of the server's.
+    /// Judges and records a request of the server's, and gives what of it may reach the client.
     ///
     /// # Errors
     /// What the server is answered in the client's place: it must not wait for ever.
-    pub async fn screen_request(&self, message: &Message) -> Result<(), Bytes> {
+    pub async fn screen_request(&self, message: Message) -> Result<Message, Bytes> {
         let policies = self.policies();
-        let answer = |code, why: &str| Err(mcp::reply::error(message.id(), code, why, None));
-        let method = message.method().unwrap_or_default();
-        if let Some(Unwanted { decision, .. }) = unwanted(&policies, message) {
-            warn!(server = %self.enforcer.server(), method, "refused a request of the server's");
-            let noted = Noted { detail: Some("asked by the server".into()), ..Noted::default() };
-            self.enforcer.record_denied(Some(method), &decision, noted, &self.caller).await;
-            let code = if decision.rule.is_some() { NOT_ALLOWED } else { mcp::reply::METHOD_NOT_FOUND };
-            return answer(code, decision.message.as_deref().unwrap_or_default());
-        }
+        let id = message.id().cloned();
+        let answer = |code, why: &str| Err(mcp::reply::error(id.as_ref(), code, why, None));
+        let method = &message.method().unwrap_or_default().to_owned();
+        let refused = match unwanted(&policies, &message) {
+            Some(Unwanted { decision, .. }) => Err(decision),
+            None => self.screen_said(message),
+        };
+        let message = match refused {
+            Ok(message) => message,
+            Err(decision) => {
+                warn!(server = %self.enforcer.server(), method, "refused a request of the server's");
+                let noted = Noted { detail: Some("asked by the server".into()), ..Noted::default() };
+                self.enforcer.record_denied(Some(method), &decision, noted, &self.caller).await;
+                let code = if decision.rule.is_some() { NOT_ALLOWED } else { mcp::reply::METHOD_NOT_FOUND };
+                return answer(code, decision.message.as_deref().unwrap_or_default());
+            }
+        };
         let mode = message.params().and_then(|params| params.get("mode")?.as_str());
         let decision = judge_method(&policies, method, Kind::Request, Side::Server, mode.as_deref());
         if method == "ping" || self.enforcer.record_asked(method, &decision, &self.caller).await {
-            return Ok(());
+            return Ok(message);
         }
         answer(UNAVAILABLE, "refused: it cannot be recorded; try again later")
     }
@@ -77,9 +87,10 @@ impl Gate {
         mcp::reply::error(message.id(), mcp::reply::METHOD_NOT_FOUND, why, None)
     }
 
-    /// Whether a reply asks of the client what it may not: it is then withheld, and what it was to go on with will not.
-    pub fn withholds(&self, reply: &Message) -> bool {
-        unwanted(&self.policies(), reply).is_some()
+    /// Whether a reply asks of the client what it may not, or says what it may not: it is then withheld, and what it was to go
+    /// on with will not.
+    pub fn withholds(&self, expected: &Expected, reply: &Message) -> bool {
+        unwanted(&self.policies(), reply).is_some() || self.is_withheld(expected, reply)
     }
 
     /// Looks for what a reply asks of the client. Gives the error that the client is told in its place, where it asks for

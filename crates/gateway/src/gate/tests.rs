@@ -1,8 +1,7 @@
 //! Two callers before one server: what is issued to the one is no use to the other.
 
-use super::{Expected, Gate, Hears, Judged};
+use super::{Expected, Gate, Judged};
 use crate::enforcer::{Caller, Enforcer, Facts};
-use crate::refusal::is_modern;
 use crate::tools::{LiveTools, Schemas};
 use bytes::Bytes;
 use mcp::{Id, Message, Side};
@@ -54,15 +53,14 @@ impl Rig {
         let gate = self.gate(who);
         let text = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
         let message = Message::parse(text, Side::Client).unwrap();
-        let (method, modern) = (method.to_owned(), is_modern(&message));
+        let expected = gate.expects(&message);
         let told = |body: Bytes| serde_json::from_slice(&body).unwrap();
         match gate.judge(message).await {
             Judged::Pass(permit) => {
                 let sent = told(permit.text().clone());
                 let reply = json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string();
                 let reply = Message::parse(reply, Side::Server).unwrap();
-                let expected =
-                    Expected { method, modern, ticket: permit.into_ticket(), opens_urls: false, hears: Hears::Nothing };
+                let expected = Expected { ticket: permit.into_ticket(), ..expected };
                 (told(gate.settle(expected, &reply, &Id::from(1)).await), Some(sent))
             }
             Judged::Answer(answer) => (told(answer.body), None),
@@ -159,4 +157,121 @@ async fn an_approval_is_for_the_definition_that_was_listed_when_it_was_asked_for
         assert_eq!(rig.pay(other).await.0, Reason::ApprovalRequired, "{other:?}");
     }
     assert_eq!(rig.pay(harmless).await.0, Reason::Allowed);
+}
+
+fn records(rig: &Rig) -> Vec<Value> {
+    let reader = rig.enforcer.store().reader().unwrap();
+    let rows = reader.list(&store::Filter::default()).unwrap();
+    rows.map(|row| serde_json::from_str(&row.unwrap().body).unwrap()).collect()
+}
+
+const SECRET: &str = "AKIAIOSFODNN7EXAMPLE";
+const REDACTED: &str = "[redacted: aws-key]";
+
+#[tokio::test]
+async fn a_result_is_judged_by_what_is_said_of_its_tool() {
+    let rig = Rig::new("tools: {pay: {results: {secrets: redact}}, get: {results: {withhold: [{matches: AKIA, name: keys}]}}}");
+    let result = json!({"content": [{"type": "text", "text": SECRET}], "structuredContent": {"key": SECRET}});
+    let (told, _) = rig.ask("ada", "tools/call", json!({"name": "pay"}), result.clone()).await;
+    assert_eq!(
+        (&told["result"]["content"][0]["text"], &told["result"]["structuredContent"]["key"]),
+        (&json!(REDACTED), &json!(REDACTED))
+    );
+    let (told, _) = rig.ask("ada", "tools/call", json!({"name": "get"}), result.clone()).await;
+    let decision = &told["result"]["_meta"]["dev.callgate/decision"];
+    assert_eq!(
+        (&decision["reason"], &decision["rule"], &told["result"]["isError"]),
+        (&json!("result-withheld"), &json!("keys"), &json!(true))
+    );
+    let (told, _) = rig.ask("ada", "tools/call", json!({"name": "other"}), result.clone()).await;
+    assert_eq!(told["result"], result);
+    let records = records(&rig);
+    let of = |tool: &str| records.iter().find(|record| record["phase"] == "finished" && record["tool"] == tool).unwrap().clone();
+    assert_eq!((&of("pay")["reply"], &of("pay")["detail"]), (&json!("completed"), &json!("changed: aws-key 2")));
+    let withheld = of("get");
+    assert_eq!(
+        (&withheld["reply"], &withheld["rule"], &withheld["reason"]),
+        (&json!("withheld"), &json!("keys"), &json!("result-withheld"))
+    );
+    assert!(!records.iter().any(|record| record.to_string().contains(SECRET)));
+}
+
+#[tokio::test]
+async fn the_result_of_a_task_is_judged_by_the_tool_that_made_it() {
+    let rig = Rig::new("tools: {pay: {results: {secrets: redact}}, later: {results: {redact: [{matches: none}]}}}");
+    let content = json!({"content": [{"type": "text", "text": SECRET}]});
+    for tool in ["pay", "later"] {
+        rig.ask("ada", "tools/call", json!({"name": tool}), json!({"resultType": "task", "taskId": tool, "status": "working"}))
+            .await;
+    }
+    let text = async |task: &str| {
+        let (told, _) = rig.ask("local", "tasks/result", json!({"taskId": task}), content.clone()).await;
+        told["result"]["content"][0]["text"].clone()
+    };
+    // Nobody remembers of which tool it is: then all that is said of any holds.
+    assert_eq!(text("unknown").await, REDACTED);
+    let (told, _) = rig.ask("ada", "tasks/result", json!({"taskId": "pay"}), content.clone()).await;
+    assert_eq!(told["result"]["content"][0]["text"], REDACTED);
+    let (told, _) = rig.ask("ada", "tasks/get", json!({"taskId": "later"}), json!({"result": content})).await;
+    assert_eq!(told["result"]["result"]["content"][0]["text"], SECRET);
+}
+
+#[tokio::test]
+async fn the_section_of_the_file_holds_for_all_that_is_answered() {
+    let rig = Rig::new("results: {secrets: redact, withhold: [{matches: gone}]}");
+    for (method, params) in
+        [("resources/read", json!({"uri": "a:b"})), ("prompts/get", json!({"name": "p"})), ("tools/call", json!({"name": "t"}))]
+    {
+        let (told, _) = rig.ask("ada", method, params.clone(), json!({"text": SECRET})).await;
+        assert_eq!(told["result"]["text"], REDACTED, "{method}");
+        let (told, _) = rig.ask("ada", method, params, json!({"text": "gone"})).await;
+        let decision =
+            told["error"]["data"].get("dev.callgate/decision").or(told["result"]["_meta"].get("dev.callgate/decision"));
+        assert_eq!(decision.unwrap()["reason"], "result-withheld", "{method}: {told}");
+    }
+    let list = json!({"tools": [{"name": "t", "description": SECRET}]});
+    let (told, _) = rig.ask("ada", "tools/list", json!({}), list.clone()).await;
+    assert_eq!(told["result"]["tools"], list["tools"], "what a server says of itself is a matter of `definitions`");
+}
+
+#[tokio::test]
+async fn what_servers_say_by_themselves_is_judged_by_every_section() {
+    let rig = Rig::new("tools: {pay: {results: {secrets: redact}}, get: {results: {withhold: [{matches: gone}]}}}");
+    let said = |text: &str| {
+        let params = json!({"progressToken": 1, "progress": 1, "message": text});
+        let notice = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params});
+        let passed = rig.gate("ada").screen_notice(Message::parse(notice.to_string(), Side::Server).unwrap());
+        passed.map(|passed| serde_json::from_slice::<Value>(passed.text()).unwrap()["params"]["message"].clone())
+    };
+    assert_eq!((said("half"), said(SECRET), said("gone")), (Some(json!("half")), Some(json!(REDACTED)), None));
+    let asks = async |text: &str| {
+        let params = json!({"message": text, "requestedSchema": {"type": "object"}});
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": "elicitation/create", "params": params});
+        rig.gate("ada")
+            .screen_request(Message::parse(request.to_string(), Side::Server).unwrap())
+            .await
+            .map(|passed| passed.text().clone())
+    };
+    assert!(String::from_utf8_lossy(&asks(SECRET).await.unwrap()).contains(REDACTED));
+    assert!(String::from_utf8_lossy(&asks("gone").await.unwrap_err()).contains("withheld"));
+}
+
+#[tokio::test]
+async fn a_result_that_would_be_withheld_passes_in_shadow_mode_and_is_noted() {
+    let rig = Rig::new("tools: {get: {mode: shadow, results: {withhold: [{matches: gone, name: n}]}}}");
+    let (told, _) = rig.ask("ada", "tools/call", json!({"name": "get"}), json!({"content": [], "x": "gone"})).await;
+    assert_eq!(told["result"]["x"], "gone");
+    let records = records(&rig);
+    let shadow = &records.iter().find(|record| record["phase"] == "finished").unwrap()["shadow"];
+    assert_eq!((&shadow["reason"], &shadow["rule"]), (&json!("result-withheld"), &json!("n")));
+}
+
+#[tokio::test]
+async fn a_long_result_is_judged_like_a_short_one() {
+    let rig = Rig::new("tools: {get: {results: {secrets: redact, max_bytes: 1MB}}}");
+    let result = |length: usize| json!({"a": "x".repeat(length), "b": SECRET});
+    let (told, _) = rig.ask("ada", "tools/call", json!({"name": "get"}), result(500_000)).await;
+    assert_eq!(told["result"]["b"], REDACTED);
+    let (told, _) = rig.ask("ada", "tools/call", json!({"name": "get"}), result(1_000_000)).await;
+    assert_eq!(told["result"]["_meta"]["dev.callgate/decision"]["rule"], "/tools/get/results/max_bytes");
 }

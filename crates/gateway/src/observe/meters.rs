@@ -18,8 +18,15 @@ pub(crate) const OTHER: &str = "other";
 pub(crate) const BOUNDS_US: [u64; 14] =
     [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000, 60_000_000];
 pub(crate) const OUTCOMES: [Outcome; 3] = [Outcome::Allow, Outcome::Ask, Outcome::Deny];
-pub(crate) const REPLIES: [Reply; 6] =
-    [Reply::Completed, Reply::ToolError, Reply::UpstreamError, Reply::Refused, Reply::InputRequired, Reply::Lost];
+pub(crate) const REPLIES: [Reply; 7] = [
+    Reply::Completed,
+    Reply::ToolError,
+    Reply::UpstreamError,
+    Reply::Withheld,
+    Reply::Refused,
+    Reply::InputRequired,
+    Reply::Lost,
+];
 
 /// How long something took, each time.
 #[derive(Default)]

@@ -20,6 +20,7 @@ fn policy(posture: Posture, hidden: &[Pattern], entries: Vec<Entry>) -> Policy {
         server_requests: Default::default(),
         webhook: None,
         definitions: Default::default(),
+        results: None,
         names: Default::default(),
     }
 }
@@ -30,7 +31,7 @@ fn entry(pattern: &str, rules: Vec<Rule>) -> Entry {
         glob if glob.contains(['*', '?']) => Pattern::Glob(glob.to_owned()),
         name => Pattern::Exact(name.to_owned()),
     };
-    Entry { pattern, mode: Mode::Enforce, rules }
+    Entry { pattern, mode: Mode::Enforce, rules, results: None }
 }
 
 fn rule(reference: &str, checks: Vec<Check>) -> Rule {

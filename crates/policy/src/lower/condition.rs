@@ -101,8 +101,8 @@ impl Lowering<'_> {
             Op::Lte => Operator::LessOrEqual(self.decimal(value, "`value`")?),
             Op::Gt => Operator::Greater(self.decimal(value, "`value`")?),
             Op::Gte => Operator::GreaterOrEqual(self.decimal(value, "`value`")?),
-            Op::Regex => Operator::Regex(self.regex(value)?),
-            Op::NotRegex => Operator::NotRegex(self.regex(value)?),
+            Op::Regex => Operator::Regex(Box::new(self.regex(value, "`value`")?)),
+            Op::NotRegex => Operator::NotRegex(Box::new(self.regex(value, "`value`")?)),
             Op::Contains => Operator::Contains(self.literal(value, "`value`")?),
             Op::StartsWith => {
                 let prefix = self.string(value, "`value`")?;
@@ -145,10 +145,11 @@ impl Lowering<'_> {
         literals.into_iter().collect()
     }
 
-    fn regex(&mut self, node: &Node) -> Option<Box<regex::Regex>> {
-        let pattern = self.string(node, "`value`")?;
+    /// A regular expression; `what` is the thing in messages.
+    pub(super) fn regex(&mut self, node: &Node, what: &str) -> Option<regex::Regex> {
+        let pattern = self.string(node, what)?;
         match RegexBuilder::new(pattern).size_limit(REGEX_BYTES).build() {
-            Ok(regex) => Some(Box::new(regex)),
+            Ok(regex) => Some(regex),
             Err(error) => {
                 // The library draws a picture of several lines; its last one says what is wrong.
                 let reason = match &error {

@@ -9,10 +9,12 @@ use crate::model::{Check, Entry, Mode, Pattern, Rule, Template};
 use crate::outline::{EntryPlace, RulePlace};
 use crate::problem::code;
 use crate::reader::Fields;
+use crate::results::Results;
 use crate::risk::RiskClass;
 use crate::source::{Kind, Member, Node};
 use crate::text::Span;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// An entry while the file is being lowered.
 pub(super) struct EntryDraft {
@@ -20,6 +22,7 @@ pub(super) struct EntryDraft {
     pub at: Span,
     pub mode: Mode,
     pub rules: Vec<RuleDraft>,
+    pub results: Option<Arc<Results>>,
 }
 
 /// What a list of conditions does to a call.
@@ -34,7 +37,8 @@ enum Group<'a> {
 impl Lowering<'_> {
     /// Lowers one entry. `pattern` is what its key says.
     pub(super) fn entry(&mut self, member: &Member, pattern: Pattern, owner: &str, pointer: String) {
-        let mut entry = EntryDraft { pattern, at: member.key_at.clone(), mode: Mode::Enforce, rules: Vec::new() };
+        let (mode, rules, results) = (Mode::Enforce, Vec::new(), None);
+        let mut entry = EntryDraft { pattern, at: member.key_at.clone(), mode, rules, results };
         let what = match entry.pattern {
             Pattern::Any => "the rules of all tools",
             Pattern::Class(_) => "the rules of a class",
@@ -53,6 +57,8 @@ impl Lowering<'_> {
                 self.part(&context, &fields, member, &message, &mut entry.rules);
             }
             unique(&mut entry.rules);
+            let results = fields.get("results");
+            entry.results = results.and_then(|node| self.results(node, format!("{}/results", context.pointer)));
         }
         self.entries.push(entry);
     }
@@ -63,7 +69,8 @@ impl Lowering<'_> {
         let mut rule = RuleDraft::new(pointer, at);
         acted(action, Asking::default(), at, &mut rule);
         let pattern = Pattern::Class(class);
-        self.entries.push(EntryDraft { pattern, at: member.key_at.clone(), mode: Mode::Enforce, rules: vec![rule] });
+        let (at, mode, rules) = (member.key_at.clone(), Mode::Enforce, vec![rule]);
+        self.entries.push(EntryDraft { pattern, at, mode, rules, results: None });
     }
 
     /// One key of an entry, and the rules it makes.
@@ -222,7 +229,7 @@ impl Lowering<'_> {
                 rules.push(Rule { reference, mode: rule.mode, message: rule.message, checks });
                 rule_places.push(RulePlace { at: rule.at, checks: check_places });
             }
-            entries.push(Entry { pattern: draft.pattern, mode: draft.mode, rules });
+            entries.push(Entry { pattern: draft.pattern, mode: draft.mode, rules, results: draft.results });
             places.push(EntryPlace { at: draft.at, rules: rule_places });
         }
         (entries, places)
@@ -302,4 +309,5 @@ pub(super) const TOOL_KEYS: &[&str] = &[
     "align",
     "timezone",
     "mode",
+    "results",
 ];

@@ -29,6 +29,7 @@ impl Lowering<'_> {
             server_requests: ServerRequests::default(),
             webhook: None,
             definitions: Definitions::default(),
+            results: None,
             names: OnceLock::new(),
         };
         let is_json = self.source.is_json();
@@ -66,6 +67,9 @@ impl Lowering<'_> {
         }
         if let Some(node) = fields.get("definitions") {
             policy.definitions = self.definitions(node);
+        }
+        if let Some(node) = fields.get("results") {
+            policy.results = self.results(node, "/results".into());
         }
         if let Some(node) = fields.get("approvals") {
             policy.webhook = self.approvals(node);
@@ -242,4 +246,5 @@ pub(super) const FILE_KEYS: &[&str] = &[
     "server_requests",
     "definitions",
     "methods",
+    "results",
 ];

@@ -17,6 +17,7 @@ mod file;
 mod methods;
 mod name;
 mod path;
+mod results;
 mod rule;
 
 use crate::model::{Check, Condition, Mode, Policy, Template};
@@ -100,7 +101,7 @@ impl RuleDraft {
 
 /// The keys of each mapping, by the pointer of its definition in the JSON Schema.
 #[cfg(test)]
-pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 11] {
+pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 14] {
     [
         ("", file::FILE_KEYS),
         ("/properties/approvals", approval::APPROVALS_KEYS),
@@ -113,5 +114,8 @@ pub(crate) fn known_keys() -> [(&'static str, &'static [&'static str]); 11] {
         ("/properties/risk", crate::risk::RISK_KEYS),
         ("/$defs/server_requests", methods::SERVER_REQUEST_KEYS),
         ("/$defs/elicitation", methods::ELICITATION_KEYS),
+        ("/$defs/results", results::RESULT_KEYS),
+        ("/$defs/withheld", results::WITHHELD_KEYS),
+        ("/$defs/redacted", results::REDACTED_KEYS),
     ]
 }

@@ -52,14 +52,19 @@ impl HiddenKind {
 /// The first character of `text` that hides.
 ///
 /// ```
-/// assert!(catalogue::first_hidden("Reads a file.\n⚠️ Grüße 👩‍👩‍👧").is_none());
-/// assert_eq!(catalogue::first_hidden("pay\u{202e}lap").unwrap().at, 3);
+/// assert!(policy::first_hidden("Reads a file.\n⚠️ Grüße 👩‍👩‍👧").is_none());
+/// assert_eq!(policy::first_hidden("pay\u{202e}lap").unwrap().at, 3);
 /// ```
 pub fn first_hidden(text: &str) -> Option<Hidden> {
     if text.bytes().all(is_plain) {
         return None;
     }
-    Scan::of(text).find_map(|(at, character, kind)| kind.map(|kind| Hidden { at, character, kind }))
+    all_hidden(text).next()
+}
+
+/// All of them, in the order of the text.
+pub(crate) fn all_hidden(text: &str) -> impl Iterator<Item = Hidden> {
+    Scan::of(text).filter_map(|(at, character, kind)| kind.map(|kind| Hidden { at, character, kind }))
 }
 
 /// The text with every character that hides written out: `\u{202e}`. Line breaks and tabs stay.
