@@ -246,7 +246,7 @@ pub enum Control {
     Isolation,
     /// What happened is on record.
     Record,
-    /// What tools return is looked at. Callgate passes results on as they are.
+    /// What tools return is looked at, and changed or withheld.
     ResponseFilter,
     /// Where a server may connect to is bounded. That is the network's.
     Egress,
@@ -311,7 +311,7 @@ impl Control {
             Control::StrictReading => "a message that two readers would read differently is refused",
             Control::Isolation => "sessions, replies and children of one caller are not another's",
             Control::Record => "what happened is on record",
-            Control::ResponseFilter => "what tools return is looked at; not Callgate's",
+            Control::ResponseFilter => "what tools return is looked at, and changed or withheld",
             Control::Egress => "where a server may connect to is bounded; the network's",
             Control::Launch => "which programs are started, and in which sandbox; the host's",
             Control::None => "no gateway stops it",
@@ -320,7 +320,7 @@ impl Control {
 
     /// Whether Callgate has it.
     pub fn is_ours(self) -> bool {
-        !matches!(self, Control::ResponseFilter | Control::Egress | Control::Launch | Control::None)
+        !matches!(self, Control::Egress | Control::Launch | Control::None)
     }
 }
 

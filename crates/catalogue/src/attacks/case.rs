@@ -57,6 +57,8 @@ pub struct Server {
     pub tools: Vec<String>,
     /// The definitions that it lists after so many calls.
     pub becomes: Option<(u32, Vec<String>)>,
+    /// What calls of a tool return: its name and the result, as JSON texts; of others, a text of the server's own.
+    pub returns: Vec<(String, String)>,
     /// A request that it sends to its client during every call: method and parameters, as JSON text.
     pub asks: Option<(String, String)>,
     /// Whether it is reached by a URL instead of being a child process.

@@ -228,6 +228,7 @@ impl Reading<'_> {
             "tools",
             "becomes",
             "after",
+            "returns",
             "asks",
             "params",
             "at_url",
@@ -249,6 +250,7 @@ impl Reading<'_> {
         Some(Server {
             tools: tools(self, "tools").unwrap_or_default(),
             becomes: tools(self, "becomes").map(|tools| (after, tools)),
+            returns: fields.get("returns").map(returned).unwrap_or_default(),
             asks: self.optional_text(fields, "asks").map(|method| (method, params)),
             is_at_url: self.is_set(fields, "at_url"),
             answers: status.map(|status| (status, headers)),
@@ -293,6 +295,16 @@ impl Reading<'_> {
             keeps_from_server: self.optional_text(fields, "keeps_from_server"),
         })
     }
+}
+
+/// What tools return. A text stands for a result that holds nothing else.
+fn returned(node: &Node) -> Vec<(String, String)> {
+    let Kind::Object(members) = &node.kind else { return Vec::new() };
+    let result = |node: &Node| match node.as_str() {
+        Some(text) => format!(r#"{{"content":[{{"type":"text","text":{}}}]}}"#, quote(text)),
+        None => json_of(node),
+    };
+    members.iter().map(|member| (member.key.clone(), result(&member.value))).collect()
 }
 
 /// The JSON text of a value.

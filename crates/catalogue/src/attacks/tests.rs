@@ -191,7 +191,7 @@ fn mutants(text: &str) -> Vec<(String, String)> {
     let root = reader.root().unwrap();
     let json: serde_json::Value = serde_json::from_str(&reading::json_of(&root)).unwrap();
     let mut found = Vec::new();
-    for key in ["hide", "methods", "server_requests"] {
+    for key in ["hide", "methods", "server_requests", "all_tools"] {
         if json.get(key).is_some() {
             let mut mutant = json.clone();
             mutant.as_object_mut().unwrap().remove(key);
@@ -204,10 +204,17 @@ fn mutants(text: &str) -> Vec<(String, String)> {
             let rule = mutant["tools"][tool]["rules"].as_array_mut().unwrap().remove(i);
             found.push((format!("{tool}: {}", rule["name"]), mutant));
         }
-        if entry.get("action").is_some() {
+        for key in ["action", "results"].into_iter().filter(|key| entry.get(key).is_some()) {
             let mut mutant = json.clone();
-            mutant["tools"][tool].as_object_mut().unwrap().remove("action");
-            found.push((format!("{tool}: action"), mutant));
+            mutant["tools"][tool].as_object_mut().unwrap().remove(key);
+            found.push((format!("{tool}: {key}"), mutant));
+        }
+        for key in ["withhold", "redact", "hidden_characters", "secrets"] {
+            if entry["results"].get(key).is_some() {
+                let mut mutant = json.clone();
+                mutant["tools"][tool]["results"].as_object_mut().unwrap().remove(key);
+                found.push((format!("{tool}: results: {key}"), mutant));
+            }
         }
     }
     // What was hidden or unlisted must not be held by the posture alone.
@@ -233,6 +240,12 @@ fn outcomes(attack: &Attack, policy: &str) -> Vec<(String, Outcome)> {
                 let denied = policies.server_request_decision(method, mode);
                 out.push((format!("{method} {mode:?}"), denied.map_or(Outcome::Allow, |denied| denied.outcome)));
             }
+        }
+        for (tool, result) in &case.server.returns {
+            let document = json::Document::parse(result.clone(), json::Strictness::Reply).unwrap();
+            let findings = policies.results_of_tool(tool, None).judge(document.root()).enforced;
+            let outcome = if findings == Default::default() { Outcome::Allow } else { Outcome::Deny };
+            out.push((format!("{tool} returns {result}"), outcome));
         }
         for step in &case.steps {
             let (tool, arguments) = match &step.send {

@@ -98,7 +98,9 @@ impl StandIn<'_> {
                     self.gathered.notify_all();
                     return Answer::Later(id.clone());
                 }
-                json!({"content": [{"type": "text", "text": did}]})
+                let returned = self.script.returns.iter().find(|(tool, _)| params["name"] == **tool);
+                let returned = returned.and_then(|(_, result)| serde_json::from_str(result).ok());
+                returned.unwrap_or_else(|| json!({"content": [{"type": "text", "text": did}]}))
             }
             _ => json!({}),
         };
