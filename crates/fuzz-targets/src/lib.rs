@@ -4,8 +4,10 @@
 //! tests of this crate call them with random and with slightly spoilt inputs, on stable.
 
 mod operators;
+mod results;
 
 pub use operators::{allowed_command, cidr_in, command_in, host_in, path_within, sql_statement_in};
+pub use results::results;
 
 use bytes::Bytes;
 use catalogue::Lock;

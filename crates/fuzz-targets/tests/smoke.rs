@@ -6,7 +6,7 @@ use proptest::test_runner::TestRunner;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-const SEEDS: [&str; 20] = [
+const SEEDS: [&str; 21] = [
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{"amount":5.0e1,"currency":"usd"}}}"#,
     r#"{"jsonrpc":"2.0","id":"a","result":{"tools":[{"name":"aa","inputSchema":{}},{"name":"b"}],"nextCursor":""}}"#,
     r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"_meta":{"progressToken":"\u0041"}}}"#,
@@ -32,6 +32,8 @@ const SEEDS: [&str; 20] = [
      \"a\": {\"name\": \"a\", \"description\": \"Reads \\u202e it.\"}, \"b\": {\"name\": \"b\", \"inputSchema\": {\"enum\": [1.0, 1]}}}}}}",
     include_str!("../scripts/to_legacy.txt"),
     include_str!("../scripts/to_modern.txt"),
+    "{\"content\": [{\"type\": \"text\", \"text\": \"a s3cret\\u202e \\u0073\\u0033cret\u{200d} \u{1f469}\u{200d}\u{1f467}\"}],\
+     \"s3cret\": {\"s3cret\": -1.50e2, \"requestState\": \"AKIAIOSFODNN7EXAMPLE\"}, \"requestState\": \"s3cret\"}",
 ];
 
 fn spoilt() -> impl Strategy<Value = Vec<u8>> {
@@ -115,6 +117,11 @@ proptest! {
     #[test]
     fn federation(input in inputs()) {
         targets::federation(&input);
+    }
+
+    #[test]
+    fn results(input in inputs()) {
+        targets::results(&input);
     }
 
     #[test]
