@@ -169,12 +169,19 @@ fn chooses_tenant(parameter: &Parameter, reading: &Reading, names: &[String]) ->
         return false;
     }
     let words = &parameter.words;
-    if parameter.is_one_of("owner, owner id, repo owner, repository owner") || words.ends_with(&["owner".into(), "id".into()]) {
+    let said = |list: &str| parameter.said.iter().any(|word| words::is_one(word, list));
+    if parameter.is_one_of("repo owner, repository owner") {
         return true;
+    }
+    if parameter.is_named("owner") {
+        let beside = |other: &Parameter| other.depth == parameter.depth && other.is_one_of("repo, repository, repo name");
+        return said("repo repository organization") || reading.parameters.iter().any(beside);
+    }
+    if words.ends_with(&["owner".into(), "id".into()]) {
+        return words.len() > 2 || said("account organization tenant");
     }
     let handled = words.len() > 1 && words.last().is_some_and(|last| words::is_one(last, HANDLES));
     let Some(noun) = words[..words.len() - usize::from(handled)].last().map(|noun| words::singular(noun)) else { return false };
-    let said = |list: &str| parameter.said.iter().any(|word| words::is_one(word, list));
     // `get_workspace`, but not `get_tags_for_workspace`: what it is about is no tenant of it.
     let is_object = names.last().is_some_and(|last| words::singular(last) == noun)
         && !names.iter().rev().nth(1).is_some_and(|before| words::is_one(before, "for in of from"));
@@ -187,7 +194,7 @@ fn chooses_tenant(parameter: &Parameter, reading: &Reading, names: &[String]) ->
             let azure = |words: &[String]| words.iter().any(|word| word == "azure");
             azure(&parameter.said) || azure(&reading.server) || reading.sentences.iter().take(4).any(|one| azure(&one.words))
         }
-        "account" => !further::is_about_money(reading),
+        "account" => said("aws azure gcp cloud") || !further::is_about_money(reading),
         "workspace" => !said("path directory folder prometheus"),
         _ => true,
     }
