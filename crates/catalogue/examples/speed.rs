@@ -1,7 +1,7 @@
-//! How long a tool takes to grade, and to write a policy for: `cargo run --release -p catalogue --example speed -- DIRECTORY`.
+//! How long a tool takes to grade: `cargo run --release -p callgate-catalogue --example speed -- DIRECTORY`.
 //!
-//! The directory holds captures, a JSON file each: `{"server", "tools"}`. They are read first, and then every tool graded and
-//! given a policy, round after round; the quickest round counts, since the others had to share the processor.
+//! The directory holds captures, a JSON file each: `{"server", "tools"}`. They are read first, and then every tool graded, round
+//! after round; the quickest round counts, since the others had to share the processor.
 
 use json::{Document, Strictness, Value};
 use std::error::Error;
@@ -15,7 +15,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let directory = std::env::args().nth(1).ok_or("say where captures are")?;
     let captures = captures(Path::new(&directory))?;
     let tools: Vec<(String, Value<'_>)> = captures.iter().flat_map(of_capture).collect();
-    let grades: Vec<catalogue::ToolRisk> = tools.iter().map(|(server, tool)| catalogue::grade(*tool, server)).collect();
     println!("{} tools of {} captures", tools.len(), captures.len());
     report(
         "grade",
@@ -34,7 +33,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
         println!("slowest: {name}, {:.0} µs, {} bytes", took.as_secs_f64() * 1e6, tool.raw().len());
     }
-    drop(grades);
     Ok(())
 }
 

@@ -112,10 +112,11 @@ pub(super) fn language(reading: &Reading) -> Language {
 /// The sentence in which a tool promises to run nothing but reads.
 fn reads_only(reading: &Reading) -> Option<String> {
     let unsure = |words: &[String]| words.iter().any(|word| words::is_one(word, UNSURE));
-    if reading.sentences.iter().any(|sentence| words::phrases(DEPENDS).any(|phrase| sentence.has(phrase))) {
+    if reading.says_any(DEPENDS).is_some() {
         return None;
     }
-    let promises = reading.sentences.iter().filter(|sentence| words::phrases(PROMISES).any(|phrase| sentence.has(phrase)));
+    let phrases = reading.possible(PROMISES);
+    let promises = reading.sentences.iter().filter(|sentence| phrases.iter().any(|phrase| sentence.has(phrase)));
     promises.into_iter().find(|sentence| !unsure(&sentence.words)).map(|sentence| clauses::quote(&sentence.text))
 }
 

@@ -123,8 +123,9 @@ fn overwrites(reading: &Reading) -> Option<Finding> {
         replacing any existing, replaces its, overwrites it, overwritten, replaces the full, \
         full replacement, replaces the current, replaces content, replaces the existing, replacing existing, replacing its entire, \
         allow deleting content, existing content is replaced";
+    let whole = reading.possible(whole);
     let sentence = reading.sentences.iter().take(40).find(|sentence| {
-        words::phrases(whole).any(|phrase| sentence.has(phrase))
+        whole.iter().any(|phrase| sentence.has(phrase))
             && !words::phrases(keeps).any(|phrase| sentence.has(phrase))
             && !is_negated(&sentence.words)
     })?;
@@ -165,7 +166,7 @@ fn flags(reading: &Reading, so_far: Option<RiskClass>) -> Vec<Finding> {
         } else if so_far == Some(Read)
             && (first != "start" || parameter.words.len() == 1)
             && !parameter.mentions("cache context memory history session")
-            && words::is_one(first, "initiate create write save mark start trigger apply persist")
+            && words::is_one(first, "initiate create write save mark start trigger apply persist reset")
         {
             found.push(Finding::said(Write, 2, "R1", "a flag that changes something", &parameter.path, parameter.name.clone()));
         }
@@ -218,8 +219,9 @@ fn saves(reading: &Reading) -> Option<Finding> {
         writes to, saves it to, and saves, and save it, and save the, saved to the, will be saved, saves the, \
         writes the, save to file, saves it, written to a file, written to the, writes a, writes files, \
         creates a file, to your local";
+    let phrases = reading.possible(phrases);
     let sentence = reading.sentences.iter().take(30).find(|sentence| {
-        words::phrases(phrases).any(|phrase| sentence.has(phrase))
+        phrases.iter().any(|phrase| sentence.has(phrase))
             && !is_negated(&sentence.words)
             && !sentence.words.iter().any(|word| words::is_one(word, "temporary temp previously if user reference"))
     })?;

@@ -18,6 +18,35 @@ pub(super) struct Reading {
     /// How many properties the input schema has at its top.
     pub top_level: usize,
     pub hints: Hints,
+    said: Said,
+}
+
+/// Which words a description may have: most phrases that are looked for have one that is nowhere in it, and need no search.
+struct Said([u64; 32]);
+
+impl Said {
+    fn of(sentences: &[Sentence]) -> Said {
+        let mut said = Said([0; 32]);
+        for word in sentences.iter().flat_map(|sentence| &sentence.words) {
+            let (at, bit) = Said::place(word);
+            said.0[at] |= bit;
+        }
+        said
+    }
+
+    fn may_have(&self, phrase: &str) -> bool {
+        phrase.split(' ').all(|word| {
+            let (at, bit) = Said::place(word);
+            self.0[at] & bit != 0
+        })
+    }
+
+    /// FNV-1a, since words are short.
+    fn place(word: &str) -> (usize, u64) {
+        let hash =
+            word.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        ((hash >> 6) as usize % 32, 1 << (hash % 64))
+    }
 }
 
 /// What the annotations say; nothing where they do not.
@@ -98,10 +127,12 @@ impl Reading {
                 parameter.description = said.to_owned();
             }
         }
+        let sentences = words::sentences(&description);
         Reading {
+            said: Said::of(&sentences),
             name: text(definition.get("name")),
             server: words::of_name(server),
-            sentences: words::sentences(&description),
+            sentences,
             title,
             parameters,
             top_level: schema.and_then(|schema| schema.get("properties")?.members()).map_or(0, Iterator::count),
@@ -109,9 +140,15 @@ impl Reading {
         }
     }
 
+    /// Those of these phrases whose words are all in the description.
+    pub(super) fn possible<'p>(&self, phrases: &'p str) -> Vec<&'p str> {
+        words::phrases(phrases).filter(|phrase| self.said.may_have(phrase)).collect()
+    }
+
     /// The first sentence with one of these phrases.
     pub(super) fn says_any(&self, phrases: &str) -> Option<&Sentence> {
-        self.sentences.iter().find(|sentence| words::phrases(phrases).any(|phrase| sentence.has(phrase)))
+        let possible: Vec<&str> = self.possible(phrases);
+        self.sentences.iter().find(|sentence| possible.iter().any(|phrase| sentence.has(phrase)))
     }
 }
 

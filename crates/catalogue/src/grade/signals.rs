@@ -94,6 +94,10 @@ pub(super) fn of_parameter(parameter: &Parameter) -> Option<Signal> {
     if parameter.is_one_of("profile, profile name") && said("routing route travel driving walking transport usage user") {
         return None;
     }
+    // One of several accounts that the server can act for.
+    if parameter.is_named("account") && said("alias nickname") {
+        return Some(Signal::CredentialSelector);
+    }
     if parameter.is_one_of(CREDENTIALS)
         || parameter.ends_in("token password secret apikey credentials")
             && !parameter.mentions(
@@ -130,7 +134,7 @@ pub(super) fn of_parameter(parameter: &Parameter) -> Option<Signal> {
     let url_name = parameter.mentions("url urls endpoint hostname webhook href")
         || parameter.ends_in("host link domain")
         || parameter.is_named("uri") && said("http https url");
-    if url_name && !parameter.ends_in("id name arn identifier") {
+    if url_name && parameter.depth < 3 && !parameter.ends_in("id name arn identifier") {
         return Some(Signal::Url);
     }
     // A working copy, and no path in a repository.
@@ -297,7 +301,9 @@ fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> 
     let kept = has("secret secrets password passwords credential credentials env kubeconfig") || has("keys") && !has(KEYED);
     let looks = kept || has(tokens) && !traded || phrase(SECRET_NAMES);
     let is_about_it = has("metadata info type types name names provider status count usage validate check verify policy expiry");
+    let is_redacted = reading.says_any(REDACTED).is_some();
     let by_name = match main {
+        _ if is_redacted => false,
         Some(Sense::Look) => looks && !is_about_it && reading.says_any(ONLY_NAMES).is_none(),
         Some(Sense::Make | Sense::Generate | Sense::Change | Sense::Reset) => {
             let mints = has("create generate regenerate rotate reset issue mint provision");
@@ -334,34 +340,29 @@ fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> 
 /// key`.
 fn gives_secret(words: &[String], leads: bool) -> bool {
     let is = |word: &String, list: &str| words::is_one(word, list);
-    if words.iter().any(|word| {
+    let denies = |word: &String| {
         is(
             word,
-            "not never without redacted masked hidden except excluding cannot doesn't obfuscated \
-        metadata provider validate",
+            "not never no without redacted masked hidden except excluding cannot doesn't obfuscated metadata provider validate",
         )
-    }) {
-        return false;
-    }
+    };
     let gives = |word: &String| {
         is(word, "returns returned gets retrieves prints shows includes including reveals creates generates issues provides")
             || leads && is(word, "return get retrieve print show create generate")
     };
     words.iter().enumerate().filter(|(_, word)| gives(word)).any(|(at, _)| {
-        let given: Vec<String> = words[at + 1..]
-            .iter()
-            .take(9)
-            .take_while(|word| !is(word, "using with via by from requires about of"))
-            .cloned()
-            .collect();
-        words::phrases(SECRETS).any(|phrase| words::has_phrase(&given, phrase))
+        let before = &words[at.saturating_sub(2)..at];
+        let after = || words[at + 1..].iter().take(12);
+        let given = after().take(9).take_while(|word| !is(word, "using with via by from requires about of"));
+        let given: Vec<String> = given.cloned().collect();
+        !before.iter().chain(after()).any(denies) && words::phrases(SECRETS).any(|phrase| words::has_phrase(&given, phrase))
     })
 }
 
 const SECRETS: &str = "connection string, connection strings, connection uri, connection url, environment variables, env vars, \
     api keys, api key, secret access key, temporary credentials, session token, access token, access tokens, refresh token, \
     client secret, private key, private keys, the token, presigned url, pre-signed url, signed url, kubeconfig, secret value, \
-    secret values, config vars, access keys, access key, bearer token, auth token";
+    secret values, config vars, access keys, access key, bearer token, auth token, webhook secret, webhook secrets, signing secret";
 const SECRET_NAMES: &str = "connection string, connection uri, connection url, environment variables, env vars, env var, config vars, \
     api key, api keys, access key, access keys, private key";
 const MINTED: &str = "api key, api keys, access key, access keys, private key, service key, client secret, webhook secret, signing secret, \
@@ -371,6 +372,7 @@ const KEYED: &str =
     "kv cache redis scan object objects translation translations partition primary foreign s3 localization attribute tag";
 const ONLY_NAMES: &str = "names only, only names, secret names, key names, without values, not values, never returns, values are not, \
     metadata only, without revealing, values are never, not the values, not return";
+const REDACTED: &str = "redacted, is masked, are masked, not returned, never returned, is not included, are not included";
 const TRADED: &str = "blockchain, solana, ethereum, erc20, erc-20, wallet, token address, crypto, liquidity, market cap, llm, model context, \
     tokenizer, design tokens, design token";
 
@@ -407,7 +409,7 @@ fn is_of_many(parameter: &Parameter) -> bool {
     if parameter.kind == "boolean" {
         return parameter.is_one_of("many, multi, update many, delete many");
     }
-    let parts = "tag keys options actions choices buttons conditions filters fields columns properties security \
+    let parts = "steps step overlays tag keys options actions choices buttons conditions filters fields columns properties security \
         subnet include sort line lines inputs policy terminology data parallel content sources nodes names permissions providers \
         modes mappings parameters configuration";
     parameter.may_list
@@ -472,7 +474,15 @@ pub(super) fn all(
             }
             add(signal, parameter.name.clone(), parameter.path.clone(), "what an argument is");
         }
-        if is_change && parameter.depth == 0 && is_of_many(parameter) {
+        // Of what is made or changed, other things are told by their ids.
+        let is_other = matches!(main, Some(Sense::Make | Sense::Change))
+            && parameter.ends_in("id ids arn arns key email")
+            && parameter
+                .words
+                .len()
+                .checked_sub(2)
+                .is_some_and(|at| !names.iter().any(|name| words::singular(name) == words::singular(&parameter.words[at])));
+        if is_change && parameter.depth == 0 && is_of_many(parameter) && !is_other {
             add(Signal::Batch, parameter.name.clone(), parameter.path.clone(), "one call affects many");
         }
     }
