@@ -341,7 +341,7 @@ fn a_tenant_stands_above_what_the_tool_is_about() {
         risk.signals.contains(&Signal::TenantSelector)
     };
     assert!(takes("get_tags_for_workspace", "workspace_gid") && takes("list_projects", "organizationSlug"));
-    assert!(takes("get_registry", "ecr_account_id") && takes("get_issue", "owner"));
+    assert!(takes("get_registry", "ecr_account_id") && takes("get_issue", "repo_owner"));
     assert!(!takes("get_workspace", "workspace_id") && !takes("read_messages", "subscription_id"));
     assert!(!takes("list_transactions", "bankAccountId"));
 }
