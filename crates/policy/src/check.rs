@@ -211,7 +211,7 @@ fn condition_use<'u>(condition: &'u Condition, place: &'u ConditionPlace, needed
         Operator::Exists(_) => Wants::Anything,
     };
     // `exists` says itself what a missing argument means.
-    let needed = needed && !matches!(condition.operator, Operator::Exists(_));
+    let needed = needed && !condition.optional && !matches!(condition.operator, Operator::Exists(_));
     Use { path: &condition.path, path_at: &place.path, value_at: &place.value, wants, needed }
 }
 
@@ -277,7 +277,7 @@ fn flaw(used: &Use<'_>, tool: &Tool) -> Option<Flaw> {
         at: used.path_at.clone(),
         message: format!("`{}` of tool `{name}` is optional: a call without it is denied", shown(&used.path.text)),
         label: None,
-        help: Some("if such a call is fine, put the opposite condition into `deny_if`".to_owned()),
+        help: Some("if such a call is fine, write `optional: true` into the condition".to_owned()),
     })
 }
 

@@ -3,8 +3,9 @@
 //! Types are kept apart and nothing is converted: `5` is neither `"5"` nor `[5]`. A value of the wrong type is an error, not
 //! a *no*, so that a negated operator (`neq`, `not_in`, `not_regex`) and a `deny_if` never turn it into an allow.
 //!
-//! What is missing is no error: then a condition does not hold, whatever it asks, except `exists: false`. `null` counts as
-//! missing for `exists`, and on the way to a deeper member; where it is the value itself, it is a value like any other.
+//! What is missing is no error: then a condition does not hold, whatever it asks, except `exists: false` and what is `optional`.
+//! `null` counts as missing for those two, and on the way to a deeper member; where it is the value itself, it is a value like
+//! any other.
 //!
 //! A member whose name could be taken for the one that is looked for (`Profile` for `profile`) is not passed by as another:
 //! that is an error too, for the server may be such a reader.
@@ -39,10 +40,26 @@ enum Item<'d> {
     Number(Decimal),
 }
 
+impl Item<'_> {
+    fn is_left_out(&self) -> bool {
+        match self {
+            Item::Missing => true,
+            Item::Value(value) => value.is_null(),
+            Item::Number(_) => false,
+        }
+    }
+}
+
 impl Condition {
     /// Whether the condition holds for these arguments.
     pub(crate) fn holds(&self, arguments: Option<Value<'_>>) -> Result<bool, CannotJudge> {
-        let items = find(&self.path, arguments)?;
+        let mut items = find(&self.path, arguments)?;
+        if self.optional {
+            items.retain(|item| !item.is_left_out());
+            if items.is_empty() {
+                return Ok(true);
+            }
+        }
         let each = |item: &Item<'_>| {
             self.operator.holds(item).map_err(|must| CannotJudge::Value(format!("`{}` {must}", self.path.text)))
         };
@@ -106,8 +123,8 @@ impl Condition {
             Quantifier::Any => "any ",
             Quantifier::Sum => "sum ",
         };
-        let operator = &self.operator;
-        format!("{quantifier}{} {} {}", self.path.text, operator.word(), operator.operand())
+        let (operator, optional) = (&self.operator, if self.optional { " if given" } else { "" });
+        format!("{quantifier}{} {} {}{optional}", self.path.text, operator.word(), operator.operand())
     }
 }
 
@@ -539,16 +556,20 @@ mod tests {
         }
     }
 
-    /// `quantifier path operator operand`, judged for these arguments.
+    /// `[optional] [quantifier] path operator operand`, judged for these arguments.
     #[track_caller]
     fn judge(condition: &str, arguments: &str) -> Result<bool, String> {
+        let (optional, condition) = match condition.strip_prefix("optional ") {
+            Some(rest) => (true, rest),
+            None => (false, condition),
+        };
         let (quantifier, rest) = match condition.split_once(' ').unwrap() {
             ("any", rest) => (Quantifier::Any, rest),
             ("sum", rest) => (Quantifier::Sum, rest),
             _ => (Quantifier::Each, condition),
         };
         let [at, word, operand] = rest.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{condition}") };
-        let condition = Condition { path: path(at), quantifier, operator: operator(word, operand) };
+        let condition = Condition { path: path(at), quantifier, operator: operator(word, operand), optional };
         let document = Document::parse(arguments.to_owned(), Strictness::Request).unwrap();
         condition.holds(Some(document.root())).map_err(|error| error.problem().to_owned())
     }
@@ -740,11 +761,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_optional_holds_where_nothing_is_given_and_nowhere_else() {
+        check(
+            r#"optional args.to regex "^/srv/""#,
+            &["{}", r#"{"to":null}"#, r#"{"to":"/srv/a"}"#],
+            &[r#"{"to":"/etc/passwd"}"#],
+            &[r#"{"to":5}"#, r#"{"To":"/etc/passwd"}"#, r#"{"to":["/srv/a"]}"#],
+        );
+        check(
+            r#"optional args.all[*] in ["a"]"#,
+            &["{}", r#"{"all":null}"#, r#"{"all":[]}"#, r#"{"all":["a",null]}"#],
+            &[r#"{"all":["a","b"]}"#, r#"{"all":[null,"b"]}"#],
+            &[r#"{"all":"a"}"#],
+        );
+        check(r#"optional args.request.url starts_with "a""#, &["{}", r#"{"request":{}}"#], &[], &[r#"{"request":5}"#]);
+    }
+
+    #[test]
     fn a_condition_says_what_it_demands() {
         let condition = |at: &str, quantifier, word: &str, operand: &str| Condition {
             path: path(at),
             quantifier,
             operator: operator(word, operand),
+            optional: false,
         };
         let c = condition("args.currency", Quantifier::Each, "in", r#"["usd","eur"]"#);
         assert_eq!(c.demand(), r#"`args.currency` must be one of ["usd", "eur"]"#);

@@ -225,7 +225,7 @@ impl<'p> Linter<'p> {
             return;
         }
         for (i, later) in required.iter().enumerate() {
-            if clash::never(&later.condition.operator) {
+            if clash::never(later.condition) {
                 self.warn(code::CONTRADICTION, &later.place.value, "this can never hold: every call is denied").help =
                     Some("write at least one value, or `action: deny`".into());
             } else if let Some(earlier) = required[..i].iter().find(|earlier| clash::clash(earlier.condition, later.condition)) {
@@ -249,7 +249,7 @@ impl<'p> Linter<'p> {
     /// The conditions of a rule that fires when they hold.
     fn trigger(&mut self, trigger: &[Stated<'_>], required: &[Stated<'_>]) {
         for (i, later) in trigger.iter().enumerate() {
-            if clash::never(&later.condition.operator) {
+            if clash::never(later.condition) {
                 self.warn(code::NEVER_FIRES, &later.place.value, "this can never hold: the rule never fires");
             } else if let Some(earlier) = trigger[..i].iter().find(|earlier| clash::clash(earlier.condition, later.condition)) {
                 let problem =

@@ -158,6 +158,8 @@ pub(crate) struct Condition {
     pub path: Path,
     pub quantifier: Quantifier,
     pub operator: Operator,
+    /// Whether it holds where nothing, or `null`, is given.
+    pub optional: bool,
 }
 
 /// `args.a.b[*].c`, parsed. Empty: the arguments as a whole.

@@ -189,6 +189,7 @@ fn definitions() -> Value {
                 "path_within", "host_in", "sql_statement_in", "command_in", "cidr_in"]})),
             ("value", json!({"description": "What the argument is compared with."})),
             ("quantifier", json!({"description": "For paths with [*].", "enum": ["each", "any", "sum"]})),
+            ("optional", json!({"description": "Whether a call that leaves the argument out may go by.", "type": "boolean"})),
         ]),
         "state": object("A counter that the rule's own condition bounds.", &["counter", "window"], &[&charge[..], &extent].concat()),
         "rate_limit": {"anyOf": [

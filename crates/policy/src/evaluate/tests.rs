@@ -48,7 +48,7 @@ fn path(key: &str) -> Path {
 }
 
 fn condition(key: &str, operator: Operator) -> Condition {
-    Condition { path: path(key), quantifier: Quantifier::Each, operator }
+    Condition { path: path(key), quantifier: Quantifier::Each, operator, optional: false }
 }
 
 fn above(key: &str, bound: i64) -> Vec<Condition> {

@@ -7,12 +7,14 @@ use std::cmp::Ordering;
 /// Whether the two can never both hold. In doubt they can.
 pub(super) fn clash(a: &Condition, b: &Condition) -> bool {
     let each = |condition: &Condition| condition.quantifier == Quantifier::Each;
-    a.path.segments == b.path.segments && each(a) && each(b) && operators_clash(&a.operator, &b.operator)
+    // Where nothing is given, what is optional holds.
+    let lenient = a.optional || b.optional;
+    a.path.segments == b.path.segments && each(a) && each(b) && !lenient && operators_clash(&a.operator, &b.operator)
 }
 
-/// Whether the operator holds for no value.
-pub(super) fn never(operator: &Operator) -> bool {
-    matches!(operator, Operator::In(values) if values.is_empty())
+/// Whether the condition holds for no value, and not for none.
+pub(super) fn never(condition: &Condition) -> bool {
+    !condition.optional && matches!(&condition.operator, Operator::In(values) if values.is_empty())
 }
 
 fn operators_clash(a: &Operator, b: &Operator) -> bool {

@@ -41,7 +41,7 @@ impl Lowering<'_> {
     }
 
     fn condition(&mut self, node: &Node, counters: Counters, out: &mut Conditions) -> Option<()> {
-        let fields = self.fields(node, "a condition", &["path", "op", "value", "quantifier"])?;
+        let fields = self.fields(node, "a condition", &["path", "op", "value", "quantifier", "optional"])?;
         let path = self.required(&fields, "path", "a condition");
         let subject = path.and_then(|path| self.subject(path));
         if let (Some(Subject::Counter(_)), Some(path), Counters::Refused { instead }) = (&subject, path, counters) {
@@ -61,10 +61,26 @@ impl Lowering<'_> {
         let default = if many && matches!(counters, Counters::Refused { .. }) { Quantifier::Any } else { Quantifier::Each };
         let quantifier = quantifier.unwrap_or(Some(default))?;
         self.quantified(&argument, quantifier, &operator, &fields)?;
+        let optional = self.optional(&operator, counters, &fields)?;
         let value = fields.get("value").map_or(path.at.clone(), |value| value.at.clone());
         let place = ConditionPlace { path: path.at.clone(), value };
-        out.arguments.push((Condition { path: argument, quantifier, operator }, place));
+        out.arguments.push((Condition { path: argument, quantifier, operator, optional }, place));
         Some(())
+    }
+
+    /// Whether a call that leaves the argument out may go by.
+    fn optional(&mut self, operator: &Operator, counters: Counters, fields: &Fields<'_>) -> Option<bool> {
+        let Some(node) = fields.get("optional") else { return Some(false) };
+        let optional = self.boolean(node, "`optional`")?;
+        let instead = match (operator, counters) {
+            (Operator::Exists(_), _) => "`exists` says itself what is to be left out",
+            (_, Counters::Refused { .. }) => "what is left out does not match here, and so is neither refused nor asked about",
+            _ => return Some(optional),
+        };
+        let problem = self.error(code::COMBINATION, &node.at, "`optional` means nothing here");
+        problem.label = Some(instead.into());
+        problem.help = Some("remove `optional`".into());
+        None
     }
 
     fn quantified(&mut self, path: &Path, quantifier: Quantifier, operator: &Operator, fields: &Fields<'_>) -> Option<()> {
