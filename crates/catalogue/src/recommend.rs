@@ -80,47 +80,137 @@ enum Bound {
     NotTrue(String),
 }
 
-/// The policy in YAML, with the grades and the parameters in comments.
-///
-/// `tools` are the elements of a server's list of tools, `server` its name. The text loads without a problem, and passes a
-/// check against the very tools it was made from.
+/// Recommended policies of the tools of one server, graded once.
+pub struct Recommendation {
+    server: String,
+    entries: Vec<Entry>,
+}
+
+impl Recommendation {
+    /// What is recommended for `tools`, the elements of the list of `server`. Of several of one name the first is meant.
+    pub fn of(server: &str, tools: &[Value<'_>], profile: Profile) -> Recommendation {
+        Recommendation::of_graded(server, tools.iter().map(|tool| (*tool, grade(*tool, server))), profile)
+    }
+
+    /// The same for tools that have been graded already, by [`grade`].
+    pub fn of_graded<'t>(
+        server: &str,
+        tools: impl IntoIterator<Item = (Value<'t>, ToolRisk)>,
+        profile: Profile,
+    ) -> Recommendation {
+        let mut seen: HashSet<String> = HashSet::new();
+        let entry = |(tool, risk): (Value<'t>, ToolRisk)| {
+            let name = tool.get("name")?.as_str()?.into_owned();
+            seen.insert(name.clone()).then(|| Entry::of(name, tool, risk, profile))
+        };
+        Recommendation { server: server.to_owned(), entries: tools.into_iter().filter_map(entry).collect() }
+    }
+
+    /// The policy in YAML, with the grades and the parameters in comments. It loads without a problem, and passes a check against
+    /// the very tools it was made from.
+    pub fn yaml(&self) -> String {
+        let entries = &self.entries;
+        let count = entries.len();
+        let shown = shortened(&self.server, 80);
+        let tools = if count == 1 { "tool" } else { "tools" };
+        let mut out = format!(
+            "# The {count} {tools} of `{shown}`, graded by `callgate`.\n\
+             # Whatever is not named here is refused, and not shown to the agent. Take out what it does not need, and fill in the\n\
+             # lines that wait for it: https://github.com/callgate/callgate/blob/main/docs/policy/README.md\n\
+             # The descriptions below are the server's own words, shortened.\n\
+             version: \"1\"\n\
+             description: {}\n\
+             default: deny\n",
+            quote(&format!("the tools of {shown}")),
+        );
+        let hidden: Vec<&Entry> = entries.iter().filter(|entry| entry.treatment.hidden && entry.unusable.is_none()).collect();
+        if !hidden.is_empty() {
+            out.push_str("\n# What they do cannot be undone. To let one be called, move it below.\nhide:\n");
+            for entry in &hidden {
+                entry.write_description(&mut out);
+                let _ = writeln!(out, "  # {}", entry.grade());
+                entry.write_why(&mut out);
+                let _ = writeln!(out, "  - {}", quote(&entry.name));
+            }
+        }
+        out.push('\n');
+        let listed: Vec<&Entry> = entries.iter().filter(|entry| !entry.treatment.hidden || entry.unusable.is_some()).collect();
+        if entries.is_empty() {
+            out.push_str("# The server lists no tools.\n");
+        }
+        out.push_str(if listed.iter().all(|entry| entry.unusable.is_some()) { "tools: {}\n" } else { "tools:\n" });
+        for (i, entry) in listed.iter().enumerate() {
+            if i > 0 {
+                out.push('\n');
+            }
+            entry.write_yaml(&mut out);
+        }
+        out
+    }
+
+    /// The same policy as `policy.json`: no comments, and nothing to fill in.
+    pub fn json(&self) -> String {
+        let usable = || self.entries.iter().filter(|entry| entry.unusable.is_none());
+        let hidden: Vec<String> =
+            usable().filter(|entry| entry.treatment.hidden).map(|entry| format!("    {}", quote(&entry.name))).collect();
+        let listed: Vec<String> = usable().filter(|entry| !entry.treatment.hidden).map(Entry::json).collect();
+        let mut out = String::from("{\n  \"version\": \"1\",\n  \"default\": \"deny\",\n");
+        if !hidden.is_empty() {
+            let _ = write!(out, "  \"hide\": [\n{}\n  ],\n", hidden.join(",\n"));
+        }
+        if listed.is_empty() {
+            out.push_str("  \"tools\": {}\n}\n");
+        } else {
+            let _ = write!(out, "  \"tools\": {{\n{}\n  }}\n}}\n", listed.join(",\n"));
+        }
+        out
+    }
+
+    /// What the policy does with the first of the tools, in a few words: `it is hidden`, `it is allowed, at most 10 calls a
+    /// minute`, …
+    pub fn treatment(&self) -> String {
+        let Some(entry) = self.entries.first() else { return "it is refused, having no name".to_owned() };
+        let treatment = &entry.treatment;
+        if let Some(why) = entry.unusable {
+            return format!("it is refused, because {why}");
+        }
+        if treatment.hidden {
+            return "it is hidden from the model, and calls are refused".to_owned();
+        }
+        let mut said = vec![if treatment.asked { "a person is asked before each call" } else { "it is allowed" }.to_owned()];
+        match (treatment.pace, &entry.weight) {
+            (Some(pace), None) => said.push(format!("at most {pace} calls a minute")),
+            (Some(pace), Some(list)) => said.push(format!("at most {pace} elements of `{list}` a minute")),
+            (None, _) => {}
+        }
+        match treatment.validates {
+            Some(Validates::Required) => said.push("with its required arguments checked".to_owned()),
+            Some(Validates::Everything) => said.push("with all its arguments checked".to_owned()),
+            None => {}
+        }
+        if !entry.bounds.is_empty() {
+            said.push("without the arguments that make it worst".to_owned());
+        }
+        if entry.redacts {
+            said.push("with credentials taken out of what it returns".to_owned());
+        }
+        said.join(", ")
+    }
+}
+
+/// [`Recommendation::yaml`] of these tools.
 pub fn policy_yaml(server: &str, tools: &[Value<'_>], profile: Profile) -> String {
-    let entries = entries(server, tools, profile);
-    let count = entries.len();
-    let shown = shortened(server, 80);
-    let tools = if count == 1 { "tool" } else { "tools" };
-    let mut out = format!(
-        "# The {count} {tools} of `{shown}`, graded by `callgate`.\n\
-         # Whatever is not named here is refused, and not shown to the agent. Take out what it does not need, and fill in the\n\
-         # lines that wait for it: https://github.com/callgate/callgate/blob/main/docs/policy/README.md\n\
-         # The descriptions below are the server's own words, shortened.\n\
-         version: \"1\"\n\
-         description: {}\n\
-         default: deny\n",
-        quote(&format!("the tools of {shown}")),
-    );
-    let hidden: Vec<&Entry> = entries.iter().filter(|entry| entry.treatment.hidden && entry.unusable.is_none()).collect();
-    if !hidden.is_empty() {
-        out.push_str("\n# What they do cannot be undone. To let one be called, move it below.\nhide:\n");
-        for entry in &hidden {
-            let _ = writeln!(out, "  # {}", entry.grade());
-            entry.write_why(&mut out);
-            let _ = writeln!(out, "  - {}", quote(&entry.name));
-        }
-    }
-    out.push('\n');
-    let listed: Vec<&Entry> = entries.iter().filter(|entry| !entry.treatment.hidden || entry.unusable.is_some()).collect();
-    if entries.is_empty() {
-        out.push_str("# The server lists no tools.\n");
-    }
-    out.push_str(if listed.iter().all(|entry| entry.unusable.is_some()) { "tools: {}\n" } else { "tools:\n" });
-    for (i, entry) in listed.iter().enumerate() {
-        if i > 0 {
-            out.push('\n');
-        }
-        entry.write_yaml(&mut out);
-    }
-    out
+    Recommendation::of(server, tools, profile).yaml()
+}
+
+/// [`Recommendation::json`] of these tools.
+pub fn policy_json(server: &str, tools: &[Value<'_>], profile: Profile) -> String {
+    Recommendation::of(server, tools, profile).json()
+}
+
+/// [`Recommendation::treatment`] of one tool.
+pub fn treatment(server: &str, tool: Value<'_>, profile: Profile) -> String {
+    Recommendation::of(server, &[tool], profile).treatment()
 }
 
 /// A policy that names no tool, but says what becomes of each class: also of tools that the server gets later. What is there
@@ -133,7 +223,7 @@ pub fn policy_by_risk(server: &str, tools: &[Value<'_>], profile: Profile) -> St
          version: \"1\"\ndescription: {}\ndefault: deny\nrisk:\n",
         quote(&format!("the tools of {shown}, by what they may do")),
     );
-    let entries = entries(server, tools, profile);
+    let entries = Recommendation::of(server, tools, profile).entries;
     for class in RiskClass::ALL {
         let of_class: Vec<&Entry> = entries.iter().filter(|entry| entry.risk.class == class).collect();
         let names: Vec<String> = of_class.iter().take(MOST_NAMED).map(|entry| shortened(&entry.name, 60)).collect();
@@ -145,68 +235,8 @@ pub fn policy_by_risk(server: &str, tools: &[Value<'_>], profile: Profile) -> St
     out
 }
 
-/// The same policy as `policy.json`: no comments, and nothing to fill in.
-pub fn policy_json(server: &str, tools: &[Value<'_>], profile: Profile) -> String {
-    let entries = entries(server, tools, profile);
-    let usable = || entries.iter().filter(|entry| entry.unusable.is_none());
-    let hidden: Vec<String> =
-        usable().filter(|entry| entry.treatment.hidden).map(|entry| format!("    {}", quote(&entry.name))).collect();
-    let listed: Vec<String> = usable().filter(|entry| !entry.treatment.hidden).map(Entry::json).collect();
-    let mut out = String::from("{\n  \"version\": \"1\",\n  \"default\": \"deny\",\n");
-    if !hidden.is_empty() {
-        let _ = write!(out, "  \"hide\": [\n{}\n  ],\n", hidden.join(",\n"));
-    }
-    if listed.is_empty() {
-        out.push_str("  \"tools\": {}\n}\n");
-    } else {
-        let _ = write!(out, "  \"tools\": {{\n{}\n  }}\n}}\n", listed.join(",\n"));
-    }
-    out
-}
-
-/// What a policy of this profile does with one tool, in a few words: `it is hidden`, `10 calls a minute`, …
-pub fn treatment(server: &str, tool: Value<'_>, profile: Profile) -> String {
-    let entries = entries(server, &[tool], profile);
-    let Some(entry) = entries.first() else { return "it is refused, having no name".to_owned() };
-    let treatment = &entry.treatment;
-    if let Some(why) = entry.unusable {
-        return format!("it is refused, because {why}");
-    }
-    if treatment.hidden {
-        return "it is hidden from the model, and calls are refused".to_owned();
-    }
-    let mut said = vec![if treatment.asked { "a person is asked before each call" } else { "it is allowed" }.to_owned()];
-    match (treatment.pace, &entry.weight) {
-        (Some(pace), None) => said.push(format!("at most {pace} calls a minute")),
-        (Some(pace), Some(list)) => said.push(format!("at most {pace} elements of `{list}` a minute")),
-        (None, _) => {}
-    }
-    match treatment.validates {
-        Some(Validates::Required) => said.push("with its required arguments checked".to_owned()),
-        Some(Validates::Everything) => said.push("with all its arguments checked".to_owned()),
-        None => {}
-    }
-    if !entry.bounds.is_empty() {
-        said.push("without the arguments that make it worst".to_owned());
-    }
-    if entry.redacts {
-        said.push("with credentials taken out of what it returns".to_owned());
-    }
-    said.join(", ")
-}
-
-fn entries(server: &str, tools: &[Value<'_>], profile: Profile) -> Vec<Entry> {
-    let mut seen: HashSet<String> = HashSet::new();
-    let entry = |tool: &Value<'_>| {
-        let name = tool.get("name")?.as_str()?.into_owned();
-        seen.insert(name.clone()).then(|| Entry::of(name, *tool, server, profile))
-    };
-    tools.iter().filter_map(entry).collect()
-}
-
 impl Entry {
-    fn of(name: String, definition: Value<'_>, server: &str, profile: Profile) -> Entry {
-        let risk = grade(definition, server);
+    fn of(name: String, definition: Value<'_>, risk: ToolRisk, profile: Profile) -> Entry {
         let description = definition.get("description").and_then(Value::as_str).unwrap_or_default();
         let schema = definition.get("inputSchema");
         let unusable = match &name {
@@ -232,7 +262,7 @@ impl Entry {
             _ => risk.class,
         };
         Entry {
-            description: shortened(&description, 110),
+            description: shortened(in_short(&description), 110),
             parameters: parameters(schema),
             treatment: Treatment::of(class, profile),
             bounds: bounds.unwrap_or_default(),
@@ -264,10 +294,14 @@ impl Entry {
         }
     }
 
-    fn write_yaml(&self, out: &mut String) {
+    fn write_description(&self, out: &mut String) {
         if !self.description.is_empty() {
             let _ = writeln!(out, "  # {}", self.description);
         }
+    }
+
+    fn write_yaml(&self, out: &mut String) {
+        self.write_description(out);
         let width = self.parameters.iter().map(|parameter| parameter.name.chars().count()).max().unwrap_or(0);
         for parameter in &self.parameters {
             let required = if parameter.required { ", required" } else { "" };
@@ -299,11 +333,10 @@ impl Entry {
         }
         let _ = writeln!(out, "  {}:{}", quote(&self.name), if lines.is_empty() { " {}" } else { "" });
         let is_bare = lines.is_empty();
-        let denies = lines.iter().any(|line| line == "deny_if:");
         for line in lines {
             let _ = writeln!(out, "    {line}");
         }
-        fill_in::write(&self.fill_in, out, is_bare, denies);
+        fill_in::write(&self.fill_in, out, is_bare);
     }
 
     fn pace_yaml(&self) -> Option<String> {
@@ -522,6 +555,22 @@ fn kind_of(schema: Value<'_>) -> String {
         None => kind,
     }
 }
+
+/// A description without the sections in which many tell their arguments and results: the arguments stand below it.
+fn in_short(description: &str) -> &str {
+    let mut end = 0;
+    for line in description.split_inclusive('\n') {
+        let heading = line.trim().trim_start_matches(['#', '*', ' ']).trim_end_matches(['*', ':', ' ']);
+        let is_section = SECTIONS.iter().any(|section| heading.eq_ignore_ascii_case(section));
+        if is_section && !description[..end].trim().is_empty() {
+            return &description[..end];
+        }
+        end += line.len();
+    }
+    description
+}
+
+const SECTIONS: [&str; 8] = ["args", "arguments", "parameters", "params", "returns", "response", "error responses", "examples"];
 
 /// More tools of a class are not named in its comment.
 const MOST_NAMED: usize = 12;

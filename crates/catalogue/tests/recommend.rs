@@ -23,11 +23,6 @@ fn problems(name: &str, text: &str, tools: &Tools) -> Vec<String> {
     loaded.problems.iter().chain(&found).map(|problem| problem.render(&source, false)).collect()
 }
 
-/// The same for a policy that has been filled in: of lines that refuse calls without their argument, `check` may warn.
-fn problems_of_filled_in(text: &str, tools: &Tools) -> Vec<String> {
-    problems("policy.yaml", text, tools).into_iter().filter(|problem| !problem.contains("P205")).collect()
-}
-
 /// Every profile in both forms, without a single problem.
 #[track_caller]
 fn holds(list: &str) {
@@ -162,7 +157,7 @@ fn the_policies_of_real_servers_pass_check() {
             // A sample is enough: that each line loads is shown above.
             if i % 5 == 0 {
                 let filled = filled_in(&policy_yaml("acme", &tools(&parse(&text)), PROFILES[i % 3]));
-                let found = problems_of_filled_in(&filled, &Tools::parse(text.as_bytes()).expect("a list of tools"));
+                let found = problems("policy.yaml", &filled, &Tools::parse(text.as_bytes()).expect("a list of tools"));
                 assert!(found.is_empty(), "{filled}\n{}", found.join("\n"));
             }
         }
@@ -200,16 +195,39 @@ fn what_is_filled_in_loads_and_leaves_what_may_be_left_out() {
         "request": {"type": "object", "required": ["url"], "properties": {"url": {"type": "string"}}}}}}]}"#;
     let text = recommended(list);
     for line in [
-        "    # deny_if:\n    #   - {conditions: [{path: args.profile, op: not_in, value: [\"FILL-IN\"]}]}\n",
-        "- {name: which hosts, conditions: [{path: \"args.urls[*]\", op: host_in, value: [\"FILL-IN.example\"]}]}\n",
-        "- {name: which hosts, conditions: [{path: args.request.url, op: host_in, value: [\"FILL-IN.example\"]}]}\n",
-        "op: path_within, value: [\"/srv/FILL-IN\"]}]} # refuses calls without it\n",
+        "- {name: whose rights, conditions: [{path: args.profile, op: in, value: [\"FILL-IN\"], optional: true}]}\n",
+        "- {name: \"which hosts: urls[*]\", conditions: [{path: \"args.urls[*]\", op: host_in, value: [\"FILL-IN.example\"]}]}\n",
+        "- {name: \"which hosts: request.url\", conditions: [{path: args.request.url, op: host_in, value: [\"FILL-IN.example\"]}]}\n",
+        "- {name: where, conditions: [{path: args.file_path, op: path_within, value: [\"/srv/FILL-IN\"], optional: true}]}\n",
     ] {
         assert!(text.contains(line), "{line}{text}");
     }
     let known = Tools::parse(list.as_bytes()).expect("a list of tools");
-    let found = problems_of_filled_in(&filled_in(&text), &known);
+    let found = problems("policy.yaml", &filled_in(&text), &known);
     assert!(found.is_empty(), "{}\n{}", filled_in(&text), found.join("\n"));
+}
+
+#[test]
+fn a_command_may_be_a_list_of_its_words_and_commands_a_list_of_lines() {
+    let list = r#"{"tools": [{"name": "exec", "description": "Executes commands in a shell.", "inputSchema": {"type": "object",
+        "required": ["command"], "properties": {"command": {"type": "array", "items": {"type": "string"}, "description": "The command to execute"},
+        "commands": {"type": "array", "items": {"type": "string"}, "description": "Shell commands to execute"},
+        "cli_command": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}], "description": "A command to execute"}}}}]}"#;
+    let text = recommended(list);
+    for rule in [
+        "{path: args.command, op: command_in, value: [\"FILL-IN\"]}]}\n",
+        "{path: \"args.commands[*]\", op: command_in, value: [\"FILL-IN\"], optional: true}]}\n",
+        "{path: args.cli_command, op: command_in, value: [\"FILL-IN\"], optional: true}]} # a list is taken for the words of one command\n",
+    ] {
+        assert!(text.contains(rule), "{rule}{text}");
+    }
+}
+
+#[test]
+fn what_is_hidden_is_described_and_arguments_are_not_told_twice() {
+    let list = r#"{"tools": [{"name": "drop_index", "description": "Drops an index.\n\nArgs:\n    name: the index\n", "inputSchema": {"type": "object"}}]}"#;
+    let text = recommended(list);
+    assert!(text.contains("hide:\n  # Drops an index.\n  # Destructive"), "{text}");
 }
 
 fn words(of: &'static [&'static str]) -> impl Strategy<Value = String> {

@@ -54,8 +54,6 @@ pub enum Missing {
     Hidden(String),
     /// This rule under the tool, as one line of YAML.
     Rule(String, String),
-    /// This item of `deny_if` under the tool, as one line of YAML.
-    DenyIf(String, String),
     /// This denial under `server_requests`.
     ServerRequest(&'static str),
 }
@@ -300,17 +298,13 @@ fn missing(tool: &Graded<'_>, way: &Way, argument: Option<&str>) -> Missing {
     let each = if schema.is_some_and(is_list) && takes != Takes::Shell && takes != Takes::Secret { "[*]" } else { "" };
     let path = quote(&format!("args.{argument}{each}"));
     let titled = |title: &str| quote(&format!("{title} {argument}"));
-    let condition = |title: &str, op: &str, value: &str| {
-        format!("{{name: {}, conditions: [{{path: {path}, op: {op}, value: {value}}}]}}", titled(title))
-    };
     let required = tool.definition.get("inputSchema").and_then(|schema| schema.get("required")?.elements());
     let is_required = required.is_some_and(|mut names| names.any(|name| name.says(argument)));
-    if takes == Takes::Word && !is_required {
-        // A call without the argument must stay what it is; only texts have an operator that says the opposite.
-        let value = quote(pattern.unwrap_or(PLAIN_WORD));
-        let any = if each.is_empty() { "" } else { ", quantifier: any" };
-        return Missing::DenyIf(name, format!("{{conditions: [{{path: {path}, op: not_regex, value: {value}{any}}}]}}"));
-    }
+    // A call without the argument must stay what it is.
+    let optional = if is_required || takes == Takes::Secret { "" } else { ", optional: true" };
+    let condition = |title: &str, op: &str, value: &str| {
+        format!("{{name: {}, conditions: [{{path: {path}, op: {op}, value: {value}{optional}}}]}}", titled(title))
+    };
     let rule = match takes {
         Takes::Path => condition("where", "path_within", "[\"/srv/FILL-IN\"]"),
         Takes::Url => condition("which hosts in", "host_in", "[\"FILL-IN.example\"]"),
@@ -342,7 +336,7 @@ pub fn missing_policy(findings: &[Finding]) -> Option<String> {
     let mut out = String::from("version: \"1\"\ndefault: allow\n");
     let hidden = |tool: &str| missing.contains_key(&Missing::Hidden(tool.to_owned()));
     let (mut hides, mut requests) = (String::new(), String::new());
-    let mut tools: BTreeMap<&str, [String; 2]> = BTreeMap::new();
+    let mut tools: BTreeMap<&str, String> = BTreeMap::new();
     for (what, attacks) in &missing {
         let attacks = some_of(attacks);
         match what {
@@ -350,12 +344,9 @@ pub fn missing_policy(findings: &[Finding]) -> Option<String> {
                 let _ = writeln!(hides, "  - {}  # {attacks}", quote(tool));
             }
             // What is hidden needs no rules.
-            Missing::Rule(tool, _) | Missing::DenyIf(tool, _) if hidden(tool) => {}
+            Missing::Rule(tool, _) if hidden(tool) => {}
             Missing::Rule(tool, line) => {
-                let _ = writeln!(tools.entry(tool).or_default()[0], "      # {attacks}\n      - {line}");
-            }
-            Missing::DenyIf(tool, line) => {
-                let _ = writeln!(tools.entry(tool).or_default()[1], "      # {attacks}\n      - {line}");
+                let _ = writeln!(tools.entry(tool).or_default(), "      # {attacks}\n      - {line}");
             }
             Missing::ServerRequest(asked) => {
                 let _ = writeln!(requests, "  {asked}: deny  # {attacks}");
@@ -370,11 +361,8 @@ pub fn missing_policy(findings: &[Finding]) -> Option<String> {
     }
     if !tools.is_empty() {
         out.push_str("tools:\n");
-        for (tool, lists) in tools {
-            let _ = writeln!(out, "  {}:", quote(tool));
-            for (key, lines) in ["rules", "deny_if"].into_iter().zip(lists).filter(|(_, lines)| !lines.is_empty()) {
-                let _ = write!(out, "    {key}:\n{lines}");
-            }
+        for (tool, rules) in tools {
+            let _ = write!(out, "  {}:\n    rules:\n{rules}", quote(tool));
         }
     }
     Some(out)

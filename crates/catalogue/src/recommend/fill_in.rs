@@ -8,30 +8,31 @@ use std::fmt::Write as _;
 
 /// A rule that waits for a name, a path or a host.
 pub(super) struct FillIn {
-    /// `deny_if` where the argument may be left out: a rule would refuse every call without it.
-    key: &'static str,
-    rule: String,
+    /// What the rule says, in a word or two.
+    title: &'static str,
+    /// The argument, as a policy names it.
+    path: String,
+    condition: String,
+    /// What a reader should know of it.
+    remark: &'static str,
 }
 
-/// What of an entry waits to be completed, in comments: `is_bare` where it says nothing else, `denies` where it ends with a list
-/// of what is refused.
-pub(super) fn write(all: &[FillIn], out: &mut String, is_bare: bool, denies: bool) {
+/// What of an entry waits to be completed, in comments; `is_bare` where it says nothing else.
+pub(super) fn write(all: &[FillIn], out: &mut String, is_bare: bool) {
     if all.is_empty() {
         return;
     }
     let marks = if is_bare { "the marks and the `{}`" } else { "the marks" };
-    let _ = writeln!(out, "    # Fill in, and take away {marks}:");
-    for key in ["deny_if", "rules"] {
-        let rules: Vec<&str> = all.iter().filter(|fill_in| fill_in.key == key).map(|fill_in| fill_in.rule.as_str()).collect();
-        if rules.is_empty() {
-            continue;
-        }
-        if !denies || key == "rules" {
-            let _ = writeln!(out, "    # {key}:");
-        }
-        for rule in rules {
-            let _ = writeln!(out, "    #   - {rule}");
-        }
+    let _ = writeln!(out, "    # Fill in, and take away {marks}:\n    # rules:");
+    for fill_in in all {
+        // Who is denied is told the name of the rule.
+        let is_alone = all.iter().filter(|other| other.title == fill_in.title).count() == 1;
+        let name = match is_alone {
+            true => fill_in.title.to_owned(),
+            false => quote(&format!("{}: {}", fill_in.title, fill_in.path.trim_start_matches("args."))),
+        };
+        let FillIn { condition, remark, .. } = fill_in;
+        let _ = writeln!(out, "    #   - {{name: {name}, conditions: [{condition}]}}{remark}");
     }
 }
 
@@ -47,49 +48,55 @@ impl FillIn {
             Supports::Signal(Signal::Shell) => ("which commands", "command_in", "[\"FILL-IN\"]"),
             _ => return None,
         };
-        let Argument { path, is_required, is_list } = Argument::at(&evidence.at, schema)?;
-        let path = if is_list { quote(&path) } else { path };
-        let conditions = |op: &str, more: &str| format!("conditions: [{{path: {path}, op: {op}, value: {value}{more}}}]");
-        Some(match (op, is_required) {
-            ("in", false) => {
-                let any = if is_list { ", quantifier: any" } else { "" };
-                FillIn { key: "deny_if", rule: format!("{{{}}}", conditions("not_in", any)) }
+        let Argument { mut path, is_required, kinds, name } = Argument::at(&evidence.at, schema)?;
+        let has = |kind: &str| kinds.split(" or ").any(|one| one == kind);
+        let remark = match (op, has("array"), has("string")) {
+            // The operator reads a list as the words of one command, which is what a list called `command` is.
+            ("command_in", true, false) if !name.ends_with('s') => "",
+            ("command_in", true, true) => " # a list is taken for the words of one command",
+            (_, true, true) => " # refuses lists",
+            (_, true, false) => {
+                path.push_str("[*]");
+                ""
             }
-            (_, true) => FillIn { key: "rules", rule: format!("{{name: {title}, {}}}", conditions(op, "")) },
-            (_, false) => {
-                FillIn { key: "rules", rule: format!("{{name: {title}, {}}} # refuses calls without it", conditions(op, "")) }
-            }
-        })
+            (_, false, _) => "",
+        };
+        let shown = if path.contains('[') { quote(&path) } else { path.clone() };
+        // A call that leaves the argument out stays what it is.
+        let optional = if is_required { "" } else { ", optional: true" };
+        let condition = format!("{{path: {shown}, op: {op}, value: {value}{optional}}}");
+        Some(FillIn { title, path, condition, remark })
     }
 }
 
 /// An argument as a policy names it.
 struct Argument {
-    /// `args.request.url`, `args.paths[*]`.
+    /// `args.request.url`, `args.rows[*].path`.
     path: String,
+    /// The last name of that.
+    name: String,
     /// Whether no call is valid without it.
     is_required: bool,
-    /// Whether the path leads to elements of a list.
-    is_list: bool,
+    /// The types that its schema allows.
+    kinds: String,
 }
 
 impl Argument {
     /// The argument at a path of the definition, such as `inputSchema.properties.request.properties.url`.
     fn at(at: &str, schema: Value<'_>) -> Option<Argument> {
-        let mut argument = Argument { path: "args".to_owned(), is_required: true, is_list: false };
+        let (mut path, mut name, mut is_required_so_far) = ("args".to_owned(), String::new(), true);
         let mut schema = schema;
         let mut steps = at.strip_prefix("inputSchema.")?.split('.');
         while let Some(step) = steps.next() {
             match step {
                 "properties" => {
-                    let name = steps.next().filter(|name| paths::is_plain(name))?;
-                    argument.is_required &= is_required(schema, name);
-                    let _ = write!(argument.path, ".{name}");
-                    schema = schema.get("properties")?.get(name)?;
+                    name = steps.next().filter(|name| paths::is_plain(name))?.to_owned();
+                    is_required_so_far &= is_required(schema, &name);
+                    let _ = write!(path, ".{name}");
+                    schema = schema.get("properties")?.get(&name)?;
                 }
                 "items" => {
-                    argument.path.push_str("[*]");
-                    argument.is_list = true;
+                    path.push_str("[*]");
                     schema = schema.get("items")?;
                 }
                 // An alternative: whether a call takes it, the path does not say.
@@ -100,14 +107,6 @@ impl Argument {
         if schema.get("enum").or_else(|| schema.get("items")?.get("enum")).is_some() {
             return None;
         }
-        let kinds = kind_of(schema);
-        if kinds.split(" or ").any(|kind| kind == "array") {
-            if kinds.contains("string") {
-                return None;
-            }
-            argument.path.push_str("[*]");
-            argument.is_list = true;
-        }
-        Some(argument)
+        Some(Argument { path, name, is_required: is_required_so_far, kinds: kind_of(schema) })
     }
 }

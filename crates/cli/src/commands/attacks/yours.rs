@@ -46,7 +46,6 @@ fn print_json(findings: &[Finding]) -> Result<(), Failure> {
         let missing = match &finding.standing {
             Standing::Open(Missing::Hidden(tool)) => Some(format!("hide: [{}]", json::quote(tool))),
             Standing::Open(Missing::Rule(_, rule)) => Some(rule.clone()),
-            Standing::Open(Missing::DenyIf(_, item)) => Some(format!("deny_if: [{item}]")),
             Standing::Open(Missing::ServerRequest(asked)) => Some(format!("server_requests: {{{asked}: deny}}")),
             Standing::Stopped { .. } | Standing::Unclear { .. } => None,
         };
