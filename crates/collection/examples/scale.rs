@@ -3,12 +3,14 @@
 //! The servers are made up, in the shape of real ones: how many tools they have, how long definitions and descriptions are,
 //! how often words repeat, how many servers are copies of others. Numbers come from a generator with a fixed seed, so that
 //! every run measures the same.
+//!
+//! `scale [SERVERS [CATALOG]]`: where a file is named it is kept, and searched as it is where it is there already.
 
 use catalogue::{Level, RiskClass, Signal};
 use collection::{Collection, Page, Query, import};
 use jiff::Timestamp;
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -26,47 +28,65 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let directory = std::env::temp_dir().join(format!("callgate-scale-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
-    let measured = measure(servers, &directory);
+    let path = std::env::args().nth(2).map_or_else(|| directory.join("catalog.db"), PathBuf::from);
+    let measured = measure(servers, &path, &directory);
     std::fs::remove_dir_all(&directory)?;
     print!("{}", measured?);
     Ok(())
 }
 
-fn measure(servers: usize, directory: &Path) -> Result<String, Box<dyn Error>> {
+fn measure(servers: usize, path: &Path, directory: &Path) -> Result<String, Box<dyn Error>> {
+    let mut out = String::from("| what | figure |\n|---|--:|\n");
+    if !path.exists() {
+        out.push_str(&build(servers, path, directory)?);
+    }
+    out.push_str(&search(path)?);
+    Ok(out)
+}
+
+fn row(out: &mut String, what: &str, figure: impl Display) {
+    let _ = writeln!(out, "| {what} | {figure} |");
+}
+
+fn build(servers: usize, path: &Path, directory: &Path) -> Result<String, Box<dyn Error>> {
     // A pipe: captures of this many servers are a gigabyte, and nobody needs it twice.
     let captures = directory.join("captures.jsonl");
     if !Command::new("mkfifo").arg(&captures).status()?.success() {
         return Err("cannot make a pipe".into());
     }
-    let path = directory.join("catalog.db");
     let began = Instant::now();
     let writer = thread::spawn({
         let captures = captures.clone();
         move || write_captures(servers, &captures)
     });
     let mut told = Instant::now();
-    let imported = import(&path, &[captures], Timestamp::now(), &mut |progress| {
+    let imported = import(path, &[captures], Timestamp::now(), &mut |progress| {
         if told.elapsed() > Duration::from_secs(10) {
             told = Instant::now();
             eprintln!("{} servers, {} tools, {:.0} s", progress.added, progress.tools, began.elapsed().as_secs_f64());
         }
     })?;
     let bytes = writer.join().map_err(|_| "the captures could not be written")??;
-    let built = began.elapsed();
     if let Some(failed) = imported.failed.first() {
         return Err(format!("{}: {}", failed.place, failed.why).into());
     }
-    let size = std::fs::metadata(&path)?.len();
-    let collection = Collection::open(&path)?;
+    let mut out = String::new();
+    row(&mut out, "captures, as text", format_args!("{:.0} MB", mega(bytes)));
+    row(&mut out, "building it", format_args!("{:.0} s", began.elapsed().as_secs_f64()));
+    Ok(out)
+}
+
+fn mega(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn search(path: &Path) -> Result<String, Box<dyn Error>> {
+    let collection = Collection::open(path)?;
     let totals = collection.totals()?;
-    let mega = |bytes: u64| bytes as f64 / 1e6;
-    let mut out = String::from("| what | figure |\n|---|--:|\n");
-    let mut row = |what: &str, figure: String| writeln!(out, "| {what} | {figure} |");
-    row("servers", totals.servers.to_string())?;
-    row("tools", totals.tools.to_string())?;
-    row("captures, as text", format!("{:.0} MB", mega(bytes)))?;
-    row("the catalog", format!("{:.0} MB", mega(size)))?;
-    row("building it", format!("{:.0} s", built.as_secs_f64()))?;
+    let mut out = String::new();
+    row(&mut out, "servers", totals.servers);
+    row(&mut out, "tools", totals.tools);
+    row(&mut out, "the catalog", format_args!("{:.0} MB", mega(std::fs::metadata(path)?.len())));
     for (what, queries) in questions() {
         let mut times = Vec::new();
         for query in &queries {
@@ -76,7 +96,7 @@ fn measure(servers: usize, directory: &Path) -> Result<String, Box<dyn Error>> {
         }
         times.sort();
         let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)].as_secs_f64() * 1e3;
-        row(&format!("search: {what}"), format!("{:.1} ms, p99 {:.1} ms", at(50), at(99)))?;
+        row(&mut out, &format!("search: {what}"), format_args!("{:.1} ms, p99 {:.1} ms", at(50), at(99)));
     }
     Ok(out)
 }
@@ -90,19 +110,46 @@ fn questions() -> Vec<(&'static str, Vec<Query>)> {
     all.push(("a name", names));
     let words = (0..1_000).map(|_| text(format!("{} {} {}", random.of(VERBS), random.word(), random.of(NOUNS)))).collect();
     all.push(("three words", words));
+    let rare = (0..1_000).map(|_| text(format!("{} {}", random.rare_word(), random.word()))).collect();
+    all.push(("a rare word and another", rare));
     let common = ["get", "list", "the", "a", "of the", "get list", "create the", "data", "name", "id"];
     all.push(("words that are everywhere", common.iter().cycle().take(1_000).map(|word| text((*word).to_owned())).collect()));
-    let beginnings = (0..1_000).map(|_| text(format!("{} {}*", random.of(VERBS), &random.of(NOUNS)[..3]))).collect();
-    all.push(("the beginning of a word", beginnings));
-    let filtered = (0..1_000).map(|i| Query {
-        text: if i % 2 == 0 { random.of(NOUNS).to_owned() } else { String::new() },
-        classes: vec![RiskClass::ALL[i % 5]],
-        levels: if i % 3 == 0 { vec![Level::High, Level::Critical] } else { Vec::new() },
-        signals: if i % 4 == 0 { vec![Signal::ALL[i % Signal::ALL.len()]] } else { Vec::new() },
+    for (letters, what) in (1..).zip(BEGINNINGS) {
+        let beginnings = (0..1_000_usize).map(|i| {
+            let word = random.word();
+            let beginning: String = word.chars().take(letters).collect();
+            // By itself, as people type; with another word.
+            text(if i.is_multiple_of(2) { format!("{beginning}*") } else { format!("{} {beginning}*", random.of(VERBS)) })
+        });
+        all.push((what, beginnings.collect()));
+    }
+    let class = |i: usize| vec![RiskClass::ALL[i % 5]];
+    let levels = |i: usize| if i.is_multiple_of(3) { vec![Level::High, Level::Critical] } else { vec![Level::ALL[i % 4]] };
+    let signals = |i: usize| vec![Signal::ALL[i % Signal::ALL.len()]];
+    let filters = (0..1_000).map(|i| match i % 4 {
+        0 => Query { classes: class(i / 4), ..Query::default() },
+        1 => Query { levels: levels(i / 4), ..Query::default() },
+        2 => Query { signals: signals(i / 4), ..Query::default() },
+        _ => Query { text: String::new(), classes: class(i / 4), levels: levels(i / 4), signals: signals(i / 4) },
     });
-    all.push(("with filters, half of them without words", filtered.collect()));
+    all.push(("filters alone", filters.collect()));
+    let filtered = (0..1_000_usize).map(|i| Query {
+        text: if i.is_multiple_of(2) { random.of(NOUNS).to_owned() } else { format!("{} {}", random.of(VERBS), random.word()) },
+        classes: if i % 3 < 2 { class(i) } else { Vec::new() },
+        levels: if i % 3 > 0 { levels(i) } else { Vec::new() },
+        signals: if i.is_multiple_of(4) { signals(i) } else { Vec::new() },
+    });
+    all.push(("words with filters", filtered.collect()));
     all
 }
+
+const BEGINNINGS: [&str; 5] = [
+    "the first letter of a word",
+    "two letters of a word",
+    "three letters of a word",
+    "four letters of a word",
+    "five letters of a word",
+];
 
 /// Writes as many captures, one a line; gives their length in bytes.
 fn write_captures(servers: usize, path: &PathBuf) -> std::io::Result<u64> {
@@ -196,17 +243,20 @@ impl Random {
         match self.below(10) {
             0..5 => self.of(COMMON).to_owned(),
             5..8 => self.of(NOUNS).to_owned(),
-            _ => {
-                // The smaller of two draws: the first syllables stand in far more words than the last.
-                let mut number = self.below(40_000).min(self.below(40_000));
-                let mut word = String::new();
-                for _ in 0..4 {
-                    word.push_str(SYLLABLES[number % SYLLABLES.len()]);
-                    number /= SYLLABLES.len();
-                }
-                word
-            }
+            _ => self.rare_word(),
         }
+    }
+
+    /// One of forty thousand.
+    fn rare_word(&mut self) -> String {
+        // The smaller of two draws: the first syllables stand in far more words than the last.
+        let mut number = self.below(40_000).min(self.below(40_000));
+        let mut word = String::new();
+        for _ in 0..4 {
+            word.push_str(SYLLABLES[number % SYLLABLES.len()]);
+            number /= SYLLABLES.len();
+        }
+        word
     }
 }
 

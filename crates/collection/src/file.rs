@@ -1,9 +1,12 @@
 //! The file: one SQLite database, and what is in it.
 //!
 //! `definitions` holds every definition once, by its digest, deflated; `tools` points there, and has of the grade what is
-//! filtered by. `words` is the index of full-text search, with the row ids of `tools`; it keeps no text. Beginnings of two and three
-//! letters have an index of their own: of thousands of words that begin so, all rows would be gathered before the first is found.
-//! `sources` has the digests of texts that were taken in, by which an interrupted build knows where it was.
+//! filtered by. `grades` says which grades there are among the tools of current servers, the few hundred that half a million
+//! tools have. `names` and `words` are the indexes of full-text search, with the row ids of `tools`: of what stands in a name, and of
+//! everything. They keep no text and no places in it, for each list of rows is read to its end where few rows have all words of
+//! a question. Short beginnings of words have lists of their own: of thousands of words that begin so, all rows would be gathered
+//! before the first is found; for longer ones `vocabulary` has all words that there are. `sources` has the digests of texts that were taken in, by which an interrupted build knows where
+//! it was.
 
 use crate::error::CollectionError;
 use catalogue::{Level, RiskClass, Signal};
@@ -12,7 +15,7 @@ use std::path::Path;
 
 /// "CGct": by which `file` and we know a catalog from other databases.
 const APPLICATION_ID: i64 = 0x4347_6374;
-const FORM: i64 = 1;
+const FORM: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -27,8 +30,6 @@ CREATE TABLE servers (
     environment TEXT NOT NULL,        -- JSON
     reported_name TEXT,
     revision TEXT,
-    instructions TEXT,
-    prompts BLOB NOT NULL,            -- JSON, deflated
     isolation TEXT NOT NULL,
     problem TEXT,
     captured_at INTEGER NOT NULL,     -- seconds since 1970
@@ -36,6 +37,8 @@ CREATE TABLE servers (
     tools INTEGER NOT NULL,
     read INTEGER NOT NULL, write INTEGER NOT NULL, execute INTEGER NOT NULL, destructive INTEGER NOT NULL,
     financial INTEGER NOT NULL,
+    instructions TEXT,                -- long ones last: what is before them is found without them
+    prompts BLOB NOT NULL,            -- JSON, deflated
     UNIQUE (package, version, flags, digest)
 );
 CREATE INDEX servers_by_name ON servers (name COLLATE NOCASE);
@@ -52,10 +55,18 @@ CREATE TABLE tools (
 );
 CREATE INDEX tools_by_server ON tools (server);
 CREATE INDEX tools_by_name ON tools (name COLLATE NOCASE);
-CREATE VIRTUAL TABLE words USING fts5 (
-    name, server, description, parameters, marks,
-    content = '', detail = column, columnsize = 0, prefix = '2 3', tokenize = 'unicode61'
+CREATE INDEX tools_by_grade ON tools (level, class, signals);
+CREATE TABLE grades (
+    level INTEGER NOT NULL, class INTEGER NOT NULL, signals INTEGER NOT NULL, tools INTEGER NOT NULL,
+    PRIMARY KEY (level, class, signals)
+) WITHOUT ROWID;
+CREATE VIRTUAL TABLE names USING fts5 (
+    text, content = '', detail = none, columnsize = 0, prefix = '1 2 3 4', tokenize = \"ascii tokenchars '_'\"
 );
+CREATE VIRTUAL TABLE words USING fts5 (
+    text, content = '', detail = none, columnsize = 0, prefix = '1 2 3 4', tokenize = \"ascii tokenchars '_'\"
+);
+CREATE TABLE vocabulary (word TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE sources (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 ";
 

@@ -7,6 +7,8 @@ use crate::facts::Facts;
 use catalogue::{Level, RiskClass, Signal, ToolRisk, digest, digest_of, grade, words_of};
 use json::{Document, Kind, Strictness, Value};
 use std::fmt::Write as _;
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
 /// What is written of one server.
 pub(crate) struct Graded {
@@ -31,13 +33,10 @@ pub(crate) struct GradedTool {
     pub words: Words,
 }
 
-/// What a tool is found by, one text for each column of the index.
+/// What a tool is found by: words and marks, one text for each index.
 pub(crate) struct Words {
-    pub name: String,
-    pub server: String,
-    pub description: String,
-    pub parameters: String,
-    pub marks: String,
+    pub of_name: String,
+    pub of_all: String,
 }
 
 impl Graded {
@@ -75,13 +74,7 @@ impl GradedTool {
             level: risk.level,
             confidence: risk.confidence,
             signals: mask_of(&risk.signals),
-            words: Words {
-                name: searchable(&text("name")),
-                server: searchable(server),
-                description: shortened(&format!("{} {}", text("title"), text("description"))).to_owned(),
-                parameters: parameters(definition),
-                marks: marks_of(&risk),
-            },
+            words: Words::of(definition, server, &risk),
         }
     }
 }
@@ -92,29 +85,63 @@ pub(crate) fn mask_of(signals: &[Signal]) -> u32 {
     signals.iter().map(bit).sum()
 }
 
-/// Class, level and signals as words of the index, so that filters are as quick as words: `isdestructive`.
+impl Words {
+    fn of(definition: Value<'_>, server: &str, risk: &ToolRisk) -> Words {
+        let text = |key: &str| definition.get(key).and_then(Value::as_str).unwrap_or_default();
+        let mut of_name = marks_of(risk);
+        push_name(&text("name"), &mut of_name);
+        let mut of_all = of_name.clone();
+        push_name(server, &mut of_all);
+        push_words(shortened(&format!("{} {}", text("title"), text("description"))), &mut of_all);
+        let properties = definition.get("inputSchema").and_then(|schema| schema.get("properties")?.members());
+        let parameters = properties.into_iter().flatten().take(MOST_PARAMETERS);
+        parameters.for_each(|property| push_name(&property.key, &mut of_all));
+        Words { of_name, of_all }
+    }
+}
+
+/// Class, level and signals as words of the index, so that filters are as quick as words; class and level together too, for
+/// what is critical of one class is far less than each.
 fn marks_of(risk: &ToolRisk) -> String {
-    let mut marks = format!("{} {}", mark(risk.class.name()), mark(risk.level.name()));
+    let (class, level) = (risk.class.name(), risk.level.name());
+    let mut marks = format!("{} {} {}", mark(&[class]), mark(&[level]), mark(&[class, level]));
     for signal in &risk.signals {
-        let _ = write!(marks, " {}", mark(signal.name()));
+        let _ = write!(marks, " {}", mark(&[signal.name()]));
     }
     marks
 }
 
-/// The word of the index for a class, a level or a signal.
-pub(crate) fn mark(word: &str) -> String {
-    format!("is{}", word.replace('-', "").to_lowercase())
+/// The word of the index for a class, a level, a signal, or several at once: `_destructive`. No text has one: there `_` is in no
+/// word.
+pub(crate) fn mark(names: &[&str]) -> String {
+    format!("_{}", names.concat().replace('-', "").to_lowercase())
 }
 
 /// A name as it stands, and its words.
-fn searchable(name: &str) -> String {
-    format!("{} {}", shortened(name), words_of(name).join(" "))
+fn push_name(name: &str, out: &mut String) {
+    push_words(shortened(name), out);
+    words_of(name).iter().for_each(|word| push_words(word, out));
 }
 
-fn parameters(definition: Value<'_>) -> String {
-    let properties = definition.get("inputSchema").and_then(|schema| schema.get("properties")?.members());
-    let names = properties.into_iter().flatten().take(MOST_PARAMETERS);
-    names.map(|property| searchable(&property.key)).collect::<Vec<_>>().join(" ")
+fn push_words(text: &str, out: &mut String) {
+    for word in folded(text).split(|c| !is_of_word(c)).filter(|word| !word.is_empty()) {
+        out.push(' ');
+        out.push_str(word);
+    }
+}
+
+/// A text as it is searched: in lower case, without accents, with the forms of a letter made one.
+pub(crate) fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    let bare = text.nfkd().filter(|c| !('\u{300}'..='\u{36f}').contains(c));
+    bare.flat_map(char::to_lowercase).collect()
+}
+
+/// Whether a character is part of a word. Index and questions are cut by this alone; SQLite is given words between spaces.
+pub(crate) fn is_of_word(c: char) -> bool {
+    c.is_alphanumeric() || is_combining_mark(c)
 }
 
 /// A text as far as it is searched.
@@ -193,15 +220,35 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_single_words_that_differ() {
-        let classes = RiskClass::ALL.map(|class| mark(class.name())).to_vec();
-        let levels = Level::ALL.map(|level| mark(level.name())).to_vec();
-        let signals = Signal::ALL.map(|signal| mark(signal.name())).to_vec();
-        let mut all = [classes, levels, signals].concat();
-        assert!(all.iter().all(|mark| mark.bytes().all(|byte| byte.is_ascii_lowercase())), "{all:?}");
+    fn marks_differ_and_are_no_words() {
+        let classes = RiskClass::ALL.map(RiskClass::name);
+        let levels = Level::ALL.map(Level::name);
+        let both = classes.iter().flat_map(|class| levels.map(|level| mark(&[class, level])));
+        let single = classes.iter().chain(&levels).copied().chain(Signal::ALL.map(Signal::name)).map(|name| mark(&[name]));
+        let mut all: Vec<String> = single.chain(both).collect();
         let count = all.len();
         all.sort();
         all.dedup();
         assert_eq!(all.len(), count);
+        for mark in all {
+            assert!(mark.strip_prefix('_').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_lowercase())), "{mark}");
+            let mut words = String::new();
+            push_words(&mark, &mut words);
+            assert!(!words.contains('_'), "a text that says {mark} would be found by the filter");
+        }
+    }
+
+    #[test]
+    fn words_are_cut_and_folded() {
+        let words = |text: &str| {
+            let mut out = String::new();
+            push_words(text, &mut out);
+            out
+        };
+        assert_eq!(words("Größe_der-Datei (ÜBER \u{3000}ﬁle)…"), " große der datei uber file");
+        assert_eq!(words("हिन्दी a\u{24b6}b — ,"), " हिन्दी aab");
+        let mut name = String::new();
+        push_name("readFile", &mut name);
+        assert_eq!(name, " readfile read file");
     }
 }

@@ -215,6 +215,17 @@ impl Collection {
         rows.into_iter().map(tool).collect()
     }
 
+    /// The names of the tools of a server, in the order of its list.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn tool_names(&self, server: &Server) -> Result<Vec<String>, CollectionError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached("SELECT name FROM tools WHERE server = ?1 ORDER BY id")?;
+        let names = statement.query_map([server.id], |row| row.get(0))?;
+        Ok(names.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The tool of this name of a server; the first of them, where it lists several.
     ///
     /// # Errors

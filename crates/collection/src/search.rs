@@ -1,17 +1,17 @@
 //! Searching for tools.
 //!
-//! The index finds, this module ranks: by what of the question stands in the name. `bm25`, which SQLite offers, reads every
+//! The indexes find, this module ranks: by what of the question stands in the name. `bm25`, which SQLite offers, reads every
 //! row that holds a word before it gives the first, and words such as `get` stand in every third tool; so only so many
-//! candidates are looked at, those with all words in their name first. Classes, levels and signals are words of the index
-//! too, and narrow a question as quickly as any.
+//! candidates are looked at, those with all words in their name first. Classes, levels and signals are words of the indexes
+//! too, and narrow a question as quickly as any; alone, they are answered from the worst downwards.
 
 use crate::error::CollectionError;
 use crate::file::{class_number, level_number};
-use crate::graded::mark;
+use crate::graded::{folded, is_of_word, mark, mask_of};
 use crate::read::{Collection, Page, definition_of};
 use catalogue::{Level, RiskClass, Signal, words_of};
 use json::Value;
-use rusqlite::{Connection, OptionalExtension, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, Params, params};
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
@@ -74,12 +74,13 @@ struct Candidate {
     tool: i64,
     name: String,
     server_name: String,
-    class: i64,
-    level: i64,
+    class: usize,
+    level: usize,
+    signals: u32,
 }
 
 impl Collection {
-    /// The tools of current servers that answer `query`, the best first.
+    /// The tools of current servers that answer `query`, the best first; without words, the worst first.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -90,26 +91,10 @@ impl Collection {
             return Ok(Found::default());
         }
         let connection = self.connection();
-        let (mut candidates, mut seen) = (Vec::new(), HashSet::new());
-        let mut collect = |place| collect(&connection, place, &mut candidates, &mut seen);
-        let everywhere = expression(query, &words, "");
-        if !words.is_empty() {
-            collect(Where::Named(query.text.trim(), query))?;
-        }
-        match everywhere.is_empty() {
-            true => drop(collect(Where::Any)?),
-            // A question that few tools answer takes the index longest, which has to look at all that hold one of its words.
-            // So it is asked once; only where not all that it finds can be looked at, what is in names is asked for first.
-            false => match all_matches(&connection, &everywhere)? {
-                Some(tools) => tools.into_iter().try_for_each(|tool| collect(Where::Is(tool)).map(drop))?,
-                None => {
-                    let in_names = expression(query, &words, "name : ");
-                    if words.is_empty() || collect(Where::Matches(&in_names))? < CANDIDATES {
-                        collect(Where::Matches(&everywhere))?;
-                    }
-                }
-            },
-        }
+        let mut candidates = match words.as_slice() {
+            [] => by_grade(&connection, query)?,
+            words => by_words(&connection, query, words)?,
+        };
         let is_cut = candidates.len() >= CANDIDATES;
         candidates.truncate(CANDIDATES);
         candidates.sort_by_cached_key(|candidate| rank(candidate, &query.text, &words));
@@ -120,72 +105,88 @@ impl Collection {
     }
 }
 
-enum Where<'q> {
-    Named(&'q str, &'q Query),
-    Matches(&'q str),
-    Is(i64),
-    Any,
+/// What is told of a candidate, and whose tools are looked for.
+const COLUMNS: &str = "tools.id, tools.name, servers.name, tools.class, tools.level, tools.signals";
+const OF_CURRENT: &str = "CROSS JOIN servers ON servers.id = tools.server AND servers.current";
+
+/// The tools that the filters let through, the worst first. Tools have half a million rows and a few hundred different grades,
+/// so those are gone through, and only the tools of as many as are wanted.
+fn by_grade(connection: &Connection, query: &Query) -> Result<Vec<Candidate>, CollectionError> {
+    let wanted = Wanted::of(query);
+    let found = format!(
+        "SELECT {COLUMNS} FROM grades
+         CROSS JOIN tools ON tools.level = grades.level AND tools.class = grades.class AND tools.signals = grades.signals
+         {OF_CURRENT}
+         WHERE ?1 >> grades.class & 1 AND ?2 >> grades.level & 1 AND grades.signals & ?3 = ?3
+         ORDER BY grades.level DESC, grades.class DESC LIMIT ?4"
+    );
+    candidates(connection, &found, params![wanted.classes, wanted.levels, wanted.signals, CANDIDATES])
 }
 
-/// The tools that answer, of whichever version of a server; `None` where they are too many to be looked at.
-fn all_matches(connection: &Connection, expression: &str) -> Result<Option<Vec<i64>>, CollectionError> {
-    let mut statement = connection.prepare_cached("SELECT rowid FROM words WHERE words MATCH ?1 LIMIT ?2")?;
-    let tools = statement.query_map(params![expression, CANDIDATES as i64], |row| row.get(0))?;
-    let tools: Vec<i64> = tools.collect::<rusqlite::Result<_>>()?;
-    Ok((tools.len() < CANDIDATES).then_some(tools))
-}
-
-/// Adds what is there to the candidates, where it is not among them yet; how many there are then.
-fn collect(
-    connection: &Connection,
-    place: Where<'_>,
-    candidates: &mut Vec<Candidate>,
-    seen: &mut HashSet<i64>,
-) -> Result<usize, CollectionError> {
-    let columns = "SELECT tools.id, tools.name, servers.name, tools.class, tools.level";
-    let joined = "JOIN servers ON servers.id = tools.server AND servers.current";
-    let (from, value): (String, &dyn ToSql) = match &place {
-        Where::Named(name, _) => (format!("{columns} FROM tools {joined} WHERE tools.name = ?1 COLLATE NOCASE"), name),
-        Where::Matches(expression) => {
-            (format!("{columns} FROM words CROSS JOIN tools ON tools.id = words.rowid {joined} WHERE words MATCH ?1"), expression)
+/// The tools that hold all words: what is called exactly so, what has them in its name, what has them anywhere. Each of these
+/// is only asked for where those before are not enough.
+fn by_words(connection: &Connection, query: &Query, words: &[String]) -> Result<Vec<Candidate>, CollectionError> {
+    let wanted = Wanted::of(query);
+    let called = format!("SELECT {COLUMNS} FROM tools {OF_CURRENT} WHERE tools.name = ?1 COLLATE NOCASE LIMIT ?2");
+    let mut all = candidates(connection, &called, params![query.text.trim(), CANDIDATES])?;
+    all.retain(|candidate| wanted.has(candidate));
+    let mut seen: HashSet<i64> = all.iter().map(|candidate| candidate.tool).collect();
+    let expression = expression(query, &expanded(connection, words)?);
+    for index in ["names", "words"] {
+        if all.len() >= CANDIDATES {
+            break;
         }
-        Where::Is(tool) => (format!("{columns} FROM tools {joined} WHERE tools.id = ?1"), tool),
-        Where::Any => (format!("{columns} FROM tools {joined} WHERE ?1 = ''"), &""),
-    };
-    let mut statement = connection.prepare_cached(&format!("{from} LIMIT ?2"))?;
-    let mut rows = statement.query(params![value, CANDIDATES as i64])?;
-    while let Some(row) = rows.next()? {
-        let candidate =
-            Candidate { tool: row.get(0)?, name: row.get(1)?, server_name: row.get(2)?, class: row.get(3)?, level: row.get(4)? };
-        let wanted = match place {
-            Where::Named(_, query) => query.wants(connection, &candidate)?,
-            Where::Matches(_) | Where::Is(_) | Where::Any => true,
+        let matching = format!(
+            "SELECT {COLUMNS} FROM {index} CROSS JOIN tools ON tools.id = {index}.rowid {OF_CURRENT}
+             WHERE {index} MATCH ?1 LIMIT ?2"
+        );
+        let found = candidates(connection, &matching, params![expression, CANDIDATES])?;
+        all.extend(found.into_iter().filter(|candidate| seen.insert(candidate.tool)));
+    }
+    Ok(all)
+}
+
+fn candidates(connection: &Connection, query: &str, parameters: impl Params) -> Result<Vec<Candidate>, CollectionError> {
+    let mut statement = connection.prepare_cached(query)?;
+    let rows = statement.query_map(parameters, |row| {
+        Ok(Candidate {
+            tool: row.get(0)?,
+            name: row.get(1)?,
+            server_name: row.get(2)?,
+            class: row.get(3)?,
+            level: row.get(4)?,
+            signals: row.get(5)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The filters of a question: a bit for each class and level that may be, for each signal that must.
+struct Wanted {
+    classes: u32,
+    levels: u32,
+    signals: u32,
+}
+
+impl Wanted {
+    fn of(query: &Query) -> Wanted {
+        // None asked for is all.
+        let any = |numbers: &mut dyn Iterator<Item = usize>| match numbers.fold(0, |mask, number| mask | 1 << number) {
+            0 => u32::MAX,
+            mask => mask,
         };
-        if wanted && seen.insert(candidate.tool) {
-            candidates.push(candidate);
+        Wanted {
+            classes: any(&mut query.classes.iter().map(|class| class_number(*class))),
+            levels: any(&mut query.levels.iter().map(|level| level_number(*level))),
+            signals: mask_of(&query.signals),
         }
     }
-    Ok(candidates.len())
-}
 
-impl Query {
-    /// Whether the filters let a tool through that was found by its name.
-    fn wants(&self, connection: &Connection, candidate: &Candidate) -> Result<bool, CollectionError> {
-        let is_in = |number: i64, wanted: Vec<usize>| {
-            wanted.is_empty() || usize::try_from(number).is_ok_and(|number| wanted.contains(&number))
-        };
-        let classes = self.classes.iter().map(|class| class_number(*class)).collect();
-        let levels = self.levels.iter().map(|level| level_number(*level)).collect();
-        if !is_in(candidate.class, classes) || !is_in(candidate.level, levels) {
-            return Ok(false);
-        }
-        if self.signals.is_empty() {
-            return Ok(true);
-        }
-        let mask = crate::graded::mask_of(&self.signals);
-        let query = "SELECT signals FROM tools WHERE id = ?1";
-        let signals: u32 = connection.prepare_cached(query)?.query_row([candidate.tool], |row| row.get(0))?;
-        Ok(signals & mask == mask)
+    fn has(&self, candidate: &Candidate) -> bool {
+        let bit = |mask: u32, number: usize| mask.checked_shr(number as u32).is_some_and(|rest| rest & 1 == 1);
+        bit(self.classes, candidate.class)
+            && bit(self.levels, candidate.level)
+            && candidate.signals & self.signals == self.signals
     }
 }
 
@@ -194,30 +195,65 @@ fn words_in(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     for part in text.split_whitespace() {
         let is_beginning = part.ends_with('*');
-        let found: Vec<&str> = part.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
-        let last = found.len();
-        for (i, word) in found.into_iter().enumerate() {
-            words.push(format!("{}{}", word.to_lowercase(), if is_beginning && i + 1 == last { "*" } else { "" }));
+        let text = folded(part);
+        let mut found: Vec<String> = text.split(|c| !is_of_word(c)).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        if let (true, Some(last)) = (is_beginning, found.last_mut()) {
+            last.push('*');
         }
+        words.append(&mut found);
     }
     words.truncate(MOST_WORDS);
     words
 }
 
-/// The question in the language of the index; empty where everything is wanted. `column` narrows the words to one.
-fn expression(query: &Query, words: &[String], column: &str) -> String {
-    let any = |marks: Vec<String>| (!marks.is_empty()).then(|| format!("marks : ({})", marks.join(" OR ")));
+/// What a word of a question stands for: any of these words, or whatever begins so.
+enum Term {
+    AnyOf(Vec<String>),
+    Beginning(String),
+}
+
+/// Short beginnings are in the index; longer ones are as many words as begin so, which it finds one by one.
+fn expanded(connection: &Connection, words: &[String]) -> Result<Vec<Term>, CollectionError> {
+    let mut statement =
+        connection.prepare_cached("SELECT word FROM vocabulary WHERE word >= ?1 AND word < ?1 || char(0x10ffff) LIMIT ?2")?;
+    let mut term = |word: &String| {
+        let Some(beginning) = word.strip_suffix('*') else { return Ok(Term::AnyOf(forms(word).to_vec())) };
+        if beginning.chars().count() > LONGEST_INDEXED {
+            let found = statement.query_map(params![beginning, MOST_FORMS + 1], |row| row.get(0))?;
+            let found: Vec<String> = found.collect::<rusqlite::Result<_>>()?;
+            if (1..=MOST_FORMS).contains(&found.len()) {
+                return Ok(Term::AnyOf(found));
+            }
+        }
+        Ok(Term::Beginning(beginning.to_owned()))
+    };
+    words.iter().map(&mut term).collect()
+}
+
+/// Of so many letters the indexes have beginnings.
+const LONGEST_INDEXED: usize = 4;
+
+/// So many words are looked for one by one.
+const MOST_FORMS: usize = 50;
+
+/// The question in the language of the index.
+fn expression(query: &Query, words: &[Term]) -> String {
+    let any = |words: Vec<String>| {
+        let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        (!words.is_empty()).then(|| format!("({})", words.join(" OR ")))
+    };
     let mut parts: Vec<String> = Vec::new();
-    if !words.is_empty() {
-        let quoted = words.iter().map(|word| match word.strip_suffix('*') {
-            Some(beginning) => format!("\"{beginning}\" *"),
-            None => format!("({})", forms(word).map(|form| format!("\"{form}\"")).join(" OR ")),
-        });
-        parts.push(format!("{column}({})", quoted.collect::<Vec<_>>().join(" AND ")));
-    }
-    parts.extend(any(query.classes.iter().map(|class| mark(class.name())).collect()));
-    parts.extend(any(query.levels.iter().map(|level| mark(level.name())).collect()));
-    parts.extend(query.signals.iter().map(|signal| format!("marks : {}", mark(signal.name()))));
+    parts.extend(words.iter().filter_map(|word| match word {
+        Term::Beginning(beginning) => Some(format!("\"{beginning}\" *")),
+        Term::AnyOf(words) => any(words.clone()),
+    }));
+    let classes: Vec<&str> = query.classes.iter().map(|class| class.name()).collect();
+    let levels: Vec<&str> = query.levels.iter().map(|level| level.name()).collect();
+    parts.extend(any(match (classes.as_slice(), levels.as_slice()) {
+        (one, []) | ([], one) => one.iter().map(|name| mark(&[name])).collect(),
+        (classes, levels) => classes.iter().flat_map(|class| levels.iter().map(|level| mark(&[class, level]))).collect(),
+    }));
+    parts.extend(query.signals.iter().filter_map(|signal| any(vec![mark(&[signal.name()])])));
     parts.join(" AND ")
 }
 
@@ -237,7 +273,7 @@ fn forms(word: &str) -> [String; 2] {
 }
 
 /// The best has the least.
-type Rank = (bool, usize, usize, Reverse<i64>, Reverse<i64>, String, String);
+type Rank = (bool, usize, usize, Reverse<usize>, Reverse<usize>, String, String);
 
 fn rank(candidate: &Candidate, text: &str, words: &[String]) -> Rank {
     let by_risk = (Reverse(candidate.level), Reverse(candidate.class));

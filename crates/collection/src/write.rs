@@ -122,16 +122,13 @@ impl Writer {
             tool.confidence,
             tool.signals,
         ])?;
-        let words = &tool.words;
-        let insert = "INSERT INTO words (rowid, name, server, description, parameters, marks) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        self.connection.prepare_cached(insert)?.execute(params![
-            self.connection.last_insert_rowid(),
-            words.name,
-            words.server,
-            words.description,
-            words.parameters,
-            words.marks,
-        ])?;
+        let id = self.connection.last_insert_rowid();
+        for (insert, words) in [
+            ("INSERT INTO names (rowid, text) VALUES (?1, ?2)", &tool.words.of_name),
+            ("INSERT INTO words (rowid, text) VALUES (?1, ?2)", &tool.words.of_all),
+        ] {
+            self.connection.prepare_cached(insert)?.execute(params![id, words])?;
+        }
         Ok(())
     }
 
@@ -149,7 +146,15 @@ impl Writer {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         self.settle_current()?;
         self.count()?;
-        self.connection.execute_batch("COMMIT; INSERT INTO words (words) VALUES ('optimize'); ANALYZE;")?;
+        // No `ANALYZE`: once SQLite knows how many servers there are, it makes a Bloom filter of all of them for each question.
+        self.connection.execute_batch(
+            "INSERT INTO names (names) VALUES ('optimize'); INSERT INTO words (words) VALUES ('optimize');
+             CREATE VIRTUAL TABLE temp.terms USING fts5vocab (main, words, row);
+             DELETE FROM vocabulary;
+             INSERT INTO vocabulary SELECT term FROM temp.terms;
+             DROP TABLE temp.terms;
+             COMMIT;",
+        )?;
         Ok(())
     }
 
@@ -182,9 +187,12 @@ impl Writer {
         let servers = "SELECT count(*), coalesce(sum(digest <> ''), 0) FROM servers WHERE current";
         let servers: [u64; 2] = self.connection.query_row(servers, [], |row| Ok([row.get(0)?, row.get(1)?]))?;
         let (mut classes, mut levels, mut signals) = ([0; RiskClass::ALL.len()], [0; Level::ALL.len()], [0; Signal::ALL.len()]);
-        let alike = "SELECT tools.class, tools.level, tools.signals, count(*)
-            FROM tools JOIN servers ON servers.id = tools.server AND servers.current GROUP BY 1, 2, 3";
-        let mut statement = self.connection.prepare(alike)?;
+        self.connection.execute_batch(
+            "DELETE FROM grades;
+             INSERT INTO grades SELECT tools.level, tools.class, tools.signals, count(*)
+             FROM tools JOIN servers ON servers.id = tools.server AND servers.current GROUP BY 1, 2, 3;",
+        )?;
+        let mut statement = self.connection.prepare("SELECT class, level, signals, tools FROM grades")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (mask, tools): (u32, u64) = (row.get(2)?, row.get(3)?);
