@@ -14,6 +14,8 @@ mod part;
 mod places;
 mod server;
 mod site;
+mod sitemap;
 mod tool;
 
 pub use site::{Form, Reply, SECURITY_POLICY, Site};
+pub use sitemap::{Base, sitemaps};

@@ -3,7 +3,7 @@
 use crate::known::Known;
 use crate::part::{Page, Part, Piece, code, counted, first_line, grade, link, marked, risk, text};
 use crate::places::{address, of_high_risk, of_server, of_tool};
-use catalogue::{Flaw, Inspection, Level, Profile, RiskClass, Subject, Suspicion, Weight, policy_json, policy_yaml};
+use catalogue::{Flaw, Inspection, Level, Recommendation, RiskClass, Subject, Suspicion, Weight};
 use collection::{Registry, Server, Tool, is_package};
 use json::{Value, quote};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ pub(crate) fn page(known: &Known, others: &[Server]) -> Page {
     let facts = &server.facts;
     let mut first = vec![text(format!("{}: {}.", server.designation(), counted(server.tools, "tool")))];
     let inspection = known.inspection();
-    if let Some(inspection) = &inspection {
+    if let Some(inspection) = inspection {
         first.extend([text(" Grade by what its definitions say: "), grade(inspection.grade)]);
     }
     let mut parts = vec![Part::Paragraph(first)];
@@ -40,9 +40,8 @@ pub(crate) fn page(known: &Known, others: &[Server]) -> Page {
     if !tools.is_empty() {
         parts.push(Part::Heading(2, "Tools".into()));
         parts.push(table(server, tools.iter()));
-        let definitions: Vec<Value<'_>> = tools.iter().map(|tool| tool.definition.root()).collect();
         parts.push(Part::Heading(2, "Recommended policy".into()));
-        parts.extend(policies(recommended(server, &definitions)));
+        parts.extend(policies(&known.recommendation(tools)));
     }
     if let Some(instructions) = &facts.instructions {
         parts.push(Part::Heading(2, "What it tells the model".into()));
@@ -78,10 +77,9 @@ pub(crate) fn high_risk(known: &Known) -> Page {
     let mut parts = vec![Part::Paragraph(vec![text(format!("{summary} ")), back])];
     if !dangerous.is_empty() {
         parts.push(table(server, dangerous.iter().copied()));
-        let definitions: Vec<Value<'_>> = dangerous.iter().map(|tool| tool.definition.root()).collect();
         parts.push(Part::Heading(2, "Their policy".into()));
         parts.push(Part::Paragraph(vec![text("It refuses every tool that it does not name.")]));
-        parts.extend(policies(recommended(server, &definitions)));
+        parts.extend(policies(&known.recommendation(dangerous.iter().copied())));
     }
     let risks: Vec<String> = dangerous.iter().map(|tool| tool.risk.to_json(&facts.name, &tool.name)).collect();
     Page { title: format!("High-risk tools of {}", address(server)), summary, parts, data: format!("[{}]", risks.join(",")) }
@@ -134,15 +132,10 @@ pub(crate) fn said(flaw: &Flaw) -> Vec<Piece> {
 /// Whoever has so many has been understood.
 const MOST_FLAWS: usize = 50;
 
-/// The recommended policy in both forms: as YAML, as JSON.
-pub(crate) fn recommended(server: &Server, tools: &[Value<'_>]) -> [String; 2] {
-    let name = &server.facts.name;
-    [policy_yaml(name, tools, Profile::Recommended), policy_json(name, tools, Profile::Recommended)]
-}
-
-/// A policy in both forms.
-pub(crate) fn policies([yaml, json]: [String; 2]) -> [Part; 2] {
-    [Part::Code { label: "policy.yaml".into(), text: yaml }, Part::Code { label: "policy.json".into(), text: json }]
+/// A recommended policy in both forms.
+pub(crate) fn policies(recommended: &Recommendation) -> [Part; 2] {
+    let code = |label: &str, text| Part::Code { label: label.into(), text };
+    [code("policy.yaml", recommended.yaml()), code("policy.json", recommended.json())]
 }
 
 /// Tools with their grades.

@@ -7,7 +7,7 @@ use crate::part::{Page, Part, Piece, counted, first_line, in_line, link, risk, t
 use crate::places::{address, cut, name_of, of_high_risk, of_server, of_tool, slug};
 use crate::{attack, server, tool};
 use catalogue::attacks;
-use catalogue::{Level, Profile, RiskClass, Signal, policy_yaml};
+use catalogue::{Level, Profile, Recommendation, RiskClass, Signal};
 use collection::{Collection, CollectionError, Found, Hit, Query, Server};
 use json::quote;
 use std::cell::RefCell;
@@ -20,8 +20,6 @@ pub struct Site<'c> {
     form: Form,
     /// The last server, with its slug: whoever writes all pages asks for those of one server together.
     server: RefCell<Option<(String, Rc<Known>)>>,
-    /// The last page, with its path and query: each is asked for in three forms.
-    page: RefCell<Option<(String, Rc<Page>)>>,
 }
 
 /// How pages are looked at.
@@ -53,6 +51,9 @@ const JSON: &str = "application/json";
 const MARKDOWN: &str = "text/markdown; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
+/// The endings of a page's forms.
+const FORMS: [&str; 3] = [".html", ".md", ".json"];
+
 /// So many rows a page of a list has.
 const ROWS: usize = 100;
 /// So many policies one page shows.
@@ -63,7 +64,7 @@ const MOST_GUIDED: usize = 500;
 impl<'c> Site<'c> {
     /// The pages of `collection`.
     pub fn of(collection: &'c Collection, form: Form) -> Site<'c> {
-        Site { collection, form, server: RefCell::new(None), page: RefCell::new(None) }
+        Site { collection, form, server: RefCell::new(None) }
     }
 
     /// What is at `path`, which begins with `/`; `query` is what follows a `?`.
@@ -80,38 +81,47 @@ impl<'c> Site<'c> {
             _ => {}
         }
         let path = if path.is_empty() { "index" } else { path };
-        let ending = [".json", ".md", ".html"].into_iter().find(|ending| path.ends_with(ending)).unwrap_or_default();
+        let ending = FORMS.into_iter().find(|ending| path.ends_with(ending)).unwrap_or_default();
         // A tool may be called `x.json`: its page is looked for first.
-        let whole = if ending.is_empty() { None } else { self.page_at(path, query)?.map(|page| (page, path, "")) };
+        let whole = if ending.is_empty() { None } else { self.page(path, query)?.map(|page| (page, path, "")) };
         let found = match whole {
             Some(found) => Some(found),
             None => {
                 let own = &path[..path.len() - ending.len()];
-                self.page_at(own, query)?.map(|page| (page, own, ending))
+                self.page(own, query)?.map(|page| (page, own, ending))
             }
         };
         let (status, page, own, ending) = match found {
             Some((page, own, ending)) => (200, page, own, ending),
-            None => (404, Rc::new(missing()), "index", ""),
+            None => (404, missing(), "index", ""),
         };
         let up = "../".repeat(path.matches('/').count());
-        let form = if self.form == Form::Files { ".html" } else { "" };
-        let links = Links { up: &up, form, own, can_search: self.form == Form::Served };
-        Ok(match ending {
-            ".json" => Reply { status, content_type: JSON, body: format!("{}\n", page.data) },
-            ".md" => Reply { status, content_type: MARKDOWN, body: markdown::render(&page, &up) },
-            _ => Reply { status, content_type: HTML, body: html::render(&page, links) },
-        })
+        let content_type = match ending {
+            ".json" => JSON,
+            ".md" => MARKDOWN,
+            _ => HTML,
+        };
+        Ok(Reply { status, content_type, body: self.rendered(&page, own, &up, ending) })
     }
 
-    fn page_at(&self, path: &str, query: &str) -> Result<Option<Rc<Page>>, CollectionError> {
-        let place = format!("{path}?{query}");
-        if let Some((_, page)) = self.page.borrow().as_ref().filter(|(last, _)| *last == place) {
-            return Ok(Some(page.clone()));
+    /// The files of the page at `path`, which has no ending: the ending of each, and what is in it. `None` where there is no such
+    /// page.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub fn files(&self, path: &str) -> Result<Option<[(&'static str, String); 3]>, CollectionError> {
+        let up = "../".repeat(path.matches('/').count());
+        let page = self.page(path, "")?;
+        Ok(page.map(|page| FORMS.map(|ending| (ending, self.rendered(&page, path, &up, ending)))))
+    }
+
+    fn rendered(&self, page: &Page, own: &str, up: &str, ending: &str) -> String {
+        let form = if self.form == Form::Files { ".html" } else { "" };
+        match ending {
+            ".json" => format!("{}\n", page.data),
+            ".md" => markdown::render(page, up),
+            _ => html::render(page, Links { up, form, own, can_search: self.form == Form::Served }),
         }
-        let Some(page) = self.page(path, query)?.map(Rc::new) else { return Ok(None) };
-        *self.page.borrow_mut() = Some((place, page.clone()));
-        Ok(Some(page))
     }
 
     fn page(&self, path: &str, query: &str) -> Result<Option<Page>, CollectionError> {
@@ -208,8 +218,8 @@ impl<'c> Site<'c> {
                 }
                 each(&of_server(&address))?;
                 each(&of_high_risk(&address))?;
-                for tool in self.collection.tools(&server)? {
-                    each(&of_tool(&address, &tool.name))?;
+                for tool in self.collection.tool_names(&server)? {
+                    each(&of_tool(&address, &tool))?;
                 }
             }
         }
@@ -294,7 +304,8 @@ impl<'c> Site<'c> {
         for hit in found.hits.iter().take(MOST_POLICIES) {
             let Some(server) = self.collection.server_by_id(hit.server)? else { continue };
             let Some(tool) = self.collection.tool(&server, &hit.name)? else { continue };
-            let text = policy_yaml(&hit.server_name, &[tool.definition.root()], Profile::Recommended);
+            let graded = [(tool.definition.root(), tool.risk.clone())];
+            let text = Recommendation::of_graded(&hit.server_name, graded, Profile::Recommended).yaml();
             policies.push(Part::Folded(
                 format!("{} of {}", hit.name, hit.server_name),
                 vec![Part::Code { label: format!("policy.yaml for {}", hit.name), text }],

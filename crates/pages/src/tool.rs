@@ -4,9 +4,9 @@ use crate::attack;
 use crate::known::Known;
 use crate::part::{Page, Part, Piece, code, first_line, link, risk, text};
 use crate::places::{address, of_server, of_tool, slug};
-use crate::server::{policies, recommended, said};
+use crate::server::{policies, said};
 use catalogue::attacks::{self, Applies, Attack};
-use catalogue::{Profile, RiskClass, Supports, treatment};
+use catalogue::{Recommendation, RiskClass, Supports};
 use collection::Tool;
 use json::{Kind, Value, quote};
 
@@ -30,7 +30,7 @@ pub(crate) fn page(known: &Known, wanted: &str) -> Option<Page> {
     }
     parts.push(Part::Heading(2, if class == RiskClass::Read { "Why it is Read" } else { "Why it needs a policy" }.into()));
     parts.push(Part::List(evidence(tool, true)));
-    let flaws: Vec<Vec<Piece>> = known.flaws_of(tool).iter().take(MOST_ROWS).map(said).collect();
+    let flaws: Vec<Vec<Piece>> = known.flaws_of(tool).take(MOST_ROWS).map(said).collect();
     if !flaws.is_empty() {
         parts.push(Part::Heading(2, "What was found in its definition".into()));
         parts.push(Part::List(flaws));
@@ -41,8 +41,8 @@ pub(crate) fn page(known: &Known, wanted: &str) -> Option<Page> {
         parts.push(Part::List(evidence(tool, false)));
     }
     parts.push(Part::Heading(2, "Recommended policy".into()));
-    let recommended = recommended(server, &[definition]);
-    parts.extend(policies(recommended.clone()));
+    let recommended = known.recommendation([tool]);
+    parts.extend(policies(&recommended));
     let applying = applying(tool);
     parts.extend(documented(&applying));
     let same: Vec<&Tool> = tools.iter().filter(|other| other.risk.class == class && other.id != tool.id).take(12).collect();
@@ -53,8 +53,8 @@ pub(crate) fn page(known: &Known, wanted: &str) -> Option<Page> {
     }
     parts.push(Part::Paragraph(vec![link(format!("{class} tools of all servers"), format!("class/{class}"))]));
     parts.push(Part::Heading(2, "Questions and answers".into()));
-    let (name, [yaml, json]) = (&server.facts.name, &recommended);
-    parts.extend(questions(name, tool, yaml));
+    let (name, yaml) = (&server.facts.name, recommended.yaml());
+    parts.extend(questions(tool, &recommended, &yaml));
     let data = format!(
         "{{\"server\":{},\"tool\":{},\"risk\":{},\"definition\":{},\"attacks\":[{}],\"policyYaml\":{},\"policyJson\":{}}}",
         quote(name),
@@ -62,8 +62,8 @@ pub(crate) fn page(known: &Known, wanted: &str) -> Option<Page> {
         tool.risk.to_json(name, &tool.name),
         definition.canonical(),
         applying.iter().map(applying_json).collect::<Vec<_>>().join(","),
-        quote(yaml),
-        quote(json)
+        quote(&yaml),
+        quote(&recommended.json())
     );
     let summary = format!("{} of {name}: {class}, {}. {}", tool.name, tool.risk.level, first_line(&description));
     Some(Page { title: tool.name.clone(), summary, parts, data })
@@ -161,7 +161,7 @@ fn kind(schema: Value<'_>) -> String {
     kinds.join(" or ")
 }
 
-fn questions(server: &str, tool: &Tool, policy: &str) -> Vec<Part> {
+fn questions(tool: &Tool, recommended: &Recommendation, policy: &str) -> Vec<Part> {
     let (name, risk) = (&tool.name, &tool.risk);
     let worst = match risk.class {
         RiskClass::Read => "It returns information and leaves nothing behind that anybody else could notice.",
@@ -170,7 +170,7 @@ fn questions(server: &str, tool: &Tool, policy: &str) -> Vec<Part> {
         RiskClass::Destructive => "It removes or overwrites something that no ordinary call brings back.",
         RiskClass::Financial => "It moves money, or binds somebody to pay it.",
     };
-    let treated = treatment(server, tool.definition.root(), Profile::Recommended);
+    let treated = recommended.treatment();
     let further = if policy.contains("FILL-IN") { " Lines that wait to be filled in narrow that further." } else { "" };
     let sure = match risk.confidence {
         3 => "The definition says it in so many words.",

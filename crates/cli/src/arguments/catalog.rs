@@ -202,6 +202,9 @@ pub struct Export {
     /// Pages to look at, each with its twins in Markdown and JSON, below this directory, which must be empty or new
     #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "jsonl", "facts", "servers"])]
     pub html: Option<PathBuf>,
+    /// Where the pages will be, such as `https://example.org/catalog`: a `sitemap.xml` for search engines is written too
+    #[arg(long, value_name = "URL", requires = "html")]
+    pub base_url: Option<pages::Base>,
     #[command(flatten)]
     pub catalog: CatalogArgument,
 }

@@ -22,7 +22,7 @@ pub fn catalog(command: &Catalog) -> Result<u8, Failure> {
         Catalog::Search(arguments) => browse::search(arguments),
         Catalog::Diff(arguments) => difference::diff(arguments),
         Catalog::Export(arguments) => match &arguments.html {
-            Some(directory) => site::export(&arguments.catalog.path, directory),
+            Some(directory) => site::export(&arguments.catalog.path, directory, arguments.base_url.as_ref()),
             None => browse::export(arguments),
         },
         Catalog::Serve(arguments) => site::serve(arguments),

@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pages::{Form, Reply, SECURITY_POLICY, Site};
+use pages::{Base, Form, Reply, SECURITY_POLICY, Site, sitemaps};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::Path;
@@ -102,7 +102,7 @@ fn is_of_this_machine(host: &str) -> bool {
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-pub fn export(catalog: &Path, directory: &Path) -> Result<u8, Failure> {
+pub fn export(catalog: &Path, directory: &Path, base: Option<&Base>) -> Result<u8, Failure> {
     let collection = Collection::open(catalog)?;
     let shown = visible(&directory.display().to_string());
     let failed = |error: std::io::Error| Failure::because(&format!("cannot write to `{shown}`"), &error);
@@ -111,13 +111,12 @@ pub fn export(catalog: &Path, directory: &Path) -> Result<u8, Failure> {
         return Err(Failure::general(format!("`{shown}` is not empty; pages are written to a directory of their own")));
     }
     let site = Site::of(&collection, Form::Files);
-    let write = |path: &str| -> Result<(), Failure> {
-        let reply = site.answer(path, "")?;
+    let write = |path: &str, text: String| -> Result<(), Failure> {
         let file = directory.join(path);
         if let Some(parent) = file.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
-        std::fs::write(&file, reply.body).map_err(failed)
+        std::fs::write(&file, text).map_err(failed)
     };
     let mut paths = Vec::new();
     site.paths(|path| {
@@ -125,12 +124,15 @@ pub fn export(catalog: &Path, directory: &Path) -> Result<u8, Failure> {
         Ok(())
     })?;
     for path in &paths {
-        for ending in [".html", ".md", ".json"] {
-            write(&format!("{path}{ending}"))?;
+        for (ending, text) in site.files(path)?.into_iter().flatten() {
+            write(&format!("{path}{ending}"), text)?;
         }
     }
     for path in ["style.css", "copy.js", "llms.txt"] {
-        write(path)?;
+        write(path, site.answer(path, "")?.body)?;
+    }
+    for (name, text) in base.map(|base| sitemaps(base, &paths)).unwrap_or_default() {
+        write(&name, text)?;
     }
     tell!("{} written to {shown}", counted(paths.len() as u64, "page", "pages"));
     Ok(OK)
