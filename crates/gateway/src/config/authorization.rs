@@ -156,19 +156,10 @@ fn proof(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<ClientProof> 
     let place = fields
         .get("client_secret_in")
         .map(|node| reading.word(node, "`client_secret_in`", &[("header", SecretPlace::Basic), ("body", SecretPlace::Post)]));
-    let assertion = fields.get("client_assertion");
-    match (fields.get("client_secret"), fields.get("client_key")) {
-        (None, None) if assertion.is_some() => {
-            assertion.and_then(|node| reading.reference(node, "`client_assertion`")).map(ClientProof::Assertion)
-        }
-        (Some(_), _) | (_, Some(_)) if assertion.is_some() => {
-            let at = assertion.map_or(&fields.node.at, |node| &node.at);
-            reading.error(code::COMBINATION, at, "a client has a secret, a key or an assertion, and not two of them").help =
-                Some("remove one of them".into());
-            None
-        }
-        (Some(node), None) => Some(ClientProof::Secret(reading.secret(node, "`client_secret`")?, optional(place)?)),
-        (None, Some(node)) => {
+    match (fields.get("client_secret"), fields.get("client_key"), fields.get("client_assertion")) {
+        (None, None, None) => Some(ClientProof::None),
+        (Some(node), None, None) => Some(ClientProof::Secret(reading.secret(node, "`client_secret`")?, optional(place)?)),
+        (None, Some(node), None) => {
             let key = reading.secret(node, "`client_key`")?;
             if !is_signing_key(&key) {
                 reading.error(code::VALUE, &node.at, "the client's key is no private key in PEM: Ed25519, P-256 or RSA").help =
@@ -177,12 +168,13 @@ fn proof(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<ClientProof> 
             }
             Some(ClientProof::Key(key))
         }
-        (Some(_), Some(node)) => {
-            reading.error(code::COMBINATION, &node.at, "a client has a secret or a key, and not both").help =
-                Some("remove one of them".into());
+        (None, None, Some(node)) => reading.reference(node, "`client_assertion`").map(ClientProof::Assertion),
+        (_, Some(node), _) | (_, _, Some(node)) => {
+            reading
+                .error(code::COMBINATION, &node.at, "a client has a secret, a key or an assertion, and not two of them")
+                .help = Some("remove one of them".into());
             None
         }
-        (None, None) => Some(ClientProof::None),
     }
 }
 
