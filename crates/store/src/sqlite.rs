@@ -81,8 +81,9 @@ fn open_file(path: &Path, durability: Durability, now: i64, patience: &Patience)
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
-    // In pages. What is brought from the log into the file at a time keeps a core that calls need too: so not too much.
-    connection.pragma_update(None, "wal_autocheckpoint", 256)?;
+    // In pages. While the log is brought into the file both are flushed to the disk, and callers who append to the journal wait
+    // for the file system meanwhile: so that is done when a journal is full or nobody calls, and else only as a last resort.
+    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     // In KiB: what is appended is not read again.
     connection.pragma_update(None, "cache_size", -512)?;
     connection.pragma_update(None, "trusted_schema", false)?;

@@ -483,6 +483,10 @@ impl Worker {
         if let Some(database) = &self.database {
             // Only a matter of size: what it does not free now it frees next time.
             let _ = database.connection.execute_batch("PRAGMA incremental_vacuum(2000)");
+            // While nobody calls, nobody has to wait for the disk.
+            if self.follow_at.is_none() {
+                let _ = database.empty_log();
+            }
         }
     }
 
