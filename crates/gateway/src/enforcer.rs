@@ -19,11 +19,12 @@ pub(crate) use passing::{Noted, unissued};
 pub use permit::Permit;
 pub(crate) use permit::Ticket;
 use policy::{ApprovalTerms, Call, Decision, Outcome, Plan, Policies, Reason, RiskClass, Schema, Treatment};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::{
-    Admission, Approval, ApprovalRequest, ApprovalState, ArgumentsMode, Draft, Entered, Entry, Once, Phase, Reply, Reservation,
+    Admission, Approval, ApprovalRequest, ApprovalState, ArgumentsMode, Draft, Entered, Entry, Once, Phase, Reservation,
     ShownArguments, Store, StoreError, Subject, Verdict,
 };
 use tokio_util::task::TaskTracker;
@@ -76,21 +77,12 @@ impl Caller {
     pub(crate) fn owner(&self) -> Owner {
         Owner { principal: self.principal.clone(), grant: self.grant.clone(), subject: self.subject }
     }
-
-    fn subject(&self, server: &str) -> Subject {
-        Subject {
-            server: server.to_owned(),
-            grant: self.grant.clone(),
-            principal: self.principal.clone(),
-            session: self.session.clone(),
-        }
-    }
 }
 
 /// Judges, charges and records; for one upstream.
 pub struct Enforcer {
     store: Store,
-    server: String,
+    server: Arc<str>,
     arguments: ArgumentsMode,
     current: Arc<Current>,
     owned: Ownership,
@@ -150,20 +142,20 @@ pub struct Decided {
     /// The decision.
     pub decision: Decision,
     /// Its id: equal in its records and in what the client is told.
-    pub id: String,
+    pub id: Arc<str>,
     /// What was taken for it; to be settled with how the call ended.
     pub reservation: Reservation,
     /// What it waits for, where a person must approve it.
     pub waiting: Option<Box<Waiting>>,
     /// What was recorded of it, where it was admitted: a draft of how the call ends has most of it.
-    pub record: Option<Draft>,
+    pub record: Option<Box<Draft>>,
 }
 
 impl Enforcer {
     /// An enforcer for the upstream called `server`, at which the same holds for every caller.
     pub fn new(
         store: Store,
-        server: impl Into<String>,
+        server: impl Into<Arc<str>>,
         arguments: ArgumentsMode,
         policies: impl Into<Policies>,
     ) -> Arc<Enforcer> {
@@ -173,7 +165,7 @@ impl Enforcer {
     }
 
     /// An enforcer for the upstream called `server`, that goes by what is in force.
-    pub fn of(store: Store, server: impl Into<String>, arguments: ArgumentsMode, current: Arc<Current>) -> Arc<Enforcer> {
+    pub fn of(store: Store, server: impl Into<Arc<str>>, arguments: ArgumentsMode, current: Arc<Current>) -> Arc<Enforcer> {
         let server = server.into();
         let definitions = Arc::new(Definitions::of(&server));
         let (owned, endings) = (Ownership::default(), TaskTracker::new());
@@ -289,7 +281,7 @@ impl Enforcer {
     fn propose(&self, facts: &Facts<'_>, policy: &Policies, caller: &Caller) -> Proposal {
         let id = match store::fresh_id() {
             Ok(id) => id,
-            Err(error) => return Proposal::nothing(self.unrecorded(String::new(), &error)),
+            Err(error) => return Proposal::nothing(self.unrecorded(Arc::default(), &error)),
         };
         let rendered = self.store.render(self.arguments, facts.arguments);
         if rendered.is_none() && facts.arguments.is_some() && self.arguments != ArgumentsMode::Drop {
@@ -299,13 +291,11 @@ impl Enforcer {
         let &Facts { tool, arguments, schema, class, explained, .. } = facts;
         let call = Call { tool, arguments, schema, class, at, explained };
         let mut plan = policy.evaluate(&call);
-        let draft = Draft {
-            arguments: rendered,
-            policy: Some(policy.revision().to_owned()),
-            tool: Some(facts.tool.to_owned()),
-            detail: with_objection(facts.detail.clone(), facts.objection.as_ref()),
-            ..self.draft(&id, Phase::Decided, Some("tools/call"), caller)
-        };
+        let mut draft = self.draft(&id, Phase::Decided, Some("tools/call".into()), caller);
+        draft.arguments = rendered;
+        draft.policy = Some(policy.revision().clone());
+        draft.tool = Some(facts.tool.into());
+        draft.detail = with_objection(facts.detail.clone(), facts.objection.as_ref());
         if plan.decision.outcome == Outcome::Deny {
             return Proposal::denial(draft, plan.decision);
         }
@@ -331,7 +321,7 @@ impl Enforcer {
         let slot = decided.clone();
         let admission = Admission {
             id: id.clone(),
-            subject: caller.subject(&self.server),
+            subject: subject_of(&draft),
             charges: plan.charges.clone(),
             once: plan.once.as_ref().map(|once| Once {
                 tool: facts.tool.to_owned(),
@@ -341,14 +331,14 @@ impl Enforcer {
             }),
             approval: plan.approval.as_ref().map(|terms| approval_request(terms, facts, policy)),
             record: Box::new(move |verdict| {
-                let approval = approval_of(verdict);
                 let decision = resolve(plan, verdict);
-                let draft = Draft { approval, ..with_decision(draft, &decision) };
+                draft.decide(&decision);
+                draft.approval = approval_of(verdict);
                 let _ = slot.set(decision);
                 draft
             }),
         };
-        Proposal { entry: Some(Entry::Admit(admission)), open: Open::Proposed { id, decided, asked } }
+        Proposal { entry: Some(Entry::Admit(Box::new(admission))), open: Open::Proposed { id, decided, asked } }
     }
 
     /// Enters one thing by itself.
@@ -464,7 +454,8 @@ impl Enforcer {
             });
         match decision.outcome {
             Outcome::Allow => {
-                let draft = record.map_or_else(|| self.draft(&id, Phase::Decided, Some("tools/call"), caller), finished);
+                let mut draft = record.unwrap_or_else(|| self.draft(&id, Phase::Decided, Some("tools/call".into()), caller));
+                draft.begin_end();
                 let ticket = Ticket::new(self.clone(), draft, reservation, Purpose::of(&message));
                 Ok(Permit::new(message, Some(ticket.observed(observed))))
             }
@@ -486,14 +477,10 @@ impl Enforcer {
         if let Some(observer) = self.observer.get() {
             observer.counted(malformed.method.as_deref(), malformed.tool.as_deref(), Outcome::Deny, reason);
         }
-        let draft = Draft {
-            outcome: Some(Outcome::Deny),
-            reason: Some(reason),
-            message: Some(malformed.message.clone()),
-            tool: malformed.tool.clone(),
-            reply: Some(Reply::Refused),
-            ..self.draft(&store::fresh_id().unwrap_or_default(), Phase::Refused, malformed.method.as_deref(), caller)
-        };
+        let id = store::fresh_id().unwrap_or_default();
+        let mut draft = self.draft(&id, Phase::Refused, malformed.method.clone().map(Cow::from), caller);
+        draft.decide(&Decision::deny(reason, malformed.message.clone()));
+        draft.tool = malformed.tool.as_deref().map(Arc::from);
         if let Err(error) = self.store.record(draft).await {
             // It is refused either way; only the trace of it is lost, and that is said here.
             error!(server = %self.server, %error, "a refused message could not be recorded");
@@ -509,17 +496,18 @@ impl Enforcer {
         let arguments = if raw.len() <= store::arguments::LONGEST {
             ShownArguments::Whole(raw.to_owned())
         } else {
-            ShownArguments::TooLong(self.store.render(ArgumentsMode::Hmac, facts.arguments).unwrap_or_default())
+            let note = self.store.render(ArgumentsMode::Hmac, facts.arguments);
+            ShownArguments::TooLong(note.map_or_else(String::new, |note| note.to_string()))
         };
         let approval = Approval {
             id: String::new(),
             state: ApprovalState::Pending,
-            server: self.server.clone(),
+            server: self.server.to_string(),
             grant: caller.grant.clone(),
             principal: caller.principal.clone(),
             tool: facts.tool.to_owned(),
             digest: String::new(),
-            policy: policy.revision().to_owned(),
+            policy: policy.revision().to_string(),
             rule: terms.rule.to_string(),
             arguments,
             created,
@@ -547,7 +535,7 @@ impl Enforcer {
     }
 
     /// Denies what cannot be recorded. Why is for the operator; the client is told only what it can do.
-    fn unrecorded(&self, id: String, cause: &dyn fmt::Display) -> Decided {
+    fn unrecorded(&self, id: Arc<str>, cause: &dyn fmt::Display) -> Decided {
         error!(server = %self.server, %cause, "a call is denied: it cannot be recorded");
         self.missed_record();
         let message = "The gateway cannot record this call, so it is not made. Try again later, or tell the user.";
@@ -575,17 +563,18 @@ impl Enforcer {
         }
     }
 
-    fn draft(&self, id: &str, phase: Phase, method: Option<&str>, caller: &Caller) -> Draft {
-        Draft {
+    /// On the heap: it goes from hand to hand until the call is over.
+    fn draft(&self, id: &Arc<str>, phase: Phase, method: Option<Cow<'static, str>>, caller: &Caller) -> Box<Draft> {
+        Box::new(Draft {
             server: Some(self.server.clone()),
-            method: method.map(str::to_owned),
-            principal: Some(caller.principal.clone()),
-            grant: Some(caller.grant.clone()),
-            session: caller.session.clone(),
-            id: id.to_owned(),
+            method,
+            principal: Some(caller.principal.as_str().into()),
+            grant: Some(caller.grant.as_str().into()),
+            session: caller.session.as_deref().map(Arc::from),
+            id: id.clone(),
             phase,
             ..Draft::default()
-        }
+        })
     }
 }
 
@@ -607,9 +596,10 @@ impl Proposal {
         Proposal { entry: None, open: Open::Decided(Box::new(decided)) }
     }
 
-    fn denial(draft: Draft, decision: Decision) -> Proposal {
+    fn denial(mut draft: Box<Draft>, decision: Decision) -> Proposal {
         let id = draft.id.clone();
-        Proposal { entry: Some(Entry::Record(with_decision(draft, &decision))), open: Open::Denied { decision, id } }
+        draft.decide(&decision);
+        Proposal { entry: Some(Entry::Record(draft)), open: Open::Denied { decision, id } }
     }
 }
 
@@ -619,11 +609,11 @@ enum Open {
     /// Whatever becomes of the entry.
     Denied {
         decision: Decision,
-        id: String,
+        id: Arc<str>,
     },
     /// The store puts the decision into the slot, in its commit.
     Proposed {
-        id: String,
+        id: Arc<str>,
         decided: Arc<OnceLock<Decision>>,
         asked: Option<Box<Asked>>,
     },
@@ -640,6 +630,13 @@ pub(crate) struct Undecided {
     open: Open,
     /// With the name of its tool.
     observed: Option<(Observed, String)>,
+}
+
+/// On whose account the call of this draft is charged.
+fn subject_of(draft: &Draft) -> Subject {
+    let Draft { server, grant, principal, session, .. } = draft;
+    let [server, grant, principal] = [server, grant, principal].map(|text| text.clone().unwrap_or_default());
+    Subject { server, grant, principal, session: session.clone() }
 }
 
 /// A snapshot of one server that treats all alike.
@@ -674,7 +671,7 @@ fn approval_request(terms: &ApprovalTerms, facts: &Facts<'_>, policy: &Policies)
     ApprovalRequest {
         tool: facts.tool.to_owned(),
         digest: digest(&format!("{definition}\n{raw}\n{}", facts.beside)),
-        policy: policy.revision().to_owned(),
+        policy: policy.revision().to_string(),
         timeout_ms: terms.timeout_ms,
         quorums: terms.quorums.clone(),
         rule: terms.rule.to_string(),
@@ -703,38 +700,6 @@ fn resolve(plan: Plan, verdict: &Verdict) -> Decision {
     }
 }
 
-fn with_decision(draft: Draft, decision: &Decision) -> Draft {
-    let allowed = decision.outcome == Outcome::Allow;
-    Draft {
-        outcome: Some(decision.outcome),
-        reason: Some(decision.reason),
-        rule: decision.rule.as_ref().map(ToString::to_string),
-        message: decision.message.clone(),
-        retry_after_ms: decision.retry_after_ms,
-        shadow: decision.shadow.clone(),
-        reply: (!allowed).then_some(Reply::Refused),
-        ..draft
-    }
-}
-
-/// The draft of how a call ends, from what was recorded when it was let through: the same call, without the decision.
-fn finished(decided: Draft) -> Draft {
-    Draft {
-        phase: Phase::Finished,
-        outcome: None,
-        reason: None,
-        reply: None,
-        message: None,
-        retry_after_ms: None,
-        approval: None,
-        shadow: None,
-        arguments: None,
-        change: None,
-        detail: None,
-        ..decided
-    }
-}
-
 fn refusal_reason(code: i64) -> Reason {
     if code == mcp::reply::METHOD_NOT_FOUND { Reason::MethodRefused } else { Reason::Malformed }
 }
@@ -747,7 +712,7 @@ pub(crate) enum Denied {
     /// The policy, or doubt, denies it or asks for approval.
     ByPolicy {
         decision: Box<Decision>,
-        id: String,
+        id: Arc<str>,
         /// What it waits for, where a person must approve it.
         waiting: Option<Box<Waiting>>,
         /// The call itself, which may be judged again.

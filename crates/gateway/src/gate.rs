@@ -324,12 +324,17 @@ impl Gate {
     /// Remembers to whom belongs what the server gives to be handed back.
     fn remember(&self, expected: &Expected, reply: &Message) {
         let Some(purpose) = expected.ticket.as_ref().and_then(Ticket::purpose) else { return };
+        let state = reply.result().and_then(|result| result.get("requestState")?.as_str());
+        let task = mcp::created_task(reply);
+        if state.is_none() && task.is_none() {
+            return;
+        }
         let (owned, now) = (self.enforcer.owned(), self.enforcer.store().clock().now());
         let owner = self.caller.owner();
-        if let Some(state) = reply.result().and_then(|result| result.get("requestState")?.as_str()) {
+        if let Some(state) = state {
             owned.issue_state(&owner, purpose, &state, now);
         }
-        if let Some(task) = mcp::created_task(reply) {
+        if let Some(task) = task {
             owned.issue_task(&owner, &task, &purpose.target, now);
         }
     }

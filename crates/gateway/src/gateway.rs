@@ -261,7 +261,7 @@ impl Gateway {
     }
 
     fn stand_before(&self, server: &ServerConfig) -> Result<Server, TargetError> {
-        let enforcer = Enforcer::of(self.store.clone(), &server.name, self.arguments, self.current.clone());
+        let enforcer = Enforcer::of(self.store.clone(), server.name.as_str(), self.arguments, self.current.clone());
         if let Some(observatory) = self.observatory.get() {
             enforcer.observe(observatory);
         }

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use json::{Document, Strictness};
 use policy::{Decision, Outcome, Policies, Reason, RiskClass, Tools};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use store::{Reply, Reservation, Row, StoreError};
 
 /// A candidate before calls that were recorded.
@@ -30,7 +31,7 @@ pub struct Replay {
     /// Of which server and with which grant; of all, where they are not named.
     only: (Option<String>, Option<String>),
     /// What calls have taken that have not ended, by the id of the recorded decision.
-    open: HashMap<String, (String, Reservation)>,
+    open: HashMap<String, (Arc<str>, Reservation)>,
     /// The approvals that were opened here, by the recorded ids of those that were opened for the same calls.
     asked: HashMap<String, String>,
     tally: Tally,

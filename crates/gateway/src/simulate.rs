@@ -103,7 +103,7 @@ impl Simulation {
     }
 
     /// Gives back what a call has taken that was never sent.
-    pub(crate) async fn give_back(&self, id: String, reservation: Reservation) {
+    pub(crate) async fn give_back(&self, id: Arc<str>, reservation: Reservation) {
         let draft = Draft { id, phase: Phase::Finished, reply: Some(Reply::Refused), ..Draft::default() };
         if let Err(error) = self.store.settle(reservation, draft, true).await {
             tracing::warn!(%error, "a simulated call could not be refunded");
@@ -127,7 +127,7 @@ impl Simulation {
         }
         let refused = |malformed: &Malformed| Decided {
             decision: Decision::deny(Reason::Malformed, malformed.message.clone()),
-            id: String::new(),
+            id: Arc::default(),
             reservation: Reservation::default(),
             waiting: None,
             record: None,

@@ -79,6 +79,11 @@ impl Document {
     }
 }
 
+/// Whether a number is an integer of so few digits that it is spelt by these alone.
+fn is_plain_integer(raw: &str) -> bool {
+    raw.len() <= 40 && raw.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn utf8(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("the parser has checked that the text is UTF-8, and spans end at tokens")
 }
@@ -225,6 +230,8 @@ impl<'d> Value<'d> {
     fn write_canonical(self, out: &mut String) {
         match self.kind() {
             Kind::Null | Kind::Bool => out.push_str(self.raw()),
+            // Its digits are its shortest spelling already.
+            Kind::Number if is_plain_integer(self.raw()) => out.push_str(self.raw()),
             Kind::Number => match self.as_decimal() {
                 Some(number) => out.push_str(&number.to_string()),
                 None => out.push_str(self.raw()),
@@ -440,6 +447,19 @@ mod tests {
     fn a_lone_surrogate_in_a_reply_reads_as_a_replacement() {
         let doc = Document::parse(r#""a\ud800b""#.as_bytes().to_vec(), Strictness::Reply).unwrap();
         assert_eq!(doc.root().as_str().unwrap(), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn an_integer_is_canonical_as_its_digits() {
+        for digits in 1..50 {
+            for text in
+                ["1", "9", "0"].map(|digit| digit.repeat(digits)).iter().filter(|text| *text == "0" || !text.starts_with('0'))
+            {
+                let expected = document(text).root().as_decimal().unwrap().to_string();
+                assert_eq!(document(text).root().canonical(), expected);
+                assert_eq!(document(&format!("{text}.0")).root().canonical(), expected);
+            }
+        }
     }
 
     #[test]

@@ -300,24 +300,22 @@ impl Charge {
     /// How the counter stands at `now`, before this charge.
     ///
     /// `held` are the counter's buckets as (start, amount), in any order; those that no longer count may be among them.
-    pub fn usage(&self, held: impl IntoIterator<Item = (i64, Amount)>, now: i64) -> Usage {
+    pub fn usage(&self, held: &[(i64, Amount)], now: i64) -> Usage {
         let window = &self.counter.window;
         let from = window.counts_from(now);
-        let mut counted: Vec<(i64, Amount)> = held.into_iter().filter(|&(start, _)| start >= from).collect();
-        counted.sort_unstable();
-        let sum = |buckets: &[(i64, Amount)]| {
-            buckets.iter().try_fold(Amount::ZERO, |sum, &(_, amount)| sum.checked_add(amount)).unwrap_or(Amount::MAX)
-        };
-        let used = sum(&counted);
+        let counted = held.iter().copied().filter(|&(start, _)| start >= from);
+        let used = sum(counted.clone());
         // The bucket after whose end this charge fits; when it fits already, or never will, the one that goes next or last.
-        let frees = match self.bound {
+        let bucket = match self.bound {
             Bound::AtMost(_) if !self.within(used) => {
-                (0..counted.len()).find(|&i| self.within(sum(&counted[i + 1..]))).unwrap_or(counted.len().saturating_sub(1))
+                let mut counted: Vec<(i64, Amount)> = counted.collect();
+                counted.sort_unstable();
+                let fits = (0..counted.len()).find(|&i| self.within(sum(counted[i + 1..].iter().copied())));
+                fits.map(|i| counted[i]).or(counted.last().copied()).map(|(start, _)| start)
             }
-            Bound::AtMost(_) | Bound::AtLeast(_) => 0,
+            Bound::AtMost(_) | Bound::AtLeast(_) => counted.map(|(start, _)| start).min(),
         };
-        let bucket = counted.get(frees).map_or_else(|| window.bucket(now), |&(start, _)| start);
-        let resets_at = window.frees_at(bucket);
+        let resets_at = window.frees_at(bucket.unwrap_or_else(|| window.bucket(now)));
         let wait = u64::try_from(resets_at.saturating_sub(now)).unwrap_or(0);
         Usage { used, resets_at, retry_after_ms: wait.clamp(1, window.longest_wait()) }
     }
@@ -394,6 +392,11 @@ impl Charge {
             format!("Limit of {most} {per} for `{name}` reached: use at most {left} now, or try again after {time}.")
         }
     }
+}
+
+/// What these buckets hold together; at most the largest amount.
+fn sum(mut buckets: impl Iterator<Item = (i64, Amount)>) -> Amount {
+    buckets.try_fold(Amount::ZERO, |sum, (_, amount)| sum.checked_add(amount)).unwrap_or(Amount::MAX)
 }
 
 /// How a counter stands.

@@ -21,7 +21,7 @@ pub struct Policies(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     each: Vec<Arc<Policy>>,
-    revision: String,
+    revision: Arc<str>,
     judge_results: bool,
 }
 
@@ -29,8 +29,8 @@ impl Policies {
     /// All of these, in this order. Of none, everything is denied.
     pub fn all_of(each: Vec<Arc<Policy>>) -> Policies {
         let revision = match each.as_slice() {
-            [one] => one.revision().to_owned(),
-            several => revision(several),
+            [one] => one.revision().into(),
+            several => revision(several).into(),
         };
         let judge_results = each.iter().any(|policy| policy.judges_results());
         Policies(Arc::new(Inner { each, revision, judge_results }))
@@ -83,7 +83,7 @@ impl Policies {
     }
 
     /// Names these versions of them in records and approvals: 16 hexadecimal digits, of one policy its own revision.
-    pub fn revision(&self) -> &str {
+    pub fn revision(&self) -> &Arc<str> {
         &self.0.revision
     }
 

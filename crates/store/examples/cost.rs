@@ -69,7 +69,7 @@ async fn lane(store: &Store, calls: usize) -> Result<Vec<Duration>, store::Store
             charges: vec![Charge::new(counter.clone(), Amount::whole(1).expect("it fits"), bound, "many".into(), Mode::Enforce)],
             once: None,
             approval: None,
-            record: Box::new(move |_| decided()),
+            record: Box::new(move |_| decided().into()),
         };
         let admitted = store.admit(admission).await?;
         latencies.push(begun.elapsed());

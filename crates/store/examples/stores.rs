@@ -76,14 +76,14 @@ fn call(caller: usize) -> Admission {
         id: store::fresh_id().expect("random numbers"),
         subject: Subject {
             server: "bench".into(),
-            grant: format!("grant {caller}"),
-            principal: format!("person {caller}"),
+            grant: format!("grant {caller}").into(),
+            principal: format!("person {caller}").into(),
             session: None,
         },
         charges: vec![charge("own", "minute", Scope::Grant), charge("all", "day", Scope::Global)],
         once: None,
         approval: None,
-        record: Box::new(|_| Draft { outcome: Some(Outcome::Allow), reason: Some(Reason::Allowed), ..draft() }),
+        record: Box::new(|_| Box::new(Draft { outcome: Some(Outcome::Allow), reason: Some(Reason::Allowed), ..draft() })),
     }
 }
 

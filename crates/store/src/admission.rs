@@ -3,24 +3,25 @@
 use crate::draft::{Draft, Recorded};
 use policy::{Amount, Charge, Quorum, Usage};
 use std::fmt;
+use std::sync::Arc;
 
 /// On whose account a call is charged. None of this may come from what a client says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// The upstream's name.
-    pub server: String,
+    pub server: Arc<str>,
     /// The grant.
-    pub grant: String,
+    pub grant: Arc<str>,
     /// Who holds it.
-    pub principal: String,
+    pub principal: Arc<str>,
     /// The session, where the transport has them.
-    pub session: Option<String>,
+    pub session: Option<Arc<str>>,
 }
 
 /// One call at the door.
 pub struct Admission {
     /// The decision's id; becomes that of the record.
-    pub id: String,
+    pub id: Arc<str>,
     /// On whose account.
     pub subject: Subject,
     /// What to take: all of it, or nothing.
@@ -30,8 +31,11 @@ pub struct Admission {
     /// Let the call pass only by spending an approval.
     pub approval: Option<ApprovalRequest>,
     /// Makes the record of whichever verdict it becomes; both are one transaction.
-    pub record: Box<dyn FnOnce(&Verdict) -> Draft + Send>,
+    pub record: Recording,
 }
+
+/// Makes a record of what has become of an admission.
+pub(crate) type Recording = Box<dyn FnOnce(&Verdict) -> Box<Draft> + Send>;
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,13 +129,13 @@ pub struct Admitted {
     /// What was taken; empty unless granted. Hand it to [`crate::Store::settle`].
     pub reservation: Reservation,
     /// What was recorded: a draft of how the call ends has most of it.
-    pub draft: Draft,
+    pub draft: Box<Draft>,
 }
 
 /// What one call has taken. Dropped, it stays taken.
 #[derive(Debug, Default)]
 pub struct Reservation {
-    pub(crate) id: String,
+    pub(crate) id: Arc<str>,
     pub(crate) taken: Vec<Taken>,
     pub(crate) once: Option<String>,
     pub(crate) approval: Option<String>,
@@ -140,7 +144,7 @@ pub struct Reservation {
 /// What lies in one bucket of one counter for a call.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub key: String,
+    pub key: Arc<str>,
     pub bucket: i64,
     pub amount: Amount,
     pub frees_at: i64,

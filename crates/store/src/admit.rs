@@ -9,9 +9,10 @@ use crate::draft::{Draft, Recorded};
 use crate::error::Fault;
 use crate::once;
 use policy::Charge;
+use std::sync::Arc;
 
 /// Charges, each with the key of its counter.
-pub(crate) type Keyed = Vec<(String, Charge)>;
+pub(crate) type Keyed = Vec<(Arc<str>, Charge)>;
 
 /// Names the counters of a call's charges.
 pub(crate) fn keyed(charges: Vec<Charge>, subject: &Subject) -> Keyed {
@@ -32,9 +33,9 @@ pub(crate) enum Charged {
 /// Admits a plain call.
 pub(crate) fn admit_plain(
     book: &mut dyn Book,
-    id: String,
+    id: Arc<str>,
     charges: Charged,
-    record: impl FnOnce(&Verdict) -> Draft,
+    record: impl FnOnce(&Verdict) -> Box<Draft>,
 ) -> Result<Admitted, Fault> {
     let mut reservation = Reservation { id: id.clone(), ..Reservation::default() };
     let judged = match charges {
@@ -54,7 +55,8 @@ pub(crate) fn admit_plain(
             Verdict::Granted { usages, approval: None }
         }
     };
-    let draft = Draft { id, ..record(&verdict) };
+    let mut draft = record(&verdict);
+    draft.id = id;
     let recorded = book.append(&draft)?;
     Ok(Admitted { verdict, recorded, reservation, draft })
 }
@@ -83,7 +85,8 @@ fn stand(ledger: &Ledger<'_>, admission: &Admission) -> Result<Result<Option<Str
 
 fn refuse(ledger: &mut Ledger<'_>, admission: Admission, verdict: Verdict) -> Result<Admitted, Fault> {
     let Admission { id, record, .. } = admission;
-    let draft = Draft { id: id.clone(), ..record(&verdict) };
+    let mut draft = record(&verdict);
+    draft.id = id.clone();
     let recorded = ledger.append(&draft)?;
     Ok(Admitted { verdict, recorded, reservation: Reservation { id, ..Reservation::default() }, draft })
 }
@@ -136,19 +139,26 @@ fn ask(ledger: &Ledger<'_>, subject: &Subject, request: &ApprovalRequest) -> Res
 pub(crate) fn settle_plain(
     book: &mut dyn Book,
     reservation: &Reservation,
-    draft: Draft,
+    mut draft: Box<Draft>,
     refund: bool,
 ) -> Result<Recorded, Fault> {
     if refund {
         book.give_back(&reservation.taken)?;
     }
     // Requests that are charged nothing have the id in their draft alone.
-    let id = if reservation.id.is_empty() { draft.id.clone() } else { reservation.id.clone() };
-    book.append(&Draft { id, ..draft })
+    if !reservation.id.is_empty() {
+        draft.id = reservation.id.clone();
+    }
+    book.append(&draft)
 }
 
 /// The same for any call: with its approval, and its place among recent calls.
-pub(crate) fn settle(ledger: &mut Ledger<'_>, reservation: &Reservation, draft: Draft, refund: bool) -> Result<Recorded, Fault> {
+pub(crate) fn settle(
+    ledger: &mut Ledger<'_>,
+    reservation: &Reservation,
+    draft: Box<Draft>,
+    refund: bool,
+) -> Result<Recorded, Fault> {
     let Reservation { id, once, approval, .. } = reservation;
     if refund {
         if let Some(key) = once {

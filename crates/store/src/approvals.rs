@@ -266,15 +266,15 @@ pub(crate) fn answer(ledger: &mut Ledger<'_>, id: &str, answer: Answer, by: &str
         Answer::Deny => "approvals/deny",
     };
     ledger.append(&Draft {
-        id: random_id(16).map_err(Fault::State)?,
+        id: random_id(16).map_err(Fault::State)?.into(),
         phase: Phase::Admin,
-        server: Some(approval.server.clone()),
-        method: Some(method.to_owned()),
-        tool: Some(approval.tool.clone()),
-        principal: Some(by.to_owned()),
-        grant: Some(approval.grant.clone()),
-        rule: Some(approval.rule.clone()),
-        policy: Some(approval.policy.clone()),
+        server: Some(approval.server.as_str().into()),
+        method: Some(method.to_owned().into()),
+        tool: Some(approval.tool.as_str().into()),
+        principal: Some(by.into()),
+        grant: Some(approval.grant.as_str().into()),
+        rule: Some(approval.rule.as_str().into()),
+        policy: Some(approval.policy.as_str().into()),
         approval: Some(id.to_owned()),
         detail: Some(match (state, approval.missing(&votes)) {
             (ApprovalState::Pending, missing) => format!("asked by {}; still needs {missing} more", approval.principal),

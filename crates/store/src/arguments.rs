@@ -4,6 +4,7 @@
 //! seen to be equal, and nothing can be read or guessed from it.
 
 use crate::key::{DigestKey, sha256};
+use crate::line::{Line, OneLine, key};
 use json::{Kind, Value, quote};
 use std::str::FromStr;
 
@@ -47,13 +48,13 @@ impl FromStr for ArgumentsMode {
 ///
 /// For [`crate::Once`]: spelling does not make a call another call. An approval is for exact bytes instead.
 pub fn digest(arguments: Option<Value<'_>>) -> String {
-    sha256(arguments.map_or_else(|| "{}".to_owned(), Value::canonical).as_bytes())
+    (*sha256(arguments.map_or_else(|| "{}".to_owned(), Value::canonical).as_bytes())).to_owned()
 }
 
-/// Gives what is kept of `arguments`: one line of JSON, or nothing.
+/// Gives what is kept of `arguments`, or nothing.
 ///
 /// Digests are of canonical texts. What would be longer than 64 KiB becomes `{"bytes": …, "hmac": …}`.
-pub fn render(mode: ArgumentsMode, arguments: Value<'_>, key: &DigestKey) -> Option<String> {
+pub fn render(mode: ArgumentsMode, arguments: Value<'_>, key: &DigestKey) -> Option<OneLine> {
     let whole = || note(arguments.raw().len(), &arguments.canonical(), key);
     let redaction = match mode {
         ArgumentsMode::Drop => return None,
@@ -63,12 +64,17 @@ pub fn render(mode: ArgumentsMode, arguments: Value<'_>, key: &DigestKey) -> Opt
     };
     let mut out = String::with_capacity(arguments.raw().len().min(LONGEST));
     write(arguments, redaction, false, &mut out);
-    Some(if out.len() > LONGEST { whole() } else { out })
+    Some(if out.len() > LONGEST { whole() } else { OneLine::made(out) })
 }
 
 /// What stands in place of arguments: their length in bytes and the keyed digest of a text that says the same.
-pub(crate) fn note(bytes: usize, text: &str, key: &DigestKey) -> String {
-    [r#"{"bytes":"#, itoa::Buffer::new().format(bytes), r#","hmac":""#, &key.digest(text.as_bytes()), r#""}"#].concat()
+pub(crate) fn note(bytes: usize, text: &str, key: &DigestKey) -> OneLine {
+    let mut out = String::with_capacity(128);
+    let mut line = Line::new(&mut out);
+    line.number(key!("bytes"), bytes);
+    line.word(key!("hmac"), &key.digest(text.as_bytes()));
+    line.end();
+    OneLine::made(out)
 }
 
 /// Writes a value on one line, its numbers and the order of its members as they came.
@@ -203,7 +209,8 @@ mod tests {
 
     fn rendered(mode: ArgumentsMode, text: &str) -> Option<String> {
         let doc = Document::parse(text.to_owned(), Strictness::Request).unwrap();
-        render(mode, doc.root(), SecretKey::parse(&SecretKey::generate().unwrap().1).unwrap().digests())
+        let key = SecretKey::parse(&SecretKey::generate().unwrap().1).unwrap();
+        render(mode, doc.root(), key.digests()).map(|kept| kept.as_str().to_owned())
     }
 
     #[test]
@@ -217,7 +224,7 @@ mod tests {
         let render = |text: &str| {
             let doc = Document::parse(text.to_owned(), Strictness::Request).unwrap();
             let text = render(ArgumentsMode::Hmac, doc.root(), key.digests()).unwrap();
-            Document::parse(text, Strictness::Request).unwrap().root().get("hmac").unwrap().raw().to_owned()
+            Document::parse(text.as_str().to_owned(), Strictness::Request).unwrap().root().get("hmac").unwrap().raw().to_owned()
         };
         assert_eq!(render(r#"{"a":1,"b":"hunter2"}"#), render(r#"{ "b": "hunter2", "a": 1.0 }"#));
         assert_ne!(render(r#"{"a":1}"#), render(r#"{"a":2}"#));

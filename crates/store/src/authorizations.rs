@@ -99,11 +99,11 @@ pub(crate) fn change(
     };
     if let Some(method) = recorded.filter(|_| done > 0) {
         ledger.append(&Draft {
-            id: random_id(16).map_err(Fault::State)?,
+            id: random_id(16).map_err(Fault::State)?.into(),
             phase: Phase::Admin,
-            method: Some(method.to_owned()),
-            principal: Some(by.to_owned()),
-            server: Some(server.to_owned()),
+            method: Some(method.to_owned().into()),
+            principal: Some(by.into()),
+            server: Some(server.into()),
             detail: Some(if principal.is_empty() { "of the gateway itself".to_owned() } else { format!("of {principal}") }),
             ..Draft::default()
         })?;
@@ -121,11 +121,11 @@ pub(crate) fn first_issuer(ledger: &mut Ledger<'_>, server: &str, resource: &str
     let row = values![server, resource, issuer, now];
     sql.execute("INSERT INTO issuers(server, resource, issuer, since) VALUES (?1, ?2, ?3, ?4)", row)?;
     ledger.append(&Draft {
-        id: random_id(16).map_err(Fault::State)?,
+        id: random_id(16).map_err(Fault::State)?.into(),
         phase: Phase::Admin,
-        method: Some("authorizations/issuer".to_owned()),
-        principal: Some("callgate".to_owned()),
-        server: Some(server.to_owned()),
+        method: Some("authorizations/issuer".into()),
+        principal: Some("callgate".into()),
+        server: Some(server.into()),
         detail: Some(format!("first named: {issuer}")),
         ..Draft::default()
     })?;

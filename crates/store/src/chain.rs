@@ -13,13 +13,14 @@ use crate::key::{Kind, PublicKey, SecretKey, Statement, sha256};
 use crate::sql::Sql;
 use crate::value::values;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The last record: its number and hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub seq: i64,
-    pub hash: String,
+    pub hash: Arc<str>,
 }
 
 /// The `prev` of the first record of a file.
@@ -27,7 +28,7 @@ pub(crate) const GENESIS: &str = "0000000000000000000000000000000000000000000000
 
 /// The same where several chains lie in one database: none can pass for another.
 pub(crate) fn genesis_of(chain: &str) -> String {
-    sha256(format!("callgate audit chain v1\n{chain}\n").as_bytes())
+    sha256(format!("callgate audit chain v1\n{chain}\n").as_bytes()).to_string()
 }
 
 /// Who writes records: which process, and by which clock.
@@ -103,8 +104,8 @@ impl Ledger<'_> {
         let mut insert = self.sql.file()?.prepare_cached("INSERT INTO audit(seq, body, hash) VALUES (?1, ?2, ?3)")?;
         let mut last: Option<&Row> = None;
         for row in rows {
-            let (seq, hash) = last.map_or((self.head.seq, &self.head.hash), |last| (last.seq, &last.hash));
-            let prev = row.body.strip_suffix("\"}").and_then(|body| body.strip_suffix(hash.as_str()));
+            let (seq, hash) = last.map_or((self.head.seq, &*self.head.hash), |last| (last.seq, &*last.hash));
+            let prev = row.body.strip_suffix("\"}").and_then(|body| body.strip_suffix(hash));
             let follows = row.seq == seq + 1 && prev.is_some_and(|body| body.ends_with(",\"prev\":\""));
             if !follows {
                 return Err(Fault::State(format!(
@@ -116,7 +117,7 @@ impl Ledger<'_> {
             last = Some(row);
         }
         if let Some(Row { seq, hash, .. }) = last {
-            self.head = Head { seq: *seq, hash: hash.clone() };
+            self.head = Head { seq: *seq, hash: hash.as_str().into() };
         }
         Ok(())
     }
@@ -129,7 +130,7 @@ impl Ledger<'_> {
                 self.sql.execute(insert, values![chain, seq, body, hash])?
             }
         };
-        self.head = Head { seq, hash: hash.to_owned() };
+        self.head = Head { seq, hash: hash.into() };
         Ok(())
     }
 
@@ -138,10 +139,10 @@ impl Ledger<'_> {
         if self.head == *before {
             return Ok(());
         }
-        let (Head { seq, hash }, at) = (&self.head, self.now());
-        let signature = self.key.sign(&Statement { kind: Kind::Head, seq: *seq, hash, at });
+        let (&Head { seq, ref hash }, at) = (&self.head, self.now());
+        let signature = self.key.sign(&Statement { kind: Kind::Head, seq, hash, at });
         let write = self.of_chain("UPDATE head SET seq = ?1, hash = ?2, at = ?3, signature = ?4 WHERE true");
-        self.sql.execute(&write, values![*seq, hash, at, &signature])?;
+        self.sql.execute(&write, values![seq, hash, at, &signature])?;
         if is_checkpoint(before.seq, self.head.seq) {
             self.keep_checkpoint()?;
         }
@@ -153,9 +154,9 @@ impl Ledger<'_> {
         if self.head.seq == 0 {
             return Ok(());
         }
-        let (Head { seq, hash }, at) = (&self.head, self.now());
-        let signature = self.key.sign(&Statement { kind: Kind::Checkpoint, seq: *seq, hash, at });
-        let values = values![*seq, hash, at, &signature, self.shared.map(|shared| shared.chain)];
+        let (&Head { seq, ref hash }, at) = (&self.head, self.now());
+        let signature = self.key.sign(&Statement { kind: Kind::Checkpoint, seq, hash, at });
+        let values = values![seq, hash, at, &signature, self.shared.map(|shared| shared.chain)];
         match self.shared {
             None => self.sql.execute(
                 "INSERT INTO checkpoints(seq, hash, at, signature) VALUES (?1, ?2, ?3, ?4) ON CONFLICT(seq) DO NOTHING",
@@ -204,7 +205,7 @@ pub(crate) fn signed_head(
     let Some((seq, hash, at, signature)) = found else {
         return Err(Fault::State("the audit log has lost its signed head; run `callgate audit verify`".to_owned()));
     };
-    let head = Head { seq, hash };
+    let head = Head { seq, hash: hash.into() };
     if known == Some(&head) {
         return Ok(head);
     }

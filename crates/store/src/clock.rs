@@ -82,6 +82,13 @@ impl Clock {
 ///
 /// Years before 0 and after 9999 are written as the nearest that can be.
 pub fn rfc3339(millis: i64) -> String {
+    let mut text = String::new();
+    write_rfc3339(millis, &mut text);
+    text
+}
+
+/// Appends to `out` what [`rfc3339`] gives.
+pub(crate) fn write_rfc3339(millis: i64, out: &mut String) {
     let millis = millis.clamp(-62_167_219_200_000, 253_402_207_200_000);
     let (days, of_day) = (millis.div_euclid(DAY_MS), millis.rem_euclid(DAY_MS));
     // The proleptic Gregorian calendar in eras of 400 years that begin with March, so that a leap day comes last.
@@ -104,7 +111,7 @@ pub fn rfc3339(millis: i64) -> String {
             (number, at) = (number / 10, at.saturating_sub(1));
         }
     }
-    String::from_utf8(text.to_vec()).expect("digits are ASCII")
+    out.push_str(std::str::from_utf8(&text).expect("digits are ASCII"));
 }
 
 const DAY_MS: i64 = 86_400_000;

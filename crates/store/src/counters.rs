@@ -12,6 +12,7 @@ use crate::journal::Change;
 use crate::sql::Sql;
 use crate::value::values;
 use policy::{Amount, Charge, Counter, Scope, Usage};
+use std::sync::Arc;
 
 /// What judging all charges of a call came to.
 pub(crate) enum Judged {
@@ -34,7 +35,7 @@ pub(crate) fn amount(micros: i64) -> Amount {
 /// Judges all charges against their counters as of `now`, each with those before it taken. `held` gives what the buckets
 /// of a counter hold from a moment on.
 pub(crate) fn judge(
-    charges: &[(String, Charge)],
+    charges: &[(Arc<str>, Charge)],
     now: i64,
     mut held: impl FnMut(&str, i64) -> Result<Vec<(i64, Amount)>, Fault>,
 ) -> Result<Judged, Fault> {
@@ -45,7 +46,7 @@ pub(crate) fn judge(
         let window = &charge.counter.window;
         let mut held = held(key, window.counts_from(now))?;
         held.extend(taken.iter().filter(|taken| taken.key == *key).map(|taken| (taken.bucket, taken.amount)));
-        let usage = charge.usage(held, now);
+        let usage = charge.usage(&held, now);
         if charge.refuses(&usage) {
             // Of several, the one that frees last, so that a caller who waits as told is not told to wait again.
             if exhausted.is_none_or(|(_, longest)| usage.retry_after_ms > longest.retry_after_ms) {
@@ -93,19 +94,19 @@ pub(crate) fn prune(sql: Sql<'_>, now: i64) -> Result<(), Fault> {
 }
 
 /// Everything that tells one counter from another. The subject's parts come from authentication, never from the client.
-pub(crate) fn key(counter: &Counter, subject: &Subject) -> String {
+pub(crate) fn key(counter: &Counter, subject: &Subject) -> Arc<str> {
     let Subject { server, grant, principal, session } = subject;
     let (server, scope, who) = match counter.scope {
-        Scope::Grant => (server.as_str(), "grant", joined(&[grant])),
-        Scope::Principal => (server.as_str(), "principal", joined(&[principal])),
+        Scope::Grant => (&**server, "grant", joined(&[grant])),
+        Scope::Principal => (&**server, "principal", joined(&[principal])),
         Scope::Session => match session {
-            Some(session) => (server.as_str(), "session", joined(&[grant, session])),
-            None => (server.as_str(), "session", joined(&[grant])),
+            Some(session) => (&**server, "session", joined(&[grant, session])),
+            None => (&**server, "session", joined(&[grant])),
         },
-        Scope::Upstream => (server.as_str(), "upstream", String::new()),
+        Scope::Upstream => (&**server, "upstream", String::new()),
         Scope::Global => ("", "global", String::new()),
     };
-    joined(&[server, scope, &who, &counter.owner, &counter.name, &counter.window.key()])
+    joined(&[server, scope, &who, &counter.owner, &counter.name, &counter.window.key()]).into()
 }
 
 /// How far a clock may have gone ahead and be set back without anything being forgotten: a day and an hour.
@@ -121,7 +122,7 @@ mod tests {
     }
 
     fn subject(server: &str, grant: &str, session: Option<&str>) -> Subject {
-        Subject { server: server.into(), grant: grant.into(), principal: "p".into(), session: session.map(str::to_owned) }
+        Subject { server: server.into(), grant: grant.into(), principal: "p".into(), session: session.map(Arc::from) }
     }
 
     #[test]

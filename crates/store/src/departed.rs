@@ -94,8 +94,8 @@ pub(crate) fn tell_again(ledger: &mut Ledger<'_>, last: i64) -> Result<bool, Fau
 }
 
 fn tell(ledger: &mut Ledger<'_>, detail: String) -> Result<(), Fault> {
-    let id = random_id(16).map_err(Fault::State)?;
-    let (method, principal) = (Some(METHOD.to_owned()), Some("retention".to_owned()));
+    let id = random_id(16).map_err(Fault::State)?.into();
+    let (method, principal) = (Some(METHOD.into()), Some("retention".into()));
     ledger.append(&Draft { id, phase: Phase::Admin, method, principal, detail: Some(detail), ..Draft::default() }).map(drop)
 }
 

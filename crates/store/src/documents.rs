@@ -176,13 +176,13 @@ pub(crate) fn record(
     done: &str,
     by: &str,
 ) -> Result<(), Fault> {
-    let named = |of: DocumentKind| (kind == of).then(|| document.name.clone());
+    let named = |of: DocumentKind| (kind == of).then(|| document.name.as_str().into());
     let after = document.digest();
     ledger.append(&Draft {
-        id: random_id(16).map_err(Fault::State)?,
+        id: random_id(16).map_err(Fault::State)?.into(),
         phase: Phase::Admin,
-        method: Some(format!("{}/{done}", kind.plural())),
-        principal: Some(by.to_owned()),
+        method: Some(format!("{}/{done}", kind.plural()).into()),
+        principal: Some(by.into()),
         server: named(DocumentKind::Server),
         grant: named(DocumentKind::Grant),
         change: Some(Changed { kind: kind.as_str(), name: document.name.clone(), version: document.version, before, after }),
@@ -236,7 +236,7 @@ pub(crate) fn count_up(sql: Sql<'_>) -> Result<(), Fault> {
 
 /// The SHA-256 of a text, in hexadecimal.
 pub(crate) fn digest(text: &str) -> String {
-    sha256(text.as_bytes())
+    sha256(text.as_bytes()).to_string()
 }
 
 const STANDING: &str = "kind = ?1 AND text IS NOT NULL AND version =

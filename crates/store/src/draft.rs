@@ -4,9 +4,12 @@
 //! It names its own number and the hash of its predecessor, so that no field of a record lies outside its hash. The line
 //! that people and tools read is the body with its hash appended; taking the last member off gives the hashed bytes back.
 
-use crate::clock::rfc3339;
-use json::{Document, Strictness, quote, quote_into};
-use policy::{Outcome, Reason, Shadow};
+use crate::clock::write_rfc3339;
+use crate::line::{Line, OneLine, key};
+use json::{Document, Strictness, quote};
+use policy::{Decision, Outcome, Reason, Shadow};
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Which event a record tells of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,29 +77,29 @@ impl Reply {
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
     /// The decision's id: equal in the records of one call.
-    pub id: String,
+    pub id: Arc<str>,
     /// Which event.
     pub phase: Phase,
     /// The upstream's name.
-    pub server: Option<String>,
+    pub server: Option<Arc<str>>,
     /// The MCP method; for [`Phase::Admin`] what was done (`approvals/approve`).
-    pub method: Option<String>,
+    pub method: Option<Cow<'static, str>>,
     /// The tool.
-    pub tool: Option<String>,
+    pub tool: Option<Arc<str>>,
     /// Who called; for [`Phase::Admin`] who acted.
-    pub principal: Option<String>,
+    pub principal: Option<Arc<str>>,
     /// With which grant.
-    pub grant: Option<String>,
+    pub grant: Option<Arc<str>>,
     /// In which session.
-    pub session: Option<String>,
+    pub session: Option<Arc<str>>,
     /// What was decided.
     pub outcome: Option<Outcome>,
     /// Why.
     pub reason: Option<Reason>,
     /// By which rule.
-    pub rule: Option<String>,
+    pub rule: Option<Arc<str>>,
     /// Under which revision of the policy.
-    pub policy: Option<String>,
+    pub policy: Option<Arc<str>>,
     /// How the call ended.
     pub reply: Option<Reply>,
     /// What the agent was told.
@@ -109,8 +112,8 @@ pub struct Draft {
     pub shadow: Option<Shadow>,
     /// How long the call took.
     pub duration_ms: Option<u64>,
-    /// The arguments as [`crate::arguments::render`] gives them: JSON. What is not JSON is kept as a string.
-    pub arguments: Option<String>,
+    /// The arguments as [`crate::arguments::render`] gives them.
+    pub arguments: Option<OneLine>,
     /// Which document has another version, for [`Phase::Admin`].
     pub change: Option<Changed>,
     /// Anything else worth keeping, for people.
@@ -146,55 +149,74 @@ impl Draft {
     /// Appends the body to `out`: one line of JSON. The members of the listing come first and are always there.
     pub(crate) fn write_body(&self, stamp: &Stamp<'_>, out: &mut String) {
         let mut line = Line::new(out);
-        line.number("seq", stamp.seq);
-        line.text("id", Some(&self.id));
-        line.text("at", Some(&rfc3339(stamp.at)));
-        line.text("phase", Some(self.phase.as_str()));
-        line.text("server", self.server.as_deref());
-        line.text("method", self.method.as_deref());
-        line.text("tool", self.tool.as_deref());
-        line.text("principal", self.principal.as_deref());
-        line.text("grant", self.grant.as_deref());
-        line.text("outcome", self.outcome.map(|outcome| outcome.as_str()));
-        line.text("reason", self.reason.map(|reason| reason.as_str()));
-        line.text("rule", self.rule.as_deref());
-        line.text("policy", self.policy.as_deref());
-        line.text("reply", self.reply.map(Reply::as_str));
-        line.present("session", self.session.as_deref());
-        line.present("message", self.message.as_deref());
+        line.number(key!("seq"), stamp.seq);
+        line.text(key!("id"), Some(&self.id));
+        line.written(key!("at"), |out| write_rfc3339(stamp.at, out));
+        line.word(key!("phase"), self.phase.as_str());
+        line.text(key!("server"), self.server.as_deref());
+        line.text(key!("method"), self.method.as_deref());
+        line.text(key!("tool"), self.tool.as_deref());
+        line.text(key!("principal"), self.principal.as_deref());
+        line.text(key!("grant"), self.grant.as_deref());
+        line.text(key!("outcome"), self.outcome.map(Outcome::as_str));
+        line.text(key!("reason"), self.reason.map(Reason::as_str));
+        line.text(key!("rule"), self.rule.as_deref());
+        line.text(key!("policy"), self.policy.as_deref());
+        line.text(key!("reply"), self.reply.map(Reply::as_str));
+        line.present(key!("session"), self.session.as_deref());
+        line.present(key!("message"), self.message.as_deref());
         if let Some(millis) = self.retry_after_ms {
-            line.number("retryAfterMs", millis);
+            line.number(key!("retryAfterMs"), millis);
         }
-        line.present("approval", self.approval.as_deref());
+        line.present(key!("approval"), self.approval.as_deref());
         if let Some(shadow) = &self.shadow {
-            line.raw("shadow", &shadow_object(shadow));
+            line.raw(key!("shadow"), &shadow_object(shadow));
         }
         if let Some(millis) = self.duration_ms {
-            line.number("durationMs", millis);
+            line.number(key!("durationMs"), millis);
         }
         if let Some(arguments) = &self.arguments {
-            line.json("arguments", arguments);
+            line.raw(key!("arguments"), arguments.as_str());
         }
         if let Some(change) = &self.change {
-            line.raw("change", &change_object(change));
+            line.raw(key!("change"), &change_object(change));
         }
-        line.present("detail", self.detail.as_deref());
+        line.present(key!("detail"), self.detail.as_deref());
         if let Some((instance, millis)) = stamp.instance {
-            line.text("instance", Some(instance));
-            line.number("uptimeMs", u64::try_from(millis).unwrap_or(u64::MAX));
+            line.text(key!("instance"), Some(instance));
+            line.number(key!("uptimeMs"), u64::try_from(millis).unwrap_or(u64::MAX));
         }
-        line.text("prev", Some(stamp.prev));
+        line.text(key!("prev"), Some(stamp.prev));
         line.end();
+    }
+
+    /// Says what was decided.
+    pub fn decide(&mut self, decision: &Decision) {
+        self.outcome = Some(decision.outcome);
+        self.reason = Some(decision.reason);
+        self.rule.clone_from(&decision.rule);
+        self.message.clone_from(&decision.message);
+        self.retry_after_ms = decision.retry_after_ms;
+        self.shadow.clone_from(&decision.shadow);
+        self.reply = (decision.outcome != Outcome::Allow).then_some(Reply::Refused);
+    }
+
+    /// Makes of the draft of a decision that of how the call ends: the same call, without what was decided.
+    pub fn begin_end(&mut self) {
+        self.phase = Phase::Finished;
+        (self.outcome, self.reason, self.rule, self.reply) = (None, None, None, None);
+        (self.message, self.retry_after_ms, self.approval, self.shadow) = (None, None, None, None);
+        (self.arguments, self.change, self.detail) = (None, None, None);
     }
 }
 
 fn shadow_object(shadow: &Shadow) -> String {
     let mut out = String::new();
     let mut line = Line::new(&mut out);
-    line.text("outcome", Some(shadow.outcome.as_str()));
-    line.text("reason", Some(shadow.reason.as_str()));
-    line.text("rule", shadow.rule.as_deref());
-    line.text("message", shadow.message.as_deref());
+    line.word(key!("outcome"), shadow.outcome.as_str());
+    line.word(key!("reason"), shadow.reason.as_str());
+    line.text(key!("rule"), shadow.rule.as_deref());
+    line.text(key!("message"), shadow.message.as_deref());
     line.end();
     out
 }
@@ -202,98 +224,13 @@ fn shadow_object(shadow: &Shadow) -> String {
 fn change_object(change: &Changed) -> String {
     let mut out = String::new();
     let mut line = Line::new(&mut out);
-    line.text("kind", Some(change.kind));
-    line.text("name", Some(&change.name));
-    line.number("version", change.version);
-    line.text("before", change.before.as_deref());
-    line.text("after", change.after.as_deref());
+    line.text(key!("kind"), Some(change.kind));
+    line.text(key!("name"), Some(&change.name));
+    line.number(key!("version"), change.version);
+    line.text(key!("before"), change.before.as_deref());
+    line.text(key!("after"), change.after.as_deref());
     line.end();
     out
-}
-
-/// Whether all of it is printable ASCII that JSON writes as it is. Every byte is looked at, whatever the first are: that goes
-/// many at a time.
-fn is_plain(text: &str) -> bool {
-    text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\'))
-}
-
-/// Whether it is JSON on one line.
-fn is_one_line(raw: &str) -> bool {
-    let may_break = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
-    let breaks = match raw.is_ascii() {
-        true => memchr::memchr2(b'\n', b'\r', raw.as_bytes()).is_some(),
-        false => raw.contains(may_break),
-    };
-    !breaks && Document::parse(raw.to_owned(), Strictness::Reply).is_ok()
-}
-
-fn clipped(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.len() <= LONGEST_TEXT {
-        return text.into();
-    }
-    let end = (0..=LONGEST_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    format!("{}…", &text[..end]).into()
-}
-
-/// An object that is being written.
-struct Line<'o> {
-    out: &'o mut String,
-    is_empty: bool,
-}
-
-impl Line<'_> {
-    fn new(out: &mut String) -> Line<'_> {
-        Line { out, is_empty: true }
-    }
-
-    fn key(&mut self, key: &str) {
-        self.out.push_str(if std::mem::take(&mut self.is_empty) { "{\"" } else { ",\"" });
-        self.out.push_str(key);
-        self.out.push_str("\":");
-    }
-
-    fn raw(&mut self, key: &str, value: &str) {
-        self.key(key);
-        self.out.push_str(value);
-    }
-
-    fn number(&mut self, key: &str, number: impl itoa::Integer) {
-        self.key(key);
-        self.out.push_str(itoa::Buffer::new().format(number));
-    }
-
-    fn text(&mut self, key: &str, value: Option<&str>) {
-        self.key(key);
-        match value {
-            // Most texts are plain, and their quoted form is themselves.
-            Some(text) if text.len() <= LONGEST_TEXT && is_plain(text) => {
-                self.out.push('"');
-                self.out.push_str(text);
-                self.out.push('"');
-            }
-            Some(text) => quote_into(&clipped(text), self.out),
-            None => self.out.push_str("null"),
-        }
-    }
-
-    fn present(&mut self, key: &str, value: Option<&str>) {
-        if value.is_some() {
-            self.text(key, value);
-        }
-    }
-
-    /// JSON that stays as it is when it is valid and on one line; anything else becomes a string.
-    fn json(&mut self, key: &str, raw: &str) {
-        self.key(key);
-        match is_one_line(raw) {
-            true => self.out.push_str(raw),
-            false => quote_into(&clipped(raw), self.out),
-        }
-    }
-
-    fn end(self) {
-        self.out.push('}');
-    }
 }
 
 /// One row of the audit log as it is stored.
@@ -330,10 +267,8 @@ pub struct Recorded {
     /// When, in milliseconds since the Unix epoch.
     pub at: i64,
     /// Its hash.
-    pub hash: String,
+    pub hash: Arc<str>,
 }
-
-const LONGEST_TEXT: usize = 4096;
 
 #[cfg(test)]
 mod tests {

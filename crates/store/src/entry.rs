@@ -9,11 +9,11 @@ use crate::error::Fault;
 /// Something to be entered together with others: see [`crate::Store::enter`].
 pub enum Entry {
     /// As [`crate::Store::admit`] does.
-    Admit(Admission),
+    Admit(Box<Admission>),
     /// As [`crate::Store::record`] does.
-    Record(Draft),
+    Record(Box<Draft>),
     /// As [`crate::Store::settle`] does; what was taken stays taken.
-    Settle(Reservation, Draft),
+    Settle(Reservation, Box<Draft>),
 }
 
 /// What became of an [`Entry`].
@@ -47,8 +47,9 @@ impl Named {
     /// The entry as it was.
     pub fn into_entry(self) -> Entry {
         match self.entry {
-            Entry::Admit(admission) => {
-                Entry::Admit(Admission { charges: self.charges.into_iter().map(|(_, charge)| charge).collect(), ..admission })
+            Entry::Admit(mut admission) => {
+                admission.charges = self.charges.into_iter().map(|(_, charge)| charge).collect();
+                Entry::Admit(admission)
             }
             entry => entry,
         }
@@ -56,14 +57,17 @@ impl Named {
 
     /// The counters that it asks for, each from which bucket on, at `now`.
     pub fn wants(&self, now: i64) -> impl Iterator<Item = (&str, i64)> {
-        self.charges.iter().map(move |(key, charge)| (key.as_str(), charge.counter.window.counts_from(now)))
+        self.charges.iter().map(move |(key, charge)| (&**key, charge.counter.window.counts_from(now)))
     }
 
     /// Writes it into a book.
     pub fn write(self, book: &mut dyn Book) -> Result<Entered, Fault> {
         match self.entry {
-            Entry::Admit(Admission { id, record, .. }) => admit::admit_plain(book, id, Charged::Here(self.charges), record)
-                .map(|admitted| Entered::Admitted(Box::new(admitted))),
+            Entry::Admit(admission) => {
+                let Admission { id, record, .. } = *admission;
+                let admitted = admit::admit_plain(book, id, Charged::Here(self.charges), record)?;
+                Ok(Entered::Admitted(Box::new(admitted)))
+            }
             Entry::Record(draft) => book.append(&draft).map(Entered::Recorded),
             Entry::Settle(reservation, draft) => admit::settle_plain(book, &reservation, draft, false).map(Entered::Recorded),
         }

@@ -119,7 +119,7 @@ fn summed(groups: &[Group]) -> Vec<Change> {
     let mut all: Vec<Change> = Vec::new();
     let mut last: HashMap<&str, usize> = HashMap::new();
     for change in groups.iter().flat_map(|group| &group.changes) {
-        let before = last.get(change.key.as_str()).map(|at| &mut all[*at]);
+        let before = last.get(&*change.key).map(|at| &mut all[*at]);
         match before {
             Some(before) if before.bucket == change.bucket && before.micros >= 0 && change.micros >= 0 => {
                 before.micros = before.micros.saturating_add(change.micros);

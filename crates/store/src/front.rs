@@ -90,7 +90,7 @@ impl Front {
 
     /// Does the work here and now, or gives it back for the writer.
     pub fn commit<T>(&self, plain: Plain<T>) -> Result<Result<T, StoreError>, Plain<T>> {
-        let Some(seat) = self.sit_down(plain.wants.iter().map(|(key, from)| (key.as_str(), *from))) else { return Err(plain) };
+        let Some(seat) = self.sit_down(plain.wants.iter().map(|(key, from)| (&**key, *from))) else { return Err(plain) };
         Ok(seat.write(|page| attempt(page, plain.work)).and_then(|done| done))
     }
 
@@ -121,7 +121,7 @@ impl Front {
 
     /// Does the plain work of several callers in one commit and answers them, or gives it back for the writer.
     pub fn commit_all(&self, mut jobs: Vec<Box<dyn Job>>) -> Result<(), Vec<Box<dyn Job>>> {
-        let wants = jobs.iter().filter_map(|job| job.wants()).flatten().map(|(key, from)| (key.as_str(), *from));
+        let wants = jobs.iter().filter_map(|job| job.wants()).flatten().map(|(key, from)| (&**key, *from));
         let Some(seat) = self.sit_down(wants) else { return Err(jobs) };
         let committed = seat.write(|page| {
             for job in jobs.iter_mut().filter(|job| !job.is_abandoned()) {
@@ -299,7 +299,7 @@ impl Open {
         for group in groups {
             group.changes.iter().for_each(|change| self.tally.apply(change));
             if let Some(row) = group.records.into_iter().next_back() {
-                self.head = Head { seq: row.seq, hash: row.hash };
+                self.head = Head { seq: row.seq, hash: row.hash.into() };
             }
             self.journal.end = group.end;
         }

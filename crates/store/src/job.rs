@@ -5,13 +5,14 @@ use crate::book::Book;
 use crate::chain::Ledger;
 use crate::error::Fault;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use tokio::sync::oneshot;
 
 /// Work that needs charges and a record, and nothing else.
 pub(crate) struct Plain<T> {
     /// The counters it will ask for, each from which bucket on.
-    pub wants: Vec<(String, i64)>,
+    pub wants: Vec<(Arc<str>, i64)>,
     pub work: PlainWork<T>,
 }
 
@@ -22,9 +23,9 @@ pub(crate) trait Job: Send {
     /// Whether nobody waits for it any more.
     fn is_abandoned(&self) -> bool;
     /// The counters that plain work will ask for; `None` of work that needs the database.
-    fn wants(&self) -> Option<&[(String, i64)]>;
+    fn wants(&self) -> Option<&[(Arc<str>, i64)]>;
     /// All counters that the work may touch, whatever else it needs.
-    fn counters(&self) -> &[(String, i64)];
+    fn counters(&self) -> &[(Arc<str>, i64)];
     /// Does plain work; gives whether it stands. A fault undoes the whole commit.
     fn run_plain(&mut self, book: &mut dyn Book) -> Result<bool, Fault>;
     /// Does any work, in the database; gives whether it stands. A fault undoes the whole commit.
@@ -45,7 +46,7 @@ pub(crate) enum Work<T> {
     /// Can be done in the journal as well as in the database.
     Plain(Plain<T>),
     /// Needs the database; with the counters it will ask for.
-    Whole(Vec<(String, i64)>, WholeWork<T>),
+    Whole(Vec<(Arc<str>, i64)>, WholeWork<T>),
 }
 
 /// Who waits for the answer.
@@ -78,7 +79,7 @@ impl<T: Send> Job for Task<T> {
         matches!(&self.reply, Some(Reply::Droppable(answer)) if answer.is_closed())
     }
 
-    fn wants(&self) -> Option<&[(String, i64)]> {
+    fn wants(&self) -> Option<&[(Arc<str>, i64)]> {
         match &self.work {
             Some(Work::Plain(plain)) => Some(&plain.wants),
             Some(Work::Whole(..)) => None,
@@ -86,7 +87,7 @@ impl<T: Send> Job for Task<T> {
         }
     }
 
-    fn counters(&self) -> &[(String, i64)] {
+    fn counters(&self) -> &[(Arc<str>, i64)] {
         match &self.work {
             Some(Work::Plain(Plain { wants, .. }) | Work::Whole(wants, _)) => wants,
             None => &[],

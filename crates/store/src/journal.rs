@@ -73,7 +73,7 @@ pub(crate) struct Group {
 /// An amount taken from a bucket, or given back to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
-    pub key: String,
+    pub key: Arc<str>,
     pub bucket: i64,
     pub frees_at: i64,
     /// In millionths; negative when given back.
@@ -272,7 +272,7 @@ fn header(start: &[u8], seal: Option<&Seal>) -> Option<(String, Head, u64)> {
     let end = start.iter().position(|byte| *byte == b'\n')?;
     let (text, sealed) = std::str::from_utf8(&start[..end]).ok()?.rsplit_once(' ')?;
     let mut words = text.strip_prefix(MAGIC)?.strip_prefix(' ')?.split(' ');
-    let (id, seq, hash) = (words.next()?.to_owned(), words.next()?.parse().ok()?, words.next()?.to_owned());
+    let (id, seq, hash) = (words.next()?.to_owned(), words.next()?.parse().ok()?, words.next()?.into());
     if seal.is_some_and(|seal| seal.of(&id, 0, text.as_bytes()) != sealed) {
         return None;
     }
@@ -349,7 +349,7 @@ fn line_length(bytes: &[u8]) -> Option<usize> {
 }
 
 fn is_sound(row: &Row) -> bool {
-    sha256(row.body.as_bytes()) == row.hash
+    *sha256(row.body.as_bytes()) == *row.hash
 }
 
 impl Group {
@@ -380,6 +380,11 @@ fn record(line: &str) -> Option<Row> {
 fn change(line: &str) -> Option<Change> {
     let mut words = line.strip_suffix(';')?.splitn(4, ' ');
     let (micros, bucket, frees_at, key) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let key = if key.contains('\\') { unescaped(key)?.into() } else { key.into() };
+    Some(Change { key, bucket: bucket.parse().ok()?, frees_at: frees_at.parse().ok()?, micros: micros.parse().ok()? })
+}
+
+fn unescaped(key: &str) -> Option<String> {
     let mut plain = String::with_capacity(key.len());
     let mut characters = key.chars();
     while let Some(character) = characters.next() {
@@ -392,7 +397,7 @@ fn change(line: &str) -> Option<Change> {
             character => character,
         });
     }
-    Some(Change { key: plain, bucket: bucket.parse().ok()?, frees_at: frees_at.parse().ok()?, micros: micros.parse().ok()? })
+    Some(plain)
 }
 
 #[cfg(unix)]
@@ -446,7 +451,7 @@ mod tests {
 
     fn body(seq: i64) -> (String, String) {
         let body = format!(r#"{{"seq":{seq},"id":"ä","prev":"00"}}"#);
-        let hash = sha256(body.as_bytes());
+        let hash = sha256(body.as_bytes()).to_string();
         (body, hash)
     }
 

@@ -82,7 +82,7 @@ impl SecretKey {
         let seal = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, pkcs8), b"callgate journal v1");
         Ok(SecretKey {
             pair,
-            digests: DigestKey(hmac::Key::new(hmac::HMAC_SHA256, extract.as_ref())),
+            digests: DigestKey(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, extract.as_ref()))),
             seal: Seal(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, seal.as_ref()))),
         })
     }
@@ -93,7 +93,7 @@ impl SecretKey {
 
     /// The same key with another one for digests: where several gateways must find the same digest for the same call.
     pub fn sharing(self, secret: &[u8]) -> SecretKey {
-        SecretKey { digests: DigestKey(hmac::Key::new(hmac::HMAC_SHA256, secret)), ..self }
+        SecretKey { digests: DigestKey(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret))), ..self }
     }
 
     pub fn digests(&self) -> &DigestKey {
@@ -112,7 +112,7 @@ impl SecretKey {
 /// A key for digests that only the holder of the state's key can compute: equal values are seen to be equal, and a value
 /// cannot be found by trying likely ones.
 #[derive(Clone, Debug)]
-pub struct DigestKey(hmac::Key);
+pub struct DigestKey(Arc<hmac::Key>);
 
 impl DigestKey {
     /// The HMAC-SHA256 of `bytes` in hexadecimal.
@@ -137,8 +137,10 @@ impl Seal {
 }
 
 /// The SHA-256 of `bytes` in hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+pub(crate) fn sha256(bytes: &[u8]) -> Arc<str> {
+    let mut text = [0; 64];
+    write_hex(digest::digest(&digest::SHA256, bytes).as_ref(), &mut text);
+    std::str::from_utf8(&text).expect(DIGITS).into()
 }
 
 /// The first sixteen digits of a hash, as a number.
@@ -170,13 +172,19 @@ thread_local! {
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
     let mut text = vec![0; bytes.len() * 2];
+    write_hex(bytes, &mut text);
+    String::from_utf8(text).expect(DIGITS)
+}
+
+fn write_hex(bytes: &[u8], text: &mut [u8]) {
+    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
     for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(bytes) {
         *pair = [digit(byte >> 4), digit(byte & 15)];
     }
-    String::from_utf8(text).expect("digits are ASCII")
 }
+
+const DIGITS: &str = "digits are ASCII";
 
 /// Strict, so that a text has one spelling: lower case, two digits a byte.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -146,7 +146,7 @@ pub(crate) async fn admit(store: &Store, leases: &Leases, mut admission: Admissi
 
 /// The charges that may come out of a lease, with the keys of their counters: not those on whose counter the call lays
 /// another demand.
-fn leasable(charges: &[Charge], subject: &Subject) -> Vec<(usize, String)> {
+fn leasable(charges: &[Charge], subject: &Subject) -> Vec<(usize, Arc<str>)> {
     let is_leased = |charge: &Charge| {
         let is_enforced = charge.mode == Mode::Enforce && matches!(charge.bound, Bound::AtMost(_));
         is_enforced && charge.amount > Amount::ZERO && charge.lease.is_some_and(|lease| charge.amount <= lease)
@@ -178,7 +178,7 @@ fn whole(verdict: &Verdict, of_leases: &[(usize, Usage)]) -> Verdict {
 impl Leases {
     /// Takes the amount of a charge out of its lease, which is renewed where that is needed; `None` where it is to be charged
     /// by itself.
-    async fn take(&self, store: &Store, index: usize, key: String, charge: &Charge) -> Result<Option<Part>, StoreError> {
+    async fn take(&self, store: &Store, index: usize, key: Arc<str>, charge: &Charge) -> Result<Option<Part>, StoreError> {
         let Some(slot) = self.slot(&key, charge, &store.clock) else { return Ok(None) };
         let begun = Instant::now();
         match slot.part(index, &key, charge, &store.clock) {
@@ -254,7 +254,7 @@ impl Slot {
             let usage = lease.usage;
             lease.left = lease.left.saturating_sub(charge.amount);
             lease.usage.used = usage.used.checked_add(charge.amount).unwrap_or(Amount::MAX);
-            let taken = Taken { key: key.to_owned(), bucket: lease.bucket, amount: charge.amount, frees_at: lease.frees_at };
+            let taken = Taken { key: key.into(), bucket: lease.bucket, amount: charge.amount, frees_at: lease.frees_at };
             return Found::Part(Part { index, slot: self.clone(), taken, usage });
         }
         match state.dry_until.is_some_and(|until| Instant::now() < until) {
@@ -281,7 +281,7 @@ impl Lease {
     /// What is left of it.
     fn rest(self, key: &str) -> Option<Taken> {
         let Lease { bucket, frees_at, left, .. } = self;
-        (left > Amount::ZERO).then(|| Taken { key: key.to_owned(), bucket, amount: left, frees_at })
+        (left > Amount::ZERO).then(|| Taken { key: key.into(), bucket, amount: left, frees_at })
     }
 }
 
@@ -299,7 +299,13 @@ impl Part {
 }
 
 /// Gives back what is left of a lease, and takes another. Whoever has the turn calls it.
-async fn renew(store: Store, slot: Arc<Slot>, key: String, charge: Charge, _turn: OwnedMutexGuard<()>) -> Result<(), StoreError> {
+async fn renew(
+    store: Store,
+    slot: Arc<Slot>,
+    key: Arc<str>,
+    charge: Charge,
+    _turn: OwnedMutexGuard<()>,
+) -> Result<(), StoreError> {
     let rest = slot.lock().rest(&key);
     let window = &charge.counter.window;
     let now = store.clock.now();

@@ -35,6 +35,7 @@ mod job;
 mod journal;
 mod key;
 mod lease;
+mod line;
 mod lost;
 mod moment;
 mod once;
@@ -71,6 +72,7 @@ pub use error::StoreError;
 pub use grants::{GrantChange, Kept, StoredGrant};
 pub use instances::{Instance, Running};
 pub use key::DigestKey;
+pub use line::OneLine;
 pub use reader::{Filter, Position, Reader, Rows};
 pub use redis::RedisAddress;
 pub use retention::Retention;
@@ -260,7 +262,8 @@ impl Store {
     ///
     /// # Errors
     /// It is not on record then; after a time-out it may be, later.
-    pub fn record(&self, draft: Draft) -> impl Future<Output = Result<Recorded, StoreError>> + Send {
+    pub fn record(&self, draft: impl Into<Box<Draft>>) -> impl Future<Output = Result<Recorded, StoreError>> + Send {
+        let draft = draft.into();
         let work = Box::new(move |book: &mut dyn book::Book| book.append(&draft));
         self.writer.perform(false, Work::Plain(Plain { wants: Vec::new(), work }))
     }
@@ -270,7 +273,13 @@ impl Store {
     ///
     /// # Errors
     /// It is not on record then, and nothing is given back; after a time-out it may be, later.
-    pub async fn settle(&self, reservation: Reservation, draft: Draft, refund: bool) -> Result<Recorded, StoreError> {
+    pub async fn settle(
+        &self,
+        reservation: Reservation,
+        draft: impl Into<Box<Draft>>,
+        refund: bool,
+    ) -> Result<Recorded, StoreError> {
+        let draft = draft.into();
         match &self.counters {
             None => self.settle_here(reservation, draft, refund).await,
             Some(redis) => Box::pin(self.settle_there(redis, reservation, draft, refund)).await,
@@ -282,7 +291,7 @@ impl Store {
         &self,
         redis: &Redis,
         mut reservation: Reservation,
-        draft: Draft,
+        draft: Box<Draft>,
         refund: bool,
     ) -> Result<Recorded, StoreError> {
         let taken = std::mem::take(&mut reservation.taken);
@@ -296,7 +305,7 @@ impl Store {
     fn settle_here(
         &self,
         reservation: Reservation,
-        draft: Draft,
+        draft: Box<Draft>,
         refund: bool,
     ) -> impl Future<Output = Result<Recorded, StoreError>> + Send {
         let wants: Vec<_> = match refund {
@@ -330,7 +339,7 @@ impl Store {
     /// As those of [`Store::admit`], [`Store::record`] and [`Store::settle`].
     pub async fn enter_alone(&self, entry: Entry) -> Result<Entered, StoreError> {
         match entry {
-            Entry::Admit(admission) => self.admit(admission).await.map(|admitted| Entered::Admitted(Box::new(admitted))),
+            Entry::Admit(admission) => self.admit(*admission).await.map(|admitted| Entered::Admitted(Box::new(admitted))),
             Entry::Record(draft) => self.record(draft).await.map(Entered::Recorded),
             Entry::Settle(reservation, draft) => self.settle(reservation, draft, false).await.map(Entered::Recorded),
         }
@@ -448,7 +457,7 @@ impl Store {
 
     /// What is to be kept of a call's arguments; see [`arguments::render`]. Nothing, while the key cannot be read: calls are
     /// denied then.
-    pub fn render(&self, mode: ArgumentsMode, arguments: Option<json::Value<'_>>) -> Option<String> {
+    pub fn render(&self, mode: ArgumentsMode, arguments: Option<json::Value<'_>>) -> Option<OneLine> {
         let key = Shared::lock(&self.writer.shared.digests).clone()?;
         arguments::render(mode, arguments?, &key)
     }
@@ -488,6 +497,6 @@ impl std::fmt::Debug for Store {
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] when the system gives no random numbers.
-pub fn fresh_id() -> Result<String, StoreError> {
-    key::random_id(16).map_err(|problem| Fault::State(problem).at("the system"))
+pub fn fresh_id() -> Result<Arc<str>, StoreError> {
+    key::random_id(16).map(Arc::from).map_err(|problem| Fault::State(problem).at("the system"))
 }

@@ -44,10 +44,10 @@ impl Loss {
     /// The record that says so.
     pub fn draft(self) -> Result<Draft, Fault> {
         Ok(Draft {
-            id: random_id(16).map_err(Fault::State)?,
+            id: random_id(16).map_err(Fault::State)?.into(),
             phase: Phase::Admin,
-            method: Some("state/journal".to_owned()),
-            principal: Some("callgate".to_owned()),
+            method: Some("state/journal".into()),
+            principal: Some("callgate".into()),
             detail: Some(self.text()),
             ..Draft::default()
         })

@@ -7,13 +7,14 @@ use crate::counters::amount;
 use crate::journal::Change;
 use policy::Amount;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The counters that are known.
 #[derive(Default)]
 pub(crate) struct Tally {
-    counters: HashMap<String, Counter>,
+    counters: HashMap<Arc<str>, Counter>,
     /// What the buckets held that were changed since the last [`Tally::keep`].
-    undo: Vec<(String, i64, Option<Bucket>)>,
+    undo: Vec<(Arc<str>, i64, Option<Bucket>)>,
 }
 
 struct Counter {
@@ -36,7 +37,7 @@ impl Tally {
     }
 
     /// Takes over a counter as the database has it: buckets from `floor` on with their amounts in millionths.
-    pub fn learn(&mut self, key: String, floor: i64, mut buckets: Vec<(i64, i64)>) {
+    pub fn learn(&mut self, key: Arc<str>, floor: i64, mut buckets: Vec<(i64, i64)>) {
         if self.counters.len() >= MOST {
             self.forget();
         }

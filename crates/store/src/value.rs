@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 use std::error::Error;
+use std::sync::Arc;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 /// A value for a placeholder.
@@ -26,6 +27,12 @@ impl<'v> From<&'v str> for Value<'v> {
 
 impl<'v> From<&'v String> for Value<'v> {
     fn from(value: &'v String) -> Self {
+        Value::Text(value)
+    }
+}
+
+impl<'v> From<&'v Arc<str>> for Value<'v> {
+    fn from(value: &'v Arc<str>) -> Self {
         Value::Text(value)
     }
 }

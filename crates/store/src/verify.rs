@@ -198,7 +198,7 @@ fn check_journal(
     }
     // Which record of the damaged part it is, as far as that can be made out.
     let mut rows = rest.iter().take(1).flat_map(|group| &group.records);
-    let named = rows.find(|row| sha256(row.body.as_bytes()) != row.hash).map(|row| Broken {
+    let named = rows.find(|row| *sha256(row.body.as_bytes()) != *row.hash).map(|row| Broken {
         seq: row.seq,
         id: id_of(&row.body),
         problem: "its text in the journal does not have its hash: one of them was changed".to_owned(),
@@ -322,7 +322,7 @@ impl Walk {
             };
             return Some(Broken::at(self.expected, problem));
         }
-        if sha256(row.body.as_bytes()) != row.hash {
+        if *sha256(row.body.as_bytes()) != *row.hash {
             return broken("its text does not have its hash: one of them was changed");
         }
         let Ok(document) = Document::parse(row.body.clone(), Strictness::Request) else {

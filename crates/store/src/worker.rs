@@ -177,7 +177,7 @@ impl Worker {
     /// Fetches the counters that are not at hand.
     fn fetch(&mut self, open: &mut Open, jobs: &[Box<dyn Job>]) -> Result<(), Fault> {
         let wants = jobs.iter().filter_map(|job| job.wants()).flatten();
-        let missing: Vec<(String, i64)> = wants.filter(|(key, from)| !open.tally.knows(key, *from)).cloned().collect();
+        let missing: Vec<(Arc<str>, i64)> = wants.filter(|(key, from)| !open.tally.knows(key, *from)).cloned().collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -185,7 +185,7 @@ impl Worker {
         let fetched = self.transact(|ledger| {
             all_of(follow(ledger, journal, journal.end)?, journal.end)?;
             // A little further back, for clocks that are set back a little.
-            let stored = |(key, from): (String, i64)| {
+            let stored = |(key, from): (Arc<str>, i64)| {
                 let floor = from.saturating_sub(SLACK_MS);
                 Ok((counters::stored(ledger.sql, &key, floor)?, key, floor))
             };

@@ -148,7 +148,7 @@ impl Writer {
     /// # Errors
     /// [`StoreError::Busy`] at once when the queue is full; [`StoreError::Unavailable`] also when no answer comes in time,
     /// and then the work may still be done later.
-    pub async fn submit<T, F>(&self, may_be_dropped: bool, wants: Vec<(String, i64)>, work: F) -> Result<T, StoreError>
+    pub async fn submit<T, F>(&self, may_be_dropped: bool, wants: Vec<(Arc<str>, i64)>, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Ledger<'_>) -> Result<T, Fault> + Send + 'static,

@@ -225,7 +225,7 @@ async fn scopes_count_apart(place: Place) {
         let mut admission = call(grant, vec![charge_of("calls", "day", scope, "1", "1", Mode::Enforce)]);
         admission.subject.server = server.into();
         admission.subject.principal = principal.into();
-        admission.subject.session = session.map(str::to_owned);
+        admission.subject.session = session.map(std::sync::Arc::from);
         passes(&place.store, admission)
     };
     assert!(admit(Scope::Grant, "s", "p", "g", None).await);
@@ -328,7 +328,7 @@ async fn a_repeated_call_is_named_and_costs_nothing(place: Place) {
     assert!(passes(&place.store, first).await);
     place.clock.advance(1000);
     let verdict = place.store.admit(repeated("same")).await.unwrap().verdict;
-    assert_eq!(verdict, Verdict::Duplicate { first_id: id, retry_after_ms: 299_000 });
+    assert_eq!(verdict, Verdict::Duplicate { first_id: id.to_string(), retry_after_ms: 299_000 });
     place.clock.advance(-2000);
     assert!(!passes(&place.store, repeated("same")).await, "a clock set back");
     place.clock.advance(2000);
@@ -376,7 +376,7 @@ async fn an_approval_is_spent_once(place: Place) {
     let admitted = place.store.admit(call).await.unwrap();
     assert!(matches!(&admitted.verdict, Verdict::Granted { approval: Some(spent), .. } if *spent == id));
     let spent = place.store.reader().unwrap().approval(&id).unwrap();
-    assert_eq!((spent.state, spent.spent_by.as_deref()), (ApprovalState::Spent, Some(call_id.as_str())));
+    assert_eq!((spent.state, spent.spent_by.as_deref()), (ApprovalState::Spent, Some(&*call_id)));
     let second = pending(&place.store, asking("a")).await;
     assert_ne!(second, id);
     for answer in [Answer::Approve, Answer::Deny] {

@@ -38,7 +38,7 @@ async fn other_process() {
                 let id = admission.id.clone();
                 if number % 5 == 0 {
                     // Of recent calls only the database knows.
-                    admission.once = Some(store::Once { tool: "t".into(), digest: id.clone(), window_ms: 1 });
+                    admission.once = Some(store::Once { tool: "t".into(), digest: id.to_string(), window_ms: 1 });
                 }
                 if passes(&store, admission).await {
                     println!("forwarded {id}");

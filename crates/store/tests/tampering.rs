@@ -16,8 +16,10 @@ async fn log(directory: &Directory, records: usize) {
     let mut tasks = tokio::task::JoinSet::new();
     for i in 0..records {
         let store = store.clone();
-        let arguments = Some(format!(r#"{{"run":{i},"name":"größer"}}"#));
-        tasks.spawn(async move { store.record(Draft { id: format!("call {i}"), arguments, ..Draft::default() }).await.unwrap() });
+        let arguments = Some(format!(r#"{{"run":{i},"name":"größer"}}"#).into());
+        tasks.spawn(async move {
+            store.record(Draft { id: format!("call {i}").into(), arguments, ..Draft::default() }).await.unwrap()
+        });
     }
     tasks.join_all().await;
     store.close().await;
@@ -322,7 +324,7 @@ async fn retention_by_age_keeps_the_chain_whole() {
     let week = Some(Retention { max_age: Some(std::time::Duration::from_secs(7 * 86_400)), max_bytes: None });
     for day in 0..20 {
         for _ in 0..3 {
-            store.record(Draft { id: format!("day {day}"), ..Draft::default() }).await.unwrap();
+            store.record(Draft { id: format!("day {day}").into(), ..Draft::default() }).await.unwrap();
         }
         store.tidy(week).await.unwrap();
         clock.advance(DAY);

@@ -188,7 +188,7 @@ impl Kept {
 /// Lets `status` know which policy is in force.
 async fn announce(store: Store, enforcer: Arc<Enforcer>, mut reloaded: watch::Receiver<u64>, instance: Instance) {
     while reloaded.changed().await.is_ok() {
-        let policy = Some(enforcer.policies(&Caller::local(None)).revision().to_owned());
+        let policy = Some(enforcer.policies(&Caller::local(None)).revision().to_string());
         store.announce(Instance { policy, ..instance.clone() });
     }
 }

@@ -1,13 +1,13 @@
 //! Messages that are no calls: how they pass, and what is recorded of them.
 
-use super::{Caller, Enforcer, Permit, Ticket, with_decision};
+use super::{Caller, Enforcer, Permit, Ticket};
 use crate::ownership::Purpose;
 use crate::refusal::{UNAVAILABLE, malformed};
 use json::Value;
 use mcp::{Malformed, Message};
 use policy::{Decision, Outcome, Reason};
 use std::sync::Arc;
-use store::{ArgumentsMode, Draft, Phase, Reply, Reservation};
+use store::{ArgumentsMode, Draft, OneLine, Phase, Reply, Reservation};
 use tracing::error;
 
 /// What a record says of a message that is no call, besides its method.
@@ -16,7 +16,7 @@ pub(crate) struct Noted {
     /// The tool that it concerns.
     pub tool: Option<String>,
     /// What stands for its arguments, as it is kept.
-    pub arguments: Option<String>,
+    pub arguments: Option<OneLine>,
     pub detail: Option<String>,
 }
 
@@ -45,20 +45,30 @@ impl Enforcer {
             observer.decided(observed, message.method(), None, &decision, &id)
         });
         let Noted { tool, arguments, detail } = noted;
-        let policy = Some(self.policies(caller).revision().to_owned());
-        let draft =
-            Draft { tool: tool.clone(), arguments, detail, policy, ..self.draft(&id, Phase::Decided, message.method(), caller) };
-        if let Err(error) = self.store.record(with_decision(draft, &decision)).await {
+        let policy = Some(self.policies(caller).revision().clone());
+        let method = || message.method().map(|method| method.to_owned().into());
+        let mut draft = self.draft(&id, Phase::Decided, method(), caller);
+        draft.tool = tool.as_deref().map(Arc::from);
+        (draft.arguments, draft.detail, draft.policy) = (arguments, detail, policy);
+        draft.decide(&decision);
+        if let Err(error) = self.store.record(draft).await {
             error!(server = %self.server, %error, "a request is refused: it cannot be recorded");
             return Err(malformed(&message, UNAVAILABLE, "refused: it cannot be recorded; try again later"));
         }
-        let draft = Draft { tool, ..self.draft(&id, Phase::Finished, message.method(), caller) };
+        let mut draft = self.draft(&id, Phase::Finished, method(), caller);
+        draft.tool = tool.map(Arc::from);
         let ticket = Ticket::new(self.clone(), draft, Reservation::default(), Purpose::of(&message));
         Ok(Permit::new(message, Some(ticket.observed(observed))))
     }
 
     /// Records that a message of this method was denied; gives the decision's id. It is denied whether or not that succeeds.
-    pub(crate) async fn record_denied(&self, method: Option<&str>, decision: &Decision, noted: Noted, caller: &Caller) -> String {
+    pub(crate) async fn record_denied(
+        &self,
+        method: Option<&str>,
+        decision: &Decision,
+        noted: Noted,
+        caller: &Caller,
+    ) -> Arc<str> {
         let (id, draft) = self.denied(method, decision, noted, caller);
         if let Err(error) = self.store.record(draft).await {
             // It is denied either way; only the trace of it is lost, and that is said here.
@@ -73,7 +83,7 @@ impl Enforcer {
         self.leave(draft);
     }
 
-    fn leave(self: &Arc<Self>, draft: Draft) {
+    fn leave(self: &Arc<Self>, draft: Box<Draft>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let enforcer = self.clone();
         let recording = async move {
@@ -86,23 +96,26 @@ impl Enforcer {
 
     /// Records what was found out about a definition, without anybody waiting for it.
     pub(crate) fn leave_definition(self: &Arc<Self>, method: &str, decision: &Decision, noted: Noted, caller: &Caller) {
-        let (_, draft) = self.denied(Some(method), decision, noted, caller);
-        let draft = match decision.outcome {
-            Outcome::Allow => Draft { phase: Phase::Decided, reply: None, ..draft },
-            Outcome::Ask | Outcome::Deny => draft,
-        };
+        let (_, mut draft) = self.denied(Some(method), decision, noted, caller);
+        if decision.outcome == Outcome::Allow {
+            (draft.phase, draft.reply) = (Phase::Decided, None);
+        }
         self.leave(draft);
     }
 
-    fn denied(&self, method: Option<&str>, decision: &Decision, noted: Noted, caller: &Caller) -> (String, Draft) {
+    fn denied(&self, method: Option<&str>, decision: &Decision, noted: Noted, caller: &Caller) -> (Arc<str>, Box<Draft>) {
         let id = store::fresh_id().unwrap_or_default();
         let Noted { tool, arguments, detail } = noted;
         if let Some(observer) = self.observer.get() {
             observer.counted(method, tool.as_deref(), decision.outcome, decision.reason);
         }
-        let policy = Some(self.policies(caller).revision().to_owned());
-        let draft = Draft { tool, arguments, detail, policy, ..self.draft(&id, Phase::Refused, method, caller) };
-        (id, Draft { reply: Some(Reply::Refused), ..with_decision(draft, decision) })
+        let policy = Some(self.policies(caller).revision().clone());
+        let mut draft = self.draft(&id, Phase::Refused, method.map(|method| method.to_owned().into()), caller);
+        draft.tool = tool.map(Arc::from);
+        (draft.arguments, draft.detail, draft.policy) = (arguments, detail, policy);
+        draft.decide(decision);
+        draft.reply = Some(Reply::Refused);
+        (id, draft)
     }
 
     /// Records that the server may ask the client for something. Says whether that succeeded: what is not on record is not
@@ -112,10 +125,12 @@ impl Enforcer {
         if let Some(observer) = self.observer.get() {
             observer.counted(Some(method), None, decision.outcome, decision.reason);
         }
-        let policy = Some(self.policies(caller).revision().to_owned());
+        let policy = Some(self.policies(caller).revision().clone());
         let detail = Some("asked by the server".to_owned());
-        let draft = Draft { policy, detail, ..self.draft(&id, Phase::Decided, Some(method), caller) };
-        let recorded = self.store.record(with_decision(draft, decision)).await;
+        let mut draft = self.draft(&id, Phase::Decided, Some(method.to_owned().into()), caller);
+        (draft.policy, draft.detail) = (policy, detail);
+        draft.decide(decision);
+        let recorded = self.store.record(draft).await;
         if let Err(error) = &recorded {
             error!(server = %self.server, %error, "a request of the server is refused: it cannot be recorded");
         }
@@ -131,7 +146,7 @@ impl Enforcer {
     }
 
     /// What is kept of a value that a caller has sent, in the manner in which arguments are.
-    pub(crate) fn kept(&self, value: Option<Value<'_>>) -> Option<String> {
+    pub(crate) fn kept(&self, value: Option<Value<'_>>) -> Option<OneLine> {
         self.store.render(self.arguments, Some(value?))
     }
 

@@ -100,10 +100,10 @@ impl Permit {
             edit = edit.replace(theirs.span(), ours.clone());
         }
         if let Some(id) = self.message.document().root().get("id") {
-            edit = edit.replace(id.span(), number.text().to_owned());
+            edit = edit.replace(id.span(), number.text());
         }
         if let Some(token) = self.message.progress_token().filter(|_| and_token) {
-            edit = edit.replace(token.span(), number.text().to_owned());
+            edit = edit.replace(token.span(), number.text());
         }
         self.text = edit.finish();
         self.wire_id = Some(number);
@@ -153,14 +153,14 @@ impl Drop for Permit {
 pub(crate) struct Ticket {
     enforcer: Arc<Enforcer>,
     /// On the heap: a ticket goes from hand to hand.
-    open: Option<Box<(Draft, Reservation)>>,
+    open: Option<Box<(Box<Draft>, Reservation)>>,
     started: Instant,
     purpose: Option<Purpose>,
     observed: Option<Observed>,
 }
 
 impl Ticket {
-    pub(super) fn new(enforcer: Arc<Enforcer>, draft: Draft, reservation: Reservation, purpose: Option<Purpose>) -> Ticket {
+    pub(super) fn new(enforcer: Arc<Enforcer>, draft: Box<Draft>, reservation: Reservation, purpose: Option<Purpose>) -> Ticket {
         Ticket { enforcer, open: Some(Box::new((draft, reservation))), started: Instant::now(), purpose, observed: None }
     }
 
@@ -182,7 +182,7 @@ impl Ticket {
     }
 
     /// The id of the decision that let it through: equal in all records of the call.
-    pub fn id(&self) -> String {
+    pub fn id(&self) -> Arc<str> {
         self.open.as_ref().map(|open| open.0.id.clone()).unwrap_or_default()
     }
 
@@ -199,7 +199,7 @@ impl Ticket {
     /// Says in the record of its end why its result does not reach the client.
     pub fn because(&mut self, reason: Reason, rule: Option<&str>) {
         if let Some(open) = &mut self.open {
-            (open.0.reason, open.0.rule) = (Some(reason), rule.map(str::to_owned));
+            (open.0.reason, open.0.rule) = (Some(reason), rule.map(Arc::from));
         }
     }
 
@@ -240,14 +240,15 @@ impl Ticket {
         self.enforcer.endings.spawn_on(ending, &runtime);
     }
 
-    fn take(&mut self, reply: Reply, message: Option<String>) -> Option<(Draft, Reservation)> {
-        let (draft, reservation) = *self.open.take()?;
+    fn take(&mut self, reply: Reply, message: Option<String>) -> Option<(Box<Draft>, Reservation)> {
+        let (mut draft, reservation) = *self.open.take()?;
         if let Some(observer) = self.enforcer.observer.get() {
             let (method, tool) = (draft.method.as_deref(), draft.tool.as_deref());
             observer.ended(self.observed.take(), method, tool, reply, self.started.elapsed());
         }
-        let duration_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
-        Some((Draft { reply: Some(reply), message, duration_ms, ..draft }, reservation))
+        draft.duration_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
+        (draft.reply, draft.message) = (Some(reply), message);
+        Some((draft, reservation))
     }
 }
 

@@ -76,7 +76,7 @@ impl Candidate {
     /// Names these versions of the policies, where they are the same for all.
     pub fn revision(&self) -> Option<&str> {
         match &self.0 {
-            Inner::OfAll(policies) => Some(policies.revision()),
+            Inner::OfAll(policies) => Some(&**policies.revision()),
             Inner::Configured(_) => None,
         }
     }

@@ -56,7 +56,7 @@ impl World {
                 id,
                 phase: Phase::Finished,
                 method: Some("tools/call".into()),
-                tool: Some(tool.to_owned()),
+                tool: Some(tool.into()),
                 reply: Some(reply),
                 ..Draft::default()
             };

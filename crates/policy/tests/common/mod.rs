@@ -24,7 +24,7 @@ impl Counters {
         let usages: Vec<Usage> = plan
             .charges
             .iter()
-            .map(|charge| charge.usage(self.held.get(&key(&charge.counter)).into_iter().flatten().copied(), now))
+            .map(|charge| charge.usage(self.held.get(&key(&charge.counter)).map_or(&[], Vec::as_slice), now))
             .collect();
         if let Some(index) = plan.charges.iter().zip(&usages).position(|(charge, usage)| charge.refuses(usage)) {
             return plan.exhausted(index, &usages[index]);

@@ -98,7 +98,7 @@ impl Book for Batch<'_> {
         let mut body = String::with_capacity(768);
         let recorded = self.scribe.write(draft, &self.head, self.now, &mut body);
         self.head = Head { seq: recorded.seq, hash: recorded.hash.clone() };
-        self.records.push(Row { seq: recorded.seq, body, hash: recorded.hash.clone() });
+        self.records.push(Row { seq: recorded.seq, body, hash: recorded.hash.to_string() });
         Ok(recorded)
     }
 }

@@ -165,7 +165,7 @@ impl Worker {
     /// Commits jobs that need charges and records only.
     fn commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
         let state = self.state.as_ref().ok_or_else(not_open)?;
-        let mut keys: Vec<&str> = jobs.iter().flat_map(|job| job.counters()).map(|(key, _)| key.as_str()).collect();
+        let mut keys: Vec<&str> = jobs.iter().flat_map(|job| job.counters()).map(|(key, _)| &**key).collect();
         // One with a zero byte stays unknown, so that its own job is refused and no other.
         keys.retain(|key| !key.contains('\0'));
         keys.sort_unstable();
@@ -180,7 +180,7 @@ impl Worker {
             changes: Vec::new(),
         };
         for (key, buckets) in grouped(&keys, standing.held) {
-            batch.tally.learn(key, i64::MIN, buckets);
+            batch.tally.learn(key.into(), i64::MIN, buckets);
         }
         for job in jobs.iter_mut().filter(|job| !job.is_abandoned()) {
             let before = batch.before();
@@ -197,10 +197,10 @@ impl Worker {
     /// Commits jobs that need more.
     fn commit_whole(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
         let state = self.state.as_ref().ok_or_else(not_open)?;
-        let mut keys: Vec<String> = jobs.iter().flat_map(|job| job.counters()).map(|(key, _)| key.clone()).collect();
+        let mut keys: Vec<Arc<str>> = jobs.iter().flat_map(|job| job.counters()).map(|(key, _)| key.clone()).collect();
         keys.sort_unstable();
         keys.dedup();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).filter(|key| !key.contains('\0')).collect();
+        let keys: Vec<&str> = keys.iter().map(|key| &**key).filter(|key| !key.contains('\0')).collect();
         self.transact(state, &keys, |ledger| run_whole(ledger, jobs)).map(|(head, ())| self.known = Some(head))
     }
 
@@ -346,6 +346,7 @@ fn write(state: &Opened, batch: &Batch<'_>, before: &Head) -> Result<(), Fault> 
     let bodies: Vec<&str> = batch.records.iter().map(|row| row.body.as_str()).collect();
     let hashes: Vec<&str> = batch.records.iter().map(|row| row.hash.as_str()).collect();
     let (Head { seq, hash }, at) = (&batch.head, batch.now);
+    let hash: &str = hash;
     let sign = |kind| state.key.sign(&Statement { kind, seq: *seq, hash, at });
     let (signature, checkpoint) = (sign(Kind::Head), sign(Kind::Checkpoint));
     let mut steps: Vec<(&str, Vec<&(dyn ToSql + Sync)>)> = Vec::new();
@@ -357,10 +358,10 @@ fn write(state: &Opened, batch: &Batch<'_>, before: &Head) -> Result<(), Fault> 
     }
     if !seqs.is_empty() {
         steps.push((APPEND, vec![chain, &seqs, &bodies, &hashes]));
-        steps.push((SIGN, vec![chain, seq, hash, &at, &signature]));
+        steps.push((SIGN, vec![chain, seq, &hash, &at, &signature]));
     }
     if chain::is_checkpoint(before.seq, *seq) {
-        steps.push((KEEP, vec![chain, seq, hash, &at, &checkpoint]));
+        steps.push((KEEP, vec![chain, seq, &hash, &at, &checkpoint]));
     }
     let mut prepared = Vec::with_capacity(steps.len());
     for (text, values) in &steps {

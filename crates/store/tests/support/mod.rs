@@ -69,7 +69,7 @@ pub fn call(grant: &str, charges: Vec<Charge>) -> Admission {
     }
 }
 
-pub fn record(verdict: &Verdict) -> Draft {
+pub fn record(verdict: &Verdict) -> Box<Draft> {
     let (outcome, reason) = match verdict {
         Verdict::Granted { .. } => (Outcome::Allow, Reason::Allowed),
         Verdict::Exhausted { .. } => (Outcome::Deny, Reason::LimitReached),
@@ -78,7 +78,7 @@ pub fn record(verdict: &Verdict) -> Draft {
         Verdict::ApprovalDenied { .. } => (Outcome::Deny, Reason::ApprovalDenied),
         Verdict::ApprovalsFull { .. } => (Outcome::Deny, Reason::TooManyApprovals),
     };
-    Draft {
+    Box::new(Draft {
         phase: Phase::Decided,
         server: Some("omics".into()),
         method: Some("tools/call".into()),
@@ -89,7 +89,7 @@ pub fn record(verdict: &Verdict) -> Draft {
         reason: Some(reason),
         rule: (outcome != Outcome::Allow).then(|| "a rule".into()),
         ..Draft::default()
-    }
+    })
 }
 
 pub fn is_granted(answer: &Result<Admitted, StoreError>) -> bool {
