@@ -3,6 +3,8 @@
 //! Names of tools and arguments are cut where their writers would have put a space; descriptions are cut into sentences
 //! and words. Markup falls away, and what is left is lower case: the rules look at words, and quote the text itself.
 
+use memchr::memmem;
+
 /// Cuts a name at separators and where the case changes: `StartAHORun` is `start aho run`, `get-pull_request` is
 /// `get pull request`.
 pub(super) fn of_name(name: &str) -> Vec<String> {
@@ -148,7 +150,14 @@ fn close(word: &mut String, words: &mut Vec<String>) {
 
 /// Whether a word is one of a list, whose words are parted by spaces.
 pub(super) fn is_one(word: &str, list: &str) -> bool {
-    list.split_ascii_whitespace().any(|listed| listed == word)
+    // Thousands of times for each tool: the list is not cut into words.
+    let (word, list) = (word.as_bytes(), list.as_bytes());
+    let is_edge = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_whitespace);
+    let stands_alone = |at: usize| {
+        let before = at.checked_sub(1).and_then(|before| list.get(before));
+        is_edge(before) && is_edge(list.get(at + word.len()))
+    };
+    !word.is_empty() && memmem::find_iter(list, word).any(stands_alone)
 }
 
 /// The phrases of a list, which are parted by commas.
@@ -190,6 +199,19 @@ mod tests {
         ] {
             assert_eq!(of_name(name).join(" "), expected);
         }
+    }
+
+    #[test]
+    fn a_list_holds_whole_words() {
+        let list = "user group usergroup \
+            role";
+        for word in ["user", "group", "usergroup", "role"] {
+            assert!(is_one(word, list), "{word}");
+        }
+        for word in ["", "use", "ser", "roles", "grouprole", "rol"] {
+            assert!(!is_one(word, list), "{word}");
+        }
+        assert!(is_one("role", "parole role"));
     }
 
     #[test]
