@@ -408,3 +408,38 @@ fn a_request_of_any_kind_and_whoever_acts_by_himself_execute() {
     let manifest = json!({"resource": {"type": "string", "description": "A Kubernetes resource, as YAML"}});
     is(RiskClass::Execute, "resources_create_or_update", "Create or update a Kubernetes resource.", manifest);
 }
+
+#[test]
+fn what_changes_somebody_who_reads_is_no_reading() {
+    all(RiskClass::Write, &[("add_viewer", "")]);
+    let manage = json!({"action": {"type": "string", "enum": ["list_access", "add_reader", "remove_reader"]}});
+    let risk = grade(&tool("manage_access", "Manage access to a board.", manage));
+    assert_ne!(risk.class, RiskClass::Read, "{:#?}", risk.evidence);
+    assert_ne!(grade(&tool("remove_viewer", "", json!({}))).class, RiskClass::Read);
+}
+
+#[test]
+fn operations_that_nobody_understands_are_in_doubt() {
+    let all: Vec<Value> = ["get", "list", "zap", "expedite_all", "ship"]
+        .iter()
+        .map(|name| json!({"type": "object", "properties": {"operation": {"const": name}}}))
+        .collect();
+    is(RiskClass::Execute, "orders", "Manage orders.", json!({"request": {"anyOf": all}}));
+}
+
+#[test]
+fn a_flag_that_deletes_is_not_about_what_is_shown() {
+    let flag = |name: &str, says: &str| json!({name: {"type": "boolean", "description": says}});
+    let once_shown = flag("delete_after", "Delete the message once it was shown");
+    is(RiskClass::Destructive, "get_message", "Get a message.", once_shown);
+    is(RiskClass::Write, "get_message", "Get a message.", flag("mark_read", "Mark as read once displayed"));
+    is(RiskClass::Read, "get_page", "Get a page.", flag("tags", "Whether tags appear; what is displayed is text"));
+    is(RiskClass::Read, "get_page", "Get a page.", flag("truncate", "Whether long text is cut"));
+    all(RiskClass::Destructive, &[("merge_branch", "Merge the branch. This deletes the source branch unless keep is set.")]);
+}
+
+#[test]
+fn what_is_sent_to_somebody_is_delivered() {
+    all(RiskClass::Execute, &[("send_note", "Send a message to the front desk.")]);
+    all(RiskClass::Execute, &[("apply_rule", "Apply a firewall rule.")]);
+}

@@ -60,7 +60,9 @@ pub(super) fn of_name_as_told(name: &str, server: &[String], told: &[Clause]) ->
     if tokens.last().is_some_and(|last| last == "tool") && tokens.len() > 1 {
         tokens.pop();
     }
-    if let Some(verb) = tokens.last().filter(|_| tokens.len() > 1).and_then(|last| agent_verb(last)) {
+    // `remove_viewer` is done to a viewer.
+    let is_thing = !tokens.iter().rev().skip(1).any(|token| name_verb(token).is_some_and(|verb| alters(verb.sense)));
+    if let Some(verb) = tokens.last().filter(|_| tokens.len() > 1 && is_thing).and_then(|last| agent_verb(last)) {
         return vec![name_clause(&tokens, tokens.len() - 1, verb, name)];
     }
     let found: Vec<(usize, Verb)> = tokens.iter().enumerate().filter_map(|(i, token)| Some((i, name_verb(token)?))).collect();
@@ -91,6 +93,12 @@ fn agent_verb(token: &str) -> Option<Verb> {
     let stem = words::is_one(token, known).then(|| token.trim_end_matches("er").trim_end_matches("or"))?;
     let undoubled = stem.strip_suffix("nn").map(|stem| format!("{stem}n"));
     verbs::base(stem).or_else(|| verbs::base(&format!("{stem}e"))).or_else(|| verbs::base(&undoubled?))
+}
+
+/// Whether what such a verb is said of is another thing afterwards.
+fn alters(sense: Sense) -> bool {
+    use Sense::{Access, Change, Consume, Delete, Label, Make, Move, Put, Remove, Replace, Reset};
+    matches!(sense, Access | Change | Consume | Delete | Label | Make | Move | Put | Remove | Replace | Reset)
 }
 
 /// Which of the verbs in a name is the one that says what is done.

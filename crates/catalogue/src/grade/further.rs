@@ -140,15 +140,20 @@ fn flags(reading: &Reading, so_far: Option<RiskClass>) -> Vec<Finding> {
         let harmless = "include show is has with only hide exclude skip no keep prevent confirm ignore dont soft return list \
         protect use disable enable dry deletion require fail was preserve filter";
         // What is shown, and how: `whether the tag appears in the output`.
+        let shortens = first == "truncate" && !parameter.mentions("table file log data index queue");
         let shows = so_far == Some(Read)
-            && (first == "truncate" || parameter.said.iter().any(|word| words::is_one(word, "appears emitted shown displayed")));
-        if words::is_one(first, harmless) || shows {
+            && !words::is_one(first, CHANGES)
+            && parameter.said.iter().any(|word| words::is_one(word, "appears emitted shown displayed"));
+        if words::is_one(first, harmless) || so_far == Some(Read) && shortens {
             continue;
         }
         let deletes = parameter.words.iter().any(|word| {
             matches!(verbs::find(word), Some((verb, Form::Base | Form::Gerund)) if verb.sense == Sense::Delete && !matches!(verb.word, "empty" | "flush" | "drop" | "forget")) || matches!(word.as_str(), "overwrite" | "purge")
         });
         let own = |word: &str| parameter.words.len() <= 3 && parameter.mentions(word);
+        if shows && !deletes {
+            continue;
+        }
         if deletes && !parameter.mentions("protection marker markers policy event events trigger") {
             found.push(Finding::said(
                 Destructive,
@@ -166,13 +171,16 @@ fn flags(reading: &Reading, so_far: Option<RiskClass>) -> Vec<Finding> {
         } else if so_far == Some(Read)
             && (first != "start" || parameter.words.len() == 1)
             && !parameter.mentions("cache context memory history session")
-            && words::is_one(first, "initiate create write save mark start trigger apply persist reset")
+            && words::is_one(first, CHANGES)
         {
             found.push(Finding::said(Write, 2, "R1", "a flag that changes something", &parameter.path, parameter.name.clone()));
         }
     }
     found
 }
+
+/// How the names of flags begin that let something change.
+const CHANGES: &str = "initiate create write save mark start trigger apply persist reset";
 
 /// R1: `git reset --hard`: of what is set back, one of the ways throws away what was there.
 fn hard_reset(reading: &Reading) -> Option<Finding> {
@@ -442,7 +450,9 @@ fn is_negated(words: &[String]) -> bool {
 
 /// Whether a sentence speaks of other cases than a plain call.
 fn is_conditional(words: &[String]) -> bool {
-    let first = words.first().map_or("", String::as_str);
+    // `This deletes the branch unless keep is set`: what stands before is the plain call.
+    let plain = words.iter().position(|word| word == "unless").filter(|at| *at > 3).unwrap_or(words.len());
+    let (words, first) = (&words[..plain], words.first().map_or("", String::as_str));
     words::is_one(first, "if when before after use never do don't to for example")
         || words.iter().any(|word| words::is_one(word, "not doesn't instead never don't unlike won't refused rejected unless"))
 }

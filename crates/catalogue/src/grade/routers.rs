@@ -51,11 +51,17 @@ fn in_alternatives(reading: &Reading, object: &[String], context: Context) -> Op
             && ![".items.", ".$defs.", ".definitions."].iter().any(|part| parameter.path.contains(part))
             && parameter.is_one_of(DECIDES)
     });
-    let operations: Vec<Operation> =
-        constants.flat_map(|parameter| graded(&parameter.values, &parameter.path, object, context)).collect();
+    let (mut count, mut operations) = (0, Vec::new());
+    for parameter in constants {
+        count += 1;
+        operations.extend(graded(&parameter.values, &parameter.path, object, context));
+    }
     let enough =
         operations.len() > 1 || operations.len() == 1 && reading.sentences.first().is_some_and(|first| is_choice(&first.words));
-    enough.then_some(Router { operations, is_complete: true })
+    // One that nobody understands could do anything.
+    let is_complete = operations.len() == count;
+    let only_reads = operations.iter().all(|operation| operation.meaning.class == crate::RiskClass::Read);
+    (enough && (is_complete || !only_reads)).then_some(Router { operations, is_complete })
 }
 
 /// Operations that only the text lists.
@@ -169,7 +175,6 @@ pub(super) fn gerunds(reading: &Reading, context: Context) -> Vec<(Meaning, Stri
     found
 }
 
-/// Whether a tool says that it passes on commands which it does not list.
 /// Whether a text says that one of several things is done, and no more than that.
 pub(super) fn is_choice(words: &[String]) -> bool {
     let does = words.iter().take(4).any(|word| words::is_one(word, "run runs execute executes perform performs select selects"));
@@ -177,6 +182,7 @@ pub(super) fn is_choice(words: &[String]) -> bool {
         && words.iter().any(|word| words::is_one(word, "operations actions commands"))
 }
 
+/// Whether a tool says that it passes on commands which it does not list.
 pub(super) fn hides(reading: &Reading) -> Option<String> {
     let has = |name: &str| reading.parameters.iter().any(|parameter| parameter.depth == 0 && parameter.is_named(name));
     let learns = has("learn") && has("command");

@@ -376,7 +376,7 @@ fn run(clause: &Clause, context: Context) -> Meaning {
             if clause.is_about(
                 "label tag patch diff edit filter style formatting format material texture theme permission change override \
                  effect preset discount coupon highlight color colour border transformation transform grouping sort layout font \
-                 animation transition stash suggestion validation rule",
+                 animation transition stash suggestion validation",
             ) =>
         {
             plain(Write, "R5", "changes something")
@@ -436,7 +436,10 @@ fn cancel(clause: &Clause) -> Meaning {
 fn send(clause: &Clause) -> Meaning {
     match clause.verb.word {
         _ if clause.is_about("feedback telemetry") => plain(Write, "R13", "tells the vendor"),
-        "send" if clause.rest.windows(2).any(|pair| words::is_one(&pair[0], "to the") && words::is_one(&pair[1], PLACES)) => {
+        "send"
+            if !clause.mentions(MESSAGES)
+                && clause.rest.windows(2).any(|pair| words::is_one(&pair[0], "to the") && words::is_one(&pair[1], PLACES)) =>
+        {
             plain(Write, "R5", "can be moved back")
         }
         "contact" | "mail" | "email" | "message" | "text" | "alert" if clause.object.is_empty() => {
@@ -572,8 +575,8 @@ fn remove(clause: &Clause) -> Meaning {
 
 const LABELS: &str = "approval protection dependency upvote tag label reaction star favorite favourite bookmark like vote \
     assignee reviewer watcher follower assignment flag pin emoji milestone category upvote attendee highlight overlay";
-const LISTS: &str = "release initiative roadmap campaign program pool view task project team folder album channel library module cycle epic portfolio segment audience watching \
-    watchlist list favorites favourites playlist queue collection group board sprint milestone section watch \
+const LISTS: &str = "release initiative roadmap campaign task project team folder album channel library module cycle epic portfolio \
+    segment audience watching watchlist list favorites favourites playlist queue collection group board sprint milestone section watch \
     cart wishlist category";
 
 const PEOPLE: &str = "member user collaborator participant account principal group contributor subscriber";

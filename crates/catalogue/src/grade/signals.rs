@@ -301,7 +301,10 @@ fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> 
     let kept = has("secret secrets password passwords credential credentials env kubeconfig") || has("keys") && !has(KEYED);
     let looks = kept || has(tokens) && !traded || phrase(SECRET_NAMES);
     let is_about_it = has("metadata info type types name names provider status count usage validate check verify policy expiry");
-    let is_redacted = reading.says_any(REDACTED).is_some();
+    let is_redacted = reading.sentences.iter().any(|sentence| {
+        let is_about_them = sentence.words.iter().any(|word| words::is_one(&words::singular(word), KEPT_BACK));
+        is_about_them && words::phrases(REDACTED).any(|phrase| sentence.has(phrase))
+    });
     let by_name = match main {
         _ if is_redacted => false,
         Some(Sense::Look) => looks && !is_about_it && reading.says_any(ONLY_NAMES).is_none(),
@@ -373,6 +376,8 @@ const KEYED: &str =
 const ONLY_NAMES: &str = "names only, only names, secret names, key names, without values, not values, never returns, values are not, \
     metadata only, without revealing, values are never, not the values, not return";
 const REDACTED: &str = "redacted, is masked, are masked, not returned, never returned, is not included, are not included";
+/// Of what that must be said.
+const KEPT_BACK: &str = "secret password passphrase token key credential value env variable";
 const TRADED: &str = "blockchain, solana, ethereum, erc20, erc-20, wallet, token address, crypto, liquidity, market cap, llm, model context, \
     tokenizer, design tokens, design token";
 

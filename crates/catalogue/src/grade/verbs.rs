@@ -148,7 +148,7 @@ const TABLE: &[(Sense, &str)] = &[
          smembers zrange xrange mget exists~ contains~ sleep~ fetches demonstrate has~ is~ stats~ details~ \
          echo~ report~ introspect visit~ examine pull~ lookups tree~ blame~ log~ diff~ match~ dump~ think~ \
          track~ walk~ traverse drill~ surface~ expose~ include~ perform~ extract~ hydrate stream~ listen~ survey~ nslookup \
-         whois traceroute await seek recognize recognise consult skim grab harvest obtener obtiene listar lista~ buscar busca \
+         whois traceroute await recognize recognise consult skim obtener obtiene listar lista~ buscar busca \
          consultar consulta~ obter pesquisar obtenir lister rechercher",
     ),
     (
@@ -159,7 +159,7 @@ const TABLE: &[(Sense, &str)] = &[
          geocode simulate measure~ parse~ guide~ advise solve reason~ debug~ benchmark~ profile~ prettify \
          resolve~ determine research~ investigate correlate infer brainstorm outline~ visualize visualise \
          plot~ graph~ chart~ bootstrap~ tokenize hash~ embed sum~ dedupe deduplicate sort~ interpret proofread critique~ derive approximate \
-         paraphrase spellcheck geolocate triage~ clarify elaborate extrapolate deduce justify simplify decide distill contrast quantify",
+         paraphrase spellcheck geolocate triage~ clarify elaborate extrapolate deduce justify simplify distill contrast quantify",
     ),
     (Sense::Query, "query~ sql~ cypher~ gremlin~ graphql~ promql~"),
     (
