@@ -5,8 +5,8 @@
 //! tools have. `names` and `words` are the indexes of full-text search, with the row ids of `tools`: of what stands in a name, and of
 //! everything. They keep no text and no places in it, for each list of rows is read to its end where few rows have all words of
 //! a question. Short beginnings of words have lists of their own: of thousands of words that begin so, all rows would be gathered
-//! before the first is found; for longer ones `vocabulary` has all words that there are. `sources` has the digests of texts that were taken in, by which an interrupted build knows where
-//! it was.
+//! before the first is found; for longer ones `vocabulary` has all words that there are. `sources` has the digests of texts that
+//! were taken in, by which an interrupted build knows where it was.
 
 use crate::error::CollectionError;
 use catalogue::{Level, RiskClass, Signal};
