@@ -281,7 +281,8 @@ pub(crate) fn reply_of(word: &str) -> Result<Reply, String> {
     use Reply::{Completed, InputRequired, Lost, Refused, ToolError, UpstreamError, Withheld};
     let known = [Completed, ToolError, UpstreamError, Refused, Lost, InputRequired, Withheld];
     known.into_iter().find(|reply| reply.as_str() == word).ok_or_else(|| {
-        format!("unknown reply `{word}`; expected `completed`, `tool_error`, `upstream_error`, `refused` or `lost`")
+        let known: Vec<String> = known.iter().map(|reply| format!("`{}`", reply.as_str())).collect();
+        format!("unknown reply `{word}`; expected one of {}", known.join(", "))
     })
 }
 
