@@ -410,10 +410,13 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize
 #[cfg(target_os = "linux")]
 fn length_if_named(file: &File) -> std::io::Result<Option<u64>> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
-    match statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::SIZE | StatxFlags::NLINK) {
-        Ok(found) => Ok((found.stx_nlink > 0).then_some(found.stx_size)),
-        // A system that is older, or a filter of system calls that is.
-        Err(_) => length_of_named(file),
+    let wanted = StatxFlags::SIZE | StatxFlags::NLINK;
+    match statx(file, c"", AtFlags::EMPTY_PATH, wanted) {
+        Ok(found) if StatxFlags::from_bits_retain(found.stx_mask).contains(wanted) => {
+            Ok((found.stx_nlink > 0).then_some(found.stx_size))
+        }
+        // A system that is older, or a filter of system calls that is; or a file system that does not know both.
+        Ok(_) | Err(_) => length_of_named(file),
     }
 }
 
