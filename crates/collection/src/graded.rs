@@ -82,7 +82,7 @@ impl GradedTool {
 /// The signals as bits, by their place in [`Signal::ALL`].
 pub(crate) fn mask_of(signals: &[Signal]) -> u32 {
     let bit = |signal: &Signal| Signal::ALL.iter().position(|known| known == signal).map_or(0, |place| 1 << place);
-    signals.iter().map(bit).sum()
+    signals.iter().map(bit).fold(0, |mask, bit| mask | bit)
 }
 
 impl Words {
@@ -217,6 +217,12 @@ mod tests {
         assert_eq!(minified, r#"{"b":[1.0,"x \u0061"],"a":{},"a":null}"#);
         assert_eq!(unpacked(&packed(&minified)), Some(minified));
         assert_eq!(unpacked(b"not packed"), None);
+    }
+
+    #[test]
+    fn a_signal_that_is_named_twice_is_one_signal() {
+        assert_eq!(mask_of(&[Signal::Path, Signal::Path]), mask_of(&[Signal::Path]));
+        assert_eq!(mask_of(&[Signal::Path, Signal::Url]), mask_of(&[Signal::Path]) | mask_of(&[Signal::Url]));
     }
 
     #[test]
