@@ -282,7 +282,7 @@ fn rank(candidate: &Candidate, text: &str, words: &[String]) -> Rank {
         return (false, 0, 0, by_risk.0, by_risk.1, names.0, names.1);
     }
     let name = candidate.name.to_lowercase();
-    let own = words_of(&candidate.name);
+    let own: Vec<String> = words_of(&candidate.name).iter().map(|word| folded(word)).collect();
     // 0 where the word is in the name, 1 where another form of it is (`runs` for `run`), 2 where it is elsewhere.
     let distance = |word: &String| match word.strip_suffix('*') {
         Some(beginning) if own.iter().any(|own| own.starts_with(beginning)) => 0,
@@ -328,4 +328,24 @@ fn hit(connection: &Connection, tool: i64) -> Result<Hit, CollectionError> {
     let told = Some(text("description")).filter(|text| !text.is_empty()).unwrap_or_else(|| text("title"));
     hit.summary = told.lines().next().unwrap_or_default().trim().to_owned();
     Ok(hit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_with_marks_in_a_name_is_found_in_the_name() {
+        let candidate = |name: &str| Candidate {
+            tool: 1,
+            name: name.to_owned(),
+            server_name: "files".to_owned(),
+            class: class_number(RiskClass::Read),
+            level: level_number(Level::Low),
+            signals: 0,
+        };
+        let of = |name: &str| rank(&candidate(name), "größe", &words_in("größe"));
+        assert!(of("größe_lesen") < of("andere_lesen"));
+        assert_eq!(of("größe_lesen").1, 0);
+    }
 }
