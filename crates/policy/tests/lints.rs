@@ -102,6 +102,21 @@ fn conditions_that_contradict_deny_everything() {
 }
 
 #[test]
+fn what_is_optional_contradicts_what_holds_for_nothing_that_is_left_out() {
+    let both = |other: &str| {
+        let optional = "{path: args.x, op: in, value: [a], optional: true}";
+        rules(&[&format!("{{conditions: [{optional}, {{path: args.x, {other}}}]}}")])
+    };
+    warns(&both("op: eq, value: b"), 5, "contradicts");
+    warns(&both("op: starts_with, value: c"), 5, "contradicts");
+    silent(&both("op: eq, value: b, optional: true"));
+    silent(&both("op: exists, value: false"));
+    // `null` counts as left out, and is a value like any other.
+    silent(&both("op: eq, value: null"));
+    silent(&both("op: in, value: [b, null]"));
+}
+
+#[test]
 fn a_rule_that_can_never_fire_says_so() {
     let guard = "{name: small, conditions: [{path: args.amount, op: lte, value: 100}]}";
     let ask = "{name: large, action: require_approval, conditions: [{path: args.amount, op: gt, value: 1000}]}";

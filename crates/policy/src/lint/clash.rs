@@ -7,9 +7,20 @@ use std::cmp::Ordering;
 /// Whether the two can never both hold. In doubt they can.
 pub(super) fn clash(a: &Condition, b: &Condition) -> bool {
     let each = |condition: &Condition| condition.quantifier == Quantifier::Each;
-    // Where nothing is given, what is optional holds.
-    let lenient = a.optional || b.optional;
+    // Where nothing is given, or `null`, what is optional holds; then it is for the other to hold too.
+    let lenient = (a.optional || b.optional) && may_hold_for_nothing(a) && may_hold_for_nothing(b);
     a.path.segments == b.path.segments && each(a) && each(b) && !lenient && operators_clash(&a.operator, &b.operator)
+}
+
+/// Whether the condition may hold where nothing is given, or `null`.
+fn may_hold_for_nothing(condition: &Condition) -> bool {
+    condition.optional
+        || match &condition.operator {
+            Operator::Exists(exists) => !exists,
+            Operator::Equal(value) => *value == Literal::Null,
+            Operator::In(values) => values.contains(&Literal::Null),
+            _ => false,
+        }
 }
 
 /// Whether the condition holds for no value, and not for none.
