@@ -46,9 +46,13 @@ struct Use<'u> {
     path_at: &'u Span,
     value_at: &'u Span,
     wants: Wants<'u>,
-    /// Whether a call without the argument is denied.
-    needed: bool,
+    /// What helps where a call without the argument is denied; `None` where it is not.
+    needed: Option<&'static str>,
 }
+
+/// A condition can let a call without the argument by; an amount that is missing cannot be counted.
+const IF_A_CONDITION: &str = "if such a call is fine, write `optional: true` into the condition";
+const IF_AN_AMOUNT: &str = "an amount must be given: take an argument that the tool requires, or limit the number of calls";
 
 #[derive(Clone, Copy)]
 enum Wants<'u> {
@@ -146,7 +150,7 @@ impl Checker<'_> {
             if let Some(flaw) = flaws.into_iter().flatten().next() {
                 self.flaw(flaw);
             }
-        } else if used.needed && flaws.iter().any(unknown) {
+        } else if used.needed.is_some() && flaws.iter().any(unknown) {
             // A pattern's rule that fits some of its tools denies the others always.
             let without: Vec<&str> =
                 tools.iter().zip(&flaws).filter(|(_, flaw)| unknown(flaw)).map(|(tool, _)| tool.name.as_str()).collect();
@@ -187,7 +191,7 @@ fn uses<'u>(check: &'u Check, place: &'u CheckPlace) -> Vec<Use<'u>> {
 fn amount_use<'u>(from: &'u AmountFrom, at: &'u Span) -> Option<Use<'u>> {
     let AmountFrom::Path(path) = from else { return None };
     let wants = Wants::Types(Types::NUMBER, "an amount is a number");
-    Some(Use { path, path_at: at, value_at: at, wants, needed: true })
+    Some(Use { path, path_at: at, value_at: at, wants, needed: Some(IF_AN_AMOUNT) })
 }
 
 fn condition_use<'u>(condition: &'u Condition, place: &'u ConditionPlace, needed: bool) -> Use<'u> {
@@ -212,6 +216,8 @@ fn condition_use<'u>(condition: &'u Condition, place: &'u ConditionPlace, needed
     };
     // `exists` says itself what a missing argument means.
     let needed = needed && !condition.optional && !matches!(condition.operator, Operator::Exists(_));
+    let help = if condition.quantifier == Quantifier::Sum { IF_AN_AMOUNT } else { IF_A_CONDITION };
+    let needed = needed.then_some(help);
     Use { path: &condition.path, path_at: &place.path, value_at: &place.value, wants, needed }
 }
 
@@ -271,13 +277,13 @@ fn flaw(used: &Use<'_>, tool: &Tool) -> Option<Flaw> {
         }
         Wants::Types(..) | Wants::Anything => {}
     }
-    (used.needed && found.optional).then(|| Flaw {
+    used.needed.filter(|_| found.optional).map(|help| Flaw {
         severity: Severity::Warning,
         code: code::OPTIONAL,
         at: used.path_at.clone(),
         message: format!("`{}` of tool `{name}` is optional: a call without it is denied", shown(&used.path.text)),
         label: None,
-        help: Some("if such a call is fine, write `optional: true` into the condition".to_owned()),
+        help: Some(help.to_owned()),
     })
 }
 

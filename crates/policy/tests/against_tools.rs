@@ -109,8 +109,23 @@ fn a_condition_on_an_optional_argument_is_a_warning() {
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].0, Severity::Warning);
     assert!(problems[0].2.contains("a call without it is denied"));
+    assert!(problems[0].2.contains("write `optional: true` into the condition"));
     right(&condition("path: args.note, op: exists, value: false"));
     right("version: \"1\"\ntools:\n  create_charge: {deny_if: [{conditions: [{path: args.note, op: eq, value: x}]}]}\n");
+}
+
+#[test]
+fn an_amount_that_may_be_left_out_is_a_warning_that_proposes_no_condition() {
+    let limit = |charge: &str| {
+        format!("version: \"1\"\ntools:\n  delete_it:\n    limits:\n      - {{counter: c, window: day, max: 5, {charge}}}\n")
+    };
+    let sum = condition("path: 'args.items[*].price', op: lte, value: 5, quantifier: sum");
+    for text in [limit("increment_from: args.id.length"), limit("weight: args.id.length"), sum] {
+        let problems = found(&text);
+        assert_eq!((problems.len(), problems[0].0, problems[0].1), (1, Severity::Warning, 5), "{text}{problems:?}");
+        assert!(problems[0].2.contains("an amount must be given"), "{problems:?}");
+        assert!(!problems[0].2.contains("optional: true"), "{problems:?}");
+    }
 }
 
 #[test]
