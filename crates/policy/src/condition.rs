@@ -774,6 +774,12 @@ mod tests {
             &[r#"{"all":["a","b"]}"#, r#"{"all":[null,"b"]}"#],
             &[r#"{"all":"a"}"#],
         );
+        check(
+            r#"optional args.rows[*].path starts_with "/srv/""#,
+            &[r#"{"rows":[{"path":"/srv/a"},{}]}"#, r#"{"rows":[{}]}"#],
+            &[r#"{"rows":[{"path":"/etc/passwd"},{}]}"#],
+            &[r#"{"rows":["/srv/a"]}"#],
+        );
         check(r#"optional args.request.url starts_with "a""#, &["{}", r#"{"request":{}}"#], &[], &[r#"{"request":5}"#]);
     }
 

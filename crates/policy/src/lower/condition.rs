@@ -61,7 +61,7 @@ impl Lowering<'_> {
         let default = if many && matches!(counters, Counters::Refused { .. }) { Quantifier::Any } else { Quantifier::Each };
         let quantifier = quantifier.unwrap_or(Some(default))?;
         self.quantified(&argument, quantifier, &operator, &fields)?;
-        let optional = self.optional(&operator, counters, &fields)?;
+        let optional = self.optional(&operator, quantifier, counters, &fields)?;
         let value = fields.get("value").map_or(path.at.clone(), |value| value.at.clone());
         let place = ConditionPlace { path: path.at.clone(), value };
         out.arguments.push((Condition { path: argument, quantifier, operator, optional }, place));
@@ -69,12 +69,18 @@ impl Lowering<'_> {
     }
 
     /// Whether a call that leaves the argument out may go by.
-    fn optional(&mut self, operator: &Operator, counters: Counters, fields: &Fields<'_>) -> Option<bool> {
+    fn optional(&mut self, operator: &Operator, quantifier: Quantifier, counters: Counters, fields: &Fields<'_>) -> Option<bool> {
         let Some(node) = fields.get("optional") else { return Some(false) };
         let optional = self.boolean(node, "`optional`")?;
         let instead = match (operator, counters) {
             (Operator::Exists(_), _) => "`exists` says itself what is to be left out",
             (_, Counters::Refused { .. }) => "what is left out does not match here, and so is neither refused nor asked about",
+            _ if optional && quantifier == Quantifier::Sum => {
+                let problem = self.error(code::COMBINATION, &node.at, "a sum cannot be `optional`");
+                problem.label = Some("an amount that is missing must not count as nothing".into());
+                problem.help = Some("remove `optional`: the sum of an empty list is 0".into());
+                return None;
+            }
             _ => return Some(optional),
         };
         let problem = self.error(code::COMBINATION, &node.at, "`optional` means nothing here");
