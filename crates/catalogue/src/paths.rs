@@ -7,3 +7,8 @@ pub(crate) fn is_plain(name: &str) -> bool {
         && name != "length"
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
+
+/// Whether a list of this name has the words of one command, rather than a command line in each element.
+pub(crate) fn has_words_of_one_command(name: &str) -> bool {
+    matches!(name, "command" | "cmd" | "argv" | "args")
+}

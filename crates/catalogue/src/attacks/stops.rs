@@ -7,6 +7,7 @@
 use super::applies::{Answer, Asked, Takes, Way, is_list};
 use super::{Attack, all};
 use crate::grade::{ToolRisk, grade};
+use crate::paths;
 use jiff::Timestamp;
 use json::{Document, Strictness, Value, quote};
 use policy::{Call, Outcome, Policies, Reason, Schema, Tool, Tools};
@@ -294,8 +295,9 @@ fn missing(tool: &Graded<'_>, way: &Way, argument: Option<&str>) -> Missing {
         _ => return Missing::Hidden(name),
     };
     let schema = tool.definition.get("inputSchema").and_then(|schema| schema.get("properties")?.get(argument));
-    // A command line may be a list of its words: that is one value.
-    let each = if schema.is_some_and(is_list) && takes != Takes::Shell && takes != Takes::Secret { "[*]" } else { "" };
+    // The words of a command are one value.
+    let is_one = takes == Takes::Secret || takes == Takes::Shell && paths::has_words_of_one_command(argument);
+    let each = if schema.is_some_and(is_list) && !is_one { "[*]" } else { "" };
     let path = quote(&format!("args.{argument}{each}"));
     let titled = |title: &str| quote(&format!("{title} {argument}"));
     let required = tool.definition.get("inputSchema").and_then(|schema| schema.get("required")?.elements());

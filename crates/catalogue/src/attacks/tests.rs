@@ -143,6 +143,22 @@ fn the_lines_that_are_missing_stop_every_attack_that_applies() {
 }
 
 #[test]
+fn each_command_line_of_a_list_is_bounded_and_the_words_of_a_command_are_one() {
+    let rule_for = |argument: &str| {
+        let list = format!(
+            r#"[{{"name": "run", "description": "Executes commands in a shell.", "inputSchema": {{"type": "object", "required": ["{argument}"],
+            "properties": {{"{argument}": {{"type": "array", "items": {{"type": "string"}}, "description": "Shell command to execute"}}}}}}}}]"#
+        );
+        let tools = Tools::parse(list.as_bytes()).unwrap();
+        missing_policy(&judge("acme", &tools, &policies("version: \"1\"\ndefault: allow\n"), at())).unwrap_or_default()
+    };
+    for (argument, path) in [("commands", "args.commands[*]"), ("command", "args.command")] {
+        let expected = format!("{{path: \"{path}\", op: command_in");
+        assert!(rule_for(argument).contains(&expected), "{}", rule_for(argument));
+    }
+}
+
+#[test]
 fn a_denial_for_another_reason_stops_nothing() {
     let tools = Tools::parse(TOOLS.as_bytes()).unwrap();
     let fetches = |policy: &str| {

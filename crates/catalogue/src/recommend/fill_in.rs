@@ -51,8 +51,8 @@ impl FillIn {
         let Argument { mut path, is_required, kinds, name } = Argument::at(&evidence.at, schema)?;
         let has = |kind: &str| kinds.split(" or ").any(|one| one == kind);
         let remark = match (op, has("array"), has("string")) {
-            // The operator reads a list as the words of one command, which is what a list called `command` is.
-            ("command_in", true, false) if !name.ends_with('s') => "",
+            // The operator reads a list as the words of one command.
+            ("command_in", true, false) if paths::has_words_of_one_command(&name) => "",
             ("command_in", true, true) => " # a list is taken for the words of one command",
             (_, true, true) => " # refuses lists",
             (_, true, false) => {
