@@ -192,7 +192,7 @@ impl Recommendation {
             said.push("without the arguments that make it worst".to_owned());
         }
         if entry.redacts {
-            said.push("with credentials taken out of what it returns".to_owned());
+            said.push("with credentials taken out of what it returns (in YAML only)".to_owned());
         }
         said.join(", ")
     }
