@@ -268,7 +268,7 @@ impl Entry {
             bounds: bounds.unwrap_or_default(),
             weight: weight(&risk, schema),
             redacts: profile != Profile::Permissive && risk.signals.contains(&Signal::ReturnsSecrets),
-            fill_in: risk.evidence.iter().filter_map(|evidence| FillIn::of(evidence, schema?)).collect(),
+            fill_in: schema.map_or_else(Vec::new, |schema| FillIn::all(&risk.evidence, schema)),
             risk,
             unusable,
             name,

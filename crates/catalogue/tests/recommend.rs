@@ -157,7 +157,11 @@ fn the_policies_of_real_servers_pass_check() {
             // A sample is enough: that each line loads is shown above.
             if i % 5 == 0 {
                 let filled = filled_in(&policy_yaml("acme", &tools(&parse(&text)), PROFILES[i % 3]));
-                let found = problems("policy.yaml", &filled, &Tools::parse(text.as_bytes()).expect("a list of tools"));
+                let mut found = problems("policy.yaml", &filled, &Tools::parse(text.as_bytes()).expect("a list of tools"));
+                // Where a rule refuses calls without its argument, it says so.
+                if filled.contains("# refuses calls without it") {
+                    found.retain(|problem| !problem.contains("is optional: a call without it is denied"));
+                }
                 assert!(found.is_empty(), "{filled}\n{}", found.join("\n"));
             }
         }
@@ -198,7 +202,7 @@ fn what_is_filled_in_loads_and_leaves_what_may_be_left_out() {
         "- {name: whose rights, conditions: [{path: args.profile, op: in, value: [\"FILL-IN\"], optional: true}]}\n",
         "- {name: \"which hosts: urls[*]\", conditions: [{path: \"args.urls[*]\", op: host_in, value: [\"FILL-IN.example\"]}]}\n",
         "- {name: \"which hosts: request.url\", conditions: [{path: args.request.url, op: host_in, value: [\"FILL-IN.example\"]}]}\n",
-        "- {name: where, conditions: [{path: args.file_path, op: path_within, value: [\"/srv/FILL-IN\"], optional: true}]}\n",
+        "- {name: where, conditions: [{path: args.file_path, op: path_within, value: [\"/srv/FILL-IN\"], optional: true}]} # calls without it go by: the server's default applies\n",
     ] {
         assert!(text.contains(line), "{line}{text}");
     }
@@ -216,11 +220,21 @@ fn a_command_may_be_a_list_of_its_words_and_commands_a_list_of_lines() {
     let text = recommended(list);
     for rule in [
         "{path: args.command, op: command_in, value: [\"FILL-IN\"]}]}\n",
-        "{path: \"args.commands[*]\", op: command_in, value: [\"FILL-IN\"], optional: true}]}\n",
-        "{path: args.cli_command, op: command_in, value: [\"FILL-IN\"], optional: true}]} # a list is taken for the words of one command\n",
+        "{path: \"args.commands[*]\", op: command_in, value: [\"FILL-IN\"], optional: true}]} # calls without it go by",
+        "{path: args.cli_command, op: command_in, value: [\"FILL-IN\"], optional: true}]} # a list is taken for the words of one command; calls without it go by",
     ] {
         assert!(text.contains(rule), "{rule}{text}");
     }
+}
+
+#[test]
+fn a_rule_on_a_command_refuses_calls_that_say_it_in_another_way() {
+    let list = r#"{"tools": [{"name": "exec", "description": "Executes a command or a script in a shell.", "inputSchema": {"type": "object",
+        "properties": {"command": {"type": "string", "description": "The command to execute"},
+        "script": {"type": "string", "description": "The script to execute"}}}}]}"#;
+    let text = recommended(list);
+    let rule = "{path: args.command, op: command_in, value: [\"FILL-IN\"]}]} # refuses calls without it\n";
+    assert!(text.contains(rule), "{text}");
 }
 
 #[test]

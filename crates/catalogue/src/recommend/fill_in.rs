@@ -14,7 +14,7 @@ pub(super) struct FillIn {
     path: String,
     condition: String,
     /// What a reader should know of it.
-    remark: &'static str,
+    remarks: Vec<&'static str>,
 }
 
 /// What of an entry waits to be completed, in comments; `is_bare` where it says nothing else.
@@ -31,14 +31,26 @@ pub(super) fn write(all: &[FillIn], out: &mut String, is_bare: bool) {
             true => fill_in.title.to_owned(),
             false => quote(&format!("{}: {}", fill_in.title, fill_in.path.trim_start_matches("args."))),
         };
-        let FillIn { condition, remark, .. } = fill_in;
+        let FillIn { condition, remarks, .. } = fill_in;
+        let remark = if remarks.is_empty() { String::new() } else { format!(" # {}", remarks.join("; ")) };
         let _ = writeln!(out, "    #   - {{name: {name}, conditions: [{condition}]}}{remark}");
     }
 }
 
 impl FillIn {
-    /// The rule that a signal of an argument asks for; `None` where a policy cannot name the argument.
-    pub fn of(evidence: &Evidence, schema: Value<'_>) -> Option<FillIn> {
+    /// The rules that the signals of arguments ask for, as far as a policy can name the arguments.
+    pub fn all(evidence: &[Evidence], schema: Value<'_>) -> Vec<FillIn> {
+        let says_anything = |evidence: &&Evidence| {
+            matches!(evidence.supports, Supports::Signal(Signal::Code | Signal::Sql | Signal::Shell))
+                && evidence.at.starts_with("inputSchema.")
+        };
+        let is_bounded = |at: &str| evidence.iter().any(|one| one.at == at && FillIn::of(one, schema, false).is_some());
+        // What a rule forbids could be said there.
+        let has_way_around = evidence.iter().filter(says_anything).any(|evidence| !is_bounded(&evidence.at));
+        evidence.iter().filter_map(|one| FillIn::of(one, schema, has_way_around)).collect()
+    }
+
+    fn of(evidence: &Evidence, schema: Value<'_>, has_way_around: bool) -> Option<FillIn> {
         let (title, op, value) = match evidence.supports {
             Supports::Signal(Signal::CredentialSelector) => ("whose rights", "in", "[\"FILL-IN\"]"),
             Supports::Signal(Signal::TenantSelector) => ("which account", "in", "[\"FILL-IN\"]"),
@@ -50,22 +62,30 @@ impl FillIn {
         };
         let Argument { mut path, is_required, kinds, name } = Argument::at(&evidence.at, schema)?;
         let has = |kind: &str| kinds.split(" or ").any(|one| one == kind);
-        let remark = match (op, has("array"), has("string")) {
-            // The operator reads a list as the words of one command.
-            ("command_in", true, false) if paths::has_words_of_one_command(&name) => "",
-            ("command_in", true, true) => " # a list is taken for the words of one command",
-            (_, true, true) => " # refuses lists",
-            (_, true, false) => {
-                path.push_str("[*]");
+        let mut remarks = Vec::new();
+        match (op, has("array"), has("string")) {
+            ("command_in", true, false) if paths::has_words_of_one_command(&name) => {}
+            ("command_in", true, true) => remarks.push("a list is taken for the words of one command"),
+            (_, true, true) => remarks.push("refuses lists"),
+            (_, true, false) => path.push_str("[*]"),
+            (_, false, _) => {}
+        }
+        // A call that leaves the argument out stays what it is, unless it can do the same in another way.
+        let optional = match op {
+            _ if is_required => "",
+            "command_in" | "sql_statement_in" if has_way_around => {
+                remarks.push("refuses calls without it");
                 ""
             }
-            (_, false, _) => "",
+            "command_in" | "sql_statement_in" | "path_within" => {
+                remarks.push("calls without it go by: the server's default applies");
+                ", optional: true"
+            }
+            _ => ", optional: true",
         };
         let shown = if path.contains('[') { quote(&path) } else { path.clone() };
-        // A call that leaves the argument out stays what it is.
-        let optional = if is_required { "" } else { ", optional: true" };
         let condition = format!("{{path: {shown}, op: {op}, value: {value}{optional}}}");
-        Some(FillIn { title, path, condition, remark })
+        Some(FillIn { title, path, condition, remarks })
     }
 }
 
