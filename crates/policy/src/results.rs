@@ -229,18 +229,26 @@ impl<'s> Judging<'s> {
         for section in self.sections {
             section.withheld(text, under)?;
             let add = |at: Range<usize>, what: What<'s>| Part { at, what, section };
+            // One more than may be changed: what is found after that changes nothing, and may take long to find.
+            let left = MOST_CHANGES - self.findings.changes.len();
+            let enough = |found: usize| if found > left { Err(too_much(section)) } else { Ok(()) };
             if section.hidden_characters == Unwanted::Change && first_hidden(text).is_some() {
+                let before = parts.len();
                 let hidden = all_hidden(text)
                     .map(|hidden| add(hidden.at..hidden.at + hidden.character.len_utf8(), What::Hidden(hidden.character)));
-                parts.extend(hidden);
+                parts.extend(hidden.take(left + 1));
+                enough(parts.len() - before)?;
             }
             if section.secrets == Unwanted::Change {
-                let secrets = secrets::found(text, under);
+                let secrets = secrets::found(text, under, left + 1);
+                enough(secrets.len())?;
                 parts.extend(secrets.into_iter().map(|(at, name)| add(at, What::Redacted(Cow::Owned(name.into())))));
             }
             for redaction in &section.redact {
-                let found = redaction.regex.find_iter(text).filter(|found| !found.is_empty());
+                let before = parts.len();
+                let found = redaction.regex.find_iter(text).filter(|found| !found.is_empty()).take(left + 1);
                 parts.extend(found.map(|found| add(found.range(), What::Redacted(Cow::Borrowed(&redaction.name)))));
+                enough(parts.len() - before)?;
             }
         }
         if parts.is_empty() {
@@ -275,8 +283,7 @@ impl<'s> Judging<'s> {
         whole: bool,
     ) -> Result<(), Withheld> {
         if self.findings.changes.len() >= MOST_CHANGES {
-            let why = format!("more than {MOST_CHANGES} places of it would have to be changed.");
-            return Err(Withheld::by(&section.reference, &why));
+            return Err(too_much(section));
         }
         let text = match what {
             What::Redacted(name) => {
@@ -308,7 +315,7 @@ impl Results {
             return Err(Withheld::by(&by("hidden_characters"), &why));
         }
         if self.secrets == Unwanted::Withhold
-            && let Some((_, name)) = secrets::found(text, under).first()
+            && let Some((_, name)) = secrets::found(text, under, 1).first()
         {
             return Err(Withheld::by(&by("secrets"), &format!("it holds what looks like a secret ({name}).")));
         }
@@ -322,6 +329,10 @@ impl Results {
             None => Withheld::by(&forbidden.reference, "it holds what the policy forbids."),
         })
     }
+}
+
+fn too_much(section: &Results) -> Withheld {
+    Withheld::by(&section.reference, &format!("more than {MOST_CHANGES} places of it would have to be changed."))
 }
 
 /// The same without overlaps, in order: what overlaps becomes one, under the name of the first.
@@ -346,7 +357,8 @@ const DONE: &str = "The call was made; do not repeat it to see its result.";
 /// second.
 const MOST_BYTES: u64 = 4 << 20;
 
-/// Each change may make the message longer by as much as a name is long.
+/// Each change may make the message longer by as much as a name is long; and each search for the next place may read what is
+/// left of a text.
 const MOST_CHANGES: usize = 10_000;
 
 /// What is counted where characters that hide are written out.

@@ -185,7 +185,7 @@ impl Lowering<'_> {
                 let problem = self.error(code::REGEX, &node.at, message);
                 problem.label = Some(reason);
                 if pattern.contains("(?=") || pattern.contains("(?!") || pattern.contains("(?<=") || pattern.contains("(?<!") {
-                    problem.help = Some("look-around is not supported: expressions run in linear time".into());
+                    problem.help = Some("look-around is not supported: a search takes linear time".into());
                 }
                 None
             }

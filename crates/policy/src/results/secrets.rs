@@ -7,8 +7,9 @@ use regex::{Regex, RegexSet};
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// The secrets in a text, each by its place and by what it is. `under` is the key whose value the text is, if it is one.
-pub(super) fn found(text: &str, under: Option<&str>) -> Vec<(Range<usize>, &'static str)> {
+/// The secrets in a text, each by its place and by what it is; of each shape no more than `most`. `under` is the key whose value
+/// the text is, if it is one.
+pub(super) fn found(text: &str, under: Option<&str>, most: usize) -> Vec<(Range<usize>, &'static str)> {
     if text.len() < SHORTEST {
         return Vec::new();
     }
@@ -16,13 +17,10 @@ pub(super) fn found(text: &str, under: Option<&str>) -> Vec<(Range<usize>, &'sta
     let mut found = Vec::new();
     for number in set.any.matches(text) {
         let (name, shape) = &set.each[number];
-        for captures in shape.captures_iter(text) {
-            // What is secret of it, where that is not all.
-            let Some(secret) = captures.get(1).or_else(|| captures.get(0)) else { continue };
-            if *name != BEARER || is_random(secret.as_str()) {
-                found.push((secret.range(), *name));
-            }
-        }
+        // What is secret of it, where that is not all.
+        let secrets = shape.captures_iter(text).filter_map(|captures| captures.get(1).or_else(|| captures.get(0)));
+        let secrets = secrets.filter(|secret| *name != BEARER || is_random(secret.as_str()));
+        found.extend(secrets.take(most).map(|secret| (secret.range(), *name)));
     }
     // AWS writes the two parts of a key under names of their own; the second has no shape but its length.
     let is_aws = |key: &str| key.replace(['_', '-'], "").to_ascii_lowercase().ends_with("secretaccesskey");
@@ -78,11 +76,12 @@ const SHAPES: &[(&str, &str)] = &[
     ),
     ("npm-token", r"(?-u:\b{start-half})npm_[A-Za-z0-9]{36}(?-u:\b{end-half})"),
     (
-        // RFC 7468, RFC 4880 §6.2; where its end is missing, as far as it is base64.
+        // RFC 7468, RFC 4880 §6.2; where its end is missing, as far as it is base64. None reaches over a line of dashes but
+        // that of its end: else each beginning would be searched for an end to the end of the text.
         "private-key",
         concat!(
             r"(?s)-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----",
-            r"(?:.{16,}?-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----|(?:\\[nr]|[A-Za-z0-9+/=\r\n]){64,})"
+            r"(?:(?:-{0,4}[^-]){16,}?-{5,9}END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----|(?:\\[nr]|[A-Za-z0-9+/=\r\n]){64,})"
         ),
     ),
     ("pypi-token", r"(?-u:\b{start-half})pypi-AgE[A-Za-z0-9_-]{50,}"),

@@ -108,6 +108,18 @@ fn more_than_can_be_changed_is_withheld() {
 }
 
 #[test]
+fn keys_without_an_end_take_no_longer_than_their_length() {
+    let beginnings = format!("-----BEGIN PRIVATE KEY-----{} ", "A".repeat(64)).repeat(super::MOST_CHANGES);
+    let result = format!(r#"{{"a":"{beginnings}"}}"#);
+    let judged = std::time::Instant::now();
+    assert!(given("{secrets: redact}", &result).is_ok());
+    // Were each searched to the end of the text, these were ten thousand times 900 KB.
+    assert!(judged.elapsed().as_secs() < 10, "{:?}", judged.elapsed());
+    let more = result.replacen("{", &format!(r#"{{"b":"{KEY}","#), 1);
+    check("{secrets: redact}", &more, Err("/results"));
+}
+
+#[test]
 fn several_policies_add_up_and_withholding_wins() {
     let policy = |section: &str| {
         let text = format!(
@@ -166,6 +178,7 @@ const SECRETS: &[(&str, &str)] = &[
         "<-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ==\n-----END OPENSSH PRIVATE KEY----->\n",
     ),
     ("private-key", "x <-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj>"),
+    ("private-key", "<-----BEGIN PRIVATE KEY-----\n-MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n------END PRIVATE KEY----->"),
     ("slack-token", "<xoxb-123456789012-123456789012-abcdefABCDEF>"),
     ("slack-webhook", "<https://hooks.slack.com/services/T0000ABCD/B0000ABCD/abcdefghijklmnop>"),
     ("stripe-key", "<sk_live_4eC39HqLyjWDarjtT1zdp7dc>"),
