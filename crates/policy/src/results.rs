@@ -264,8 +264,8 @@ impl<'s> Judging<'s> {
 
     /// A number, as it is written. What is found in it takes all of its place, as a string.
     fn number(&mut self, number: Value<'_>) -> Result<(), Withheld> {
+        self.sections.iter().try_for_each(|section| section.forbidden(number.raw()))?;
         for section in self.sections {
-            section.forbidden(number.raw())?;
             if let Some(redaction) = section.redact.iter().find(|redaction| redaction.regex.is_match(number.raw())) {
                 let what = What::Redacted(Cow::Borrowed(&redaction.name));
                 return self.change(section, &what, number.span(), false, true);

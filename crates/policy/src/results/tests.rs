@@ -136,6 +136,9 @@ fn several_policies_add_up_and_withholding_wins() {
     assert_eq!(judged("get_x", "aq"), "q 1, text 1");
     assert_eq!(judged("get_x", "abq"), "no");
     assert_eq!(judged("b", "abq"), "q 1");
+    let both = Policies::all_of(vec![policy("{redact: [{matches: '1'}]}"), policy("{withhold: [{matches: '2', name: no}]}")]);
+    let findings = both.results_of_tool("get_x", None).judge(parsed("[12]").root()).enforced;
+    assert_eq!(&*findings.withheld.unwrap().rule, "no", "of a number too");
     assert!(both.results_of_others().is_empty());
     assert_eq!(both.results_of_any().enforced.len(), 4);
 }
