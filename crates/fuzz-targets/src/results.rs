@@ -36,8 +36,9 @@ pub fn results(data: &[u8]) {
 /// All strings, keys and values, but the state that is the server's own.
 fn strings(value: Value<'_>, is_root: bool, out: &mut Vec<String>) {
     out.extend(value.as_str().map(String::from));
+    let asks = is_root && value.get("resultType").is_some_and(|kind| kind.says("input_required"));
     for member in value.members().into_iter().flatten() {
-        if !(is_root && member.key == "requestState") {
+        if !(asks && member.key == "requestState" && member.value.as_str().is_some()) {
             out.push(member.key.into_owned());
             strings(member.value, false, out);
         }

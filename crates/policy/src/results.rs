@@ -192,9 +192,11 @@ impl<'s> Judging<'s> {
             }
         }
         let Some(members) = answer.members() else { return self.value(answer, None) };
+        let asks = answer.get("resultType").is_some_and(|kind| kind.says("input_required"));
         for (key, member) in answer.keys().zip(members) {
             // 2026-07-28 §Multi Round-Trip Requests: it is the server's own, comes back byte for byte, and no client may read it.
-            if member.key != "requestState" {
+            let is_state = asks && member.key == "requestState" && member.value.kind() == Kind::String;
+            if !is_state {
                 self.member(key, &member.key, member.value)?;
             }
         }

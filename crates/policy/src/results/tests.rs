@@ -97,8 +97,16 @@ fn what_overlaps_is_taken_out_once() {
 #[test]
 fn the_protocols_own_words_and_the_servers_state_stay() {
     let policy = "{redact: [{matches: '[a-z]+', name: w}]}";
-    let result = r#"{"resultType":"complete","content":[{"type":"text","text":"a"}],"requestState":"a"}"#;
+    let result = r#"{"resultType":"input_required","content":[{"type":"text","text":"a"}],"requestState":"a"}"#;
     check(policy, result, Ok(&result.replacen(r#""text":"a""#, r#""text":"[redacted: w]""#, 1)));
+    for result in [
+        r#"{"requestState":"a"}"#,
+        r#"{"resultType":"complete","requestState":"a"}"#,
+        r#"{"resultType":"input_required","requestState":["a"]}"#,
+        r#"{"resultType":"input_required","_meta":{"requestState":"a"}}"#,
+    ] {
+        check(policy, result, Ok(&result.replacen(r#""a""#, r#""[redacted: w]""#, 1)));
+    }
 }
 
 #[test]
