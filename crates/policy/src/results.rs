@@ -120,10 +120,20 @@ impl ResultFilter {
         self.enforced.is_empty() && self.shadow.is_empty()
     }
 
-    /// Judges an answer: the `result`, the `error` or the `params` of a message. Takes time in proportion to its length, up to
-    /// the sections' `max_bytes`.
-    pub fn judge(&self, answer: Value<'_>) -> JudgedResult {
-        JudgedResult { enforced: judge(&self.enforced, answer), shadow: judge(&self.shadow, answer) }
+    /// Whether something may come of judging: not all of it is only tried out.
+    pub fn is_enforced(&self) -> bool {
+        !self.enforced.is_empty()
+    }
+
+    /// Judges a result by itself, up to the sections' `max_bytes`.
+    pub fn judge(&self, result: Value<'_>) -> JudgedResult {
+        JudgedResult { enforced: judge(&self.enforced, result, None), shadow: judge(&self.shadow, result, None) }
+    }
+
+    /// Judges a message with all that it holds, but the members at its top with these keys; its size is that of the whole. The
+    /// member `result` is a result.
+    pub fn judge_message(&self, message: Value<'_>, but: &[&str]) -> JudgedResult {
+        JudgedResult { enforced: judge(&self.enforced, message, Some(but)), shadow: judge(&self.shadow, message, Some(but)) }
     }
 }
 
@@ -153,12 +163,17 @@ impl Results {
     }
 }
 
-fn judge(sections: &[Arc<Results>], answer: Value<'_>) -> ResultFindings {
+/// Judges a result, or the message that it is in `but` for some of its members.
+fn judge(sections: &[Arc<Results>], answer: Value<'_>, but: Option<&[&str]>) -> ResultFindings {
     if sections.is_empty() {
         return ResultFindings::default();
     }
     let mut judging = Judging { sections, findings: ResultFindings::default() };
-    match judging.answer(answer) {
+    let judged = judging.size(answer).and_then(|()| match but {
+        Some(but) => judging.message(answer, but),
+        None => judging.result(answer),
+    });
+    match judged {
         Ok(()) => judging.findings,
         Err(withheld) => ResultFindings { withheld: Some(withheld), ..ResultFindings::default() },
     }
@@ -183,7 +198,7 @@ enum What<'s> {
 }
 
 impl<'s> Judging<'s> {
-    fn answer(&mut self, answer: Value<'_>) -> Result<(), Withheld> {
+    fn size(&self, answer: Value<'_>) -> Result<(), Withheld> {
         let size = answer.span().len() as u64;
         for section in self.sections {
             if size > section.most() {
@@ -191,9 +206,24 @@ impl<'s> Judging<'s> {
                 return Err(Withheld::by(&rule, &format!("it is larger than {} bytes. Ask for less at a time.", section.most())));
             }
         }
-        let Some(members) = answer.members() else { return self.value(answer, None) };
-        let asks = answer.get("resultType").is_some_and(|kind| kind.says("input_required"));
-        for (key, member) in answer.keys().zip(members) {
+        Ok(())
+    }
+
+    fn message(&mut self, message: Value<'_>, but: &[&str]) -> Result<(), Withheld> {
+        for (key, member) in message.keys().zip(message.members().into_iter().flatten()) {
+            match &*member.key {
+                "result" => self.result(member.value)?,
+                name if but.contains(&name) => {}
+                name => self.member(key, name, member.value)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn result(&mut self, result: Value<'_>) -> Result<(), Withheld> {
+        let Some(members) = result.members() else { return self.value(result, None) };
+        let asks = result.get("resultType").is_some_and(|kind| kind.says("input_required"));
+        for (key, member) in result.keys().zip(members) {
             // 2026-07-28 §Multi Round-Trip Requests: it is the server's own, comes back byte for byte, and no client may read it.
             let is_state = asks && member.key == "requestState" && member.value.kind() == Kind::String;
             if !is_state {

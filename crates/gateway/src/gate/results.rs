@@ -9,7 +9,7 @@ use crate::enforcer::{Noted, Ticket};
 use crate::pins::Section;
 use crate::refusal::NOT_ALLOWED;
 use bytes::Bytes;
-use json::{Document, Strictness, Value};
+use json::{Document, Strictness};
 use mcp::{Id, Message, Side};
 use policy::{Decision, JudgedResult, Policies, Reason, ResultFilter, ResultFindings, Withheld};
 use tracing::warn;
@@ -100,7 +100,7 @@ impl Gate {
 
     /// Whether a reply is withheld for what it says; nothing is recorded.
     pub(super) fn is_withheld(&self, expected: &Expected, reply: &Message) -> bool {
-        self.filter_of(expected).is_some_and(|filter| filter.judge(said(reply)).enforced.withheld.is_some())
+        self.filter_of(expected).is_some_and(|filter| judged_now(&filter, reply).enforced.withheld.is_some())
     }
 
     /// What may pass of the body of an error that is no reply: all, or nothing.
@@ -125,7 +125,7 @@ impl Gate {
         if !policies.judge_results() {
             return Ok(message);
         }
-        let findings = policies.results_of_any().judge(said(&message)).enforced;
+        let findings = judged_now(&policies.results_of_any(), &message).enforced;
         match applied(&message, findings) {
             Ok(changed) => Ok(changed.map_or(message, |(changed, _)| changed)),
             Err(withheld) => Err(decision(withheld)),
@@ -146,18 +146,18 @@ fn decision(withheld: Withheld) -> Decision {
     Decision { rule: Some(rule), ..Decision::deny(Reason::ResultWithheld, message) }
 }
 
-/// The part of a message that says something.
-fn said(message: &Message) -> Value<'_> {
-    message.result().or_else(|| message.error()).or_else(|| message.params()).unwrap_or(message.document().root())
+/// Judges all that a message says, wherever it says it. Its method and its id are judged as what they are.
+fn judged_now(filter: &ResultFilter, message: &Message) -> JudgedResult {
+    filter.judge_message(message.document().root(), &["jsonrpc", "id", "method"])
 }
 
 /// Judges a reply; a long one where it keeps nobody waiting.
 async fn judged(filter: ResultFilter, reply: &Message) -> JudgedResult {
     if reply.text().len() <= LONG {
-        return filter.judge(said(reply));
+        return judged_now(&filter, reply);
     }
     let reply = reply.clone();
-    let judged = tokio::task::spawn_blocking(move || filter.judge(said(&reply))).await;
+    let judged = tokio::task::spawn_blocking(move || judged_now(&filter, &reply)).await;
     judged.unwrap_or_else(|_| {
         let enforced = ResultFindings { withheld: Some(Withheld::unjudged()), ..ResultFindings::default() };
         JudgedResult { enforced, shadow: ResultFindings::default() }

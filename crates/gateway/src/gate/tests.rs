@@ -275,3 +275,23 @@ async fn a_long_result_is_judged_like_a_short_one() {
     let (told, _) = rig.ask("ada", "tools/call", json!({"name": "get"}), result(1_000_000)).await;
     assert_eq!(told["result"]["_meta"]["dev.callgate/decision"]["rule"], "/tools/get/results/max_bytes");
 }
+
+#[tokio::test]
+async fn what_stands_beside_a_result_is_judged_and_measured() {
+    let rig = Rig::new("tools: {get: {results: {secrets: redact, max_bytes: 1KB}}}");
+    let settled = async |beside: &str| {
+        let gate = rig.gate("ada");
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "get"}});
+        let message = Message::parse(call.to_string(), Side::Client).unwrap();
+        let expected = gate.expects(&message);
+        let Judged::Pass(permit) = gate.judge(message).await else { panic!("it is allowed") };
+        let reply = json!({"jsonrpc": "2.0", "id": 1, "result": {}, "params": {"a": beside}, "b": beside});
+        let reply = Message::parse(reply.to_string(), Side::Server).unwrap();
+        let told = gate.settle(Expected { ticket: permit.into_ticket(), ..expected }, &reply, &Id::from(1)).await;
+        serde_json::from_slice::<Value>(&told).unwrap()
+    };
+    let told = settled(SECRET).await;
+    assert_eq!((&told["params"]["a"], &told["b"]), (&json!(REDACTED), &json!(REDACTED)));
+    let told = settled(&"x".repeat(600)).await;
+    assert_eq!(told["result"]["_meta"]["dev.callgate/decision"]["rule"], "/tools/get/results/max_bytes");
+}
