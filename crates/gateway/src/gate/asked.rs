@@ -44,7 +44,7 @@ impl Gate {
             self.enforcer.leave_denied(Some(method), decision, noted, &self.caller);
             return None;
         }
-        let screened = self.screen_said(message);
+        let screened = self.screen_noticed(message);
         screened.inspect_err(|_| debug!(server = %self.enforcer.server(), "dropped a notification for what it says")).ok()
     }
 
@@ -59,7 +59,7 @@ impl Gate {
         let method = &message.method().unwrap_or_default().to_owned();
         let refused = match unwanted(&policies, &message) {
             Some(Unwanted { decision, .. }) => Err(decision),
-            None => self.screen_said(message),
+            None => self.screen_asked(message).await,
         };
         let message = match refused {
             Ok(message) => message,

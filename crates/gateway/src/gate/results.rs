@@ -100,7 +100,8 @@ impl Gate {
 
     /// Whether a reply is withheld for what it says; nothing is recorded.
     pub(super) fn is_withheld(&self, expected: &Expected, reply: &Message) -> bool {
-        self.filter_of(expected).is_some_and(|filter| judged_now(&filter, reply).enforced.withheld.is_some())
+        let Some(filter) = self.filter_of(expected) else { return false };
+        is_too_long_a_question(&filter, reply) || judged_now(&filter, reply).enforced.withheld.is_some()
     }
 
     /// What may pass of the body of an error that is no reply: all, or nothing.
@@ -116,20 +117,40 @@ impl Gate {
         self.policies().judge_results()
     }
 
-    /// What may pass of what a server says by itself, or asks its client for.
+    /// What may pass of a notification. What would keep everybody waiting while it is judged does not.
     ///
     /// # Errors
     /// Why nothing does.
-    pub(super) fn screen_said(&self, message: Message) -> Result<Message, Decision> {
+    pub(super) fn screen_noticed(&self, message: Message) -> Result<Message, Decision> {
+        let Some(filter) = self.filter_of_said() else { return Ok(message) };
+        if message.text().len() > MOST_AT_ONCE {
+            return Err(decision(Withheld::unjudged()));
+        }
+        let findings = judged_now(&filter, &message).enforced;
+        passed(message, findings)
+    }
+
+    /// What may pass of what a server asks its client for.
+    ///
+    /// # Errors
+    /// Why nothing does.
+    pub(super) async fn screen_asked(&self, message: Message) -> Result<Message, Decision> {
+        let Some(filter) = self.filter_of_said() else { return Ok(message) };
+        let findings = judged(filter, &message).await.enforced;
+        passed(message, findings)
+    }
+
+    /// What holds for what a server says by itself, where anything may come of it: nobody would read what is only tried out.
+    fn filter_of_said(&self) -> Option<ResultFilter> {
         let policies = self.policies();
-        if !policies.judge_results() {
-            return Ok(message);
-        }
-        let findings = judged_now(&policies.results_of_any(), &message).enforced;
-        match applied(&message, findings) {
-            Ok(changed) => Ok(changed.map_or(message, |(changed, _)| changed)),
-            Err(withheld) => Err(decision(withheld)),
-        }
+        policies.judge_results().then(|| policies.results_of_any()).filter(ResultFilter::is_enforced)
+    }
+}
+
+fn passed(message: Message, findings: ResultFindings) -> Result<Message, Decision> {
+    match applied(&message, findings) {
+        Ok(changed) => Ok(changed.map_or(message, |(changed, _)| changed)),
+        Err(withheld) => Err(decision(withheld)),
     }
 }
 
@@ -151,17 +172,27 @@ fn judged_now(filter: &ResultFilter, message: &Message) -> JudgedResult {
     filter.judge_message(message.document().root(), &["jsonrpc", "id", "method"])
 }
 
-/// Judges a reply; a long one where it keeps nobody waiting.
+/// Whether a reply asks for more at such length that it is withheld without a look: whether it is withheld must be known at once.
+fn is_too_long_a_question(filter: &ResultFilter, reply: &Message) -> bool {
+    let asks = || reply.result().is_some_and(|result| result.get("requestState").is_some());
+    reply.text().len() > MOST_AT_ONCE && filter.is_enforced() && asks()
+}
+
+/// Judges a message; a long one where it keeps nobody waiting.
 async fn judged(filter: ResultFilter, reply: &Message) -> JudgedResult {
+    let unjudged = || {
+        let enforced = ResultFindings { withheld: Some(Withheld::unjudged()), ..ResultFindings::default() };
+        JudgedResult { enforced, shadow: ResultFindings::default() }
+    };
+    if is_too_long_a_question(&filter, reply) {
+        return unjudged();
+    }
     if reply.text().len() <= LONG {
         return judged_now(&filter, reply);
     }
     let reply = reply.clone();
     let judged = tokio::task::spawn_blocking(move || judged_now(&filter, &reply)).await;
-    judged.unwrap_or_else(|_| {
-        let enforced = ResultFindings { withheld: Some(Withheld::unjudged()), ..ResultFindings::default() };
-        JudgedResult { enforced, shadow: ResultFindings::default() }
-    })
+    judged.unwrap_or_else(|_| unjudged())
 }
 
 /// The message with what was found exchanged, and what that is; `None` where nothing was.
@@ -192,3 +223,6 @@ fn note_shadow(ticket: &mut Ticket, shadow: ResultFindings) {
 
 /// From here on judging takes about as long as waking a thread.
 const LONG: usize = 64 << 10;
+
+/// What is judged while others wait: a few milliseconds' worth.
+const MOST_AT_ONCE: usize = 256 << 10;

@@ -244,6 +244,7 @@ async fn what_servers_say_by_themselves_is_judged_by_every_section() {
         passed.map(|passed| serde_json::from_slice::<Value>(passed.text()).unwrap()["params"]["message"].clone())
     };
     assert_eq!((said("half"), said(SECRET), said("gone")), (Some(json!("half")), Some(json!(REDACTED)), None));
+    assert_eq!(said(&"x".repeat(300_000)), None, "it would keep others waiting");
     let asks = async |text: &str| {
         let params = json!({"message": text, "requestedSchema": {"type": "object"}});
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": "elicitation/create", "params": params});
@@ -254,6 +255,7 @@ async fn what_servers_say_by_themselves_is_judged_by_every_section() {
     };
     assert!(String::from_utf8_lossy(&asks(SECRET).await.unwrap()).contains(REDACTED));
     assert!(String::from_utf8_lossy(&asks("gone").await.unwrap_err()).contains("withheld"));
+    assert!(asks(&"x".repeat(300_000)).await.is_ok());
 }
 
 #[tokio::test]
