@@ -45,7 +45,8 @@ impl Gate {
             return None;
         }
         let screened = self.screen_noticed(message);
-        screened.inspect_err(|_| debug!(server = %self.enforcer.server(), "dropped a notification for what it says")).ok()
+        let server = self.enforcer.server();
+        screened.inspect_err(|why| warn!(server, rule = why.rule.as_deref(), "dropped a notification for what it says")).ok()
     }
 
     /// Judges and records a request of the server's, and gives what of it may reach the client.
