@@ -263,7 +263,7 @@ impl Gate {
         client_id: &Id,
     ) -> Result<(Option<Entry>, Bytes), Expected> {
         let asks = || !mcp::asked(reply).is_ok_and(|asked| asked.is_empty());
-        let is_judged = || self.filter_of(&expected).is_some();
+        let is_judged = || self.filter_of(&expected, reply.result().is_some()).is_some();
         if expected.method != "tools/call" || self.enforcer.has_ended(&self.caller) || asks() || is_judged() {
             return Err(expected);
         }
@@ -281,7 +281,7 @@ impl Gate {
             }
             return mcp::reply::error(Some(client_id), NOT_ALLOWED, GRANT_ENDED, None);
         }
-        let screened = match self.filter_of(&expected) {
+        let screened = match self.filter_of(&expected, reply.result().is_some()) {
             Some(filter) => Box::pin(self.screen_reply(filter, &mut expected, reply, client_id)).await,
             None => Screened::Same,
         };

@@ -25,8 +25,8 @@ pub(super) enum Screened {
 }
 
 impl Gate {
-    /// What holds for the reply to what was expected; `None` where nothing does.
-    pub(super) fn filter_of(&self, expected: &Expected) -> Option<ResultFilter> {
+    /// What holds for the reply to what was expected, a result or an error; `None` where nothing does.
+    pub(super) fn filter_of(&self, expected: &Expected, is_result: bool) -> Option<ResultFilter> {
         let policies = self.policies();
         if !policies.judge_results() {
             return None;
@@ -38,7 +38,7 @@ impl Gate {
         let filter = match expected.method.as_str() {
             _ if expected.is_resumed => policies.results_of_any(),
             // What a server says of itself is a matter of `definitions`.
-            "initialize" | "server/discover" | "tools/list" | "prompts/list" => return None,
+            "initialize" | "server/discover" | "tools/list" | "prompts/list" if is_result => return None,
             method if method == "tools/call" || mcp::TASK_METHODS.contains(&method) => {
                 of_tool(expected.ticket.as_ref().and_then(Ticket::tool))
             }
@@ -100,13 +100,13 @@ impl Gate {
 
     /// Whether a reply is withheld for what it says; nothing is recorded.
     pub(super) fn is_withheld(&self, expected: &Expected, reply: &Message) -> bool {
-        let Some(filter) = self.filter_of(expected) else { return false };
+        let Some(filter) = self.filter_of(expected, reply.result().is_some()) else { return false };
         is_too_long_a_question(&filter, reply) || judged_now(&filter, reply).enforced.withheld.is_some()
     }
 
     /// What may pass of the body of an error that is no reply: all, or nothing.
     pub fn screen_body(&self, expected: &Expected, body: Bytes) -> Bytes {
-        let Some(filter) = self.filter_of(expected) else { return body };
+        let Some(filter) = self.filter_of(expected, false) else { return body };
         let document = Document::parse(body.clone(), Strictness::Reply);
         let is_clean = |document: &Document| filter.judge(document.root()).enforced == ResultFindings::default();
         if document.is_ok_and(|document| is_clean(&document)) { body } else { Bytes::new() }

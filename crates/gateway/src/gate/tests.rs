@@ -48,6 +48,18 @@ impl Rig {
         }
     }
 
+    /// Sends a request that passes; gives what the client is told where this is the server's reply.
+    async fn settle(&self, method: &str, params: Value, reply: &Value) -> Value {
+        let gate = self.gate("ada");
+        let text = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+        let message = Message::parse(text, Side::Client).unwrap();
+        let expected = gate.expects(&message);
+        let Judged::Pass(permit) = gate.judge(message).await else { panic!("it is allowed") };
+        let reply = Message::parse(reply.to_string(), Side::Server).unwrap();
+        let told = gate.settle(Expected { ticket: permit.into_ticket(), ..expected }, &reply, &Id::from(1)).await;
+        serde_json::from_slice(&told).unwrap()
+    }
+
     /// Sends a request; where it passes, the server answers `result`. Gives what the client is told, and what was sent.
     async fn ask(&self, who: &str, method: &str, params: Value, result: Value) -> (Value, Option<Value>) {
         let gate = self.gate(who);
@@ -282,18 +294,25 @@ async fn a_long_result_is_judged_like_a_short_one() {
 async fn what_stands_beside_a_result_is_judged_and_measured() {
     let rig = Rig::new("tools: {get: {results: {secrets: redact, max_bytes: 1KB}}}");
     let settled = async |beside: &str| {
-        let gate = rig.gate("ada");
-        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "get"}});
-        let message = Message::parse(call.to_string(), Side::Client).unwrap();
-        let expected = gate.expects(&message);
-        let Judged::Pass(permit) = gate.judge(message).await else { panic!("it is allowed") };
         let reply = json!({"jsonrpc": "2.0", "id": 1, "result": {}, "params": {"a": beside}, "b": beside});
-        let reply = Message::parse(reply.to_string(), Side::Server).unwrap();
-        let told = gate.settle(Expected { ticket: permit.into_ticket(), ..expected }, &reply, &Id::from(1)).await;
-        serde_json::from_slice::<Value>(&told).unwrap()
+        rig.settle("tools/call", json!({"name": "get"}), &reply).await
     };
     let told = settled(SECRET).await;
     assert_eq!((&told["params"]["a"], &told["b"]), (&json!(REDACTED), &json!(REDACTED)));
     let told = settled(&"x".repeat(600)).await;
     assert_eq!(told["result"]["_meta"]["dev.callgate/decision"]["rule"], "/tools/get/results/max_bytes");
+}
+
+#[tokio::test]
+async fn errors_of_lists_are_judged_as_other_answers_are() {
+    let rig = Rig::new("results: {secrets: redact}");
+    for method in ["tools/list", "prompts/list"] {
+        let error = json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32603, "message": SECRET}});
+        let told = rig.settle(method, json!({}), &error).await;
+        assert_eq!(told["error"]["message"], REDACTED, "{method}");
+    }
+    let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).to_string();
+    let gate = rig.gate("ada");
+    let expected = gate.expects(&Message::parse(message, Side::Client).unwrap());
+    assert_eq!(gate.screen_body(&expected, Bytes::from(format!("[\"{SECRET}\"]"))), "");
 }
