@@ -281,6 +281,24 @@ impl Gate {
             }
             return mcp::reply::error(Some(client_id), NOT_ALLOWED, GRANT_ENDED, None);
         }
+        // First of all: what the tasks of others say is no reason to withhold the list.
+        let own;
+        let reply = if expected.method == "tasks/list" {
+            match self.own_tasks(reply, client_id) {
+                Ok(message) => {
+                    own = message;
+                    &own
+                }
+                Err(told) => {
+                    if let Some(ticket) = expected.ticket {
+                        ticket.finish(ending(reply, &expected.method), None).await;
+                    }
+                    return told;
+                }
+            }
+        } else {
+            reply
+        };
         let screened = match self.filter_of(&expected, reply.result().is_some()) {
             Some(filter) => Box::pin(self.screen_reply(filter, &mut expected, reply, client_id)).await,
             None => Screened::Same,
@@ -299,9 +317,6 @@ impl Gate {
         }
         if let Some(error) = withheld {
             return error;
-        }
-        if expected.method == "tasks/list" {
-            return self.own_tasks(reply, client_id);
         }
         if reply.result().is_some() {
             match expected.method.as_str() {
@@ -340,15 +355,16 @@ impl Gate {
     }
 
     /// Takes the tasks of others out of a list of tasks.
-    fn own_tasks(&self, reply: &Message, client_id: &Id) -> Bytes {
+    ///
+    /// # Errors
+    /// What the client is told of a list that cannot be read.
+    fn own_tasks(&self, reply: &Message, client_id: &Id) -> Result<Message, Bytes> {
         let filtered = mcp::filter_tasks(reply, |task| self.may_use(task)).map_err(|error| error.to_string());
-        match filtered.and_then(|text| Message::parse(text, Side::Server).map_err(|malformed| malformed.message)) {
-            Ok(message) => message.with_id(client_id),
-            Err(why) => {
-                warn!(server = self.enforcer.server(), why, "withheld a list of tasks");
-                mcp::reply::error(Some(client_id), mcp::reply::INTERNAL_ERROR, "the server's list of tasks cannot be read", None)
-            }
-        }
+        let parsed = filtered.and_then(|text| Message::parse(text, Side::Server).map_err(|malformed| malformed.message));
+        parsed.map_err(|why| {
+            warn!(server = self.enforcer.server(), why, "withheld a list of tasks");
+            mcp::reply::error(Some(client_id), mcp::reply::INTERNAL_ERROR, "the server's list of tasks cannot be read", None)
+        })
     }
 }
 

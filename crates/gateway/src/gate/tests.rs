@@ -143,6 +143,15 @@ async fn lists_and_subscriptions_hold_the_callers_own_tasks_only() {
 }
 
 #[tokio::test]
+async fn what_the_tasks_of_others_say_withholds_nothing() {
+    let rig = Rig::new("results: {withhold: [{matches: gone}]}");
+    rig.ask("ada", "tools/call", json!({"name": "later", "task": {}}), json!({"task": {"taskId": "a"}})).await;
+    let all = json!({"tasks": [{"taskId": "a"}, {"taskId": "b", "statusMessage": "gone"}]});
+    let (told, _) = rig.ask("ada", "tasks/list", json!({}), all).await;
+    assert_eq!(told["result"]["tasks"], json!([{"taskId": "a"}]), "{told}");
+}
+
+#[tokio::test]
 async fn a_subscription_that_only_looks_like_one_is_refused() {
     let rig = Rig::new("methods: {resources/subscribe: deny}");
     let wanted = json!({"notifications": {"ResourceSubscriptions": ["file:///a"]}});
