@@ -9,7 +9,7 @@
 mod secrets;
 
 use crate::hidden::{all_hidden, first_hidden};
-use json::{Kind, Value, quote};
+use json::{Document, Kind, Strictness, Value, quote};
 use regex::Regex;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -197,6 +197,39 @@ enum What<'s> {
     Hidden(char),
 }
 
+/// The keys of an object that are changed, as they are then.
+#[derive(Default)]
+struct Keys(Vec<String>);
+
+impl Keys {
+    /// `changes` are those of this key, in order.
+    fn changed(&mut self, key: Value<'_>, changes: &[(Range<usize>, String)]) {
+        if changes.is_empty() {
+            return;
+        }
+        let (mut written, begin) = (key.raw().to_owned(), key.span().start);
+        for (place, text) in changes.iter().rev() {
+            written.replace_range(place.start - begin..place.end - begin, text);
+        }
+        let document = Document::parse(written, Strictness::Reply);
+        self.0.extend(document.ok().and_then(|key| key.root().as_str().map(String::from)));
+    }
+
+    /// Numbers keep changed keys apart from each other, but not from one that stood there.
+    fn differ(mut self, object: Value<'_>) -> Result<(), Withheld> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        self.0.sort_unstable();
+        let is_taken = |key: &str| self.0.binary_search_by(|changed| (**changed).cmp(key)).is_ok();
+        let is_twice = self.0.windows(2).any(|two| two[0] == two[1]);
+        if is_twice || object.members().into_iter().flatten().any(|member| is_taken(&member.key)) {
+            return Err(Withheld::by(&"/results".into(), "two of its keys would become one."));
+        }
+        Ok(())
+    }
+}
+
 impl<'s> Judging<'s> {
     fn size(&self, answer: Value<'_>) -> Result<(), Withheld> {
         let size = answer.span().len() as u64;
@@ -210,31 +243,35 @@ impl<'s> Judging<'s> {
     }
 
     fn message(&mut self, message: Value<'_>, but: &[&str]) -> Result<(), Withheld> {
+        let mut keys = Keys::default();
         for (key, member) in message.keys().zip(message.members().into_iter().flatten()) {
             match &*member.key {
                 "result" => self.result(member.value)?,
                 name if but.contains(&name) => {}
-                name => self.member(key, name, member.value)?,
+                name => self.member(key, name, member.value, &mut keys)?,
             }
         }
-        Ok(())
+        keys.differ(message)
     }
 
     fn result(&mut self, result: Value<'_>) -> Result<(), Withheld> {
         let Some(members) = result.members() else { return self.value(result, None) };
         let asks = result.get("resultType").is_some_and(|kind| kind.says("input_required"));
+        let mut keys = Keys::default();
         for (key, member) in result.keys().zip(members) {
             // 2026-07-28 §Multi Round-Trip Requests: it is the server's own, comes back byte for byte, and no client may read it.
             let is_state = asks && member.key == "requestState" && member.value.kind() == Kind::String;
             if !is_state {
-                self.member(key, &member.key, member.value)?;
+                self.member(key, &member.key, member.value, &mut keys)?;
             }
         }
-        Ok(())
+        keys.differ(result)
     }
 
-    fn member(&mut self, key: Value<'_>, name: &str, value: Value<'_>) -> Result<(), Withheld> {
+    fn member(&mut self, key: Value<'_>, name: &str, value: Value<'_>, keys: &mut Keys) -> Result<(), Withheld> {
+        let before = self.findings.changes.len();
         self.text(key, name, None)?;
+        keys.changed(key, &self.findings.changes[before..]);
         self.value(value, Some(name))
     }
 
@@ -246,8 +283,9 @@ impl<'s> Judging<'s> {
             Kind::String => self.text(value, &value.as_str().unwrap_or_default(), Some(key.unwrap_or_default())),
             Kind::Array => value.elements().into_iter().flatten().try_for_each(|element| self.value(element, key)),
             Kind::Object => {
-                let members = value.keys().zip(value.members().into_iter().flatten());
-                members.into_iter().try_for_each(|(key, member)| self.member(key, &member.key, member.value))
+                let (mut members, mut keys) = (value.keys().zip(value.members().into_iter().flatten()), Keys::default());
+                members.try_for_each(|(key, member)| self.member(key, &member.key, member.value, &mut keys))?;
+                keys.differ(value)
             }
         }
     }

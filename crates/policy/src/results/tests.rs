@@ -110,6 +110,16 @@ fn the_protocols_own_words_and_the_servers_state_stay() {
 }
 
 #[test]
+fn two_keys_do_not_become_one() {
+    let both = |one: &str, other: &str| format!(r#"{{"x":[{{"{one}":1,"{other}":2}}]}}"#);
+    check("{secrets: redact}", &both("[redacted: aws-key]", KEY), Err("/results"));
+    check("{secrets: redact}", &both(KEY, "[redacted: aws-ke\\u0079]"), Err("/results"));
+    check("{hidden_characters: escape}", &both("a\\u200b", "a\\\\u{200b}"), Err("/results"));
+    let apart = both("[redacted: aws-key]", &format!("{KEY}."));
+    check("{secrets: redact}", &apart, Ok(&both("[redacted: aws-key]", "[redacted: aws-key].")));
+}
+
+#[test]
 fn more_than_can_be_changed_is_withheld() {
     let result = format!(r#"{{"a":"{}"}}"#, "x.".repeat(super::MOST_CHANGES + 1));
     check("{redact: [{matches: x}]}", &result, Err("/results"));
