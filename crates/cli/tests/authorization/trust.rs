@@ -85,15 +85,19 @@ fn the_first_authorization_server_is_the_only_one_after_a_restart_too() {
 
 #[test]
 fn what_was_authorised_is_kept_while_the_authorization_server_cannot_answer() {
-    let stage = Stage::with(USER, SEALED);
-    stage.authority.lock().lasts = 2;
-    authorise(&stage.ada());
-    let client = stage.ada().shake_hands();
-    stage.authority.lock().fails = Some(503);
-    until(PATIENCE, || client.call("1", "whoami", json!({})).to_string().contains("no access token").then_some(()))
-        .expect("its token has ended");
-    let listed = stage.command(&["list", "--json"]);
-    assert!(listed.stdout.contains(r#""server":"web","principal":"person:ada""#), "nobody is asked again: {}", listed.stdout);
+    // One that is down, and one that refuses without saying that the authorisation has ended.
+    for status in [503, 404] {
+        let stage = Stage::with(USER, SEALED);
+        stage.authority.lock().lasts = 2;
+        authorise(&stage.ada());
+        let client = stage.ada().shake_hands();
+        stage.authority.lock().fails = Some(status);
+        until(PATIENCE, || client.call("1", "whoami", json!({})).to_string().contains("no access token").then_some(()))
+            .expect("its token has ended");
+        let listed = stage.command(&["list", "--json"]);
+        let is_kept = listed.stdout.contains(r#""server":"web","principal":"person:ada""#);
+        assert!(is_kept, "nobody is asked again after {status}: {}", listed.stdout);
+    }
 }
 
 #[test]

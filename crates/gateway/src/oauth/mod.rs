@@ -415,7 +415,9 @@ impl Authorizer {
         if found.issuer == issuer {
             return Ok(found);
         }
-        *self.found.lock().await = None;
+        let mut known = self.found.lock().await;
+        *known = known.take().filter(|(at, _)| at.elapsed() < PAUSE);
+        drop(known);
         self.found().await
     }
 

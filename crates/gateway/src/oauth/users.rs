@@ -2,6 +2,7 @@
 
 use super::client::{Granted, Trouble};
 use super::consents::{Consents, FoundKept, Kept, Of};
+use super::found::Found;
 use super::{Authorizer, Held, Lack, NOT_THROUGH_GATEWAY, PATIENCE, PAUSE, Token, asks_nothing_new};
 use crate::enforcer::Caller;
 use crate::secret::Secret;
@@ -10,6 +11,9 @@ use http::StatusCode;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::info;
+
+/// By what code an authorization server says that a refresh token is good for nothing any more (RFC 6749 §5.2).
+const ENDED: &str = "invalid_grant";
 
 impl Authorizer {
     /// What a user has authorised, renewed where that is due.
@@ -66,18 +70,24 @@ impl Authorizer {
             }
             let usable = (refused.is_none() && !is_unbound && consents.now() < token.ends).then_some(token);
             let Some(refresh) = &kept.refresh else { return usable.ok_or_else(|| Lack::Consent(self.wanted(None, &kept.scope))) };
-            if rests || !consents.claim(&self.server, principal, of_kept).await? {
+            if rests {
+                return usable.ok_or_else(|| "it does not answer".into());
+            }
+            let found = match self.found_of(&kept.issuer).await {
+                Ok(found) if found.issuer == kept.issuer => found,
+                // What was given by another is nothing there; but it is kept, as the server may have named that in error.
+                Ok(_) => return usable.ok_or_else(|| Lack::Consent(self.wanted(None, &kept.scope))),
+                Err(trouble) => return usable.ok_or(Lack::Trouble(trouble)),
+            };
+            if !consents.claim(&self.server, principal, of_kept).await? {
                 if let Some(usable) = usable {
                     return Ok(usable);
-                }
-                if rests {
-                    return Err("it does not answer".into());
                 }
                 // Another gateway is at it.
                 consents.changed(version).await;
                 continue;
             }
-            match self.refresh(&kept, refresh).await {
+            match self.refresh(&kept, &found, refresh).await {
                 Ok(granted) => {
                     let refresh = granted.refresh.clone().or_else(|| kept.refresh.clone());
                     let of = Of { resource: &resource, issuer: &kept.issuer };
@@ -90,31 +100,28 @@ impl Authorizer {
                     }
                     return Ok(Token::new(&fresh.access, fresh.key.clone(), fresh.renew, fresh.expires, fresh.scope.clone())?);
                 }
-                Err(Trouble::Refused(code)) => {
-                    info!(server = %self.server, principal, code, "what a user has authorised is not good any more");
+                Err(Trouble::Refused(code)) if code == ENDED => {
+                    info!(server = %self.server, principal, "what a user has authorised is not good any more");
                     consents.forget(&self.server, principal, of_kept).await?;
                     return Err(Lack::Consent(self.wanted(None, &kept.scope)));
                 }
+                // Any other refusal is about who asks or how, and says nothing of what the user has given.
                 Err(trouble) => return usable.ok_or(Lack::Trouble(trouble)),
             }
         }
     }
 
-    async fn refresh(&self, kept: &Kept, refresh: &Secret) -> Result<Granted, Trouble> {
-        let found = self.found_of(&kept.issuer).await?;
-        if found.issuer != kept.issuer {
-            return Err(Trouble::Refused("another_issuer".to_owned()));
-        }
+    async fn refresh(&self, kept: &Kept, found: &Found, refresh: &Secret) -> Result<Granted, Trouble> {
         let client = kept.registered.clone().or_else(|| self.configured()).ok_or("the gateway has no client id there")?;
         let parameters =
             [("grant_type", "refresh_token"), ("refresh_token", refresh.expose()), ("resource", found.resource.as_str())];
         // What a client without a secret refreshes is bound to the key that it had (RFC 9449 §5).
         let key = match &kept.key {
             Some(key) => Some(key.clone()),
-            None if self.config.dpop == Some(true) => self.proof_key(&found)?,
+            None if self.config.dpop == Some(true) => self.proof_key(found)?,
             None => None,
         };
-        self.ask(&client, &found, &parameters, key).await
+        self.ask(&client, found, &parameters, key).await
     }
 
     /// Tells the authorization server that what a principal has authorised is not needed any more (RFC 7009); says whether it
