@@ -11,8 +11,8 @@ use crate::secret::Secret;
 use policy::SecretReference;
 use tracing::warn;
 
-/// Reads the assertion that is to be shown to `found` at `now`, in milliseconds since the Unix epoch.
-pub(super) async fn read(reference: &SecretReference, found: &Found, now: i64) -> Result<Secret, Trouble> {
+/// Reads the assertion that is to be shown to `found` at the address `shown_at`; `now` is in milliseconds since the Unix epoch.
+pub(super) async fn read(reference: &SecretReference, found: &Found, shown_at: &str, now: i64) -> Result<Secret, Trouble> {
     let place = reference.clone();
     let assertion = match tokio::task::spawn_blocking(move || Secret::of(&place)).await {
         Ok(Ok(assertion)) => Secret::new(assertion.expose().trim()),
@@ -22,17 +22,17 @@ pub(super) async fn read(reference: &SecretReference, found: &Found, now: i64) -
         }
         Err(_) => return Err("the platform's assertion cannot be had".into()),
     };
-    is_for(&assertion, found, now).map(|()| assertion).map_err(Trouble::Away)
+    is_for(&assertion, found, shown_at, now).map(|()| assertion).map_err(Trouble::Away)
 }
 
 /// Whether an assertion can be shown there, or why not.
-fn is_for(assertion: &Secret, found: &Found, now: i64) -> Result<(), &'static str> {
+fn is_for(assertion: &Secret, found: &Found, shown_at: &str, now: i64) -> Result<(), &'static str> {
     let claims = unverified_claims(assertion.expose()).map_err(|_| "the platform's assertion is no JWT")?;
     if claims.time("exp").is_some_and(|ends| ends.saturating_mul(1_000) <= now) {
         return Err("the platform's assertion has expired, and was not replaced");
     }
     let bare = |place: &str| place.trim_end_matches('/').to_owned();
-    let is_meant = |audience: &String| bare(audience) == bare(&found.issuer) || *audience == found.token_endpoint;
+    let is_meant = |audience: &String| bare(audience) == bare(&found.issuer) || audience == shown_at;
     if !found.is_named && !claims.texts("aud").iter().any(is_meant) {
         return Err("the platform's assertion is for another audience than what the server names; name that under `issuer`");
     }
@@ -45,8 +45,10 @@ mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+    const TOKEN: &str = "https://id/token";
+
     fn found(is_named: bool) -> Found {
-        let (issuer, token_endpoint) = ("https://id".to_owned(), "https://id/token".to_owned());
+        let (issuer, token_endpoint) = ("https://id".to_owned(), TOKEN.to_owned());
         Found { issuer, token_endpoint, is_named, ..Found::default() }
     }
 
@@ -59,22 +61,26 @@ mod tests {
     fn an_assertion_is_shown_to_its_audience_or_to_whom_the_operator_has_named() {
         for audience in [r#""https://id""#, r#""https://id/""#, r#"["https://other","https://id"]"#, r#""https://id/token""#] {
             assert_eq!(
-                is_for(&assertion(&format!(r#"{{"aud":{audience},"exp":9}}"#)), &found(false), 8_999),
+                is_for(&assertion(&format!(r#"{{"aud":{audience},"exp":9}}"#)), &found(false), TOKEN, 8_999),
                 Ok(()),
                 "{audience}"
             );
         }
         for elsewhere in [r#"{"aud":"https://other"}"#, r#"{"aud":"https://id.evil"}"#, r#"{"aud":"https://id/x"}"#, "{}"] {
-            assert!(is_for(&assertion(elsewhere), &found(false), 0).unwrap_err().contains("`issuer`"), "{elsewhere}");
-            assert_eq!(is_for(&assertion(elsewhere), &found(true), 0), Ok(()), "{elsewhere}");
+            assert!(is_for(&assertion(elsewhere), &found(false), TOKEN, 0).unwrap_err().contains("`issuer`"), "{elsewhere}");
+            assert_eq!(is_for(&assertion(elsewhere), &found(true), TOKEN, 0), Ok(()), "{elsewhere}");
         }
+        // What is meant for one endpoint is not shown at another.
+        let narrow = assertion(r#"{"aud":"https://id/token"}"#);
+        assert!(is_for(&narrow, &found(false), "https://id/revoke", 0).is_err());
+        assert_eq!(is_for(&assertion(r#"{"aud":"https://id"}"#), &found(false), "https://id/revoke", 0), Ok(()));
     }
 
     #[test]
     fn what_has_expired_or_is_no_assertion_is_shown_to_nobody() {
         let over = assertion(r#"{"aud":"https://id","exp":9}"#);
-        assert_eq!(is_for(&over, &found(true), 9_000), Err("the platform's assertion has expired, and was not replaced"));
-        assert_eq!(is_for(&Secret::new("hunter2"), &found(true), 0), Err("the platform's assertion is no JWT"));
+        assert_eq!(is_for(&over, &found(true), TOKEN, 9_000), Err("the platform's assertion has expired, and was not replaced"));
+        assert_eq!(is_for(&Secret::new("hunter2"), &found(true), TOKEN, 0), Err("the platform's assertion is no JWT"));
     }
 
     #[tokio::test]
@@ -86,9 +92,9 @@ mod tests {
         for round in ["one", "two"] {
             let written = assertion(&format!(r#"{{"aud":"https://id","jti":"{round}"}}"#));
             std::fs::write(&path, format!("{}\n", written.expose())).unwrap();
-            assert!(read(&reference, &found(false), 0).await.is_ok_and(|read| read == written), "{round}");
+            assert!(read(&reference, &found(false), TOKEN, 0).await.is_ok_and(|read| read == written), "{round}");
         }
         std::fs::remove_dir_all(&directory).unwrap();
-        assert!(read(&reference, &found(false), 0).await.is_err_and(|why| why.to_string().contains("cannot be had")));
+        assert!(read(&reference, &found(false), TOKEN, 0).await.is_err_and(|why| why.to_string().contains("cannot be had")));
     }
 }

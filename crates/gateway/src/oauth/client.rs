@@ -200,7 +200,7 @@ impl Client {
         parameters: &[(&str, &str)],
     ) -> Result<Answer, Trouble> {
         let platform = match &self.proof {
-            ClientProof::Assertion(reference) => Some(assertion::read(reference, found, asking.now).await?),
+            ClientProof::Assertion(reference) => Some(assertion::read(reference, found, place, asking.now).await?),
             _ => None,
         };
         let (mut headers, body) = self.form(found, parameters, platform.as_ref(), asking.now)?;

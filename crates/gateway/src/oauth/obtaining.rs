@@ -49,7 +49,7 @@ impl Authorizer {
             }
             (Flow::WorkloadIdentity, _) => {
                 let place = self.config.assertion.as_ref().ok_or("there is no assertion to show")?;
-                Some(assertion::read(place, &found, now).await?)
+                Some(assertion::read(place, &found, &found.token_endpoint, now).await?)
             }
             _ => None,
         };
