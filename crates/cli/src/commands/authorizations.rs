@@ -37,18 +37,22 @@ fn list(place: &GrantsPlace, json: bool) -> Result<u8, Failure> {
 fn forget(whose: &Whose, place: &GrantsPlace, json: bool) -> Result<u8, Failure> {
     let kept = place.kept()?;
     let Whose { server, principal } = whose;
-    let (is_told, done) = kept.with(async |store| {
-        let is_told = match &kept.config {
+    let (told, done) = kept.with(async |store| {
+        let told = match &kept.config {
             Some(config) => gateway::take_back(config, store, server, principal).await,
-            None => false,
+            None => Err("the configuration is not named with `-c`".to_owned()),
         };
         let change = AuthorizationChange::Forget(None);
-        Ok((is_told, store.change_authorization(server, principal, change, &operator()).await?))
+        Ok((told, store.change_authorization(server, principal, change, &operator()).await?))
     })?;
     if !done {
         let what = format!("`{}` has authorised nothing at `{}`", visible(principal), visible(server));
         return Err(Failure::general(what));
     }
+    if let Err(why) = &told {
+        tell!("the authorization server does not know: {why}");
+    }
+    let is_told = told.is_ok();
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, r#"{{"server":{},"principal":{},"taken_back":{is_told}}}"#, quote(server), quote(principal))?;

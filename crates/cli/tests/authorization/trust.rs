@@ -101,6 +101,19 @@ fn what_was_authorised_is_kept_while_the_authorization_server_cannot_answer() {
 }
 
 #[test]
+fn a_token_is_taken_back_only_where_it_was_given() {
+    let mut stage = Stage::with(USER, SEALED);
+    let other = Authority::start();
+    stage.authority.lock().says = json!({"revocation_endpoint": format!("{}/revoke", other.origin)});
+    stage.start();
+    authorise(&stage.ada());
+    let forgotten = stage.command(&["forget", "web", "person:ada"]);
+    assert!(forgotten.stdout.contains("is forgotten\n"), "{} {}", forgotten.stdout, forgotten.stderr);
+    assert!(forgotten.stderr.contains("at another origin"), "{}", forgotten.stderr);
+    assert!(other.asked("/revoke").is_empty() && stage.authority.asked("/revoke").is_empty());
+}
+
+#[test]
 fn an_authorization_server_that_does_not_say_who_it_is_keeps_its_endpoints() {
     let mut stage = Stage::with(USER, SEALED);
     let says = |more: Value| {

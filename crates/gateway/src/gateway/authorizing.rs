@@ -7,13 +7,14 @@ use super::Gateway;
 use crate::config::Config;
 use crate::downstream::door::Door;
 use crate::downstream::http::{Body, empty, json as body_response};
-use crate::oauth::{self, AuthorizationConfig, Authorizer, Callers, Consents, Flow, Page};
+use crate::oauth::{self, AuthorizationConfig, Authorizer, Callers, Consents, Flow, Page, Pins};
 use crate::shown::visible;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
     SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use std::sync::Arc;
 use store::Store;
 
 /// What a browser holds between the steps.
@@ -108,16 +109,19 @@ pub fn invitation(config: &Config, store: &Store, server: &str, principal: &str)
     Ok(consent.url.clone())
 }
 
-/// Tells the authorization server of a server that what a principal has authorised there is not needed any more; says whether
-/// it knows.
-pub async fn take_back(config: &Config, store: &Store, server: &str, principal: &str) -> bool {
-    let Some(section) = &config.authorizations else { return false };
+/// Tells the authorization server of a server that what a principal has authorised there is not needed any more.
+///
+/// # Errors
+/// Why it does not know, for people.
+pub async fn take_back(config: &Config, store: &Store, server: &str, principal: &str) -> Result<(), String> {
+    let section = config.authorizations.as_ref().ok_or("the configuration has no `authorizations`")?;
     let consents = Consents::new(store.clone(), &section.key, None);
-    let callers = Callers { consents: Some(consents), clock: store.clock().clone(), ..Callers::default() };
+    let pins = Arc::new(Pins::kept_in(store.clone()));
+    let callers = Callers { consents: Some(consents), clock: store.clock().clone(), pins, ..Callers::default() };
     let named = config.servers.iter().find(|known| known.name == server);
     match named.and_then(|named| named.authorizer(&callers)) {
         Some(authorizer) => authorizer.take_back(principal).await,
-        None => false,
+        None => Err("the configuration has no such server with an `authorization`".to_owned()),
     }
 }
 

@@ -165,9 +165,15 @@ impl Client {
         }
     }
 
-    /// Says that a token is no longer needed (RFC 7009).
+    /// Says that a token is no longer needed (RFC 7009). Where a server has named the authorization server, that is agreed upon
+    /// with its token endpoint: what takes tokens back is asked at the same origin, or not at all.
     pub async fn revoke(&self, found: &Found, asking: &Asking<'_>, token: &Secret) -> Result<(), Trouble> {
         let Some(place) = &found.revocation_endpoint else { return Err(Trouble::Away("it takes no tokens back")) };
+        if !found.is_named && fetch::split(place).0 != fetch::split(&found.token_endpoint).0 {
+            return Err(
+                "it takes tokens back at another origin than it gives them; if that is meant, name it under `issuer`".into()
+            );
+        }
         let Answer { status, .. } = self.post(place, found, asking, &[("token", token.expose())]).await?;
         if status.is_success() { Ok(()) } else { Err(Trouble::Refused(code(None, status))) }
     }

@@ -124,18 +124,24 @@ impl Authorizer {
         self.ask(&client, found, &parameters, key).await
     }
 
-    /// Tells the authorization server that what a principal has authorised is not needed any more (RFC 7009); says whether it
-    /// knows.
-    pub async fn take_back(&self, principal: &str) -> bool {
+    /// Tells the authorization server that what a principal has authorised is not needed any more (RFC 7009).
+    ///
+    /// # Errors
+    /// Why it does not know, for people.
+    pub async fn take_back(&self, principal: &str) -> Result<(), String> {
         let kept = self.callers.consents.as_ref().and_then(|consents| consents.find(&self.server, &self.resource(), principal));
-        let Some(FoundKept { kept, .. }) = kept else { return false };
+        let Some(FoundKept { kept, .. }) = kept else { return Err("nothing is kept that it could take back".into()) };
         let told = tokio::time::timeout(PATIENCE, async {
-            let found = self.found().await.ok().filter(|found| found.issuer == kept.issuer)?;
-            let client = kept.registered.clone().or_else(|| self.configured())?;
+            let found = self.found().await?;
+            if found.issuer != kept.issuer {
+                return Err("the server names another authorization server than the one that has given the token".into());
+            }
+            let client = kept.registered.clone().or_else(|| self.configured()).ok_or("the gateway has no client id there")?;
+            self.pin(&client, &found).await?;
             // With the token by which others are had, those end too (RFC 7009 §2.1).
             let token = kept.refresh.as_ref().unwrap_or(&kept.access);
-            client.revoke(&found, &self.asking(None), token).await.ok()
+            client.revoke(&found, &self.asking(None), token).await
         });
-        told.await.ok().flatten().is_some()
+        told.await.unwrap_or_else(|_| Err("it does not answer".into())).map_err(|why: Trouble| why.to_string())
     }
 }
