@@ -111,22 +111,38 @@ pub(crate) fn change(
     Ok(done > 0)
 }
 
-/// Which issuer a server at the address `resource` has named first: `issuer`, where none is known, and that is recorded.
-pub(crate) fn first_issuer(ledger: &mut Ledger<'_>, server: &str, resource: &str, issuer: &str) -> Result<String, Fault> {
+/// Which issuer a server at the address `resource` has named first: `issuer`, where none is known or that is known as `formerly`,
+/// and that is recorded.
+pub(crate) fn first_issuer(
+    ledger: &mut Ledger<'_>,
+    server: &str,
+    resource: &str,
+    issuer: &str,
+    formerly: &str,
+) -> Result<String, Fault> {
     let (sql, now) = (ledger.sql, ledger.now());
     let known = "SELECT issuer FROM issuers WHERE server = ?1 AND resource = ?2";
-    if let Some(known) = sql.row(known, values![server, resource], |row| row.get(0))? {
-        return Ok(known);
-    }
-    let row = values![server, resource, issuer, now];
-    sql.execute("INSERT INTO issuers(server, resource, issuer, since) VALUES (?1, ?2, ?3, ?4)", row)?;
+    let known: Option<String> = sql.row(known, values![server, resource], |row| row.get(0))?;
+    let told = match known {
+        Some(known) if known == issuer || known != formerly => return Ok(known),
+        Some(_) => {
+            let text = "UPDATE issuers SET issuer = ?3 WHERE server = ?1 AND resource = ?2";
+            sql.execute(text, values![server, resource, issuer])?;
+            "first named, now in full"
+        }
+        None => {
+            let row = values![server, resource, issuer, now];
+            sql.execute("INSERT INTO issuers(server, resource, issuer, since) VALUES (?1, ?2, ?3, ?4)", row)?;
+            "first named"
+        }
+    };
     ledger.append(&Draft {
         id: random_id(16).map_err(Fault::State)?.into(),
         phase: Phase::Admin,
         method: Some("authorizations/issuer".into()),
         principal: Some("callgate".into()),
         server: Some(server.into()),
-        detail: Some(format!("first named: {issuer}")),
+        detail: Some(format!("{told}: {issuer}")),
         ..Draft::default()
     })?;
     Ok(issuer.to_owned())

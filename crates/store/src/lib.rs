@@ -407,13 +407,14 @@ impl Store {
     }
 
     /// The authorization server that a server at the address `resource` has named first, for good: `issuer`, where it has named
-    /// none before. What is new is recorded.
+    /// none before, or was `formerly` kept as that. What is new is recorded.
     ///
     /// # Errors
     /// When state cannot be used.
-    pub async fn first_issuer(&self, server: &str, resource: &str, issuer: &str) -> Result<String, StoreError> {
-        let (server, resource, issuer) = (server.to_owned(), resource.to_owned(), issuer.to_owned());
-        let work = move |ledger: &mut chain::Ledger<'_>| authorizations::first_issuer(ledger, &server, &resource, &issuer);
+    pub async fn first_issuer(&self, server: &str, resource: &str, issuer: &str, formerly: &str) -> Result<String, StoreError> {
+        let [server, resource, issuer, formerly] = [server, resource, issuer, formerly].map(str::to_owned);
+        let work =
+            move |ledger: &mut chain::Ledger<'_>| authorizations::first_issuer(ledger, &server, &resource, &issuer, &formerly);
         self.writer.submit(false, Vec::new(), work).await
     }
 

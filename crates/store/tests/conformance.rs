@@ -735,7 +735,7 @@ async fn a_grant_is_a_document_with_a_token(place: Place) {
 
 async fn the_issuer_that_was_named_first_stays(place: Place) {
     let (one, two) = (place.store.clone(), place.another());
-    let first = async |store: &Store, at: &str, issuer| store.first_issuer("web", at, issuer).await.unwrap();
+    let first = async |store: &Store, at: &str, issuer| store.first_issuer("web", at, issuer, "old").await.unwrap();
     assert_eq!(first(&one, "https://web/mcp", "https://id").await, "https://id");
     assert_eq!(first(&two, "https://web/mcp", "https://evil").await, "https://id", "on every gateway");
     // Whatever else is called so speaks for itself.
@@ -743,6 +743,11 @@ async fn the_issuer_that_was_named_first_stays(place: Place) {
     let recorded: Vec<_> = bodies(&one).iter().map(|body| (member(body, "method"), member(body, "detail"))).collect();
     let told = |issuer: &str| ("authorizations/issuer".to_owned(), format!("first named: {issuer}"));
     assert_eq!(recorded, [told("https://id"), told("https://other")]);
+    // What was kept in another form is so once.
+    assert_eq!(first(&one, "https://before/mcp", "old").await, "old");
+    assert_eq!(first(&two, "https://before/mcp", "https://new").await, "https://new");
+    assert_eq!(first(&one, "https://before/mcp", "https://evil").await, "https://new");
+    assert_eq!(member(bodies(&one).last().unwrap(), "detail"), "first named, now in full: https://new");
 }
 
 async fn one_gateway_at_a_time_refreshes_an_authorization(place: Place) {

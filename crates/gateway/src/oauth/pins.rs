@@ -30,14 +30,21 @@ impl Pins {
     pub(super) async fn is_first(&self, server: &str, resource: &str, found: &Found) -> Result<bool, StoreError> {
         let named = agreed(found);
         let at = (server.to_owned(), resource.to_owned());
-        let known = self.lock().get(&at).cloned();
-        let first = match (known, &self.kept_in) {
-            (Some(known), _) => known,
-            (None, Some(store)) => store.first_issuer(server, resource, &named).await?,
-            (None, None) => named.clone(),
+        let Some(store) = &self.kept_in else {
+            // Of two who ask at a time, the faster one is the first.
+            return Ok(*self.lock().entry(at).or_insert_with(|| named.clone()) == named);
         };
-        // Of two who ask at a time without a state, the faster one is the first.
-        Ok(*self.lock().entry(at).or_insert(first) == named)
+        // An older state may hold the bare issuer: that is meant, and from now on in full.
+        let known = self.lock().get(&at).filter(|known| **known != found.issuer).cloned();
+        let first = match known {
+            Some(known) => known,
+            None => {
+                let first = store.first_issuer(server, resource, &named, &found.issuer).await?;
+                self.lock().insert(at, first.clone());
+                first
+            }
+        };
+        Ok(first == named)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), String>> {
@@ -78,6 +85,20 @@ mod tests {
         }
         // The next start knows it too.
         assert!(!Pins::kept_in(store).is_first("web", "https://web/mcp", &found("https://evil")).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn one_that_was_kept_by_its_name_alone_is_kept_in_full_once() {
+        let store = Store::open(StateUrl::Memory, Options::default()).unwrap();
+        store.first_issuer("web", "https://web/mcp", "https://id", "").await.unwrap();
+        let pins = Pins::kept_in(store.clone());
+        let is_first = async |found: Found| pins.is_first("web", "https://web/mcp", &found).await.unwrap();
+        assert!(!is_first(found("https://evil")).await);
+        assert!(is_first(found("https://id")).await && is_first(found("https://id")).await);
+        assert!(!is_first(Found { token_endpoint: "https://evil/token".to_owned(), ..found("https://id") }).await);
+        assert!(!is_first(found("https://evil")).await);
+        let first = store.first_issuer("web", "https://web/mcp", "https://evil", "").await.unwrap();
+        assert!(first.starts_with("https://id, tokens at "), "{first}");
     }
 
     fn found(issuer: &str) -> Found {
