@@ -4,7 +4,7 @@
 //! few and have a form.
 
 use super::assertion;
-use super::dpop::{Nonces, Occasion, PROOF, ProofKey};
+use super::dpop::{Asker, Nonces, Occasion, PROOF, ProofKey};
 use super::found::Found;
 use crate::fetch::{self, Answer, Way};
 use crate::secret::Secret;
@@ -188,12 +188,12 @@ impl Client {
         parameters: &[(&str, &str)],
     ) -> Result<Answer, Trouble> {
         let mut answer = self.post_once(place, found, asking, parameters).await?;
-        let is_given = asking.nonces.take(place, &mut answer.headers);
+        let is_given = asking.nonces.take(Asker::AuthorizationServer, place, &mut answer.headers);
         let wants_it = |says: Document| text(says.root(), "error").as_deref() == Some(USE_NONCE);
         let parsed = || Document::parse(answer.body.clone(), Strictness::Reply);
         if asking.key.is_some() && is_given && !answer.status.is_success() && parsed().is_ok_and(wants_it) {
             answer = self.post_once(place, found, asking, parameters).await?;
-            asking.nonces.take(place, &mut answer.headers);
+            asking.nonces.take(Asker::AuthorizationServer, place, &mut answer.headers);
         }
         Ok(answer)
     }
@@ -211,7 +211,7 @@ impl Client {
         };
         let (mut headers, body) = self.form(found, parameters, platform.as_ref(), asking.now)?;
         if let Some(key) = &asking.key {
-            let nonce = asking.nonces.of(place);
+            let nonce = asking.nonces.of(Asker::AuthorizationServer, place);
             let occasion = Occasion { method: "POST", url: place, token: None, nonce: nonce.as_deref(), now: asking.now };
             headers.insert(PROOF, key.prove(occasion).ok_or("the system gives no random numbers")?);
         }

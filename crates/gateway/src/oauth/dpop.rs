@@ -107,35 +107,46 @@ pub(super) fn digest_of(token: &Secret) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, token.expose().as_bytes()))
 }
 
-/// What servers have last asked to be repeated, by their origins: a server, its authorization server, and few others ever.
+/// What servers have last asked to be repeated, by who asks and their origins: a server, its authorization server, and few others
+/// ever.
 #[derive(Default)]
-pub(super) struct Nonces(Mutex<HashMap<String, String>>);
+pub(super) struct Nonces(Mutex<HashMap<(Asker, String), String>>);
+
+/// Who asks for something to be repeated. What the one asks for is nothing to the other, also where they share an origin (RFC 9449
+/// §9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Asker {
+    AuthorizationServer,
+    Server,
+}
 
 impl Nonces {
     /// What the next proof for `url` has to repeat.
-    pub fn of(&self, url: &str) -> Option<String> {
-        self.lock().get(fetch::split(url).0).cloned()
+    pub fn of(&self, asker: Asker, url: &str) -> Option<String> {
+        self.lock().get(&(asker, fetch::split(url).0.to_owned())).cloned()
     }
 
     /// Takes note of what the server at `url` asks for with an answer, and out of that; says whether it does.
-    pub fn take(&self, url: &str, headers: &mut HeaderMap) -> bool {
+    pub fn take(&self, asker: Asker, url: &str, headers: &mut HeaderMap) -> bool {
         let Some(nonce) = headers.remove(NONCE) else { return false };
         let Some(nonce) = nonce.to_str().ok().filter(|nonce| (1..=MAX_NONCE_BYTES).contains(&nonce.len())) else { return false };
+        let place = (asker, fetch::split(url).0.to_owned());
         let mut known = self.lock();
-        if known.len() >= MAX_ORIGINS {
+        if known.len() >= MAX_ORIGINS && !known.contains_key(&place) {
             known.clear();
         }
-        known.insert(fetch::split(url).0.to_owned(), nonce.to_owned());
+        known.insert(place, nonce.to_owned());
         true
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Asker, String), String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Asker::{AuthorizationServer, Server};
     use super::*;
     use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
@@ -174,10 +185,29 @@ mod tests {
     fn what_a_server_wants_repeated_is_for_its_own_origin() {
         let nonces = Nonces::default();
         let with = |nonce: &str| HeaderMap::from_iter([(NONCE, HeaderValue::from_str(nonce).unwrap())]);
-        assert!(!nonces.take("https://h/mcp", &mut HeaderMap::new()) && nonces.of("https://h/mcp").is_none());
-        assert!(nonces.take("https://h/mcp", &mut with("one")) && nonces.take("https://h/other", &mut with("two")));
-        assert_eq!(nonces.of("https://h/x").as_deref(), Some("two"));
-        assert!(nonces.of("https://id/token").is_none());
-        assert!(!nonces.take("https://h", &mut with(&"x".repeat(513))), "nothing long is repeated");
+        assert!(!nonces.take(Server, "https://h/mcp", &mut HeaderMap::new()) && nonces.of(Server, "https://h/mcp").is_none());
+        assert!(
+            nonces.take(Server, "https://h/mcp", &mut with("one")) && nonces.take(Server, "https://h/other", &mut with("two"))
+        );
+        assert_eq!(nonces.of(Server, "https://h/x").as_deref(), Some("two"));
+        assert!(nonces.of(Server, "https://id/token").is_none());
+        assert!(!nonces.take(Server, "https://h", &mut with(&"x".repeat(513))), "nothing long is repeated");
+        // Nor for who gives the tokens there.
+        assert!(nonces.of(AuthorizationServer, "https://h/token").is_none());
+        assert!(nonces.take(AuthorizationServer, "https://h/token", &mut with("three")));
+        assert_eq!(nonces.of(Server, "https://h/mcp").as_deref(), Some("two"));
+        assert_eq!(nonces.of(AuthorizationServer, "https://h/token").as_deref(), Some("three"));
+    }
+
+    #[test]
+    fn one_who_asks_for_something_new_leaves_the_others_theirs() {
+        let nonces = Nonces::default();
+        let take = |at: usize, nonce: &str| {
+            let mut headers = HeaderMap::from_iter([(NONCE, HeaderValue::from_str(nonce).unwrap())]);
+            nonces.take(Server, &format!("https://h{at}/mcp"), &mut headers)
+        };
+        assert!((0..MAX_ORIGINS).all(|at| take(at, "one")) && take(0, "two"));
+        assert_eq!(nonces.of(Server, "https://h0/").as_deref(), Some("two"));
+        assert_eq!(nonces.of(Server, "https://h1/").as_deref(), Some("one"));
     }
 }

@@ -31,7 +31,7 @@ use crate::secret::Secret;
 use crate::tls::UpstreamTls;
 use crate::upstream::{Bearers, Credentials, Errand, Failure, RefusedBearer};
 use client::{Client, Trouble};
-use dpop::{Nonces, Occasion, ProofKey};
+use dpop::{Asker, Nonces, Occasion, ProofKey};
 use found::Found;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
@@ -269,7 +269,7 @@ impl Bearers for Authorizer {
 
     fn hears(&self, errand: Errand<'_>, answer: &mut HeaderMap) {
         if answer.contains_key(dpop::NONCE) {
-            self.nonces.take(&errand.uri.to_string(), answer);
+            self.nonces.take(Asker::Server, &errand.uri.to_string(), answer);
         }
     }
 }
@@ -300,7 +300,7 @@ impl Authorizer {
         let authorization = token.header.clone();
         let Some((key, digest)) = &token.bound else { return Ok(Credentials { authorization, proof: None }) };
         let url = errand.uri.to_string();
-        let nonce = self.nonces.of(&url);
+        let nonce = self.nonces.of(Asker::Server, &url);
         let (method, token_digest, now) = (errand.method.as_str(), Some(digest.as_str()), self.callers.clock.now());
         let occasion = Occasion { method, url: &url, token: token_digest, nonce: nonce.as_deref(), now };
         let proof = key.prove(occasion).ok_or_else(|| Failure::unsent("the system gives no random numbers"))?;
