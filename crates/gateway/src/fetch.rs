@@ -71,7 +71,10 @@ fn target(url: &str, way: Way<'_>) -> Result<HttpTarget, &'static str> {
     // What is no name is not resolved, and judged here.
     let address = url.parse().ok().and_then(|uri| literal(&uri));
     if address.is_some_and(|address| !way.within.has(address)) {
-        return Err("its address is not on the internet");
+        return Err(match way.within {
+            Within::Inside => "its address is not in a private network, as the server's is",
+            Within::Outside | Within::Anywhere => "its address is not on the internet",
+        });
     }
     let is_encrypted = url.starts_with("https:");
     let tls = if is_encrypted { way.tls.clone() } else { UpstreamTls::default() };

@@ -65,7 +65,8 @@ pub struct AuthorizationConfig {
     pub provider: Option<IdentityProvider>,
     /// Where the assertion of the platform is that tokens are given for.
     pub assertion: Option<SecretReference>,
-    /// Whether tokens are bound to a key of the gateway's (RFC 9449): always, never, or where both servers know it.
+    /// Whether tokens are bound to a key of the gateway's (RFC 9449): always, never, or where no issuer is named and both servers
+    /// say that they know it.
     pub dpop: Option<bool>,
     /// How the authorization server is told from an impostor.
     pub tls: UpstreamTls,

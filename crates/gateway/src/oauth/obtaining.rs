@@ -115,7 +115,8 @@ impl Authorizer {
         }
     }
 
-    /// A new key to bind a token to, where that is asked for or both servers know it.
+    /// A new key to bind a token to, where that is asked for, or where both servers say that they know it. Of a named issuer's server
+    /// nobody has heard: there it has to be asked for.
     pub(super) fn proof_key(&self, found: &Found) -> Result<Option<Arc<ProofKey>>, Trouble> {
         if !self.config.dpop.unwrap_or(found.binds) {
             return Ok(None);
@@ -150,9 +151,10 @@ impl Authorizer {
         }
     }
 
-    /// What is agreed upon with an authorization server that the server names holds for good: it is given our secret, or its word is
-    /// taken for who has answered in a browser, so neither may the server name another one later, nor may that move its endpoints.
-    /// Only with one that says in each answer who it is, and where nothing of ours was configured, can another agreement be made.
+    /// Holds an authorization server that the server names to what was agreed upon first: the server may not name another one later,
+    /// nor may that one move its endpoints. For it is given our secret, or its word is taken for who has answered in a browser.
+    /// It is not held to anything where neither is so: we are known there by nothing that is configured, and it says in each answer
+    /// who it is (RFC 9207), or no browser is led there.
     pub(super) async fn pin(&self, client: &Client, found: &Found) -> Result<(), Trouble> {
         let is_configured = self.config.client_id.as_ref() == Some(&client.id);
         let is_named = self.config.flow != Flow::AuthorizationCode || found.says_issuer;

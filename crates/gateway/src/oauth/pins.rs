@@ -1,8 +1,8 @@
 //! To which authorization servers our secrets were shown first.
 //!
 //! A server that names its authorization server itself decides to whom a configured secret goes, and whose word is taken for who
-//! has answered in a browser. What was agreed upon first, who it is and where its endpoints are, holds for good, for whatever asks: requests to the server, the pages by which users authorise it, and every gateway on the state, also
-//! after the next start.
+//! has answered in a browser. What was agreed upon first holds for good: who it is, and where its endpoints are. It holds for
+//! requests to the server and for the pages by which users authorise it, on every gateway on the state, and after the next start.
 
 use super::found::Found;
 use std::collections::HashMap;
