@@ -4,12 +4,12 @@
 //! few and have a form.
 
 use super::assertion;
-use super::dpop::{Asker, Nonces, Occasion, PROOF, ProofKey};
+use super::dpop::{Asker, Nonces, Occasion, ProofKey};
 use super::found::Found;
 use crate::fetch::{self, Answer, Way};
 use crate::secret::Secret;
 use crate::tls::UpstreamTls;
-use crate::upstream::USE_NONCE;
+use crate::upstream::{PROOF, USE_NONCE};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;

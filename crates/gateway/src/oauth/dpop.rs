@@ -17,8 +17,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// Where a proof goes.
-pub(super) const PROOF: HeaderName = HeaderName::from_static("dpop");
 /// Where a server says what the next proof has to repeat.
 pub(super) const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// How we sign (RFC 7518 §3.4).

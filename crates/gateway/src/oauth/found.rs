@@ -12,9 +12,9 @@ use crate::enforcer::Permit;
 use crate::fetch::{self, Way};
 use crate::tls::UpstreamTls;
 use crate::tools::own_id;
-use crate::upstream::HttpTarget;
 use crate::upstream::outside::{Whereabouts, Within, whereabouts};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use crate::upstream::{HttpTarget, challenges};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method};
 use json::{Document, Strictness, Value};
 use mcp::{Message, Side};
@@ -194,8 +194,7 @@ async fn challenge_of(url: &str, way: Way<'_>) -> Option<String> {
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let response = target.send(Method::POST, headers, permit.text().clone()).await.ok()?;
-    let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|challenge| challenge.to_str().ok());
-    Some(challenges.collect::<Vec<_>>().join(", "))
+    Some(challenges(response.headers()))
 }
 
 const PROBE: Duration = Duration::from_secs(5);

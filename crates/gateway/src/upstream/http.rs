@@ -12,7 +12,7 @@ use crate::tools::Schemas;
 use crate::upstream::outside::Within;
 use crate::upstream::pool::{NoResponse, Pool, ReplyBody};
 use crate::upstream::reach::Reach;
-use crate::upstream::{Bearers, Credentials, Errand, Failure, Inbound, RefusedBearer, USE_NONCE, sse};
+use crate::upstream::{Bearers, Credentials, Errand, Failure, Inbound, PROOF, RefusedBearer, USE_NONCE, challenges, sse};
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, HeaderValue, WWW_AUTHENTICATE,
@@ -69,8 +69,6 @@ struct Target {
     caller: Arc<Caller>,
 }
 
-/// Where a proof goes that a token is ours (RFC 9449 §4.1).
-const PROOF: HeaderName = HeaderName::from_static("dpop");
 /// What is known of the transport of a server.
 const UNKNOWN: u8 = 0;
 const STREAMABLE: u8 = 1;
@@ -318,8 +316,7 @@ impl HttpTarget {
     ) -> Result<(Response<ReplyBody>, String), Failure> {
         let mut response = self.send_once(errand.method.clone(), headers.clone(), body.clone(), Some(shown)).await?;
         bearers.hears(errand, response.headers_mut());
-        let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|challenge| challenge.to_str().ok());
-        let challenge = challenges.collect::<Vec<_>>().join(", ");
+        let challenge = challenges(response.headers());
         response.headers_mut().remove(WWW_AUTHENTICATE);
         Ok((response, challenge))
     }

@@ -15,7 +15,7 @@ mod vitals;
 
 use crate::enforcer::{Caller, Permit, Ticket};
 use crate::tools::Schemas;
-use ::http::header::{HeaderMap, HeaderValue};
+use ::http::header::{HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use ::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -272,8 +272,16 @@ pub(crate) struct Credentials {
     pub proof: Option<HeaderValue>,
 }
 
+/// Where a proof goes that a token is ours (RFC 9449 §4.1).
+pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");
 /// By which error a server asks for the same request with another proof (RFC 9449 §9).
 pub(crate) const USE_NONCE: &str = "use_dpop_nonce";
+
+/// What a server says of the credentials that it wants: one challenge after another, as in one header.
+pub(crate) fn challenges(headers: &HeaderMap) -> String {
+    let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|challenge| challenge.to_str().ok());
+    challenges.collect::<Vec<_>>().join(", ")
+}
 
 /// What a server would not take.
 #[derive(Clone, Copy)]
