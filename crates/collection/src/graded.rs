@@ -85,6 +85,11 @@ pub(crate) fn mask_of(signals: &[Signal]) -> u32 {
     signals.iter().map(bit).fold(0, |mask, bit| mask | bit)
 }
 
+/// The signals whose bits are set.
+pub(crate) fn signals_of(mask: u32) -> impl Iterator<Item = Signal> {
+    Signal::ALL.into_iter().enumerate().filter(move |(bit, _)| mask >> bit & 1 == 1).map(|(_, signal)| signal)
+}
+
 impl Words {
     fn of(definition: Value<'_>, server: &str, risk: &ToolRisk) -> Words {
         let text = |key: &str| definition.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -223,6 +228,14 @@ mod tests {
     fn a_signal_that_is_named_twice_is_one_signal() {
         assert_eq!(mask_of(&[Signal::Path, Signal::Path]), mask_of(&[Signal::Path]));
         assert_eq!(mask_of(&[Signal::Path, Signal::Url]), mask_of(&[Signal::Path]) | mask_of(&[Signal::Url]));
+    }
+
+    #[test]
+    fn bits_are_read_as_the_signals_that_they_were_written_for() {
+        for signal in Signal::ALL {
+            assert!(signals_of(mask_of(&[signal])).eq([signal]));
+        }
+        assert!(signals_of(mask_of(&Signal::ALL)).eq(Signal::ALL));
     }
 
     #[test]

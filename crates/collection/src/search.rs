@@ -7,7 +7,7 @@
 
 use crate::error::CollectionError;
 use crate::file::{class_number, level_number};
-use crate::graded::{folded, is_of_word, mark, mask_of};
+use crate::graded::{folded, is_of_word, mark, mask_of, signals_of};
 use crate::read::{Collection, Page, definition_of};
 use catalogue::{Level, RiskClass, Signal, words_of};
 use json::Value;
@@ -312,12 +312,7 @@ fn hit(connection: &Connection, tool: i64) -> Result<Hit, CollectionError> {
             class: RiskClass::ALL.get(number(4)?).copied().unwrap_or(RiskClass::Execute),
             level: Level::ALL.get(number(5)?).copied().unwrap_or(Level::Critical),
             confidence: row.get(6)?,
-            signals: Signal::ALL
-                .into_iter()
-                .enumerate()
-                .filter(|(bit, _)| mask >> bit & 1 == 1)
-                .map(|(_, signal)| signal)
-                .collect(),
+            signals: signals_of(mask).collect(),
             summary: String::new(),
         };
         Ok((hit, row.get::<_, Vec<u8>>(8)?))
