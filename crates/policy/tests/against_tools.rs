@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use json::{Document, Strictness};
-use policy::{Call, RiskClass, Schema, Severity, Source, Tools, check_tools, load};
+use policy::{Call, Policies, RiskClass, Schema, Severity, Source, Tools, check_tools, load};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 
@@ -260,4 +260,24 @@ fn every_captured_schema_can_be_judged_by() {
         }
     }
     assert_eq!(refused, Vec::<String>::new());
+}
+
+#[test]
+fn what_honest_servers_say_holds_no_secrets() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora/tools");
+    let Ok(files) = std::fs::read_dir(&folder) else { return eprintln!("skipped: {} is not there", folder.display()) };
+    let policy = load(&Source::new("p.yaml", "version: \"1\"\nresults: {secrets: redact, max_bytes: 64MB}\n")).policy.unwrap();
+    let filter = Policies::from(policy).results_of_others();
+    let (mut texts, mut found) = (0, Vec::new());
+    for file in files.flatten().filter(|file| file.path().extension().is_some_and(|extension| extension == "json")) {
+        let Ok(document) = Document::parse(std::fs::read(file.path()).unwrap(), Strictness::Reply) else { continue };
+        // Beside them stands how the server was started, with a made-up key of AWS.
+        let Some(tools) = document.root().get("tools") else { continue };
+        texts += 1;
+        let findings = filter.judge(tools).enforced;
+        if !findings.counts.is_empty() {
+            found.push(format!("{}: {}", file.path().display(), findings.counted()));
+        }
+    }
+    assert!(texts > 0 && found.is_empty(), "{texts} captures: {found:?}");
 }
