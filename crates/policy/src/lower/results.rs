@@ -68,8 +68,9 @@ impl Lowering<'_> {
     /// An expression that is looked for anywhere in a text.
     fn looked_for(&mut self, node: &Node) -> Option<Regex> {
         let regex = self.regex(node, "`matches`")?;
-        if regex.is_match("") {
-            let message = format!("`{}` is found in every text", shown(regex.as_str()));
+        let shortest = regex_syntax::parse(regex.as_str()).ok().and_then(|parsed| parsed.properties().minimum_len());
+        if shortest == Some(0) {
+            let message = format!("`{}` is found where nothing stands", shown(regex.as_str()));
             self.error(code::REGEX, &node.at, message).help = Some("write what must be there: `+` for `*`".into());
             return None;
         }
