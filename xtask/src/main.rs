@@ -10,6 +10,7 @@ mod attacks;
 mod bench;
 mod catalog;
 mod conformance;
+mod container;
 mod generate;
 mod grade;
 mod imports;
@@ -45,6 +46,8 @@ cargo xtask COMMAND
   bench [WORD…]        what callgate costs, in tables; `bench --help` tells what and how
   bench stores [--quick]
                        what a call costs on each kind of state; PostgreSQL and Redis are started for it
+  container [--no-build] [FLAG…]
+                       the image of deploy/Containerfile, built and run by Podman; flags go to `podman run`
   generate [--check]   write what is generated from the code; with --check, say what is out of date
 ";
 
@@ -88,6 +91,9 @@ fn main() -> ExitCode {
         },
         ["catalog-scale", words @ ..] => {
             Workspace::find().and_then(|workspace| catalog::scale(&workspace, words)).map(|said| println!("{said}"))
+        }
+        ["container", words @ ..] => {
+            Workspace::find().and_then(|workspace| container::check(&workspace, words)).map(|said| println!("{said}"))
         }
         ["layers"] => Workspace::find().and_then(|workspace| layers::check(&workspace)).map(|said| println!("{said}")),
         ["methods", bundle] => {
