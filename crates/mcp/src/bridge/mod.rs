@@ -130,19 +130,22 @@ fn change<'t>(mut edit: Edit<'t>, object: Value<'_>, out: &[&str], added: &str) 
         let comma = if members.iter().any(|member| !out.contains(&&*member.key)) { "," } else { "" };
         edit = edit.replace(begin..begin, format!("{added}{comma}"));
     }
+    // A comma goes with what is taken out; white space stays.
+    let comma = |after: usize, before: usize| {
+        let begin = object.span().start;
+        object.raw()[after - begin..before - begin].find(',').map(|comma| after + comma)
+    };
     let mut stayed = false;
     for (index, member) in members.iter().enumerate() {
         let span = member.key_span.start..member.value.span().end;
         if !out.contains(&&*member.key) {
             stayed = true;
         } else if stayed {
-            edit = edit.remove(members[index - 1].value.span().end..span.end);
+            let before = comma(members[index - 1].value.span().end, span.start);
+            edit = edit.remove(before.unwrap_or(span.start)..span.end);
         } else {
-            // With the comma behind it, which stands somewhere before the next key; white space stays.
-            let next = members.get(index + 1).map_or(span.end, |next| next.key_span.start);
-            let begin = object.span().start;
-            let comma = object.raw()[span.end - begin..next - begin].find(',').map_or(span.end, |comma| span.end + comma + 1);
-            edit = edit.remove(span.start..comma);
+            let behind = members.get(index + 1).and_then(|next| comma(span.end, next.key_span.start));
+            edit = edit.remove(span.start..behind.map_or(span.end, |comma| comma + 1));
         }
     }
     edit

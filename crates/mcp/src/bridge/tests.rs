@@ -348,6 +348,15 @@ fn what_a_modern_server_needs_is_asked_and_the_request_made_once_more() {
 }
 
 #[test]
+fn white_space_between_a_value_and_what_is_taken_out_behind_it_stays() {
+    let mut line = greeted("{}");
+    line.client(&from(Side::Client, r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"t"}}"#));
+    let done = r#"{"jsonrpc":"2.0","id":2,"result":{"content":[1.0] , "resultType":"complete" ,"x":2}}"#;
+    let expected = r#"{"jsonrpc":"2.0","id":2,"result":{"content":[1.0]  ,"x":2}}"#;
+    assert_eq!(texts(&line.server(&from(Side::Server, done), 0)), [expected]);
+}
+
+#[test]
 fn a_form_that_was_refused_with_an_error_is_cancelled_and_a_call_without_an_answer_fails() {
     let needs = |method: &str| {
         format!(
