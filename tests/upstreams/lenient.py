@@ -97,6 +97,12 @@ class Server:
         if method is None:
             self.answered(message)
             return False
+        meta = member(params, "_meta", "last")
+        modern = isinstance(meta, Pairs) and member(meta, PROTOCOL_KEY, "last") is not None
+        if self.options.era not in ("both", "modern" if modern else "legacy") and method not in ("initialize", "server/discover"):
+            # A server of one era does nothing for the other, so that whatever of it came here would show.
+            self.reply(emit, identity, Failure(-32600, "that is not said in this era"))
+            return identity is not None
         if readings.is_tools_call(method) or any(call[0] == reader for call in readings.calls(message)):
             self.call(number, message, params, identity, emit)
             return identity is not None
@@ -113,8 +119,6 @@ class Server:
             self.log.write("listening", count=self.listeners)
             emit('{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{},"_meta":{"io.modelcontextprotocol/subscriptionId":%s}}}' % dumps(identity))
             return True
-        meta = member(params, "_meta", "last")
-        modern = isinstance(meta, Pairs) and member(meta, PROTOCOL_KEY, "last") is not None
         self.reply(emit, identity, self.result(str(method), params, modern), is_list=method == "tools/list")
         return True
 

@@ -61,7 +61,10 @@ const OWN_METHODS: &[&str] =
 /// The same where there are many servers: it asks them whose a resource is.
 const OF_MANY: &[&str] = &["resources/list", "resources/templates/list"];
 
-fn reach_problems(case: &Value, reached: &[Value], mode: Mode) -> Vec<String> {
+/// The same where a server speaks another era than its client: it listens to the server in the client's place.
+const ACROSS: &[&str] = &["subscriptions/listen"];
+
+fn reach_problems(case: &Value, reached: &[Value], mode: Mode, revision: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let wanted = strings(case, "reaches");
     let tools: Vec<&str> = wanted.iter().chain(&strings(case, "may_reach")).copied().collect();
@@ -82,7 +85,9 @@ fn reach_problems(case: &Value, reached: &[Value], mode: Mode) -> Vec<String> {
     for entry in raw() {
         let seen: Vec<&str> = strings(entry, "methods");
         let known = |method: &&str| {
-            let is_own = OWN_METHODS.contains(method) || (mode == Mode::Federated && OF_MANY.contains(method));
+            let is_own = OWN_METHODS.contains(method)
+                || (mode == Mode::Federated && OF_MANY.contains(method))
+                || (mode.crosses() && ACROSS.contains(method));
             is_own || methods.contains(method) || (*method == "tools/call" && !tools.is_empty())
         };
         if seen.is_empty() || !seen.iter().all(known) {
@@ -90,6 +95,10 @@ fn reach_problems(case: &Value, reached: &[Value], mode: Mode) -> Vec<String> {
             problems.push(format!("the upstream received {seen:?}: {}", shown(&String::from_utf8_lossy(&bytes))));
         }
         let bytes = support::bytes_of(entry);
+        let is_enveloped = String::from_utf8_lossy(&bytes).contains("io.modelcontextprotocol/protocolVersion");
+        if mode.crosses() && seen.contains(&"tools/call") && is_enveloped == support::is_modern(revision) {
+            problems.push(format!("the upstream got a call of the client's era: {}", shown(&String::from_utf8_lossy(&bytes))));
+        }
         let never = case["never_raw"].as_str().filter(|_| entry["via"] == "stdio");
         if never.is_some_and(|text| String::from_utf8_lossy(&bytes).contains(text)) {
             problems.push(format!("{} reached the child unescaped", case["never_raw"]));
@@ -125,7 +134,7 @@ fn check(mode: Mode, revision: &'static str) {
         for (number, case) in cases.iter().enumerate() {
             let mut found = found[number].clone();
             let none = Vec::new();
-            found.extend(reach_problems(case, reached.get(&number).unwrap_or(&none), mode));
+            found.extend(reach_problems(case, reached.get(&number).unwrap_or(&none), mode, revision));
             // Whoever is turned away at the door of many servers may be a stranger, and is not recorded.
             let at_the_door = mode == Mode::Federated && (case["raw"] == true || case["headers"].is_object());
             if case["recorded"] != false && !at_the_door && recorded.get(&number).is_none_or(Vec::is_empty) {
@@ -167,6 +176,10 @@ corpus! {
     nothing_slips_through_many_servers_as_one_2025_03_26: Federated "2025-03-26";
     nothing_slips_through_many_servers_as_one_2025_11_25: Federated "2025-11-25";
     nothing_slips_through_many_servers_as_one_2026_07_28: Federated "2026-07-28";
+    nothing_slips_through_to_a_modern_child: CrossRun "2025-03-26";
+    nothing_slips_through_to_a_legacy_child: CrossRun "2026-07-28";
+    nothing_slips_through_to_a_modern_server: CrossServe "2025-11-25";
+    nothing_slips_through_to_a_legacy_server: CrossServe "2026-07-28";
 }
 
 // ---------------------------------------------------------------- sequences

@@ -3,8 +3,9 @@
 //! The upstream is `tests/upstreams/parrot.py`: it logs the bytes that reach it, and answers with bytes that the test chose.
 //! The texts are those of JSONTestSuite, as arguments and as whole messages, and random ones in odd spellings.
 //!
-//! Two things may differ, and nothing else: the `id` on a line that carries ids of the gateway's own, and what would end a
-//! line in somebody's eyes on the way into a child (docs/wire.md, §The path).
+//! Few things may differ, and nothing else: the `id` on a line that carries ids of the gateway's own, what would end a line in
+//! somebody's eyes on the way into a child (docs/wire.md, §The path), the prefix of a tool where there are many servers, and
+//! between two eras the envelope of a request and the type of a result (§From one era to the other).
 
 mod support;
 
@@ -14,19 +15,33 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use std::cell::RefCell;
-use support::http::{Client, exchange};
-use support::rig::Mode;
+use support::http::exchange;
+use support::rig::{Channel, Mode, Setup};
 use support::stdio::Stdio;
-use support::{HttpUpstream, LEGACY, MODERN, PATIENCE, Scratch, Served, is_modern, root};
+use support::{HttpUpstream, LEGACY, MODERN, PATIENCE, Scratch, is_modern, root};
 
 // ---------------------------------------------------------------- the rig
 
-const MODES: [Mode; 4] = [Mode::Run, Mode::Bridge, Mode::Serve, Mode::ServeChild];
+/// The modes, in the groups in which they are tested.
+const LINES: [Mode; 2] = [Mode::Run, Mode::Bridge];
+const HTTP: [Mode; 2] = [Mode::Serve, Mode::ServeChild];
+const SHARED: [Mode; 2] = [Mode::Shared, Mode::Federated];
+const STREAMS: [Mode; 2] = [Mode::Stream, Mode::StreamOld];
+const ACROSS: [Mode; 2] = [Mode::CrossRun, Mode::CrossServe];
 
-enum Channel {
-    Stdio(Stdio),
-    Http { client: Client, _gateway: Served },
+/// Runs `check` in these modes, each with clients of two revisions; a stream has one.
+fn in_modes(modes: [Mode; 2], legacy: &'static str, check: impl Fn(Mode, &'static str)) {
+    for mode in modes {
+        match mode {
+            Mode::Stream | Mode::StreamOld => check(mode, "2024-11-05"),
+            _ => [legacy, MODERN].into_iter().for_each(|revision| check(mode, revision)),
+        }
+    }
 }
+
+/// What a modern client says of itself, but for its braces.
+const ENVELOPE: &str =
+    r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}"#;
 
 /// A gateway in front of a parrot, that allows everything unless a policy says otherwise.
 struct Rig {
@@ -36,6 +51,8 @@ struct Rig {
     channel: Channel,
     _parrot: Option<HttpUpstream>,
     syncs: usize,
+    /// So many lines of the log were looked at.
+    read: usize,
 }
 
 impl Rig {
@@ -49,100 +66,134 @@ impl Rig {
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let script = root().join("tests/upstreams/parrot.py").display().to_string();
         let log = scratch.log().display().to_string();
-        let command = |options: &[&str]| {
-            let all = [&python, &script, "--log", &log].into_iter().chain(options.iter().copied());
-            all.map(str::to_owned).collect::<Vec<_>>()
-        };
-        let child = command(&["--stdio"]);
-        let parrot = (!mode.has_child()).then(|| HttpUpstream::start_command(command(&["--http", "0"])));
+        let options = mode.server_options(revision);
+        let command: Vec<_> = [&*python, &script, "--log", &log].into_iter().chain(options).map(str::to_owned).collect();
+        let parrot = (!mode.has_child()).then(|| HttpUpstream::start_command(command.clone()));
         let url = parrot.as_ref().map(HttpUpstream::url).unwrap_or_default();
-        let (state, policy_path) = ("memory:", policy.display().to_string());
-        let mut serve = vec!["-p", &policy_path, "--state", state];
-        let mut channel = match mode {
-            Mode::Run => Channel::Stdio(Stdio::wrap(&policy, state, &[], &child)),
-            Mode::Bridge => Channel::Stdio(Stdio::bridge(&policy, state, &url)),
-            _ => {
-                if mode.has_child() {
-                    serve.push("--");
-                    serve.extend(child.iter().map(String::as_str));
-                } else {
-                    serve.extend(["--upstream", &url]);
-                }
-                let gateway = Served::start(&serve);
-                Channel::Http { client: Client::begin(&gateway.address, revision), _gateway: gateway }
-            }
-        };
-        if let Channel::Stdio(client) = &mut channel {
-            client.begin(revision);
-        }
-        Rig { mode, revision, scratch, channel, _parrot: parrot, syncs: 0 }
+        let setup = Setup { policy: &policy, state: "memory:", child: &command, url: &url };
+        let channel = Channel::open(mode, revision, &scratch, &setup);
+        Rig { mode, revision, scratch, channel, _parrot: parrot, syncs: 0, read: 0 }
     }
 
     /// Sends exact bytes and gives every message that came back.
-    fn send(&mut self, body: &[u8], tool: Option<&str>) -> Vec<Vec<u8>> {
+    fn send(&mut self, body: &[u8]) -> Vec<Vec<u8>> {
         self.syncs += 1;
+        let sync = format!("\"sync-{}\"", self.syncs);
+        // A blank line carries no message. Over the bridge each request has an exchange of its own: the answer to the next one
+        // may come first, so it is asked only now. It shows where the answers to these bytes end.
+        let is_blank = body.iter().all(u8::is_ascii_whitespace);
+        let is_sync = |text: &[u8]| String::from_utf8_lossy(text).contains(&sync);
+        let end = support::request(self.revision, &sync, "x-sync/ask", json!({}));
         match &mut self.channel {
-            Channel::Http { client, .. } => {
-                let request = client.post(&client.headers("tools/call", tool.or(Some("echo"))), body);
+            Channel::Http(_, client) => {
+                let echo = format!("{}echo", self.mode.prefix());
+                let request = client.post(&client.headers("tools/call", Some(&echo)), body);
                 let reply = exchange(&client.address, &request).expect("an answer");
                 if reply.status >= 400 { vec![br#"{"error":{}}"#.to_vec()] } else { texts(&reply) }
             }
             Channel::Stdio(client) => {
-                let sync = format!("\"sync-{}\"", self.syncs);
                 let next =
                     |client: &Stdio| client.line(PATIENCE).unwrap_or_else(|| panic!("no answer; stderr: {}", client.said()));
-                let mut lines = Vec::new();
                 assert!(client.send(body));
-                // A blank line carries no message. Over the bridge each request has an exchange of its own: the answer to
-                // the next one may come first, so it is asked only now. It shows where the answers to these bytes end.
-                if !body.iter().all(u8::is_ascii_whitespace) {
-                    lines.push(next(client));
+                let mut lines: Vec<_> = (!is_blank).then(|| next(client)).into_iter().collect();
+                assert!(client.send(end));
+                lines.extend(std::iter::from_fn(|| Some(next(client)).filter(|line| !is_sync(line))));
+                lines
+            }
+            Channel::Stream(_, client) => {
+                if client.post(body).status != 202 {
+                    return vec![br#"{"error":{}}"#.to_vec()];
                 }
-                assert!(client.send(support::request(self.revision, &sync, "x-sync/ask", json!({}))));
-                loop {
-                    let line = next(client);
-                    if String::from_utf8_lossy(&line).contains(&sync) {
-                        return lines;
-                    }
-                    lines.push(line);
-                }
+                let next = || client.text(PATIENCE).expect("an answer").into_bytes();
+                let mut texts = vec![next()];
+                client.post(end);
+                texts.extend(std::iter::from_fn(|| Some(next()).filter(|text| !is_sync(text))));
+                texts
             }
         }
     }
 
-    /// Every call that the upstream has received, as bytes.
-    fn heard(&self) -> Vec<Vec<u8>> {
+    /// The calls that the upstream has received since this was asked last, as bytes.
+    fn heard(&mut self) -> Vec<Vec<u8>> {
+        const OWN: [&str; 8] = [
+            "initialize",
+            "notifications/initialized",
+            "tools/list",
+            "server/discover",
+            "ping",
+            "x-sync/ask",
+            "resources/list",
+            "resources/templates/list",
+        ];
         let log = std::fs::read_to_string(self.scratch.log()).unwrap_or_default();
-        let messages = log.lines().map(|line| STANDARD.decode(line).expect("base64"));
+        let before = std::mem::replace(&mut self.read, log.lines().count());
+        let messages = log.lines().skip(before).map(|line| STANDARD.decode(line).expect("base64"));
         let own = |bytes: &Vec<u8>| {
             let message: Result<Value, _> = serde_json::from_slice(bytes);
-            let method = message.as_ref().ok().and_then(|message| message["method"].as_str().map(str::to_owned));
-            !matches!(
-                method.as_deref(),
-                Some("initialize" | "notifications/initialized" | "tools/list" | "server/discover" | "ping" | "x-sync/ask")
-            )
+            message.is_ok_and(|message| message["method"].as_str().is_some_and(|method| OWN.contains(&method)))
         };
-        messages.filter(own).collect()
+        messages.filter(|bytes| !own(bytes)).collect()
     }
 
     /// A `tools/call` of `echo` around `value`, with the answer that it asks for.
     fn call(&self, id: &str, value: &[u8], back: &[u8]) -> Vec<u8> {
-        let meta = if is_modern(self.revision) {
-            r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}},"#
-        } else {
-            ""
-        };
+        let meta = if is_modern(self.revision) { format!(r#""_meta":{{{ENVELOPE}}},"#) } else { String::new() };
         let head = format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{{meta}"name":"echo","arguments":{{"back":"{}","v":"#,
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{{meta}"name":"{}echo","arguments":{{"back":"{}","v":"#,
+            self.mode.prefix(),
             STANDARD.encode(back)
         );
         [head.as_bytes(), value, b"}}}"].concat()
     }
 
-    /// What of a message must arrive: all behind the id, in the form in which a child reads it.
+    /// What of a message must arrive: all behind the id, in the form in which a child reads it, without what only the client's
+    /// side has.
     fn arriving(&self, message: &[u8]) -> Vec<u8> {
-        if self.mode.has_child() { behind_id(&as_line(message)) } else { behind_id(message) }
+        let line = if self.mode.has_child() { behind_id(&as_line(message)) } else { behind_id(message) };
+        let name = format!(r#""name":"{}echo""#, self.mode.prefix());
+        let line = exchanged(line, name.as_bytes(), br#""name":"echo""#);
+        if self.mode.crosses() { exchanged(line, ENVELOPE.as_bytes(), b"") } else { line }
     }
+
+    /// What of a message has arrived, without what only the server's side has.
+    fn arrived(&self, message: &[u8]) -> Vec<u8> {
+        let all = behind_id(message);
+        if !self.mode.crosses() || is_modern(self.revision) {
+            return all;
+        }
+        const BEGIN: &[u8] = br#""params":{"_meta":"#;
+        let begin = position(&all, BEGIN).expect("an envelope at the beginning");
+        let mut values = serde_json::Deserializer::from_slice(&all[begin + BEGIN.len()..]).into_iter::<Value>();
+        let envelope = values.next().expect("an envelope").expect("JSON");
+        assert_eq!(envelope["io.modelcontextprotocol/protocolVersion"], MODERN);
+        // With the comma behind it.
+        let end = begin + BEGIN.len() + values.byte_offset() + 1;
+        [&all[..begin], br#""params":{"#, &all[end..]].concat()
+    }
+
+    /// What a result of the parrot's is for the client.
+    fn result(&self, back: &[u8]) -> Vec<u8> {
+        const TYPE: &str = r#""resultType":"complete""#;
+        let (head, tail) = match (is_modern(self.revision), self.mode.crosses()) {
+            (true, false) => (String::new(), format!(",{TYPE}")),
+            (true, true) => (format!("{TYPE},"), String::new()),
+            (false, _) => (String::new(), String::new()),
+        };
+        let head = format!(r#","result":{{{head}"content":[],"structuredContent":"#);
+        [head.as_bytes(), back, tail.as_bytes(), b"}}"].concat()
+    }
+}
+
+/// A text with the first `old` in it exchanged.
+fn exchanged(text: Vec<u8>, old: &[u8], new: &[u8]) -> Vec<u8> {
+    match position(&text, old) {
+        Some(at) => [&text[..at], new, &text[at + old.len()..]].concat(),
+        None => text,
+    }
+}
+
+fn position(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
 }
 
 fn texts(reply: &support::http::Reply) -> Vec<Vec<u8>> {
@@ -152,7 +203,7 @@ fn texts(reply: &support::http::Reply) -> Vec<Vec<u8>> {
 
 /// A message without what stands before its method or result.
 fn behind_id(message: &[u8]) -> Vec<u8> {
-    let at = |needle: &[u8]| message.windows(needle.len()).position(|window| window == needle);
+    let at = |needle: &[u8]| position(message, needle);
     let start = at(br#","method""#).or_else(|| at(br#","result""#)).or_else(|| at(br#","error""#));
     message[start.unwrap_or(0)..].to_vec()
 }
@@ -192,9 +243,8 @@ fn check_suite_as_values(mode: Mode, revision: &'static str) {
         let must_pass = file.starts_with("y_");
         let back = if must_pass { as_line(&bytes) } else { b"{}".to_vec() };
         let sent = rig.call(&number.to_string(), &bytes, &back);
-        let before = rig.heard().len();
-        let answers = rig.send(&sent, None);
-        let heard = rig.heard().split_off(before);
+        let answers = rig.send(&sent);
+        let heard = rig.heard();
         let told = || format!("{mode:?} {revision} {file}: answers {:?}", answers.iter().map(|a| shown(a)).collect::<Vec<_>>());
         let forwarded = !heard.is_empty();
         if file.starts_with("n_") || file.starts_with("y_object_duplicated_key") {
@@ -205,15 +255,11 @@ fn check_suite_as_values(mode: Mode, revision: &'static str) {
         }
         if forwarded {
             assert_eq!(heard.len(), 1, "{}", told());
-            assert_eq!(shown(&behind_id(&heard[0])), shown(&rig.arriving(&sent)), "{}", told());
-            assert_eq!(behind_id(&heard[0]), rig.arriving(&sent), "{}", told());
+            let arrived_here = rig.arrived(&heard[0]);
+            assert_eq!(shown(&arrived_here), shown(&rig.arriving(&sent)), "{}", told());
+            assert_eq!(arrived_here, rig.arriving(&sent), "{}", told());
             let [answer] = &answers[..] else { panic!("one answer is due: {}", told()) };
-            let expected = [br#""structuredContent":"#, &back[..]].concat();
-            assert!(
-                answer.windows(expected.len()).any(|window| window == expected),
-                "the result came back as something else: {}",
-                told()
-            );
+            assert!(contains(answer, &rig.result(&back)), "the result came back as something else: {}", told());
             arrived.push((file, bytes));
         } else {
             assert!(!answers.is_empty() && answers.iter().all(|answer| contains(answer, br#""error""#)), "{}", told());
@@ -231,7 +277,7 @@ fn check_suite_as_values(mode: Mode, revision: &'static str) {
 fn check_suite_as_bodies(mode: Mode, revision: &'static str) {
     let mut rig = Rig::new(mode, revision);
     for (file, bytes) in suite() {
-        let answers = rig.send(&bytes, None);
+        let answers = rig.send(&bytes);
         let told = || format!("{mode:?} {revision} {file}: {:?}", answers.iter().map(|a| shown(a)).collect::<Vec<_>>());
         assert!(answers.iter().all(|answer| contains(answer, br#""error""#)), "{}", told());
         assert!(!answers.is_empty() || bytes.iter().all(u8::is_ascii_whitespace), "{}", told());
@@ -240,33 +286,45 @@ fn check_suite_as_bodies(mode: Mode, revision: &'static str) {
 }
 
 fn contains(bytes: &[u8], needle: &[u8]) -> bool {
-    bytes.windows(needle.len()).any(|window| window == needle)
+    position(bytes, needle).is_some()
 }
 
 #[test]
 fn json_arrives_byte_for_byte_and_what_is_no_json_never_over_stdio() {
-    for mode in [Mode::Run, Mode::Bridge] {
-        for revision in [LEGACY, MODERN] {
-            check_suite_as_values(mode, revision);
-        }
-    }
+    in_modes(LINES, LEGACY, check_suite_as_values);
 }
 
 #[test]
 fn json_arrives_byte_for_byte_and_what_is_no_json_never_over_http() {
-    for mode in [Mode::Serve, Mode::ServeChild] {
-        for revision in [LEGACY, MODERN] {
-            check_suite_as_values(mode, revision);
-        }
-    }
+    in_modes(HTTP, LEGACY, check_suite_as_values);
+}
+
+#[test]
+fn json_arrives_byte_for_byte_and_what_is_no_json_never_where_servers_or_children_are_shared() {
+    in_modes(SHARED, LEGACY, check_suite_as_values);
+}
+
+#[test]
+fn json_arrives_byte_for_byte_and_what_is_no_json_never_over_streams() {
+    in_modes(STREAMS, LEGACY, check_suite_as_values);
+}
+
+#[test]
+fn json_arrives_byte_for_byte_and_what_is_no_json_never_across_eras() {
+    in_modes(ACROSS, LEGACY, check_suite_as_values);
 }
 
 #[test]
 fn json_that_is_no_message_never_arrives() {
-    for mode in MODES {
-        for revision in ["2025-03-26", MODERN] {
-            check_suite_as_bodies(mode, revision);
-        }
+    for modes in [LINES, HTTP, SHARED] {
+        in_modes(modes, "2025-03-26", check_suite_as_bodies);
+    }
+}
+
+#[test]
+fn json_that_is_no_message_never_arrives_over_streams_and_across_eras() {
+    for modes in [STREAMS, ACROSS] {
+        in_modes(modes, "2025-03-26", check_suite_as_bodies);
     }
 }
 
@@ -340,15 +398,12 @@ fn check_random_values(mode: Mode, revision: &'static str) {
         // Members that nobody knows, of the parameters and of the message itself.
         sent.truncate(sent.len() - 2);
         sent.extend_from_slice(format!(",\"x-odd\":{beside}}},\"x-more\":{beside}}}").as_bytes());
-        let before = rig.heard().len();
-        let answers = rig.send(&sent, None);
-        let heard = rig.heard().split_off(before);
+        let answers = rig.send(&sent);
+        let heard = rig.heard();
         prop_assert_eq!(heard.len(), 1, "{:?} {:?}", shown(&sent), answers.iter().map(|a| shown(a)).collect::<Vec<_>>());
-        prop_assert_eq!(String::from_utf8(behind_id(&heard[0])), String::from_utf8(rig.arriving(&sent)));
-        let tail = if is_modern(revision) { r#","resultType":"complete""# } else { "" };
-        let result = [br#","result":{"content":[],"structuredContent":"#, &back[..], tail.as_bytes(), b"}}"].concat();
+        prop_assert_eq!(String::from_utf8(rig.arrived(&heard[0])), String::from_utf8(rig.arriving(&sent)));
         prop_assert_eq!(answers.len(), 1);
-        prop_assert_eq!(String::from_utf8(behind_id(&answers[0])), String::from_utf8(result));
+        prop_assert_eq!(String::from_utf8(behind_id(&answers[0])), String::from_utf8(rig.result(&back)));
         let (asked, answered): (Value, Value) = (
             serde_json::from_slice(&sent).expect("what we send is JSON"),
             serde_json::from_slice(&answers[0]).expect("what comes back is JSON"),
@@ -363,20 +418,27 @@ fn check_random_values(mode: Mode, revision: &'static str) {
 
 #[test]
 fn values_arrive_as_they_were_spelt_both_ways_over_stdio() {
-    for mode in [Mode::Run, Mode::Bridge] {
-        for revision in [LEGACY, MODERN] {
-            check_random_values(mode, revision);
-        }
-    }
+    in_modes(LINES, LEGACY, check_random_values);
 }
 
 #[test]
 fn values_arrive_as_they_were_spelt_both_ways_over_http() {
-    for mode in [Mode::Serve, Mode::ServeChild] {
-        for revision in [LEGACY, MODERN] {
-            check_random_values(mode, revision);
-        }
-    }
+    in_modes(HTTP, LEGACY, check_random_values);
+}
+
+#[test]
+fn values_arrive_as_they_were_spelt_both_ways_where_servers_or_children_are_shared() {
+    in_modes(SHARED, LEGACY, check_random_values);
+}
+
+#[test]
+fn values_arrive_as_they_were_spelt_both_ways_over_streams() {
+    in_modes(STREAMS, LEGACY, check_random_values);
+}
+
+#[test]
+fn values_arrive_as_they_were_spelt_both_ways_across_eras() {
+    in_modes(ACROSS, LEGACY, check_random_values);
 }
 
 // ---------------------------------------------------------------- what comes back, and must not
@@ -427,7 +489,7 @@ fn check_secrets(mode: Mode, revision: &'static str) {
         ] {
             let back = place.replace('S', &secret);
             let call = rig.call(&number.to_string(), b"1", back.as_bytes());
-            let answers = rig.send(&call, None);
+            let answers = rig.send(&call);
             let [answer] = &answers[..] else { panic!("{mode:?} {revision}: {} answers", answers.len()) };
             let answer: Value = serde_json::from_slice(answer).unwrap_or_else(|error| panic!("{error}: {}", shown(answer)));
             assert!(answer["result"].is_object() && holds(&answer, "[redacted: aws-key"), "{mode:?} {revision} {back}: {answer}");
@@ -437,10 +499,10 @@ fn check_secrets(mode: Mode, revision: &'static str) {
     // What holds nothing comes as it was; what must be withheld comes not at all.
     let same = br#"{"a" :[1.50,"\u0041B \ud83d\ude00"]}"#;
     let call = rig.call("7", b"1", same);
-    let answers = rig.send(&call, None);
+    let answers = rig.send(&call);
     assert!(contains(&answers[0], same), "{}", shown(&answers[0]));
     let call = rig.call("8", b"1", br#"{"a":"it is \u0067one"}"#);
-    let answer: Value = serde_json::from_slice(&rig.send(&call, None)[0]).expect("an answer");
+    let answer: Value = serde_json::from_slice(&rig.send(&call)[0]).expect("an answer");
     let decision = &answer["result"]["_meta"]["dev.callgate/decision"];
     assert_eq!((&decision["reason"], &decision["rule"]), (&json!("result-withheld"), &json!("gone")), "{answer}");
     assert!(answer["result"]["isError"] == true && !holds(&answer, "it is gone"), "{answer}");
@@ -448,9 +510,7 @@ fn check_secrets(mode: Mode, revision: &'static str) {
 
 #[test]
 fn a_secret_in_any_spelling_and_place_reaches_no_client() {
-    for mode in MODES {
-        for revision in [LEGACY, MODERN] {
-            check_secrets(mode, revision);
-        }
+    for modes in [LINES, HTTP, SHARED, STREAMS, ACROSS] {
+        in_modes(modes, LEGACY, check_secrets);
     }
 }

@@ -34,6 +34,10 @@ pub enum Mode {
     StreamOld,
     /// HTTP to a child, as one of many servers at one endpoint.
     Federated,
+    /// stdio to a child that speaks the other era alone.
+    CrossRun,
+    /// HTTP to HTTP, where a server speaks the other era alone.
+    CrossServe,
 }
 
 /// What the one server of [`Mode::Federated`] is called, and how names of its tools begin there.
@@ -43,15 +47,34 @@ const TOKEN: &str = "a-token-of-the-tests-long-enough-to-be-one";
 
 impl Mode {
     pub fn transport(self) -> &'static str {
-        if matches!(self, Mode::Run | Mode::Bridge | Mode::BridgeOld) { "stdio" } else { "http" }
+        let over_lines = matches!(self, Mode::Run | Mode::Bridge | Mode::BridgeOld | Mode::CrossRun);
+        if over_lines { "stdio" } else { "http" }
     }
 
     pub fn has_child(self) -> bool {
-        matches!(self, Mode::Run | Mode::ServeChild | Mode::Shared | Mode::Stream | Mode::Federated)
+        matches!(self, Mode::Run | Mode::ServeChild | Mode::Shared | Mode::Stream | Mode::Federated | Mode::CrossRun)
     }
 
-    fn is_old(self) -> bool {
-        matches!(self, Mode::BridgeOld | Mode::StreamOld)
+    /// Whether the client and the server speak different eras.
+    pub fn crosses(self) -> bool {
+        matches!(self, Mode::CrossRun | Mode::CrossServe)
+    }
+
+    /// The options of a server that is to stand behind the gateway in this mode, before clients of `revision`.
+    pub fn server_options(self, revision: &str) -> Vec<&'static str> {
+        let mut options = if self.has_child() { vec!["--stdio"] } else { vec!["--http", "0"] };
+        if matches!(self, Mode::BridgeOld | Mode::StreamOld) {
+            options.push("--old");
+        }
+        if self.crosses() {
+            options.extend(["--era", if is_modern(revision) { "legacy" } else { "modern" }]);
+        }
+        options
+    }
+
+    /// How names of tools begin for clients.
+    pub fn prefix(self) -> &'static str {
+        if self == Mode::Federated { PREFIX } else { "" }
     }
 
     /// Whether a case says anything here: what streamable HTTP has by itself does not concern a stream and its posts.
@@ -105,10 +128,69 @@ impl Server {
     }
 }
 
-enum Channel {
+/// A client, and the gateway before it.
+pub enum Channel {
     Stdio(Stdio),
     Http(Served, Client),
     Stream(Served, Events),
+}
+
+/// What a gateway is started with.
+pub struct Setup<'s> {
+    pub policy: &'s Path,
+    pub state: &'s str,
+    /// The command of a server that is a child, …
+    pub child: &'s [String],
+    /// … and the address of one that is not.
+    pub url: &'s str,
+}
+
+impl Channel {
+    /// Starts the gateway of a mode, and a client of `revision` that has begun.
+    pub fn open(mode: Mode, revision: &str, scratch: &Scratch, setup: &Setup<'_>) -> Channel {
+        let Setup { policy, state, child, url } = *setup;
+        let lines = |mut client: Stdio| {
+            client.begin(revision);
+            Channel::Stdio(client)
+        };
+        let path = policy.display().to_string();
+        match mode {
+            Mode::Run | Mode::CrossRun => lines(Stdio::wrap(policy, state, &["--audit-args", "full"], child)),
+            Mode::Bridge | Mode::BridgeOld => lines(Stdio::bridge(policy, state, url)),
+            Mode::Federated => {
+                let config = json!({
+                    "listen": "127.0.0.1:0",
+                    "state": state,
+                    "audit": {"arguments": "full"},
+                    "servers": {MEMBER: {"command": child, "policy": path, "pin": "off"}},
+                    "grants": [{"name": "tests", "principal": "service:tests", "token": "file:token", "servers": [MEMBER]}],
+                });
+                scratch.write("token", TOKEN);
+                let served = Served::configured(&scratch.write("callgate.yaml", config.to_string()), &[]);
+                let client = Client::silent(&served.address, revision).at("/mcp", TOKEN).shake_hands();
+                Channel::Http(served, client)
+            }
+            Mode::Serve | Mode::ServeChild | Mode::Shared | Mode::Stream | Mode::StreamOld | Mode::CrossServe => {
+                let mut serve = vec!["-p", &path, "--state", state, "--audit-args", "full"];
+                if mode == Mode::Shared {
+                    serve.extend(["--isolation", "shared"]);
+                }
+                if mode.has_child() {
+                    serve.push("--");
+                    serve.extend(child.iter().map(String::as_str));
+                } else {
+                    serve.extend(["--upstream", url]);
+                }
+                let served = Served::start(&serve);
+                if matches!(mode, Mode::Stream | Mode::StreamOld) {
+                    let client = Events::begin(&served.address);
+                    return Channel::Stream(served, client);
+                }
+                let client = Client::begin(&served.address, revision);
+                Channel::Http(served, client)
+            }
+        }
+    }
 }
 
 /// A gateway with one policy in front of a stand-in.
@@ -127,8 +209,8 @@ impl Rig {
     /// A gateway under one of `tests/bypass/policies`, in front of `server`.
     pub fn new(mode: Mode, revision: &'static str, policy: &str, server: Server) -> Rig {
         let scratch = Scratch::new();
-        let over_http: &[&str] = if mode.is_old() { &["--http", "0", "--old"] } else { &["--http", "0"] };
-        let upstream = (!mode.has_child()).then(|| HttpUpstream::start_command(server.command(&scratch.log(), over_http)));
+        let command = server.command(&scratch.log(), &mode.server_options(revision));
+        let upstream = (!mode.has_child()).then(|| HttpUpstream::start_command(command));
         let policy = root().join("tests/bypass/policies").join(policy).with_extension("yaml");
         let mut rig = Rig { mode, revision, server, policy, scratch, upstream, channel: None, markers: 0 };
         rig.start();
@@ -137,58 +219,15 @@ impl Rig {
 
     fn start(&mut self) {
         self.channel = None;
-        let state = self.scratch.state();
-        let child = self.server.command(&self.scratch.log(), &["--stdio"]);
+        let child = self.server.command(&self.scratch.log(), &self.mode.server_options(self.revision));
         let url = self.upstream.as_ref().map(HttpUpstream::url).unwrap_or_default();
-        let policy = self.policy.display().to_string();
-        let mut serve = vec!["-p", &policy, "--state", &state, "--audit-args", "full"];
-        let mut channel = match self.mode {
-            Mode::Run => Channel::Stdio(Stdio::wrap(&self.policy, &state, &["--audit-args", "full"], &child)),
-            Mode::Bridge | Mode::BridgeOld => Channel::Stdio(Stdio::bridge(&self.policy, &state, &url)),
-            Mode::Federated => {
-                let config = json!({
-                    "listen": "127.0.0.1:0",
-                    "state": state,
-                    "audit": {"arguments": "full"},
-                    "servers": {MEMBER: {"command": child, "policy": policy, "pin": "off"}},
-                    "grants": [{"name": "tests", "principal": "service:tests", "token": "file:token", "servers": [MEMBER]}],
-                });
-                self.scratch.write("token", TOKEN);
-                let served = Served::configured(&self.scratch.write("callgate.yaml", config.to_string()), &[]);
-                let client = Client::silent(&served.address, self.revision).at("/mcp", TOKEN).shake_hands();
-                Channel::Http(served, client)
-            }
-            Mode::Serve | Mode::ServeChild | Mode::Shared | Mode::Stream | Mode::StreamOld => {
-                if self.mode == Mode::Shared {
-                    serve.extend(["--isolation", "shared"]);
-                }
-                if self.mode.has_child() {
-                    serve.push("--");
-                    serve.extend(child.iter().map(String::as_str));
-                } else {
-                    serve.extend(["--upstream", &url]);
-                }
-                let served = Served::start(&serve);
-                if matches!(self.mode, Mode::Stream | Mode::StreamOld) {
-                    let client = Events::begin(&served.address);
-                    client.ask("\"list\"", "tools/list", json!({}));
-                    self.channel = Some(Channel::Stream(served, client));
-                    return;
-                }
-                let client = Client::begin(&served.address, self.revision);
-                Channel::Http(served, client)
-            }
-        };
+        let setup = Setup { policy: &self.policy, state: &self.scratch.state(), child: &child, url: &url };
+        let mut channel = Channel::open(self.mode, self.revision, &self.scratch, &setup);
         // A client lists the tools before it calls any: the gateway sees the schemas as they pass.
         match &mut channel {
-            Channel::Stdio(client) => {
-                client.begin(self.revision);
-                client.ask(self.revision, "\"list\"", "tools/list", json!({}));
-            }
-            Channel::Http(_, client) => {
-                client.ask("\"list\"", "tools/list", json!({})).reply("\"list\"");
-            }
-            Channel::Stream(..) => {}
+            Channel::Stdio(client) => drop(client.ask(self.revision, "\"list\"", "tools/list", json!({}))),
+            Channel::Http(_, client) => drop(client.ask("\"list\"", "tools/list", json!({})).reply("\"list\"")),
+            Channel::Stream(_, client) => drop(client.ask("\"list\"", "tools/list", json!({}))),
         }
         self.channel = Some(channel);
     }
@@ -197,7 +236,7 @@ impl Rig {
     pub fn judge(&mut self, case: &Value) -> Vec<String> {
         let era = if is_modern(self.revision) { "modern" } else { "legacy" };
         let bytes = self.spelt(expand(&case[era]));
-        let prefix = self.prefix();
+        let prefix = self.mode.prefix();
         let mut problems = Vec::new();
         let mut channel = self.channel.take().expect("the channel is open");
         match &mut channel {
@@ -250,11 +289,6 @@ impl Rig {
             self.start();
         }
         problems
-    }
-
-    /// How names of tools begin for clients.
-    fn prefix(&self) -> &'static str {
-        if self.mode == Mode::Federated { PREFIX } else { "" }
     }
 
     /// The `Mcp-Name` that a case says, as it is said in this mode.
