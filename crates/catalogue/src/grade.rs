@@ -211,7 +211,9 @@ fn told(reading: &Reading) -> Vec<Clause> {
     for sentence in reading.sentences.iter().take(8).filter(|sentence| !further::is_notice(sentence)) {
         let clauses = clauses::of_sentence(sentence);
         // After the first sentence an imperative speaks to the reader, not of the tool.
-        let speaks_of_tool = leading || clauses.first().is_some_and(|clause| clause.is_third || clauses::has_subject(sentence));
+        let speaks_of_tool = leading
+            || clauses::has_subject(sentence) && !clauses.is_empty()
+            || clauses.first().is_some_and(|clause| clause.is_third && clauses::begins(sentence));
         leading = false;
         if !speaks_of_tool || sentence.listed && !vague.is_empty() {
             continue;
@@ -248,6 +250,9 @@ fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &
         findings.push(form);
         findings.extend(operations(router));
         return findings;
+    }
+    if let Some(quote) = further::only_prepares(reading) {
+        return vec![Finding::said(RiskClass::Read, 2, "R19", "its own contract: it only prepares", "description", quote)];
     }
     let vague = |clause: &&Clause| clauses::is_vague(clause);
     let of = |clause: &Clause, at: &str| Some(Finding::new(senses::of_clause(clause, context)?, at, clause.quote.clone()));
@@ -301,13 +306,36 @@ fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &
 fn read_in(clauses: &[Clause], other: &[Clause], at: &str, context: Context) -> Vec<Finding> {
     // `git_branch`, "List branches": what could be a noun gives way to what is a verb and says something else.
     let clear = other.first().filter(|other| !clauses::is_vague(other) && other.is_clear);
+    let clear_class = clear.and_then(|clear| senses::of_clause(clear, context)).map(|meaning| meaning.class);
     let finding = |clause: &Clause| {
         let meaning = senses::of_clause(clause, context)?;
-        let by_noun = !clause.is_clear && clear.is_some_and(|clear| clear.verb.sense != clause.verb.sense);
+        let says_else = clear.is_some_and(|clear| clear.verb.sense != clause.verb.sense)
+            || clear.is_some_and(|clear| clear.verb.word != clause.verb.word)
+                && clear_class == Some(RiskClass::Read)
+                && meaning.class != RiskClass::Read;
+        let by_noun = !clause.is_clear && says_else;
+        // `remove_droplets`, "Remove droplets from a load balancer": the text says more.
+        let is_told_of = clear.is_some_and(|clear| clear.verb.word == clause.verb.word && clear.rest.len() > clause.rest.len());
+        let by_noun = by_noun || is_told_of && clause.verb.sense == Sense::Remove && clear_class == Some(RiskClass::Write);
+        // `get_plan`, "Creates a plan": it is made to be given back.
+        let asks = clear.is_some_and(|clear| clear.verb.sense == Sense::Look) && clause.verb.sense == Sense::Make;
+        if asks && clause.is_about(ADVICE) {
+            return Some(Finding::new(senses::plain(RiskClass::Read, "R19", "gives back text"), at, clause.quote.clone()));
+        }
         Some(Finding::new(Meaning { is_weak: meaning.is_weak || by_noun, ..meaning }, at, clause.quote.clone()))
     };
-    clauses.iter().filter(|clause| !clauses::is_vague(clause)).filter_map(finding).collect()
+    // `Extract and categorize links`: what is done to an answer changes nothing.
+    let answers = clauses.first().is_some_and(|first| matches!(first.verb.sense, Sense::Look | Sense::Advise));
+    let shapes = |at: usize, clause: &Clause| at > 0 && answers && words::is_one(clause.verb.word, SHAPES_AN_ANSWER);
+    let clauses = clauses.iter().enumerate().filter(|(at, clause)| !clauses::is_vague(clause) && !shapes(*at, clause));
+    clauses.filter_map(|(_, clause)| finding(clause)).collect()
 }
+
+/// What is written to be read by who asked for it.
+const ADVICE: &str = "plan guide summary diagram checklist overview recommendation snippet explanation";
+
+/// What is done to what a tool has found, before it gives it back.
+const SHAPES_AN_ANSWER: &str = "categorize categorise label tag score mark annotate highlight organize organise flatten redact";
 
 /// One finding for each operation of a router.
 fn operations(router: Option<routers::Router>) -> Vec<Finding> {

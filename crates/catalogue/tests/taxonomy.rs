@@ -443,3 +443,81 @@ fn what_is_sent_to_somebody_is_delivered() {
     all(RiskClass::Execute, &[("send_note", "Send a message to the front desk.")]);
     all(RiskClass::Execute, &[("apply_rule", "Apply a firewall rule.")]);
 }
+
+#[test]
+fn a_verb_in_a_name_counts_where_it_is_one() {
+    all(
+        RiskClass::Read,
+        &[
+            ("repo_pull_request_thread", "Retrieve pull request thread and comment data."),
+            ("pipelines_build", "Retrieve build data for a project."),
+            ("VoiceApiV2--ListMessage", "Voice - Api: This is the public REST API. Retrieve a list of messages"),
+            ("get_plan", "Creates a migration plan for an application."),
+        ],
+    );
+    all(
+        RiskClass::Write,
+        &[
+            ("update_credential_list", ""),
+            ("lb-remove-servers", "Remove servers from a load balancer"),
+            ("unapprove_merge_request", "Unapprove a merge request"),
+        ],
+    );
+    all(RiskClass::Execute, &[("build_and_push_image", "Creates what the image needs"), ("make_api_request", "Unified tool")]);
+    all(
+        RiskClass::Destructive,
+        &[("join_token", "Display or rotate the token"), ("hooks_unsubscribe", "Unsubscribe from a webhook")],
+    );
+}
+
+#[test]
+fn what_is_done_to_an_answer_is_told_from_what_is_done_to_things() {
+    all(
+        RiskClass::Read,
+        &[
+            ("links", "Extract and categorize all links of a page"),
+            ("wait_for_turn", "Block until it is your turn"),
+            ("find_company", "Resolve a company to its domain"),
+            ("prepare_change", "Prepare an exact change for approval. Does not write anything."),
+        ],
+    );
+    all(
+        RiskClass::Write,
+        &[
+            ("format_cells", "Format cells in a spreadsheet"),
+            ("convert_pdf", "Convert a PDF in the drive into an editable doc"),
+            ("add_group", "Group a range of rows in a sheet"),
+            ("show_dimension", "Show (unhide) a range of columns"),
+            ("snapshot-server", "Take a snapshot of a server"),
+            ("cart_remove", "Remove a cart line"),
+        ],
+    );
+    all(
+        RiskClass::Execute,
+        &[
+            ("watch", "Watch the sources and auto-rebuild on changes"),
+            ("update_recording", "Changes the status of the recording to paused or stopped."),
+            ("backup_now", "Kick a backup now."),
+            ("generate_scenarios", "Generate scenarios from a goal. Generation is asynchronous."),
+        ],
+    );
+    all(RiskClass::Destructive, &[("clear_failed", "Drain the dead-letter queue.")]);
+    is(RiskClass::Destructive, "reindex", "Rebuild the index.", json!({"clear_existing": {"type": "boolean"}}));
+    is(RiskClass::Destructive, "process", "Process images", json!({"removePrevImages": {"type": "boolean"}}));
+    // An operation that is only told of is not done.
+    let method = json!({"method": {"type": "string", "description": "The method (e.g. 'list', 'create')"}});
+    is(RiskClass::Read, "get_type_info", "Get type information for a method.", method);
+}
+
+#[test]
+fn secrets_come_back_where_an_argument_can_ask_for_them() {
+    let returns = |name: &str, description: &str, properties: Value| {
+        grade(&tool(name, description, properties)).signals.contains(&Signal::ReturnsSecrets)
+    };
+    let text = || json!({"type": "string"});
+    assert!(returns("kubectl_get", "Get Kubernetes resources", json!({"resourceType": text()})));
+    assert!(!returns("kubectl_describe", "Describe Kubernetes resources", json!({"resourceType": text()})));
+    assert!(returns("get_connection", "Get a connection", json!({"hide_password": {"type": "boolean"}})));
+    assert!(returns("exchange_token", "Exchange a public token for an access token", json!({"token": text()})));
+    assert!(!returns("create_access_key", "Create a new access key. The SecretAccessKey is redacted.", json!({"user": text()})));
+}

@@ -53,7 +53,7 @@ pub(super) fn of_name(name: &str, server: &[String]) -> Vec<Clause> {
 
 /// The same, where the description has been read: of several verbs in a name, the one that it begins with is meant.
 pub(super) fn of_name_as_told(name: &str, server: &[String], told: &[Clause]) -> Vec<Clause> {
-    let mut tokens = words::of_name(name);
+    let mut tokens = words::of_name(local(name));
     while tokens.len() > 1 && server.contains(&tokens[0]) && is_prefix(&tokens[0]) {
         tokens.remove(0);
     }
@@ -65,7 +65,8 @@ pub(super) fn of_name_as_told(name: &str, server: &[String], told: &[Clause]) ->
     if let Some(verb) = tokens.last().filter(|_| tokens.len() > 1 && is_thing).and_then(|last| agent_verb(last)) {
         return vec![name_clause(&tokens, tokens.len() - 1, verb, name)];
     }
-    let found: Vec<(usize, Verb)> = tokens.iter().enumerate().filter_map(|(i, token)| Some((i, name_verb(token)?))).collect();
+    let verbs = tokens.iter().enumerate().filter(|(i, _)| !is_in_compound(&tokens, *i));
+    let found: Vec<(usize, Verb)> = verbs.filter_map(|(i, token)| Some((i, name_verb(token)?))).collect();
     let told = told.first().and_then(|told| found.iter().find(|(_, verb)| verb.word == told.verb.word).copied());
     let Some((at, verb)) = told.or_else(|| main_verb(&tokens, &found)) else { return Vec::new() };
     let mut clauses = vec![name_clause(&tokens, at, verb, name)];
@@ -76,6 +77,21 @@ pub(super) fn of_name_as_told(name: &str, server: &[String], told: &[Clause]) ->
         }
     }
     clauses
+}
+
+/// The name without what it is kept under: `TwilioApiV2010--FetchCall`, `mail__send`.
+fn local(name: &str) -> &str {
+    let last = ["--", "__", "::", "/"].iter().filter_map(|mark| Some(name.rsplit_once(mark)?.1)).min_by_key(|last| last.len());
+    last.filter(|last| words::of_name(last).iter().any(|token| name_verb(token).is_some())).unwrap_or(name)
+}
+
+/// Whether a word that could be a verb belongs to the noun `pull request` or its like.
+fn is_in_compound(words: &[String], at: usize) -> bool {
+    let is_request = |first: Option<&String>, second: Option<&String>| {
+        first.is_some_and(|first| matches!(first.as_str(), "pull" | "merge"))
+            && second.is_some_and(|second| matches!(second.as_str(), "request" | "requests"))
+    };
+    is_request(words.get(at), words.get(at + 1)) || at > 0 && is_request(words.get(at - 1), words.get(at))
 }
 
 /// A server's name that is a verb as well is kept: `search_x` of a server `search` searches.
@@ -120,6 +136,10 @@ fn main_verb(tokens: &[String], found: &[(usize, Verb)]) -> Option<(usize, Verb)
     if !first.is_noun_too {
         return Some((first_at, first));
     }
+    // `update_credential_list` changes a list; in doubt it is no read.
+    if first_at == 0 && words::is_one(first.word, CHANGES_WHAT_FOLLOWS) && found.last().is_some_and(|(_, last)| is_look(last)) {
+        return Some((first_at, first));
+    }
     // `monitor_delete`, `query_execution_start`: the noun comes first, and what is done to it last.
     let ending =
         found.iter().rev().find(|(i, verb)| *i == last && *i != first_at && (!verb.is_noun_too || first_at > 0 || is_tail(verb)));
@@ -131,6 +151,14 @@ fn main_verb(tokens: &[String], found: &[(usize, Verb)]) -> Option<(usize, Verb)
         Some(plain) if first_at > 0 => Some(*plain),
         _ => Some((first_at, first)),
     }
+}
+
+/// Verbs that could be nouns, and at the head of a name are none.
+const CHANGES_WHAT_FOLLOWS: &str = "update edit change patch set move copy save put upload restore replace revert toggle switch rotate \
+    lock reset";
+
+fn is_look(verb: &Verb) -> bool {
+    matches!(verb.sense, Sense::Look | Sense::Advise | Sense::Query)
 }
 
 /// Verbs that end a name as an operation, though they could be nouns: `monitor_run`, `cache_touch`.
@@ -149,7 +177,9 @@ fn name_clause(tokens: &[String], at: usize, verb: Verb, name: &str) -> Clause {
         object = noun_phrase(after.get(2..).unwrap_or_default());
     }
     let object = object.iter().map(|word| words::singular(word)).collect();
-    Clause { verb, is_clear: !verb.is_noun_too, is_third: false, object, rest: after, quote: name.to_owned() }
+    // `build_and_push_image`
+    let is_clear = !verb.is_noun_too || at == 0 && after.first().is_some_and(|next| words::is_one(next, "and or then"));
+    Clause { verb, is_clear, is_third: false, object, rest: after, quote: name.to_owned() }
 }
 
 /// The words before the first preposition or joint.
@@ -172,9 +202,13 @@ pub(super) fn of_sentence(sentence: &Sentence) -> Vec<Clause> {
         let joint = words::is_one(&words[i - 1], "and or , then / and/or")
             || (i > at + 1 && is_adverb(&words[i - 1]) && matches!(words[i - 2].as_str(), "and" | "or" | "," | "then"));
         let Some((verb, its)) = verbs::find(&words[i]) else { continue };
+        // `Display or rotate tokens`: verb by verb.
+        let beside = i == at + 2 && matches!(words[i - 1].as_str(), "and" | "or" | "/" | "and/or");
         if joint
             && its == form
+            && !is_in_compound(words, i)
             && (!verb.is_noun_too
+                || beside
                 || matches!(form, Form::Third | Form::Base)
                     && words.get(i + 1).is_some_and(|next| words::is_one(next, STARTS_PHRASE)))
         {
@@ -237,6 +271,12 @@ fn after_noun(words: &[String], at: usize) -> Option<usize> {
 pub(super) fn has_subject(sentence: &Sentence) -> bool {
     let first = sentence.words.first().map_or("", String::as_str);
     matches!(first, "this" | "it" | "tool") || sentence.has("this tool")
+}
+
+/// Whether a sentence begins with what somebody does.
+pub(super) fn begins(sentence: &Sentence) -> bool {
+    let verb = sentence.words.iter().find(|word| !is_adverb(word) && !matches!(word.as_str(), "and" | "also" | "then"));
+    verb.and_then(|first| verbs::find(first)).is_some_and(|(_, form)| form == Form::Third)
 }
 
 /// How many words lead up to the verb: `this tool will`, `use this tool to`, `a tool that`, `allows you to`.

@@ -52,6 +52,9 @@ pub(super) fn findings(
         found.extend(puts_into_effect(reading));
     }
     found.extend(to_media(reading));
+    if !changes && senses().any(|sense| matches!(sense, Sense::Generate | Sense::Convert | Sense::Export)) {
+        found.extend(jobs(reading));
+    }
     if so_far.is_none_or(|class| class < Execute) {
         found.extend(delegates(reading));
     }
@@ -113,7 +116,7 @@ const LOST: &str = "are lost, is lost, will be lost, permanently lost, is destru
 /// R7: the text says that something is replaced as a whole.
 fn overwrites(reading: &Reading) -> Option<Finding> {
     let keeps = "not overwrite, without overwriting, never overwrites, won't overwrite, doesn't overwrite, \
-        no overwrite, not replace, to avoid overwriting, version history, merge, preserve, preserved, \
+        no overwrite, not replace, to avoid overwriting, version history, merge, preserve, preserved, emulation, \
         preserves, fails if, instead of overwriting, partial";
     let whole = "completely overwrite, overwrites existing, overwrite existing files, overwrites the, overwrites any, \
         will overwrite, overwriting any, overwriting the, overwriting existing, overwrites all, \
@@ -137,6 +140,10 @@ fn flags(reading: &Reading, so_far: Option<RiskClass>) -> Vec<Finding> {
     let mut found = Vec::new();
     for parameter in reading.parameters.iter().filter(|parameter| parameter.kind == "boolean") {
         let Some(first) = parameter.words.first() else { continue };
+        // `clear_existing`, `removePrevImages`: what was there before goes.
+        let former = parameter.mentions("existing prev previous old former current")
+            && parameter.words.iter().any(|word| matches!(word.as_str(), "clear" | "remove" | "replace" | "reset" | "discard"))
+            && !matches!(so_far, None | Some(Read));
         let harmless = "include show is has with only hide exclude skip no keep prevent confirm ignore dont soft return list \
         protect use disable enable dry deletion require fail was preserve filter";
         // What is shown, and how: `whether the tag appears in the output`.
@@ -154,6 +161,7 @@ fn flags(reading: &Reading, so_far: Option<RiskClass>) -> Vec<Finding> {
         if shows && !deletes {
             continue;
         }
+        let deletes = deletes || former;
         if deletes && !parameter.mentions("protection marker markers policy event events trigger") {
             found.push(Finding::said(
                 Destructive,
@@ -226,11 +234,12 @@ fn saves(reading: &Reading) -> Option<Finding> {
     let phrases = "to disk, to a local file, to the local, saved to a, saves to, saves the result, saved in the, \
         writes to, saves it to, and saves, and save it, and save the, saved to the, will be saved, saves the, \
         writes the, save to file, saves it, written to a file, written to the, writes a, writes files, \
-        creates a file, to your local";
+        creates a file, to your local, saves locally, stores it";
     let phrases = reading.possible(phrases);
     let sentence = reading.sentences.iter().take(30).find(|sentence| {
         phrases.iter().any(|phrase| sentence.has(phrase))
             && !is_negated(&sentence.words)
+            && !is_notice(sentence)
             && !sentence.words.iter().any(|word| words::is_one(word, "temporary temp previously if user reference"))
     })?;
     Some(Finding::said(Write, 2, "R16", "writes to disk", "description", clauses::quote(&sentence.text)))
@@ -284,6 +293,29 @@ fn to_media(reading: &Reading) -> Option<Finding> {
         .any(|pair| pair[0] == "to" && words::is_one(&pair[1], "speech audio image video sound voice music 3d song animation"));
     makes.then(|| Finding::said(Execute, 2, "R12", "a model or a renderer makes something", "name", reading.name.clone()))
 }
+
+/// R19: the sentence in which a tool that prepares something promises not to do it.
+pub(super) fn only_prepares(reading: &Reading) -> Option<String> {
+    let names = words::of_name(&reading.name);
+    let prepares = names.iter().any(|name| words::is_one(name, "prepare preview plan propose simulate dry"));
+    let sentence = reading
+        .says_any(DOES_NOTHING)
+        .filter(|sentence| prepares && !sentence.words.iter().any(|word| words::is_one(word, "if when unless until default")))?;
+    Some(clauses::quote(&sentence.text))
+}
+
+const DOES_NOTHING: &str = "does not write, does not modify, does not apply, does not execute, does not change, does not submit, \
+    nothing is written, nothing is changed, nothing is applied, nothing is executed, nothing is sent, no changes are made, \
+    without applying, without executing, without making changes, doesn't apply, doesn't execute, doesn't write, doesn't modify";
+
+/// R8: what is made is made later, by a job that the call starts.
+fn jobs(reading: &Reading) -> Option<Finding> {
+    let sentence = reading.says_any(STARTS_A_JOB).filter(|sentence| !is_negated(&sentence.words))?;
+    Some(Finding::said(Execute, 2, "R8", "starts a job", "description", clauses::quote(&sentence.text)))
+}
+
+const STARTS_A_JOB: &str = "is asynchronous, runs asynchronously, asynchronous job, asynchronous task, starts a job, returns a job id, \
+    in the background, asynchronously and returns";
 
 /// R12: the text says that somebody else decides what is done.
 fn delegates(reading: &Reading) -> Option<Finding> {
@@ -402,6 +434,8 @@ pub(super) fn is_notice(sentence: &Sentence) -> bool {
         || sentence.has("before using this tool")
         || sentence.has("before calling this tool")
         || starts("make the user")
+        // `This is the public REST API of …`
+        || starts("this is the") && sentence.words.iter().any(|word| words::is_one(word, "api service server"))
         || sentence.words.last().is_some_and(|last| last == ":") && sentence.words.len() < 4
 }
 

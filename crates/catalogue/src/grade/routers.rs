@@ -67,9 +67,18 @@ fn in_alternatives(reading: &Reading, object: &[String], context: Context) -> Op
 /// Operations that only the text lists.
 fn in_text(reading: &Reading, object: &[String], context: Context) -> Option<Router> {
     let parameter = reading.parameters.iter().find(|parameter| decides_unlisted(parameter))?;
+    // It tells of an operation, and does it not: `Get the types of an API method`.
+    let tells = |clause: &Clause| {
+        matches!(clause.verb.sense, Sense::Look | Sense::Advise)
+            && clause.mentions("info information type schema documentation doc help parameter spec signature definition usage")
+    };
+    if reading.sentences.first().is_some_and(|first| clauses::of_sentence(first).first().is_some_and(tells)) {
+        return None;
+    }
     let is_argument = |name: &String| reading.parameters.iter().any(|parameter| parameter.name == *name);
     let listed = |mut names: Vec<String>| {
-        names.retain(|name| !is_argument(name));
+        // Methods of HTTP say nothing of what happens.
+        names.retain(|name| !is_argument(name) && !is_http(std::slice::from_ref(name)));
         let operations = graded(&names, "description", object, context);
         (operations.len() > 1).then_some(Router { operations, is_complete: false })
     };

@@ -22,7 +22,7 @@ pub(super) struct Meaning {
     pub is_draft: bool,
 }
 
-const fn plain(class: RiskClass, rule: &'static str, why: &'static str) -> Meaning {
+pub(super) const fn plain(class: RiskClass, rule: &'static str, why: &'static str) -> Meaning {
     Meaning { class, rule, why, is_weak: false, is_draft: false }
 }
 
@@ -71,10 +71,7 @@ pub(super) fn of_clause(clause: &Clause, context: Context) -> Option<Meaning> {
         Sense::Replace => replace(clause),
         Sense::Label => plain(Write, "R6", "a label or a link goes on or off"),
         Sense::Move => plain(Write, "R5", "can be moved or renamed back"),
-        Sense::Access => match clause.verb.word == "kick" && clause.rest.first().is_some_and(|next| next == "off") {
-            true => plain(Execute, "R8", "sets something going"),
-            false => plain(Write, "R14", "changes who may do what"),
-        },
+        Sense::Access => access(clause, context),
         Sense::Context => choose(clause),
         Sense::Undoable => plain(Write, "R5", "the product has a way back"),
         Sense::Run => run(clause, context),
@@ -100,12 +97,32 @@ pub(super) fn of_clause(clause: &Clause, context: Context) -> Option<Meaning> {
     })
 }
 
+fn access(clause: &Clause, context: Context) -> Meaning {
+    let next = |list: &str| clause.rest.first().is_some_and(|next| words::is_one(next, list));
+    match clause.verb.word {
+        "kick" if next("off") || !clause.object.is_empty() && !clause.mentions(MEMBERS) => {
+            plain(Execute, "R8", "sets something going")
+        }
+        "block" if next("until while for") => plain(Read, "R16", "waits and tells"),
+        "exchange" if !clause.mentions("token code credential grant authorization") => match context.is_about_money {
+            true => plain(Financial, "R11", "moves money, or binds somebody to pay"),
+            false => weak(Write, "R22", "changes something"),
+        },
+        _ => plain(Write, "R14", "changes who may do what"),
+    }
+}
+
+const MEMBERS: &str =
+    "member user collaborator participant player viewer guest attendee contributor peer bot client people person";
+
 /// R11, for verbs of any sense: orders, invoices, refunds and their like.
 fn money(clause: &Clause, context: Context) -> Option<Meaning> {
     use Sense::{Cancel, Change, Close, Make, Pay, Post, Replace, Run, Send, Submit};
     let acts = matches!(clause.verb.sense, Make | Change | Replace | Cancel | Close | Run | Send | Submit | Post | Pay)
         || matches!(clause.verb.word, "delete" | "remove" | "void" | "capture" | "authorize" | "authorise");
-    if !acts || clause.mentions("draft template estimate") || clause.goes_on_with("draft paper-only") {
+    // What is known of transactions is brought up to date.
+    let updates = words::is_one(clause.verb.word, "refresh sync synchronize reload reindex rebuild process");
+    if !acts || updates || clause.mentions("draft template estimate") || clause.goes_on_with("draft paper-only") {
         return None;
     }
     if clause.is_about(MOVES_MONEY) {
@@ -139,12 +156,11 @@ fn look(clause: &Clause) -> Meaning {
             plain(Write, "R13", "an entry in a shared record")
         }
         "read" if clause.goes_on_with("consumer") => plain(Write, "R18", "what is read is marked as delivered"),
-        "follow" | "subscribe" | "unsubscribe" => plain(Write, "R6", "an entry in a list changes"),
         "track" | "log" if clause.is_about("time work event worklog activity metric expense food meal") => {
             plain(Write, "R10", "stores a record")
         }
         "load" if clause.mentions("data dataset model extension table plugin") => plain(Execute, "R8", "loads data or a program"),
-        "pull" if clause.mentions("image request model change branch") => plain(Write, "R10", "copies an artefact"),
+        "pull" if clause.mentions("image model change branch") => plain(Write, "R10", "copies an artefact"),
         "download" if clause.goes_on_with("directory subdirectory folder disk locally filesystem") => {
             plain(Write, "R16", "writes to disk")
         }
@@ -163,9 +179,20 @@ fn look(clause: &Clause) -> Meaning {
             plain(Write, "R18", "what is read is marked as delivered")
         }
         "poll" | "wait" | "watch" => plain(Read, "R16", "waits and tells"),
-        "dump" | "snapshot" if clause.mentions("volume database cluster disk instance vm") => {
+        "dump" | "snapshot" if clause.mentions(KEPT) => plain(Write, "R10", "creates a copy that stays"),
+        "take" if clause.is_about("snapshot backup image") && clause.goes_on_with(KEPT) => {
             plain(Write, "R10", "creates a copy that stays")
         }
+        "group" if clause.mentions("range row column layer node shape element selection tab card task") => {
+            plain(Write, "R5", "changes how things are laid out")
+        }
+        "follow" | "subscribe" | "unsubscribe"
+            if !clause.mentions("webhook hook endpoint") || clause.verb.word != "unsubscribe" =>
+        {
+            plain(Write, "R6", "an entry in a list changes")
+        }
+        "show" if clause.goes_on_with("unhide unhides") => plain(Write, "R5", "can be hidden again"),
+        "unsubscribe" if clause.mentions("webhook hook endpoint") => plain(Destructive, "R6", "removes what was registered"),
         "take" if clause.mentions("ownership control action") => weak(Execute, "R22", "takes over"),
         "chat" | "ask" if clause.mentions("agent assistant") || clause.goes_on_with("agent") => {
             weak(Execute, "R12", "speaks to an assistant that may act")
@@ -178,6 +205,10 @@ fn look(clause: &Clause) -> Meaning {
 }
 
 const BASKETS: &str = "cart basket order";
+
+/// Of what a copy is made that stays.
+const KEPT: &str =
+    "volume database cluster disk instance vm droplet server machine container namespace filesystem drive node guest";
 
 fn advise(clause: &Clause) -> Meaning {
     match clause.verb.word {
@@ -193,12 +224,23 @@ fn advise(clause: &Clause) -> Meaning {
         {
             plain(Write, "R5", "changes a status")
         }
+        "optimize" | "optimise"
+            if clause.mentions("slide table database index disk layout presentation document element text") =>
+        {
+            weak(Write, "R10", "changes something")
+        }
         "embed" if clause.mentions("document record") => weak(Write, "R22", "may store what it embeds"),
         _ => plain(Read, "R19", "gives back advice"),
     }
 }
 
 fn make(clause: &Clause) -> Meaning {
+    if clause.verb.word == "make"
+        && clause.is_about("request call")
+        && clause.goes_on_with("api http https rest raw graphql endpoint")
+    {
+        return plain(Execute, "R2", "a request in which anything can be said");
+    }
     if clause.mentions("draft") || clause.verb.word == "draft" {
         return Meaning { is_draft: true, ..plain(Write, "R13", "a draft goes nowhere yet") };
     }
@@ -266,6 +308,10 @@ fn choose(clause: &Clause) -> Meaning {
 }
 
 fn change(clause: &Clause) -> Meaning {
+    // `Changes the status to paused or stopped`
+    if clause.is_about("status state") && clause.goes_on_with("paused stopped running started resumed halted") {
+        return plain(Execute, "R8", "steers something that runs");
+    }
     let expires = matches!(clause.verb.word, "expire" | "touch") && !clause.mentions("file screen");
     if expires
         || clause.is_about("expiration expiry ttl retention lifecycle expire")
@@ -289,6 +335,10 @@ fn change(clause: &Clause) -> Meaning {
             return plain(Execute, "R8", "puts another program into effect");
         }
         "reverse" if clause.mentions("geocode lookup search dns image proxy") => return plain(Read, "R16", "gives information"),
+        // What is known of somebody is looked up, or added to a record.
+        "enrich" if clause.mentions("person people company contact organization domain email ip lead") => {
+            return weak(Read, "R16", "looks up what is known");
+        }
         "persist" => return weak(Write, "R5", "keeps what would expire"),
         "release" if clause.mentions("address ip number") => {
             return plain(Destructive, "R6", "gives up what may not come back");
@@ -309,7 +359,8 @@ fn change(clause: &Clause) -> Meaning {
         }
         _ => {}
     }
-    if clause.is_about(PROGRAMS) || clause.is_about("code") && !clause.mentions("qr") {
+    if clause.is_about(PROGRAMS) || clause.is_about("code") && !clause.mentions("qr short promo discount coupon zip country area")
+    {
         return plain(Execute, "R9", "puts another program into effect");
     }
     if clause.is_about(FIRES) {
@@ -385,6 +436,8 @@ fn run(clause: &Clause, context: Context) -> Meaning {
         "bring" if !clause.rest.iter().take(3).any(|word| words::is_one(word, "up down online back")) => {
             weak(Write, "R10", "changes something")
         }
+        "drain" if clause.is_about("queue") => plain(Destructive, "R18", "what is taken is gone"),
+        "queue" if clause.object.is_empty() => weak(Execute, "R8", "sets something going"),
         "kill" | "call" | "wake" | "halt" => plain(Execute, "R8", "steers something that runs"),
         "sync" | "refresh" | "process" | "turn" | "command" | "control" | "play" | "skip" | "begin" => {
             weak(Execute, "R8", "sets something going")
@@ -457,7 +510,7 @@ fn send(clause: &Clause) -> Meaning {
 const PLACES: &str = "archive trash back front backward forward bottom top";
 
 fn post(clause: &Clause) -> Meaning {
-    let record = "comment note review issue ticket discussion draft annotation page worklog version notes merge";
+    let record = "pull comment note review issue ticket discussion draft annotation page worklog version notes merge";
     let shared =
         clause.mentions(record) || clause.goes_on_with("issue comment ticket discussion page file document pr review notes");
     if clause.verb.word == "comment" || (shared && !clause.mentions("channel message")) {
@@ -513,10 +566,28 @@ fn convert(clause: &Clause) -> Meaning {
         return plain(Execute, "R12", "a model makes something");
     }
     match clause.verb.word {
+        "format" if clause.mentions("cell range row column paragraph slide shape sheet worksheet spreadsheet") => {
+            plain(Write, "R5", "changes how things are laid out")
+        }
+        "convert" | "transform"
+            if becomes(
+                clause,
+                "subtask task issue epic ticket event reminder doc docs component symbol frame opportunity deal reseller",
+            ) =>
+        {
+            plain(Write, "R10", "creates something")
+        }
         "package" | "bundle" | "zip" | "compress" | "gzip" => weak(Read, "R19", "packs what it is given"),
         "transform" if clause.mentions("object layer node") => plain(Write, "R10", "changes something"),
         _ => plain(Read, "R19", "gives back another form"),
     }
+}
+
+/// Whether something is turned into one of these, which a product keeps.
+fn becomes(clause: &Clause, kinds: &str) -> bool {
+    let into = clause.rest.iter().position(|word| matches!(word.as_str(), "to" | "into"));
+    let phrase = into.map(|at| clause.rest[at + 1..].iter().take(5));
+    phrase.is_some_and(|mut words| words.any(|word| words::is_one(&words::singular(word), kinds) || words::is_one(word, kinds)))
 }
 
 fn export(clause: &Clause) -> Meaning {
@@ -534,11 +605,20 @@ fn import(clause: &Clause) -> Meaning {
 }
 
 fn remove(clause: &Clause) -> Meaning {
-    if clause.is_about(LABELS) {
+    if clause.is_about(LABELS) || clause.mentions("bullet") {
         return plain(Write, "R6", "only a label or an entry in a list goes");
     }
     let from = clause.rest.iter().position(|word| word == "from").map(|at| &clause.rest[at..]);
     let from_list = from.is_some_and(|rest| rest.iter().any(|word| words::is_one(word, LISTS)));
+    // Not the thing goes, but that it belongs there.
+    let parts = "rule record entry column row field file data content text";
+    let from_group = from.is_some_and(|rest| rest.iter().take(6).any(|word| words::is_one(word, "balancer firewall pool")));
+    if clause.verb.word == "remove" && from_group && !clause.is_about(parts) {
+        return plain(Write, "R6", "only an entry in a list goes");
+    }
+    if clause.is_about("line item entry product") && clause.mentions("cart basket wishlist watchlist playlist queue favorites") {
+        return plain(Write, "R6", "only an entry in a list goes");
+    }
     if clause.verb.word == "remove" && from_list {
         return plain(Write, "R6", "only an entry in a list goes");
     }

@@ -160,7 +160,7 @@ const CREDENTIALS: &str = "aws profile, profile, profile name, role, role arn, a
 
 /// What stands above the single object, and what it is called by.
 const TENANTS: &str = "organization organisation org tenant tenancy workspace account subscription enterprise";
-const HANDLES: &str = "id ids gid uuid guid slug name key number identifier";
+const HANDLES: &str = "id ids sid gid uuid guid slug name key number identifier";
 
 /// Whose account is no tenant: one in a bank, or another object that happens to be called so.
 const OTHER_ACCOUNTS: &str = "bank storage service email mail bucket user inventory payment social ledger chart savings asset revenue \
@@ -250,10 +250,14 @@ fn of_statement(parameter: &Parameter, reading: &Reading, names: &[String]) -> O
 }
 
 /// Text that is run or put into effect by a tool which does so, whatever the argument is called.
-fn of_program(parameter: &Parameter, deploys: bool) -> bool {
+fn of_program(parameter: &Parameter, reading: &Reading, names: &[String]) -> bool {
+    let deploys = names.iter().any(|name| name == "deploy");
+    let leading = reading.sentences.iter().take(2).flat_map(|sentence| &sentence.words);
+    let is_of_platform = || leading.clone().chain(names).any(|word| words::is_one(word, PLATFORMS));
     let said = |list: &str| parameter.said.iter().any(|word| words::is_one(word, list));
     // Files that are deployed with what stands in them.
-    if parameter.is_text() && parameter.is_named("content") && parameter.path.contains("iles.items.") && deploys {
+    let is_file = parameter.path.contains("iles.items.") || parameter.path.contains("ources.items.");
+    if parameter.is_text() && parameter.is_one_of("content, contents") && is_file && deploys {
         return true;
     }
     if parameter.depth > 1 || !parameter.values.is_empty() || parameter.ends_in(NO_PROGRAM) || said("path filename") {
@@ -262,8 +266,13 @@ fn of_program(parameter: &Parameter, deploys: bool) -> bool {
     let is_text = parameter.is_text();
     is_text && parameter.is_one_of(PROGRAMS)
         || is_text && said(LANGUAGES) && said("code script program source expression snippet body")
-        || parameter.kind != "boolean" && parameter.is_one_of(DEFINITIONS) && said(PUT_INTO_EFFECT)
+        || parameter.kind != "boolean"
+            && (parameter.is_one_of(DEFINITIONS) && said(PUT_INTO_EFFECT)
+                || parameter.is_one_of("body, resource definition, yaml, manifest, spec") && is_of_platform())
 }
+
+/// What puts definitions of resources into effect.
+const PLATFORMS: &str = "kubernetes k8s kubectl terraform cloudformation helm";
 
 const PROGRAMS: &str = "js code, javascript code, python script, bash script, shell script, init script, startup script, user data, \
     function code, function body, handler code, script content, script source, script body, code snippet, lua script, lua, \
@@ -303,6 +312,7 @@ fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> 
     let is_about_it = has("metadata info type types name names provider status count usage validate check verify policy expiry");
     let is_redacted = reading.sentences.iter().any(|sentence| {
         let is_about_them = sentence.words.iter().any(|word| words::is_one(&words::singular(word), KEPT_BACK));
+        let is_about_them = is_about_them || sentence.words.iter().any(|word| word.contains("secret"));
         is_about_them && words::phrases(REDACTED).any(|phrase| sentence.has(phrase))
     });
     let by_name = match main {
@@ -315,16 +325,28 @@ fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> 
                 && (anew || has("credential credentials") || has(tokens) && !traded || phrase(MINTED))
                 && !has("webhooks design")
         }
-        Some(Sense::Access) => phrase("assume role"),
+        Some(Sense::Access) => phrase("assume role") || has("exchange") && has(tokens) && !traded,
         _ => false,
     };
     if by_name {
         return Some(("name", reading.name.clone()));
     }
-    if !matches!(main, Some(Sense::Look | Sense::Make | Sense::Generate | Sense::Access)) {
+    // `hide_password`, `include_secrets`: by whether they come back.
+    let reveals = |parameter: &&Parameter| {
+        parameter.kind == "boolean"
+            && parameter.mentions("hide mask redact reveal show include decrypt decryption with")
+            && (parameter.mentions("password passwords secret secrets credentials decryption") || parameter.is_named("decrypt"))
+    };
+    if let Some(parameter) = reading.parameters.iter().find(reveals) {
+        return Some(("inputSchema", parameter.name.clone()));
+    }
+    if let Some(parameter) = any_kind(reading, names).filter(|_| matches!(main, Some(Sense::Look | Sense::Manage))) {
+        return Some(("inputSchema", parameter.name.clone()));
+    }
+    if is_redacted || !matches!(main, Some(Sense::Look | Sense::Make | Sense::Generate | Sense::Access)) {
         return None;
     }
-    let leading = reading.sentences.iter().take(8).enumerate();
+    let leading = reading.sentences.iter().take(14).enumerate();
     let gives = |(at, sentence): &(usize, &super::words::Sentence)| gives_secret(&sentence.words, *at == 0);
     if let Some((_, sentence)) = leading.clone().find(gives) {
         return Some(("description", clauses::quote(&sentence.text)));
@@ -337,6 +359,22 @@ fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> 
     };
     let parameter = reading.parameters.iter().find(of_secrets).filter(|_| main == Some(Sense::Look))?;
     Some(("inputSchema", parameter.name.clone()))
+}
+
+/// The argument that names any kind of resource of a cluster; secrets are one of them.
+fn any_kind<'r>(reading: &'r Reading, names: &[String]) -> Option<&'r Parameter> {
+    let leading = reading.sentences.iter().take(2).flat_map(|sentence| &sentence.words);
+    let of_cluster = leading.chain(names).any(|word| words::is_one(word, "kubernetes k8s kubectl"));
+    // Of these only what is about them comes back.
+    let tells_about =
+        names.iter().any(|name| words::is_one(name, "describe explain logs log events api versions top scale rollout list"));
+    let is_kind = |parameter: &&Parameter| {
+        parameter.depth == 0
+            && parameter.values.is_empty()
+            && parameter.is_text()
+            && parameter.is_one_of("resource type, kind, resource kind")
+    };
+    reading.parameters.iter().find(is_kind).filter(|_| of_cluster && !tells_about)
 }
 
 /// Whether a sentence says that something secret is given: `returns the connection string`, but not `lists users with your API
@@ -365,7 +403,8 @@ fn gives_secret(words: &[String], leads: bool) -> bool {
 const SECRETS: &str = "connection string, connection strings, connection uri, connection url, environment variables, env vars, \
     api keys, api key, secret access key, temporary credentials, session token, access token, access tokens, refresh token, \
     client secret, private key, private keys, the token, presigned url, pre-signed url, signed url, kubeconfig, secret value, \
-    secret values, config vars, access keys, access key, bearer token, auth token, webhook secret, webhook secrets, signing secret";
+    secret values, config vars, access keys, access key, bearer token, auth token, webhook secret, webhook secrets, signing secret, \
+    secret key, set-cookie, cookie and, headers including cookie, including cookie";
 const SECRET_NAMES: &str = "connection string, connection uri, connection url, environment variables, env vars, env var, config vars, \
     api key, api keys, access key, access keys, private key";
 const MINTED: &str = "api key, api keys, access key, access keys, private key, service key, client secret, webhook secret, signing secret, \
@@ -459,18 +498,19 @@ pub(super) fn all(
     let is_remote = reading.parameters.iter().any(|parameter| parameter.depth == 0 && parameter.is_one_of(REMOTE));
     for parameter in &reading.parameters {
         let signal = of_parameter(parameter).filter(|signal| {
+            // What is administered is not contacted.
+            let is_zone = parameter.is_one_of("domain, domain name, hostname")
+                && names.iter().any(|name| words::is_one(name, "domain domains dns zone zones record records"));
             // A path in a repository or a bucket.
-            *signal != Signal::Path
-                || !is_remote
-                || !parameter.is_one_of("path, paths, file path, filepath, file paths, filename")
+            let is_remote_path = is_remote && parameter.is_one_of("path, paths, file path, filepath, file paths, filename");
+            !(*signal == Signal::Url && is_zone || *signal == Signal::Path && is_remote_path)
         });
         let signal = signal.or_else(|| of_statement(parameter, reading, names)).or_else(|| of_ends(parameter, names));
-        let runs = matches!(class, RiskClass::Execute | RiskClass::Destructive);
+        let runs = matches!(class, RiskClass::Execute | RiskClass::Destructive) || matches!(main, Some(Sense::Run));
         let signal = signal.or_else(|| chooses_tenant(parameter, reading, names).then_some(Signal::TenantSelector));
-        let signal =
-            signal.or_else(|| (runs && of_program(parameter, names.iter().any(|name| name == "deploy"))).then_some(Signal::Code));
+        let signal = signal.or_else(|| (runs && of_program(parameter, reading, names)).then_some(Signal::Code));
         // A program that is only looked at is a text.
-        let signal = signal.filter(|signal| *signal != Signal::Code || is_change);
+        let signal = signal.filter(|signal| *signal != Signal::Code || is_change || matches!(main, Some(Sense::Run)));
         if let Some(signal) = signal {
             // One of the tool's own commands, with what that one takes beside it.
             let is_own = |other: &Parameter| other.depth == 0 && other.kind == "object" && other.is_named("parameters");
@@ -512,7 +552,9 @@ pub(super) fn all(
         || words::has_phrase(names, "security group")
         || words::has_phrase(names, "user group");
     if is_change
-        && (matches!(main, Some(Sense::Access)) && (access || !has("attach detach block unblock"))
+        && (matches!(main, Some(Sense::Access)) && (access || class == RiskClass::Write && !has("attach detach block unblock"))
+            // `suspend_user`
+            || class == RiskClass::Write && matches!(main, Some(Sense::Run)) && has("user users account accounts")
             || access && (alters(main) || matches!(main, Some(Sense::Generate | Sense::Manage))))
     {
         add(Signal::ChangesAccess, name(), "name".into(), "rights may change");

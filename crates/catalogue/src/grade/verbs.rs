@@ -104,6 +104,10 @@ pub(super) fn find(word: &str) -> Option<(Verb, Form)> {
     if let Some(verb) = base(word) {
         return Some((verb, Form::Base));
     }
+    // `auto-rebuild`, `bulk-deletes`
+    if let Some((_, rest)) = word.split_once('-').filter(|(before, _)| super::words::is_one(before, MANNERS)) {
+        return find(rest);
+    }
     let forms = [("ies", "y", Form::Third), ("es", "", Form::Third), ("s", "", Form::Third), ("ied", "y", Form::Past)];
     let regular = forms.iter().find_map(|(ending, with, form)| {
         let stem = word.strip_suffix(ending)?;
@@ -111,6 +115,9 @@ pub(super) fn find(word: &str) -> Option<(Verb, Form)> {
     });
     regular.or_else(|| stemmed(word, "ing", Form::Gerund)).or_else(|| stemmed(word, "ed", Form::Past))
 }
+
+/// What is put before a verb to say how.
+const MANNERS: &str = "auto bulk batch force hard soft mass multi re";
 
 /// `creating`, `running`, `listing`: with the `e`, without the doubled letter, or as it is.
 fn stemmed(word: &str, ending: &str, form: Form) -> Option<(Verb, Form)> {
@@ -142,7 +149,7 @@ const TABLE: &[(Sense, &str)] = &[
         "paginate get list~ read fetch retrieve search~ find describe show view~ lookup look~ inspect check~ \
          count~ browse discover explore monitor~ watch~ wait~ poll~ detect display~ print~ observe see peek~ \
          tail~ head~ grep cat~ stat~ ls dir~ whoami ping~ scan~ sample~ enumerate return~ lists~ access~ \
-         obtain load~ locate trace~ crawl~ scrape ask~ answer~ chat~ status~ info~ history~ help~ learn \
+         obtain orient load~ locate trace~ crawl~ scrape ask~ answer~ chat~ status~ info~ history~ help~ learn \
          download~ snapshot~ screenshot~ capture~ take~ glob~ filter~ subscribe~ unsubscribe follow~ receive~ \
          collect~ gather aggregate~ group~ summarize summarise identify recall provide~ hgetall hget lrange \
          smembers zrange xrange mget exists~ contains~ sleep~ fetches demonstrate has~ is~ stats~ details~ \
@@ -173,7 +180,7 @@ const TABLE: &[(Sense, &str)] = &[
         Sense::Change,
         "update~ set~ edit~ modify change~ patch~ configure alter adjust enable disable toggle~ switch~ mark~ \
          increment decrement incr decr resize rotate~ extend transition~ merge~ rebase~ squash adapt enrich \
-         annotate correct~ fix~ mute unmute lock~ unlock hide unhide prioritize sign~ accept approve reject \
+         annotate correct~ fix~ mute unmute lock~ unlock hide unhide prioritize sign~ accept approve unapprove reject \
          dismiss acknowledge ack xack snooze reopen complete~ finish finalize finalise uncomplete customize \
          tune reorder unstage upgrade~ downgrade expire~ touch~ persist confirm emulate override~ refactor \
          manipulate claim~ release~ draw~ place~ position~ highlight~ maximize minimize unresolve recolor \
@@ -183,7 +190,7 @@ const TABLE: &[(Sense, &str)] = &[
          protect reroute remap suppress brighten dim nullify localize raise actualizar actualiza modificar modifica editar \
          atualizar modifier unmark decline deny rsvp restrict tweak~ bump~ stash~ amend crop~ split~ blur~ \
          flip~ overlay~ watermark~ redact mask~ stitch concatenate concat invert sharpen colorize populate \
-         freeze~ unfreeze silence~ postpone defer redefine reconfigure bind~ unbind",
+         style~ restyle recolour indent~ freeze~ unfreeze silence~ postpone defer redefine reconfigure bind~ unbind",
     ),
     (Sense::Put, "write save~ store~ put upload~ push~ ingest index~ backup~ paste~"),
     (Sense::Replace, "overwrite replace restore~ rewrite clobber revert~"),
@@ -197,18 +204,18 @@ const TABLE: &[(Sense, &str)] = &[
         Sense::Access,
         "grant~ revoke attach detach share~ unshare permit~ allow~ block~ unblock authorize demote ban~ unban \
          assume kick~ expel whitelist~ blacklist~ allowlist~ denylist~ blocklist~ authorise deauthorize offboard \
-         impersonate",
+         impersonate exchange~",
     ),
     (Sense::Context, "select connect~ disconnect login~ logout authenticate use~ join~ leave~ signin reconnect"),
     (Sense::Undoable, "archive~ unarchive trash~ untrash undelete unpublish deprecate undeprecate recover reinstate"),
     (
         Sense::Run,
-        "build run~ execute exec start stop~ restart reboot pause~ resume~ retry~ rerun replay~ trigger~ \
+        "build~ run~ execute exec start stop~ restart reboot pause~ resume~ retry~ rerun replay~ trigger~ \
          invoke call~ deploy redeploy rollback~ scale~ failover~ apply launch~ spawn kill~ sync~ synchronize \
          refresh~ reload reindex rebuild activate deactivate migrate install train~ orchestrate drain~ cordon \
          uncordon suspend promote rollout~ initiate begin boot~ halt shutdown~ eval process~ automate \
          dispatch~ enqueue command~ control~ operate steer play~ skip~ turn~ mount~ unmount compile~ \
-         transact~ bash~ shell~ console~ delegate handoff wake~ hibernate warm~ reprocess requeue redrive \
+         transact~ bash~ shell~ console~ delegate handoff wake~ hibernate warm~ reprocess requeue redrive queue~ \
          recrawl fire~ fuzz attack exploit recompile relaunch rescan power~ disarm undeploy unpause vacuum~ compact~ defragment unload deallocate \
          spin tear quarantine~ emit bring reanalyze recompute",
     ),
