@@ -333,6 +333,51 @@ fn no_redirect_is_followed_by_any_method() {
 }
 
 #[test]
+fn nobody_is_sent_to_an_authority_that_a_server_names() {
+    const TOKEN: &str = "a-token-of-the-tests-long-enough-to-be-one";
+    for (status, error) in [(401, ""), (403, "error=\"insufficient_scope\", ")] {
+        let scratch = Scratch::new();
+        let upstream = Unruly::start(then_goes_on(format!(
+            "HTTP/1.1 {status} No\r\nWWW-Authenticate: Bearer {error}resource_metadata=\"https://evil.example/.well-known/oauth-protected-resource\"\r\n\
+             WWW-Authenticate: Basic realm=\"evil.example\"\r\nContent-Length: 0\r\n\r\n"
+        )));
+        let policy = scratch.policy(OPEN).display().to_string();
+        let secret = "Authorization: Bearer secret";
+        let alone = Served::start(&["-p", &policy, "--state", "memory:", "--upstream", &upstream.url, "--header", secret]);
+        scratch.write("token", TOKEN);
+        let config = json!({
+            "listen": "127.0.0.1:0", "state": "memory:",
+            "servers": {"web": {"url": upstream.url, "policy": "policy.yaml", "headers": {"Authorization": "file:token"}, "pin": "off"}},
+            "grants": [{"name": "ada", "principal": "person:ada", "token": "file:token", "servers": ["web"]}],
+        });
+        let configured = Served::configured(&scratch.write("callgate.yaml", config.to_string()), &[]);
+        let clients = [
+            Client::silent(&alone.address, MODERN),
+            Client { token: Some(TOKEN.to_owned()), ..Client::silent(&configured.address, MODERN).at("/mcp/web", TOKEN) },
+        ];
+        for client in clients {
+            let mut replies = vec![("POST", ask(&client, "unruly"))];
+            for method in ["GET", "DELETE"] {
+                let authorization = client.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
+                let request = format!(
+                    "{method} {} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\nMcp-Session-Id: a\r\n{}\r\n",
+                    client.path,
+                    client.address,
+                    authorization.unwrap_or_default()
+                );
+                let reply = support::http::exchange(&client.address, request.as_bytes()).expect("an answer");
+                replies.push((method, reply));
+            }
+            for (method, reply) in replies {
+                assert_eq!(reply.status, status, "{method} {}: {reply:?}", client.path);
+                assert!(!format!("{:?}", reply.headers).contains("evil.example"), "{method} {}: {reply:?}", client.path);
+                assert!(!String::from_utf8_lossy(&reply.body).contains("evil.example"), "{method} {}: {reply:?}", client.path);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_child_that_does_not_answer_is_given_up_and_told() {
     let scratch = Scratch::new();
     let command = support::lenient(&scratch.log(), &["--stdio"]);

@@ -42,8 +42,9 @@ use tracing::{debug, warn};
 
 /// What of a request travels upstream; never credentials, cookies, or who forwarded it.
 const UP: [&str; 4] = ["accept", "content-type", "user-agent", "mcp-protocol-version"];
-/// What of a response travels downstream.
-const DOWN: [&str; 6] = ["content-type", "mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after", "allow"];
+/// What of a response travels downstream. How the server would be satisfied (`WWW-Authenticate`) does not: a client's credentials
+/// never go there, and what that names would lead it to the server's authority, or to whose the server likes.
+const DOWN: [&str; 5] = ["content-type", "mcp-session-id", "mcp-protocol-version", "retry-after", "allow"];
 /// Error bodies that are no messages pass up to this size.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Past so many, the one that has not been used for longest is forgotten here; the server may still know it.

@@ -14,9 +14,7 @@ use crate::upstream::pool::{NoResponse, Pool, ReplyBody};
 use crate::upstream::reach::Reach;
 use crate::upstream::{Bearers, Credentials, Errand, Failure, Inbound, PROOF, RefusedBearer, USE_NONCE, challenges, sse};
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, HeaderValue, WWW_AUTHENTICATE,
-};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
@@ -317,7 +315,6 @@ impl HttpTarget {
         let mut response = self.send_once(errand.method.clone(), headers.clone(), body.clone(), Some(shown)).await?;
         bearers.hears(errand, response.headers_mut());
         let challenge = challenges(response.headers());
-        response.headers_mut().remove(WWW_AUTHENTICATE);
         Ok((response, challenge))
     }
 
