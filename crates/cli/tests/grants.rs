@@ -65,6 +65,57 @@ fn initialize(client: &Client) -> Reply {
 }
 
 #[test]
+fn what_one_caller_is_told_is_kept_for_no_other_and_not_for_long() {
+    let scratch = Scratch::new();
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = support::root().join("tests/upstreams/paged.py").display().to_string();
+    let log = scratch.log().display().to_string();
+    let command = |name: &str| vec![python.clone(), script.clone(), log.clone(), name.to_owned()];
+    let upstream = HttpUpstream::start_command([command("web"), vec!["--http".to_owned()]].concat());
+    scratch.write("open.yaml", OPEN);
+    scratch
+        .write("little.yaml", "version: \"1\"\ndefault: allow\nhide: [two]\nresults: {redact: [{matches: '[a-z]+@[a-z.]+'}]}\n");
+    let config = json!({
+        "listen": "127.0.0.1:0", "state": scratch.state(),
+        "servers": {
+            "child": {"command": command("child"), "policy": "open.yaml", "pin": "off"},
+            "web": {"url": upstream.url(), "policy": "open.yaml", "pin": "off"},
+        },
+        "grants": [
+            {"name": "ada", "principal": "person:ada", "token": "env:ADA", "servers": ["child", "web"]},
+            {"name": "ci", "principal": "service:ci", "token": "env:CI", "servers": ["child", "web"], "policy": "little.yaml"},
+        ],
+    });
+    let gate = Served::configured(&scratch.write("callgate.yaml", config.to_string()), &TOKENS);
+    for (path, (grant, token)) in
+        ["/mcp/child", "/mcp/web", "/mcp"].into_iter().flat_map(|path| [(path, TOKENS[0]), (path, TOKENS[1])])
+    {
+        let client = Client::silent(&gate.address, MODERN).at(path, token);
+        let check = |method: &str, params: Value| {
+            let reply = client.ask("1", method, params).reply("1");
+            let result = &reply["result"];
+            assert_eq!(result["cacheScope"], "private", "{grant} {path} {method}: {reply}");
+            let ttl = result["ttlMs"].as_u64().unwrap_or_else(|| panic!("{grant} {path} {method}: {reply}"));
+            assert!(ttl <= 60_000, "{grant} {path} {method}: {reply}");
+            reply
+        };
+        check("server/discover", json!({}));
+        for method in ["tools/list", "prompts/list", "resources/list", "resources/templates/list"] {
+            let mut page = check(method, json!({}));
+            let mut pages = 1;
+            while let Some(cursor) = page["result"].get("nextCursor").cloned() {
+                page = check(method, json!({"cursor": cursor}));
+                pages += 1;
+            }
+            assert!(pages >= 2, "{grant} {path} {method}");
+        }
+        let uri = if path == "/mcp/child" { "child:///one" } else { "web:///one" };
+        let read = check("resources/read", json!({"uri": uri}));
+        assert_eq!(read.to_string().contains("ada@example.com"), grant == "ADA", "{grant} {path}: {read}");
+    }
+}
+
+#[test]
 fn who_is_not_known_is_told_where_to_ask() {
     let stage = Stage::new();
     let gate = stage.serve(&format!("{ADA}{CI}"));

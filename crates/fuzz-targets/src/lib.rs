@@ -75,7 +75,7 @@ pub fn message(data: &[u8]) {
         }
     }
     if let Ok(reply) = Message::parse(data.to_vec(), Side::Server)
-        && let Ok(filtered) = mcp::tools::filter(&reply, |tool| tool.name.len() % 2 == 0, true)
+        && let Ok(filtered) = mcp::tools::filter(&reply, |tool| tool.name.len() % 2 == 0)
         && reply.result().is_some()
     {
         let filtered = Message::parse(filtered.text, Side::Server).expect("a filtered list is still a message");

@@ -318,21 +318,20 @@ impl Gate {
         if let Some(error) = withheld {
             return error;
         }
-        if reply.result().is_some() {
-            match expected.method.as_str() {
-                "tools/list" => return self.filter(Section::Tools, reply, client_id, expected.modern),
-                "prompts/list" => return self.filter(Section::Prompts, reply, client_id, expected.modern),
-                "initialize" | "server/discover" => return self.greeting(&expected.method, reply, client_id),
-                _ => {}
-            }
+        let Some(result) = reply.result() else { return reply.with_id(client_id) };
+        let mut edit = reply.edit_with_id(client_id);
+        if expected.modern && mcp::caching::applies_to(&expected.method) {
+            edit = mcp::caching::confine(edit, result);
         }
-        match (reply.subscription_id(), reply.document().root().get("id")) {
+        match (expected.method.as_str(), reply.subscription_id()) {
+            ("tools/list", _) => self.filter(Section::Tools, reply, edit, client_id, expected.modern),
+            ("prompts/list", _) => self.filter(Section::Prompts, reply, edit, client_id, expected.modern),
+            (greets @ ("initialize" | "server/discover"), _) => self.greeting(greets, result, edit),
             // The last word of a subscription names it by the request's id, which was ours on the way.
-            (Some(subscription), Some(id)) if expected.method == "subscriptions/listen" => {
-                let edit = reply.edit().replace(id.span(), client_id.text().to_owned());
+            ("subscriptions/listen", Some(subscription)) => {
                 edit.replace(subscription.span(), client_id.text().to_owned()).finish()
             }
-            _ => reply.with_id(client_id),
+            _ => edit.finish(),
         }
     }
 

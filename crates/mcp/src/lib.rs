@@ -8,6 +8,7 @@
 
 mod asked;
 pub mod bridge;
+pub mod caching;
 pub mod federation;
 pub mod framing;
 pub mod headers;

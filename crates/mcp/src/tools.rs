@@ -111,23 +111,9 @@ impl<'d> ToolList<'d> {
 
     /// Takes the tools that `keep` does not name, and the elements that are never shown, out of the text that this is a list
     /// of: `edit` is an edit of that.
-    ///
-    /// `private` says that the list differs between callers: `cacheScope` then becomes `"private"`, and is added where it is
-    /// missing, because that means public (`seps/2549-TTL-for-list-results.md`). For replies of the modern era, on every page.
-    pub fn keep<'t>(&self, edit: Edit<'t>, mut keep: impl FnMut(&Tool<'_>) -> bool, private: bool) -> Edit<'t> {
+    pub fn keep<'t>(&self, edit: Edit<'t>, mut keep: impl FnMut(&Tool<'_>) -> bool) -> Edit<'t> {
         let stays: Vec<bool> = self.entries.iter().map(|entry| entry.as_ref().is_ok_and(&mut keep)).collect();
-        let edit = remove_elements(edit, self.tools, &stays);
-        let scope = self.result.get("cacheScope");
-        if !private || scope.is_some_and(|scope| scope.says("private")) {
-            return edit;
-        }
-        match scope {
-            Some(scope) => edit.replace(scope.span(), "\"private\""),
-            None => {
-                let begin = self.result.span().start + 1;
-                edit.replace(begin..begin, "\"cacheScope\":\"private\",")
-            }
-        }
+        remove_elements(edit, self.tools, &stays)
     }
 
     /// Where the next page begins; an empty string is a cursor like any other.
@@ -164,11 +150,10 @@ pub struct Filtered {
 }
 
 /// Takes the tools that `keep` does not name out of the response `message` to a `tools/list`. An error response stays as it is.
-/// `private` as for [`ToolList::keep`].
 ///
 /// # Errors
 /// [`NotAList`]: answer an error in its place.
-pub fn filter(message: &Message, mut keep: impl FnMut(&Tool<'_>) -> bool, private: bool) -> Result<Filtered, NotAList> {
+pub fn filter(message: &Message, mut keep: impl FnMut(&Tool<'_>) -> bool) -> Result<Filtered, NotAList> {
     let result = match (message.kind(), message.result()) {
         (Kind::Response { is_error: true }, _) => {
             return Ok(Filtered { text: message.text().clone(), kept: Vec::new(), removed: Vec::new() });
@@ -190,7 +175,7 @@ pub fn filter(message: &Message, mut keep: impl FnMut(&Tool<'_>) -> bool, privat
         }
         stays
     };
-    let text = list.keep(message.edit(), choice, private).finish();
+    let text = list.keep(message.edit(), choice).finish();
     Ok(Filtered { text, kept, removed })
 }
 
@@ -225,7 +210,7 @@ mod tests {
     /// The result that is left when `hidden` are taken out.
     #[track_caller]
     fn check(result: &str, hidden: &[&str], expected: &str) {
-        let filtered = filter(&reply(result), |tool| !hidden.contains(&&*tool.name), false).unwrap();
+        let filtered = filter(&reply(result), |tool| !hidden.contains(&&*tool.name)).unwrap();
         assert_eq!(filtered.text, *reply(expected).text());
     }
 
@@ -258,7 +243,7 @@ mod tests {
             r#"{"Name":"hidden"}"#,
             r#"{"name":"ok","inputSchema":{},"inputSchema":{"type":"object"}}"#,
         ] {
-            let filtered = filter(&reply(&format!(r#"{{"tools":[{entry},{{"name":"z"}}]}}"#)), |_| true, false).unwrap();
+            let filtered = filter(&reply(&format!(r#"{{"tools":[{entry},{{"name":"z"}}]}}"#)), |_| true).unwrap();
             assert_eq!(filtered.text, *reply(r#"{"tools":[{"name":"z"}]}"#).text(), "{entry}");
             assert!(filtered.removed[0].1.is_some());
         }
@@ -285,7 +270,7 @@ mod tests {
             r#"{"tools":[],"Tools":[{"name":"hidden"}]}"#,
             r#"{"tools":[],"toolſ":[{"name":"hidden"}]}"#,
         ] {
-            assert!(filter(&reply(result), |_| true, false).is_err(), "{result}");
+            assert!(filter(&reply(result), |_| true).is_err(), "{result}");
         }
     }
 
@@ -300,7 +285,7 @@ mod tests {
         let message = reply(r#"{"prompts":[{"name":"a"},{"Name":"b"}],"tools":7}"#);
         let list = ToolList::of_prompts(message.result().unwrap()).unwrap();
         assert_eq!(list.tools().map(|prompt| &*prompt.name).collect::<Vec<_>>(), ["a"]);
-        assert_eq!(list.keep(message.edit(), |_| false, false).finish(), *reply(r#"{"prompts":[],"tools":7}"#).text());
+        assert_eq!(list.keep(message.edit(), |_| false).finish(), *reply(r#"{"prompts":[],"tools":7}"#).text());
         assert!(ToolList::of_prompts(reply("{}").result().unwrap()).is_err());
     }
 
@@ -308,17 +293,7 @@ mod tests {
     fn an_error_stays_as_it_is() {
         let text = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32600,"message":"Invalid Request"}}"#;
         let message = Message::parse(text, Side::Server).unwrap();
-        assert_eq!(filter(&message, |_| false, true).unwrap().text, text);
-    }
-
-    #[test]
-    fn a_list_that_differs_between_callers_is_private() {
-        let private = |result| filter(&reply(result), |_| true, true).unwrap().text;
-        let expected = r#"{"ttlMs":5,"cacheScope":"private","tools":[]}"#;
-        assert_eq!(private(r#"{"ttlMs":5,"cacheScope":"public","tools":[]}"#), *reply(expected).text());
-        assert_eq!(private(expected), *reply(expected).text());
-        assert_eq!(private(r#"{"tools":[]}"#), *reply(r#"{"cacheScope":"private","tools":[]}"#).text());
-        assert_eq!(private(r#"{"cacheScope":1,"tools":[]}"#), *reply(r#"{"cacheScope":"private","tools":[]}"#).text());
+        assert_eq!(filter(&message, |_| false).unwrap().text, text);
     }
 
     #[test]
@@ -332,7 +307,7 @@ mod tests {
         fn any_choice_leaves_a_list_of_exactly_that_choice(choice in proptest::collection::vec(any::<bool>(), 0..8), space in "[ \n]{0,2}") {
             let elements: Vec<_> = (0..choice.len()).map(|i| format!("{space}{{\"name\":\"t{i}\",\"x\":[{i},\"]\"]}}{space}")).collect();
             let message = reply(&format!("{{\"a\":[1,2],\"tools\":[{space}{}],\"nextCursor\":\"\"}}", elements.join(",")));
-            let filtered = filter(&message, |tool| choice[tool.name[1..].parse::<usize>().unwrap()], false).unwrap();
+            let filtered = filter(&message, |tool| choice[tool.name[1..].parse::<usize>().unwrap()]).unwrap();
             let after = Message::parse(filtered.text.clone(), Side::Server).unwrap();
             let list = ToolList::of(after.result().unwrap()).unwrap();
             let names: Vec<_> = list.tools().map(|tool| tool.name.to_string()).collect();

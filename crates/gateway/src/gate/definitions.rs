@@ -61,8 +61,8 @@ impl Gate {
         })
     }
 
-    /// A page of a list as the client may see it.
-    pub(super) fn filter(&self, section: Section, reply: &Message, client_id: &Id, modern: bool) -> Bytes {
+    /// A page of a list as the client may see it. `edit` is one of `reply`.
+    pub(super) fn filter(&self, section: Section, reply: &Message, edit: Edit<'_>, client_id: &Id, modern: bool) -> Bytes {
         let server = self.enforcer.server();
         let what = match section {
             Section::Tools => "tools",
@@ -74,10 +74,10 @@ impl Gate {
                     warn!(server, name = name.as_deref(), why = problem, "left something out of the list of {what}");
                 }
                 let learnt = self.schemas.tools.learn(section, &list);
-                self.shown(section, &list, &learnt, reply.edit_with_id(client_id), modern).finish()
+                self.shown(section, &list, &learnt, edit, modern).finish()
             }
             // What no reader takes for a list of prompts shows none.
-            Some(Err(_)) if section == Section::Prompts && !names_prompts(reply) => reply.with_id(client_id),
+            Some(Err(_)) if section == Section::Prompts && !names_prompts(reply) => edit.finish(),
             unreadable => {
                 let why = unreadable.and_then(Result::err).map(|why| why.to_string()).unwrap_or_default();
                 warn!(server, why, "withheld a list of {what}");
@@ -97,7 +97,6 @@ impl Gate {
     ) -> Edit<'t> {
         let policies = self.policies();
         let mut facts = learnt.iter();
-        let mut left_out = list.unreadable().next().is_some();
         let mut escaped: Vec<Value<'_>> = Vec::new();
         let judged: Vec<bool> = list
             .tools()
@@ -116,7 +115,6 @@ impl Gate {
                 if shows && objection.is_some_and(|(_, objection)| objection.escape) {
                     escaped.push(tool.definition);
                 }
-                left_out |= !shows;
                 shows
             })
             .collect();
@@ -126,9 +124,7 @@ impl Gate {
             }
         }
         let mut judged = judged.into_iter();
-        // A list of prompts differs between callers only where something was left out.
-        let private = modern && (section == Section::Tools || left_out);
-        list.keep(edit, |_| judged.next().unwrap_or(false), private)
+        list.keep(edit, |_| judged.next().unwrap_or(false))
     }
 
     /// 2026-07-28, streamable HTTP: a client must leave out a tool whose annotations for headers are invalid.
@@ -175,9 +171,8 @@ impl Gate {
         self.enforcer.leave_definition(method, &decision, Noted { tool, detail: Some(detail), arguments: None }, &caller);
     }
 
-    /// The first words of a server, without instructions that nobody has accepted.
-    pub(super) fn greeting(&self, method: &str, reply: &Message, client_id: &Id) -> Bytes {
-        let Some(result) = reply.result() else { return reply.with_id(client_id) };
+    /// The first words of a server, `result`, without instructions that nobody has accepted. `edit` is one of the reply.
+    pub(super) fn greeting(&self, method: &str, result: Value<'_>, mut edit: Edit<'_>) -> Bytes {
         let said: Vec<Value<'_>> = result
             .members()
             .into_iter()
@@ -209,7 +204,6 @@ impl Gate {
                 self.tell(method, None, format!("instructions: {}", objection.why), &objection);
             }
         }
-        let mut edit = reply.edit_with_id(client_id);
         if !shadow && (!objection.shows() || !is_plain) {
             for value in said {
                 edit = edit.replace(value.span(), "\"\"");
