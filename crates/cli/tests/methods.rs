@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::chain::{AnyClient, Chain, MODES, Setup};
+use support::chain::{AnyClient, CONFIGURED, Chain, MODES, Setup};
 use support::{LEGACY, MODERN, PATIENCE, Scratch, assert_verified, audit, request, text_of, until};
 
 /// The gateway's code for what the policy does not allow.
@@ -280,6 +280,29 @@ fn a_task_of_the_legacy_era_goes_through() {
         assert_eq!(made["result"]["task"]["taskId"], "task 1", "{mode}: {made}");
         let listed = chain.ask("2", "tasks/list", json!({}));
         assert_eq!(listed["result"]["tasks"].as_array().map(Vec::len), Some(2), "{mode}: {listed}");
+#[test]
+fn whoever_declares_no_tasks_hears_of_that_before_a_task_is_unknown() {
+    const TASKS: &str = "io.modelcontextprotocol/tasks";
+    for mode in CONFIGURED {
+        let chain = start(mode, MODERN, OPEN);
+        let AnyClient::Http(client) = &chain.client else { panic!("an HTTP client") };
+        for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+            let text = request(MODERN, "1", method, json!({"taskId": "nobody's", "inputResponses": {}}));
+            let declaring = text.replacen(r#""elicitation":{}"#, &format!(r#""extensions":{{"{TASKS}":{{}}}}"#), 1);
+            assert_ne!(text, declaring);
+            let send = |text: &str| client.send(&client.headers(method, Some("nobody's")), text.as_bytes()).expect("an answer");
+            let (without, with) = (send(&text), send(&declaring));
+            let error = &without.reply("1")["error"];
+            assert_eq!((without.status, &error["code"]), (400, &json!(-32021)), "{mode} {method}: {without:?}");
+            assert_eq!(error["data"], json!({"requiredCapabilities": {"extensions": {TASKS: {}}}}), "{mode} {method}");
+            assert_eq!((with.status, &with.reply("1")["error"]["code"]), (200, &json!(-32602)), "{mode} {method}: {with:?}");
+            assert!(chain.requests(method).is_empty(), "{mode}: the server hears of neither");
+            let refused = audit(&chain.scratch.state()).into_iter().filter(|record| record["method"] == method).count();
+            assert_eq!(refused, 2, "{mode} {method}: both are on record");
+        }
+    }
+}
+
         let reply = chain.ask("3", "tasks/result", json!({"taskId": "task 1"}));
         assert!(reply["result"].is_object(), "{mode}: {reply}");
     });

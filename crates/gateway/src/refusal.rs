@@ -51,6 +51,18 @@ pub(crate) fn malformed(message: &Message, code: i64, why: &str) -> Malformed {
     }
 }
 
+/// The refusal of a request about a task whose client knows of none: in the stateless era it says so itself, with each request
+/// (`seps/2663-tasks-extension.md`). `None` for any other request.
+pub(crate) fn lacks_tasks(message: &Message) -> Option<Malformed> {
+    let is_about_tasks = message.method().is_some_and(|method| mcp::TASK_METHODS.contains(&method));
+    if !is_about_tasks || !is_modern(message) || message.declares_extension(mcp::TASKS_EXTENSION) {
+        return None;
+    }
+    let data = format!(r#"{{"requiredCapabilities":{{"extensions":{{"{}":{{}}}}}}}}"#, mcp::TASKS_EXTENSION);
+    let why = "the client has not declared the extension that tasks are";
+    Some(Malformed { data: Some(data), ..malformed(message, mcp::reply::MISSING_CLIENT_CAPABILITY, why) })
+}
+
 /// A refusal of something that was not even read.
 pub(crate) fn unreadable(why: &str) -> Malformed {
     Malformed {

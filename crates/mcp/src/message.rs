@@ -178,6 +178,12 @@ impl Message {
         self.meta(keys::CLIENT_CAPABILITIES).is_some_and(elicits)
     }
 
+    /// Whether the client of the stateless era that sends this knows an extension.
+    pub fn declares_extension(&self, extension: &str) -> bool {
+        let declared = self.meta(keys::CLIENT_CAPABILITIES).and_then(|able| able.get("extensions")?.get(extension));
+        declared.is_some_and(|declared| !declared.is_null())
+    }
+
     /// Whether the client of the legacy era that sends this `initialize` can ask a person to fill in a form.
     pub fn agrees_to_elicitation(&self) -> bool {
         self.params().and_then(|params| params.get("capabilities")).is_some_and(elicits)

@@ -11,6 +11,9 @@ use std::borrow::Cow;
 /// The methods of a client's that speak of one task, by `params.taskId`.
 pub const TASK_METHODS: &[&str] = &["tasks/get", "tasks/update", "tasks/cancel", "tasks/result"];
 
+/// The extension that tasks are from 2026-07-28 on: whoever speaks of one declares it with each request.
+pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+
 /// The id of the task that a reply tells the client of in place of a result; `None` for any other reply.
 pub fn created_task<'m>(reply: &'m Message) -> Option<Cow<'m, str>> {
     let result = reply.result()?;

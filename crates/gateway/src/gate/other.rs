@@ -4,7 +4,7 @@ use super::{Answer, Gate, Judged, refusal_of};
 use crate::enforcer::{Noted, unissued};
 use crate::methods::judge_method;
 use crate::ownership::Whose;
-use crate::refusal::{NOT_ALLOWED, malformed};
+use crate::refusal::{NOT_ALLOWED, lacks_tasks, malformed};
 use json::Value;
 use mcp::{Era, Kind, Malformed, Message, Route, Side};
 use policy::{Decision, Outcome, Policies, Reason};
@@ -36,6 +36,12 @@ impl Gate {
             return self.deny(&message, NOT_ALLOWED, decision).await;
         }
         if let Some(decision) = self.disowned(&message, &policies) {
+            // Whoever knows of no tasks hears that first, as it would from the server.
+            if decision.reason == Reason::UnknownTask
+                && let Some(refused) = lacks_tasks(&message)
+            {
+                return self.refuse(refused).await;
+            }
             return self.deny(&message, mcp::reply::INVALID_PARAMS, decision).await;
         }
         let (message, left_out) = match self.without_denied(message, &policies) {

@@ -14,7 +14,7 @@ use crate::conversation::Command;
 use crate::downstream::http::{Abandonment, Body, empty, json, respond};
 use crate::enforcer::Caller;
 use crate::gate::{discovery, unauthorised};
-use crate::refusal::malformed;
+use crate::refusal::{lacks_tasks, malformed};
 use crate::sink::{MAX_WAITING, Sink};
 use crate::tools::{ToolFacts, own_id};
 use bytes::Bytes;
@@ -92,7 +92,8 @@ impl Stateless {
                     respond(given, Abandonment::by_nobody()).await
                 }
                 None => {
-                    let refused = no_such(&message, mcp::reply::INVALID_PARAMS, &target);
+                    // Whoever knows of no tasks hears that first.
+                    let refused = lacks_tasks(&message).unwrap_or_else(|| no_such(&message, mcp::reply::INVALID_PARAMS, &target));
                     drop(target);
                     self.refuse_as(refused).await
                 }
@@ -160,9 +161,12 @@ impl Stateless {
     }
 
     async fn refuse_as(&self, malformed: Malformed) -> Response<Body> {
-        let code = malformed.code;
+        let status = match malformed.code {
+            mcp::reply::METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+            mcp::reply::MISSING_CLIENT_CAPABILITY => StatusCode::BAD_REQUEST,
+            _ => StatusCode::OK,
+        };
         let refused = self.federation.enforcer.refuse(malformed, &self.caller).await;
-        let status = if code == mcp::reply::METHOD_NOT_FOUND { StatusCode::NOT_FOUND } else { StatusCode::OK };
         json(status, refused.error())
     }
 }
