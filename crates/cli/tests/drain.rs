@@ -4,7 +4,7 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -173,26 +173,89 @@ fn idle_streams_and_connections_do_not_hold_us() {
         let mut head = [0; 12];
         listening.read_exact(&mut head).expect("its head comes at once");
         assert_eq!(&head, b"HTTP/1.1 200");
-        let modern = Client::begin(&gate.address, MODERN);
-        let listen = request(MODERN, "1", "subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}));
-        let hang = if behind == "a child" {
-            // The stand-in answers it with an error; a server that listens says nothing.
-            None
-        } else {
-            Some(open(&gate.address, &modern.post(&modern.headers("subscriptions/listen", None), listen.as_bytes())))
-        };
         let idle = TcpStream::connect(&gate.address).expect("the listener is there");
         let stream = (behind == "a child").then(|| Events::begin(&gate.address));
         let begun = Instant::now();
         gate.signal(Signal::TERM);
         until_closed(listening);
         until_closed(idle);
-        drop(hang);
         assert!(stream.is_none_or(|stream| stream.ends(PATIENCE)), "a stream on which nothing is under way ends");
         let status = support::ended(&mut gate.child, PATIENCE).expect("it ends");
         assert_eq!(status.code(), Some(0), "{behind}");
         // Nothing was in flight, so nothing was waited for.
         assert!(begun.elapsed() < Duration::from_millis(4500), "{behind}: {:?}", begun.elapsed());
+        support::assert_verified(&scratch.state());
+    }
+}
+
+/// A server of the stateless era to whose changes one can listen.
+fn listened_to(scratch: &Scratch, how: &[&str]) -> Vec<String> {
+    let mut command = lenient(&scratch.log(), &["--era", "modern"]);
+    command[1] = support::root().join("tests/upstreams/one_era.py").display().to_string();
+    command.extend(how.iter().map(|&option| option.to_owned()));
+    command
+}
+
+/// What ends a subscription in good order (2026-07-28 §Subscriptions).
+#[track_caller]
+fn assert_ended(last: &Value, behind: &str) {
+    let meta = json!({"io.modelcontextprotocol/subscriptionId": "ear"});
+    assert_eq!(*last, json!({"jsonrpc": "2.0", "id": "ear", "result": {"resultType": "complete", "_meta": meta}}), "{behind}");
+}
+
+#[test]
+fn subscriptions_are_answered_at_the_end_and_do_not_hold_us() {
+    let params = json!({"notifications": {"toolsListChanged": true}});
+    let listen = request(MODERN, "\"ear\"", "subscriptions/listen", params);
+    for behind in ["a child", "a server", "many servers"] {
+        let scratch = Scratch::new();
+        let upstream = HttpUpstream::start_command(listened_to(&scratch, &["--http", "0"]));
+        let child = listened_to(&scratch, &["--stdio"]);
+        let words: Vec<&str> = std::iter::once("--").chain(child.iter().map(String::as_str)).collect();
+        let mut client = Client::silent("", MODERN);
+        let mut gate = match behind {
+            "a child" => served(&scratch, &words),
+            "a server" => served(&scratch, &["--upstream", &upstream.url()]),
+            _ => {
+                const TOKEN: &str = "a-token-of-the-tests-long-enough-to-be-one";
+                scratch.policy(OPEN);
+                scratch.write("token", TOKEN);
+                let config = json!({
+                    "listen": "127.0.0.1:0", "state": scratch.state(),
+                    "servers": {"one": {"command": child, "policy": "policy.yaml"}},
+                    "grants": [{"name": "ada", "principal": "person:ada", "token": "file:token", "servers": ["one"]}],
+                });
+                client = client.at("/mcp", TOKEN);
+                Served::configured(&scratch.write("callgate.yaml", config.to_string()), &[])
+            }
+        };
+        client.address = gate.address.clone();
+        let stream = open(&gate.address, &client.post(&client.headers("subscriptions/listen", None), listen.as_bytes()));
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is settable");
+        let mut lines = BufReader::new(stream).lines().map(|line| line.expect("it is ended, and not broken off"));
+        let mut messages = lines.by_ref().filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok());
+        let first: Value = messages.next().expect("an event");
+        assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{behind}: {first}");
+        let begun = Instant::now();
+        gate.signal(Signal::TERM);
+        assert_ended(&messages.last().expect("a last word"), behind);
+        let status = support::ended(&mut gate.child, PATIENCE).expect("it ends");
+        assert_eq!(status.code(), Some(0), "{behind}");
+        assert!(begun.elapsed() < Duration::from_millis(4500), "{behind}: {:?}", begun.elapsed());
+        support::assert_verified(&scratch.state());
+    }
+    for behind in ["a child", "a server"] {
+        let scratch = Scratch::new();
+        let upstream = HttpUpstream::start_command(listened_to(&scratch, &["--http", "0"]));
+        let mut client = match behind {
+            "a child" => Stdio::wrap(&scratch.policy(OPEN), &scratch.state(), &[], &listened_to(&scratch, &["--stdio"])),
+            _ => Stdio::bridge(&scratch.policy(OPEN), &scratch.state(), &upstream.url()),
+        };
+        client.send(&listen);
+        assert_eq!(client.message()["method"], "notifications/subscriptions/acknowledged", "{behind}");
+        client.signal(Signal::TERM);
+        assert_ended(&client.message(), behind);
+        client.ended(PATIENCE).expect("it ends");
         support::assert_verified(&scratch.state());
     }
 }

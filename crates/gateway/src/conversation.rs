@@ -115,6 +115,8 @@ struct Answered {
 
 type Outgoing = BoxFuture<'static, ()>;
 
+/// A subscription: never answered while it lasts.
+const LISTEN: &str = "subscriptions/listen";
 /// More requests in flight than any client has use for.
 const MAX_IN_FLIGHT: usize = 4_096;
 /// More open subscriptions than there can be connections.
@@ -270,7 +272,12 @@ impl Conversation {
                 () = &mut give_up, if !client_open => break,
             }
         }
+        let stopped = stop.is_cancelled();
         for (_, pending) in std::mem::take(&mut self.pending) {
+            if stopped && pending.expected.method == LISTEN {
+                self.end_subscription(pending);
+                continue;
+            }
             self.answer_failure(pending, &Failure::lost("the server has ended before it answered"));
         }
         // What is still being judged is dropped now: it may have a turn in the store, which the endings would wait for.
@@ -302,7 +309,7 @@ impl Conversation {
 
     fn is_idle(&self) -> bool {
         // A subscription is never answered while it lasts: it is no reason to go on.
-        let answered = self.pending.values().all(|pending| pending.expected.method == "subscriptions/listen");
+        let answered = self.pending.values().all(|pending| pending.expected.method == LISTEN);
         answered && self.learning.is_empty() && self.held.is_empty() && self.admissions.is_empty() && self.outgoing.is_empty()
     }
 
@@ -416,7 +423,7 @@ impl Conversation {
     fn room_for(&self, message: &Message) -> usize {
         // Subscriptions wait for nothing; where many clients share the line, theirs leave the others' room alone.
         match self.clients {
-            Clients::Many if message.method() == Some("subscriptions/listen") => MAX_SUBSCRIPTIONS,
+            Clients::Many if message.method() == Some(LISTEN) => MAX_SUBSCRIPTIONS,
             Clients::Many => MAX_SUBSCRIPTIONS + MAX_IN_FLIGHT,
             Clients::One => MAX_IN_FLIGHT,
         }
@@ -443,7 +450,7 @@ impl Conversation {
         let silence = self.link.patience();
         let is_late = |pending: &Pending| {
             // A subscription is never answered while it lasts.
-            silence.is_some_and(|silence| pending.since.elapsed() > silence) && pending.expected.method != "subscriptions/listen"
+            silence.is_some_and(|silence| pending.since.elapsed() > silence) && pending.expected.method != LISTEN
         };
         // A client that closes says so itself, unless too many say so at once.
         let is_left = |pending: &Pending| matches!(&pending.waiter, Waiter::Client { exchange, sink, .. } if *exchange != 0 && sink.is_closed());
@@ -803,6 +810,18 @@ impl Conversation {
         if let Some(number) = found {
             self.cancel(number, "the client has closed the stream");
         }
+    }
+
+    /// Ends a subscription in good order.
+    fn end_subscription(&mut self, pending: Pending) {
+        let Waiter::Client { id, sink, .. } = pending.waiter else { return };
+        let ticket = pending.expected.ticket;
+        self.let_go(async move {
+            if let Some(ticket) = ticket {
+                ticket.finish(Reply::Completed, None).await;
+            }
+            sink.last(mcp::reply::listened(&id), 200).await;
+        });
     }
 
     fn answer_failure(&mut self, pending: Pending, failure: &Failure) {

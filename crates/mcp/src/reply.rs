@@ -55,6 +55,12 @@ pub fn tools_changed(subscription: &Id) -> Bytes {
     format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{{\"_meta\":{{{key}:{id}}}}}}}").into()
 }
 
+/// Gives the last word on the stream that `subscription` has opened, where it is ended in good order (2026-07-28).
+pub fn listened(subscription: &Id) -> Bytes {
+    let (key, id) = (quote(keys::SUBSCRIPTION_ID), subscription.text());
+    result(subscription, &format!("{{\"resultType\":\"complete\",\"_meta\":{{{key}:{id}}}}}"))
+}
+
 /// Gives the `data` of [`UNSUPPORTED_PROTOCOL_VERSION`]: what is spoken here.
 pub fn unsupported_version(requested: &str) -> String {
     format!("{{\"supported\":{},\"requested\":{}}}", supported_versions(), quote(requested))

@@ -6,9 +6,10 @@ use crate::downstream::listener::Listener;
 use crate::downstream::server::Server;
 use crate::downstream::stdio::MAX_REQUEST_BYTES;
 use crate::enforcer::{Caller, Enforcer};
-use crate::refusal::unreadable;
+use crate::refusal::{is_modern, unreadable};
 use crate::sink::Down;
 use crate::upstream::Upstream;
+use crate::upstream::http::{BodyKind, body_kind};
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -17,7 +18,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::server::graceful::GracefulShutdown;
-use mcp::{Malformed, sse};
+use mcp::{Malformed, Message, Side, sse};
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
@@ -91,9 +92,12 @@ impl Sole {
         };
         match admitted {
             Ok((endpoint, request)) => {
-                let listens = endpoint == Endpoint::Mcp && only_listens(&request);
+                let listening = Listening::of(&request).filter(|_| endpoint == Endpoint::Mcp);
                 let response = self.server.handle(endpoint, request, caller).await;
-                if listens { until(response, self.stop.clone().cancelled_owned()) } else { response }
+                match listening {
+                    Some(listening) => listening.until(self.stop.clone().cancelled_owned(), response),
+                    None => response,
+                }
             }
             Err(away) => turn_away(away, &self.server.enforcer, caller).await,
         }
@@ -129,17 +133,52 @@ pub(crate) fn names_initialize(body: &Bytes) -> bool {
     memchr::memmem::find(body, b"initialize").is_some()
 }
 
-/// Whether nothing is under way on the stream that answers a request: when we stop, it need not be waited for.
-pub(crate) fn only_listens(request: &Request<Bytes>) -> bool {
-    // The header has been held against the body where it decides anything.
-    let method = request.headers().get("mcp-method");
-    request.method() == Method::GET || method.is_some_and(|method| method == "subscriptions/listen")
+/// A request that is answered by a stream on which nothing is under way: when we stop, it need not be waited for.
+pub(crate) struct Listening {
+    /// What is said last where we end the stream, as an event: in the stateless era a request is answered.
+    last: Option<Bytes>,
 }
 
-/// Ends the body of a response when `stop` is ready.
-pub(crate) fn until(response: Response<Body>, stop: impl Future<Output = ()> + Send + Sync + 'static) -> Response<Body> {
+impl Listening {
+    /// `None` for a request on whose stream something may be under way.
+    pub fn of(request: &Request<Bytes>) -> Option<Listening> {
+        const METHOD: &str = "subscriptions/listen";
+        if request.method() == Method::GET {
+            return Some(Listening { last: None });
+        }
+        // The header has been held against the body where it decides anything; where it does not, nothing is answered by it.
+        request.headers().get("mcp-method").filter(|method| *method == METHOD)?;
+        let asked = Message::parse(request.body().clone(), Side::Client).ok().filter(|asked| asked.method() == Some(METHOD));
+        let last = asked.filter(is_modern).and_then(|asked| Some(sse::encode(&mcp::reply::listened(asked.id()?), None, None)));
+        Some(Listening { last })
+    }
+
+    /// Ends the stream in good order when `stop` is ready, unless it has ended before.
+    pub fn until(self, stop: impl Future<Output = ()> + Send + Sync + 'static, response: Response<Body>) -> Response<Body> {
+        let is_stream = body_kind(response.headers()) == BodyKind::Events;
+        until(response, stop, self.last.filter(|_| is_stream))
+    }
+}
+
+/// Ends the body of a response when `stop` is ready, with `last` as the last of it.
+pub(crate) fn until(
+    response: Response<Body>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+    last: Option<Bytes>,
+) -> Response<Body> {
     use futures_util::StreamExt;
-    response.map(|body| BodyExt::boxed(StreamBody::new(BodyStream::new(body).take_until(stop))))
+    response.map(|body| {
+        let state = Some((BodyStream::new(body), Box::pin(stop), last));
+        let frames = stream::unfold(state, |state| async {
+            let (mut frames, mut stop, last) = state?;
+            tokio::select! {
+                biased;
+                () = &mut stop => last.map(|last| (Ok(Frame::data(last)), None)),
+                frame = frames.next() => frame.map(|frame| (frame, Some((frames, stop, last)))),
+            }
+        });
+        BodyExt::boxed(StreamBody::new(frames))
+    })
 }
 
 /// A response with a JSON body.

@@ -8,7 +8,7 @@ use super::authorizing;
 use crate::certificate::ClientCertificate;
 use crate::config::authorization::host_of;
 use crate::downstream::door::{Door, Endpoint, Place, TurnedAway};
-use crate::downstream::http::{Body, drain, json as json_response, only_listens, read_request, turn_away, turned_away, until};
+use crate::downstream::http::{Body, Listening, drain, json as json_response, read_request, turn_away, turned_away, until};
 use crate::downstream::listener::Listener;
 use crate::downstream::server::Server;
 use crate::enforcer::Caller;
@@ -102,19 +102,20 @@ impl Front {
         };
         match read_request(request).await {
             Ok(request) => {
-                let listens = only_listens(&request);
+                let listening = Listening::of(&request);
+                let listens = listening.is_some();
                 let caller = &known.caller;
                 let response = match &server {
                     Some(server) => server.handle(place.endpoint, request, caller).await,
                     None => self.gateway.federation().handle(place.endpoint, request, caller).await,
                 };
                 // A whole session on one stream has an end of its own when we stop.
-                let response = match place.endpoint {
-                    Endpoint::Mcp if listens => until(response, self.stop.clone().cancelled_owned()),
-                    _ => response,
+                let response = match listening.filter(|_| place.endpoint == Endpoint::Mcp) {
+                    Some(listening) => listening.until(self.stop.clone().cancelled_owned(), response),
+                    None => response,
                 };
                 match known.until.filter(|_| listens) {
-                    Some(end) => until(response, tokio::time::sleep(self.time_to(end))),
+                    Some(end) => until(response, tokio::time::sleep(self.time_to(end)), None),
                     None => response,
                 }
             }
