@@ -378,6 +378,58 @@ fn nobody_is_sent_to_an_authority_that_a_server_names() {
 }
 
 #[test]
+fn statuses_and_bodies_that_tell_clients_the_era_pass_unchanged() {
+    let error = |code: i64, id: &str| {
+        format!(
+            "{{ \"jsonrpc\" : \"2.0\",\"id\":{id} ,\"error\":{{\"message\":\"n\\u006f\",\"code\":{code},\"data\":{{\"supported\":[\"{MODERN}\"],\"odd\":1.0}}}}}}"
+        )
+    };
+    let mut cases: Vec<(u16, &str, String)> = Vec::new();
+    for code in [-32020, -32021, -32022] {
+        cases.extend(["1", "null"].map(|id| (400, "application/json", error(code, id))));
+    }
+    cases.extend([
+        (
+            400,
+            "application/json",
+            "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"Bad Request: Missing session ID\"}}".to_owned(),
+        ),
+        (400, "application/json; charset=utf-8", "{\"detail\": \"no such version\"}".to_owned()),
+        (400, "text/plain", "Bad Request\n".to_owned()),
+        (400, "application/json", String::new()),
+        (404, "application/json", error(-32601, "1")),
+        (404, "application/json", error(-32001, "null")),
+        (404, "text/html", "<html>not here</html>".to_owned()),
+        (404, "", String::new()),
+        (405, "text/plain", "Method Not Allowed".to_owned()),
+        (405, "", String::new()),
+    ]);
+    let scratch = Scratch::new();
+    let said = Arc::new(Mutex::new(String::new()));
+    let saying = said.clone();
+    let upstream = Unruly::start(Arc::new(move |stream, _| {
+        let _ = stream.write_all(saying.lock().unwrap().as_bytes());
+        Next::Keep
+    }));
+    let policy = scratch.policy(OPEN).display().to_string();
+    let gate = Served::start(&["-p", &policy, "--state", "memory:", "--bridge-eras", "never", "--upstream", &upstream.url]);
+    let (modern, legacy) = (Client::silent(&gate.address, MODERN), Client::silent(&gate.address, support::LEGACY));
+    let hello = json!({"protocolVersion": support::LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    for (status, kind, body) in cases {
+        let content = if kind.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
+        let allow = if status == 405 { "Allow: POST, GET\r\n" } else { "" };
+        *said.lock().unwrap() = format!("HTTP/1.1 {status} No\r\n{content}{allow}Content-Length: {}\r\n\r\n{body}", body.len());
+        for (asked, reply) in [("a call", ask(&modern, "unruly")), ("initialize", legacy.ask("1", "initialize", hello.clone()))] {
+            let what = format!("{asked}: {status} {kind} {body}");
+            assert_eq!((reply.status, String::from_utf8_lossy(&reply.body).into_owned()), (status, body.clone()), "{what}");
+            let expected = Some(kind).filter(|_| !body.is_empty());
+            assert_eq!(reply.header("content-type"), expected, "{what}");
+            assert_eq!(reply.header("allow").is_some(), status == 405, "{what}");
+        }
+    }
+}
+
+#[test]
 fn a_child_that_does_not_answer_is_given_up_and_told() {
     let scratch = Scratch::new();
     let command = support::lenient(&scratch.log(), &["--stdio"]);
