@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio as Pipe};
+use support::events::Events;
 use support::http::{Client, Reply, open};
 use support::stdio::Stdio;
 use support::{
@@ -406,6 +407,32 @@ fn another_policy_is_told_to_those_who_listen() {
         // Whoever has not asked for that hears of something else first.
         modern(&client, "2", json!({"name": "touch", "arguments": {"uri": "file:///a"}}), json!({}));
         assert_eq!(deaf.next()["method"], "notifications/resources/updated", "{era} {transport}");
+    }
+}
+
+#[test]
+fn another_policy_is_told_to_clients_with_a_session() {
+    const CHANGED: &str = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    let changed: Value = serde_json::from_str(CHANGED).expect("JSON");
+    let another = || POLICY.replace("delete_repo", "echo");
+    for (era, transport) in [("legacy", "stdio"), ("legacy", "http"), ("modern", "stdio"), ("modern", "http")] {
+        let scene = Scene::new(era, transport);
+        let mut ear = Stream::get(&scene.client(LEGACY));
+        let old = Events::begin(&scene.gate.address);
+        scene.scratch.policy(&another());
+        assert_eq!(ear.next(), changed, "{era} {transport}: a GET stream");
+        assert_eq!(old.message(), changed, "{era} {transport}: HTTP+SSE");
+
+        let scratch = Scratch::new();
+        let (policy, state) = (scratch.policy(POLICY), scratch.state());
+        let upstream = (transport == "http").then(|| HttpServer::start(&scratch.log(), era));
+        let mut client = match &upstream {
+            Some(upstream) => Stdio::bridge(&policy, &state, &upstream.url),
+            None => Stdio::wrap(&policy, &state, &[], &server(&scratch.log(), &["--era", era, "--stdio"])),
+        };
+        client.begin(LEGACY);
+        scratch.policy(&another());
+        assert_eq!(client.message(), changed, "{era} {transport}: over stdio");
     }
 }
 
