@@ -104,6 +104,59 @@ fn without_a_word_servers_may_ask() {
 }
 
 #[test]
+fn an_error_of_a_legacy_server_may_send_the_user_elsewhere_where_addresses_are_allowed() {
+    for (policy, code) in [(OPEN, -32042), (SERVERS_ASK_LITTLE, NOT_ALLOWED)] {
+        in_every_mode(LEGACY, policy, |mode, chain| {
+            let reply = chain.call("1", "ask", json!({"what": "error"}));
+            assert_eq!(reply["error"]["code"], code, "{mode}: {reply}");
+            assert_eq!(reply.to_string().contains("evil.example"), code == -32042, "{mode}: {reply}");
+            if code == NOT_ALLOWED {
+                let record = chain.records("elicitation/create").pop().expect("a record");
+                assert_eq!((&record["outcome"], &record["tool"]), (&json!("deny"), &json!("ask")), "{mode}: {record}");
+            }
+        });
+    }
+}
+
+#[test]
+fn by_default_everything_passes_and_what_does_something_is_recorded() {
+    // What has no effect of the caller's choosing.
+    const PLUMBING: [&str; 7] =
+        ["initialize", "ping", "server/discover", "tools/list", "prompts/list", "resources/list", "resources/templates/list"];
+    for revision in [LEGACY, MODERN] {
+        in_every_mode(revision, OPEN, |mode, chain| {
+            let this = mcp::Revision::parse(revision).expect("it is one");
+            let rows = mcp::METHODS.iter().filter(|row| row.is_request && row.from == mcp::Side::Client);
+            let methods: Vec<_> =
+                rows.filter(|row| (row.revisions.0..=row.revisions.1).contains(&this)).map(|row| row.name).collect();
+            assert!(methods.len() > 12, "{methods:?}");
+            for (number, method) in methods.iter().enumerate().filter(|(_, method)| **method != "initialize") {
+                let params = match *method {
+                    "tools/call" | "prompts/get" => json!({"name": "plain"}),
+                    "resources/read" | "resources/subscribe" | "resources/unsubscribe" => json!({"uri": "file:///x"}),
+                    "completion/complete" => {
+                        json!({"ref": {"type": "ref/prompt", "name": "p"}, "argument": {"name": "a", "value": ""}})
+                    }
+                    "logging/setLevel" => json!({"level": "info"}),
+                    "subscriptions/listen" => json!({"notifications": {}}),
+                    method if method.starts_with("tasks/") && method != "tasks/list" => json!({"taskId": "t"}),
+                    _ => json!({}),
+                };
+                let reply = chain.ask(&number.to_string(), method, params);
+                assert!(reply["result"].is_object(), "{mode} {revision} {method}: {reply}");
+                assert!(!chain.requests(method).is_empty(), "{mode} {revision} {method} reaches the server");
+            }
+            let records = audit(&chain.scratch.state());
+            for method in methods {
+                let record = records.iter().find(|record| record["method"] == method && record["phase"] == "decided");
+                assert_eq!(record.is_some(), !PLUMBING.contains(&method), "{mode} {revision} {method}: {records:?}");
+                assert!(record.is_none_or(|record| record["outcome"] == "allow"), "{mode} {revision}: {record:?}");
+            }
+        });
+    }
+}
+
+#[test]
 fn what_nobody_knows_a_server_may_ask_for_under_default_allow_only() {
     const LISTED: &str = "version: \"1\"\ndefault: deny\ntools: {ask: {}}\n";
     for (policy, passes) in [
@@ -228,6 +281,29 @@ fn a_state_goes_on_only_with_the_call_it_was_issued_for() {
 }
 
 #[test]
+fn whoever_declares_no_tasks_hears_of_that_before_a_task_is_unknown() {
+    const TASKS: &str = "io.modelcontextprotocol/tasks";
+    for mode in CONFIGURED {
+        let chain = start(mode, MODERN, OPEN);
+        let AnyClient::Http(client) = &chain.client else { panic!("an HTTP client") };
+        for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+            let text = request(MODERN, "1", method, json!({"taskId": "nobody's", "inputResponses": {}}));
+            let declaring = text.replacen(r#""elicitation":{}"#, &format!(r#""extensions":{{"{TASKS}":{{}}}}"#), 1);
+            assert_ne!(text, declaring);
+            let send = |text: &str| client.send(&client.headers(method, Some("nobody's")), text.as_bytes()).expect("an answer");
+            let (without, with) = (send(&text), send(&declaring));
+            let error = &without.reply("1")["error"];
+            assert_eq!((without.status, &error["code"]), (400, &json!(-32021)), "{mode} {method}: {without:?}");
+            assert_eq!(error["data"], json!({"requiredCapabilities": {"extensions": {TASKS: {}}}}), "{mode} {method}");
+            assert_eq!((with.status, &with.reply("1")["error"]["code"]), (200, &json!(-32602)), "{mode} {method}: {with:?}");
+            assert!(chain.requests(method).is_empty(), "{mode}: the server hears of neither");
+            let refused = audit(&chain.scratch.state()).into_iter().filter(|record| record["method"] == method).count();
+            assert_eq!(refused, 2, "{mode} {method}: both are on record");
+        }
+    }
+}
+
+#[test]
 fn answers_to_a_server_are_in_the_record() {
     in_every_mode(MODERN, OPEN, |mode, chain| {
         chain.call("1", "later", json!({"id": "t 7"}));
@@ -280,29 +356,6 @@ fn a_task_of_the_legacy_era_goes_through() {
         assert_eq!(made["result"]["task"]["taskId"], "task 1", "{mode}: {made}");
         let listed = chain.ask("2", "tasks/list", json!({}));
         assert_eq!(listed["result"]["tasks"].as_array().map(Vec::len), Some(2), "{mode}: {listed}");
-#[test]
-fn whoever_declares_no_tasks_hears_of_that_before_a_task_is_unknown() {
-    const TASKS: &str = "io.modelcontextprotocol/tasks";
-    for mode in CONFIGURED {
-        let chain = start(mode, MODERN, OPEN);
-        let AnyClient::Http(client) = &chain.client else { panic!("an HTTP client") };
-        for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
-            let text = request(MODERN, "1", method, json!({"taskId": "nobody's", "inputResponses": {}}));
-            let declaring = text.replacen(r#""elicitation":{}"#, &format!(r#""extensions":{{"{TASKS}":{{}}}}"#), 1);
-            assert_ne!(text, declaring);
-            let send = |text: &str| client.send(&client.headers(method, Some("nobody's")), text.as_bytes()).expect("an answer");
-            let (without, with) = (send(&text), send(&declaring));
-            let error = &without.reply("1")["error"];
-            assert_eq!((without.status, &error["code"]), (400, &json!(-32021)), "{mode} {method}: {without:?}");
-            assert_eq!(error["data"], json!({"requiredCapabilities": {"extensions": {TASKS: {}}}}), "{mode} {method}");
-            assert_eq!((with.status, &with.reply("1")["error"]["code"]), (200, &json!(-32602)), "{mode} {method}: {with:?}");
-            assert!(chain.requests(method).is_empty(), "{mode}: the server hears of neither");
-            let refused = audit(&chain.scratch.state()).into_iter().filter(|record| record["method"] == method).count();
-            assert_eq!(refused, 2, "{mode} {method}: both are on record");
-        }
-    }
-}
-
         let reply = chain.ask("3", "tasks/result", json!({"taskId": "task 1"}));
         assert!(reply["result"].is_object(), "{mode}: {reply}");
     });
