@@ -5,7 +5,9 @@ mod support;
 use serde_json::{Value, json};
 use std::path::Path;
 use support::stdio::Stdio;
-use support::{LEGACY, PATIENCE, Ran, Scratch, Served, audit, callgate, is_denied, names, run, send_signal, text_of, until};
+use support::{
+    HttpUpstream, LEGACY, PATIENCE, Ran, Scratch, Served, audit, callgate, is_denied, names, run, send_signal, text_of, until,
+};
 
 const POLICY: &str = "\
 version: \"1\"
@@ -607,6 +609,17 @@ fn a_scanned_policy_passes_check_against_the_tools_it_came_from() {
     assert_eq!(run(&[&["scan", "--"], &command[..]].concat(), "").stdout, written);
     assert_code(&run(&["scan", "--timeout", "1s", "--", "sleep", "5"], ""), 1);
     assert_code(&run(&["scan", "--", "true"], ""), 1);
+}
+
+#[test]
+fn a_scan_of_an_http_server_speaks_either_form() {
+    for options in [&[][..], &["--sse"], &["--old"], &["--era", "modern"]] {
+        let scratch = Scratch::new();
+        let upstream = HttpUpstream::start(&scratch.log(), options);
+        let ran = run(&["scan", "--upstream", &upstream.url()], "");
+        assert_code(&ran, 0);
+        assert!(ran.stdout.contains("\"read_file\"") && ran.stdout.contains("\"delete_repo\""), "{options:?}: {}", ran.stdout);
+    }
 }
 
 #[test]

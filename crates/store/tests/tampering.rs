@@ -64,6 +64,22 @@ async fn a_sound_log_is_valid_and_says_what_cannot_be_found() {
     assert!(found.valid && found.undetectable.iter().any(|limit| limit.contains("no key file")));
 }
 
+#[tokio::test]
+async fn a_clock_set_back_changes_the_order_of_nothing() {
+    let (directory, clock) = (Directory::new(), Clock::simulated(NOON));
+    let store = Store::open(directory.url(), options(&clock)).unwrap();
+    for id in ["first", "second", "third"] {
+        store.record(Draft { id: id.into(), ..Draft::default() }).await.unwrap();
+        clock.advance(-3_600_000);
+    }
+    store.close().await;
+    assert!(verify(&directory.file()).valid);
+    let reader = Reader::open(&StateUrl::Sqlite(directory.file()), Clock::simulated(NOON)).unwrap();
+    let lines: Vec<_> = reader.list(&Filter::default()).unwrap().map(|row| row.unwrap().line().to_string()).collect();
+    let found: Vec<_> = ["first", "second", "third"].map(|id| lines.iter().position(|line| line.contains(id))).into();
+    assert_eq!(found, [Some(0), Some(1), Some(2)], "{lines:?}");
+}
+
 /// Every byte of every column of every record, changed in several ways each.
 #[tokio::test]
 async fn every_changed_byte_of_every_record_is_found() {
