@@ -476,6 +476,10 @@ fn what_is_done_to_an_answer_is_told_from_what_is_done_to_things() {
         RiskClass::Read,
         &[
             ("links", "Extract and categorize all links of a page"),
+            ("users_login_history", "Login history for a specific user."),
+            ("cb_index_advisor", ""),
+            ("usage", "The account's current usage."),
+            ("make_csv", "Build a CSV from contacts"),
             ("wait_for_turn", "Block until it is your turn"),
             ("find_company", "Resolve a company to its domain"),
             ("prepare_change", "Prepare an exact change for approval. Does not write anything."),
@@ -490,6 +494,10 @@ fn what_is_done_to_an_answer_is_told_from_what_is_done_to_things() {
             ("show_dimension", "Show (unhide) a range of columns"),
             ("snapshot-server", "Take a snapshot of a server"),
             ("cart_remove", "Remove a cart line"),
+            ("unblock_ip", "Remove an address from the monitor's blocks."),
+            ("optimize_table", "Optimize a table"),
+            ("create_campaign", "Create a new campaign"),
+            ("set_members", "Change who belongs to it: an incremental add/remove of members"),
         ],
     );
     all(
@@ -504,6 +512,10 @@ fn what_is_done_to_an_answer_is_told_from_what_is_done_to_things() {
     all(RiskClass::Destructive, &[("clear_failed", "Drain the dead-letter queue.")]);
     is(RiskClass::Destructive, "reindex", "Rebuild the index.", json!({"clear_existing": {"type": "boolean"}}));
     is(RiskClass::Destructive, "process", "Process images", json!({"removePrevImages": {"type": "boolean"}}));
+    // A part that leaves a list is none that is deleted.
+    let action = json!({"type": "string", "enum": ["add", "remove"]});
+    let links = json!({"link": {"type": "array", "items": {"type": "object", "properties": {"action": action}}}});
+    is(RiskClass::Write, "tests_create", "Create a test", links);
     // An operation that is only told of is not done.
     let method = json!({"method": {"type": "string", "description": "The method (e.g. 'list', 'create')"}});
     is(RiskClass::Read, "get_type_info", "Get type information for a method.", method);

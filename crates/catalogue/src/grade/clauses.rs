@@ -60,6 +60,13 @@ pub(super) fn of_name_as_told(name: &str, server: &[String], told: &[Clause]) ->
     if tokens.last().is_some_and(|last| last == "tool") && tokens.len() > 1 {
         tokens.pop();
     }
+    // `index_advisor`, though an index may be made as well.
+    if let Some(verb) = tokens.last().filter(|last| words::is_one(last, ADVISERS)).and_then(|last| agent_verb(last))
+        && !tokens.iter().rev().skip(1).any(|token| name_verb(token).is_some_and(|verb| !verb.is_noun_too))
+        && !words::is_one(&tokens[0], CHANGES_WHAT_FOLLOWS)
+    {
+        return vec![name_clause(&tokens, tokens.len() - 1, verb, name)];
+    }
     // `remove_viewer` is done to a viewer.
     let is_thing = !tokens.iter().rev().skip(1).any(|token| name_verb(token).is_some_and(|verb| alters(verb.sense)));
     if let Some(verb) = tokens.last().filter(|_| tokens.len() > 1 && is_thing).and_then(|last| agent_verb(last)) {
@@ -103,9 +110,12 @@ fn name_verb(token: &str) -> Option<Verb> {
     verbs::base(token)
 }
 
+/// Those whose work is to tell.
+const ADVISERS: &str = "advisor adviser analyzer validator checker inspector explainer estimator calculator";
+
 /// What a thing is called by what it does: `project-services-reader`.
 fn agent_verb(token: &str) -> Option<Verb> {
-    let known = "reader viewer finder fetcher searcher updater writer creator deleter remover runner executor";
+    let known = "advisor adviser analyzer validator checker inspector explainer estimator calculator reader viewer finder fetcher searcher updater writer creator deleter remover runner executor";
     let stem = words::is_one(token, known).then(|| token.trim_end_matches("er").trim_end_matches("or"))?;
     let undoubled = stem.strip_suffix("nn").map(|stem| format!("{stem}n"));
     verbs::base(stem).or_else(|| verbs::base(&format!("{stem}e"))).or_else(|| verbs::base(&undoubled?))
@@ -207,6 +217,8 @@ pub(super) fn of_sentence(sentence: &Sentence) -> Vec<Clause> {
         if joint
             && its == form
             && !is_in_compound(words, i)
+            // `an incremental add/remove of members`
+            && words.get(i + 1).is_none_or(|next| next != "of")
             && (!verb.is_noun_too
                 || beside
                 || matches!(form, Form::Third | Form::Base)
@@ -257,7 +269,9 @@ fn leading_verb(words: &[String]) -> Option<(usize, Verb, Form)> {
     // `Deletes are refused`, `the query is`
     let noun = verb.is_noun_too && form == Form::Base && next_is("is are was has can of : name id")
         || form == Form::Third && next_is("are were have can cannot");
-    (form != Form::Past && !noun).then_some((at, verb, form))
+    // `Login history of a user`
+    let tells = verb.is_noun_too && form == Form::Base && next_is("history statistics stats overview");
+    (form != Form::Past && !noun && !tells).then_some((at, verb, form))
 }
 
 /// The verb after a noun: `The local search API returns …`.

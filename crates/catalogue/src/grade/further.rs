@@ -476,7 +476,7 @@ const MONEY_SERVERS: &str = "stripe paypal square xero quickbooks alpaca coinbas
 
 const INFORMATION: &str = "list information info detail details fact status statistic statistics data result content overview summary \
     history documentation guide schema forecast weather price report metadata number count definition help \
-    lookup search answer instruction reference";
+    lookup search answer instruction reference state usage version progress log availability";
 
 fn is_negated(words: &[String]) -> bool {
     words.iter().any(|word| words::is_one(word, "not never cannot don't doesn't won't no without avoid isn't"))

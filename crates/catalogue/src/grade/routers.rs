@@ -34,12 +34,29 @@ pub(super) fn find(reading: &Reading, context: Context) -> Option<Router> {
             if !decides && !parameter.is_one_of(MAY_DECIDE) || is_http(&parameter.values) {
                 return None;
             }
-            let operations = graded(&parameter.values, &parameter.path, &object, context);
+            let mut operations = graded(&parameter.values, &parameter.path, &object, context);
+            // Of each of a list of parts, such as its links, only that it belongs there is given and taken.
+            if is_of_part(&parameter.path) {
+                operations.retain(|operation| operation.name != "remove");
+            }
             let (count, all) = (operations.len(), parameter.values.len());
             let enough = if decides { count * 2 >= all } else { count * 3 >= all * 2 };
             (enough && count > 0).then_some(Router { operations, is_complete: true })
         });
     listed.or_else(|| in_alternatives(reading, &object, context)).or_else(|| in_text(reading, &object, context))
+}
+
+/// Whether a parameter says what happens to each of a list that is no list of operations.
+fn is_of_part(path: &str) -> bool {
+    let Some((before, _)) = path.split_once(".items.properties.") else { return false };
+    let parent = before.rsplit('.').next().unwrap_or_default();
+    !words::of_name(parent).iter().any(|word| {
+        words::is_one(
+            word,
+            "requests operations actions updates changes commands edits steps items \
+        batch mutations patches request operation action",
+        )
+    })
 }
 
 /// Operations of which each is the constant of one alternative: `oneOf: [{operation: "get"}, {operation: "delete"}]`.

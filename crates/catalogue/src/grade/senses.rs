@@ -225,9 +225,9 @@ fn advise(clause: &Clause) -> Meaning {
             plain(Write, "R5", "changes a status")
         }
         "optimize" | "optimise"
-            if clause.mentions("slide table database index disk layout presentation document element text") =>
+            if clause.mentions("db slide table database index disk layout presentation document element text") =>
         {
-            weak(Write, "R10", "changes something")
+            plain(Write, "R10", "changes something")
         }
         "embed" if clause.mentions("document record") => weak(Write, "R22", "may store what it embeds"),
         _ => plain(Read, "R19", "gives back advice"),
@@ -270,8 +270,7 @@ fn make(clause: &Clause) -> Meaning {
     plain(Write, "R10", "creates something")
 }
 
-const MESSAGES: &str = "message email mail sms notification invitation invite dm tweet announcement reminder call broadcast \
-    campaign";
+const MESSAGES: &str = "message email mail sms notification invitation invite dm tweet announcement reminder call broadcast";
 const WORK: &str = "job run build execution deployment scan crawl simulation render batch invocation transcription finetune \
     training pod process container sandbox";
 const FIRES: &str = "schedule trigger cron cronjob automation";
@@ -559,7 +558,7 @@ const MEDIA: &str = "image video audio speech voice music sound song 3d avatar a
 const TEXTS: &str = "code text plan sql query diagram config configuration template summary documentation guide prompt \
     instruction url link report list type test example uuid id statement command chart schema locator \
     description insight recommendation name timeline layer structure resource manifest file package hash data \
-    embedding docs script suggestion analysis question answer response map";
+    embedding docs script csv suggestion analysis question answer response map";
 
 fn convert(clause: &Clause) -> Meaning {
     if clause.goes_on_with("speech voice video") && matches!(clause.verb.word, "convert" | "transform") {
@@ -657,7 +656,7 @@ const LABELS: &str = "approval protection dependency upvote tag label reaction s
     assignee reviewer watcher follower assignment flag pin emoji milestone category upvote attendee highlight overlay";
 const LISTS: &str = "release initiative roadmap campaign task project team folder album channel library module cycle epic portfolio \
     segment audience watching watchlist list favorites favourites playlist queue collection group board sprint milestone section watch \
-    cart wishlist category";
+    cart wishlist category blocks blocklist denylist allowlist whitelist blacklist";
 
 const PEOPLE: &str = "member user collaborator participant account principal group contributor subscriber";
 

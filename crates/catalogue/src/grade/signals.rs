@@ -406,7 +406,7 @@ const SECRETS: &str = "connection string, connection strings, connection uri, co
     secret values, config vars, access keys, access key, bearer token, auth token, webhook secret, webhook secrets, signing secret, \
     secret key, set-cookie, cookie and, headers including cookie, including cookie";
 const SECRET_NAMES: &str = "connection string, connection uri, connection url, environment variables, env vars, env var, config vars, \
-    api key, api keys, access key, access keys, private key";
+    api key, api keys, access key, access keys, private key, stream key, encryption key";
 const MINTED: &str = "api key, api keys, access key, access keys, private key, service key, client secret, webhook secret, signing secret, \
     key pair, signed url, presigned url";
 /// Stores and texts whose entries are found by keys.

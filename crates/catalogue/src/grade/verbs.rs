@@ -180,7 +180,7 @@ const TABLE: &[(Sense, &str)] = &[
         Sense::Change,
         "update~ set~ edit~ modify change~ patch~ configure alter adjust enable disable toggle~ switch~ mark~ \
          increment decrement incr decr resize rotate~ extend transition~ merge~ rebase~ squash adapt enrich \
-         annotate correct~ fix~ mute unmute lock~ unlock hide unhide prioritize sign~ accept approve unapprove reject \
+         annotate correct~ fix~ mute unmute lock~ unlock hide unhide prioritize sign~ accept approve unapprove unsuspend reject \
          dismiss acknowledge ack xack snooze reopen complete~ finish finalize finalise uncomplete customize \
          tune reorder unstage upgrade~ downgrade expire~ touch~ persist confirm emulate override~ refactor \
          manipulate claim~ release~ draw~ place~ position~ highlight~ maximize minimize unresolve recolor \
