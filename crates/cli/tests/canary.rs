@@ -14,12 +14,15 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use support::authority::{Authority, CLIENT_SECRET};
-use support::http::{Client, exchange};
+use support::http::{Client, Reply, exchange};
 use support::receiver::Receiver;
 use support::{HttpUpstream, LEGACY, MODERN, PATIENCE, Scratch, Served, callgate, ended, lenient, root, until};
 
 /// What every secret here holds.
 const CANARY: &str = "canary";
+
+/// The signature of what the gateway says of itself to authorization servers.
+const ASSERTED: &str = "canary0123456789";
 
 /// The keys of the configuration whose values are secrets, as the schema has them; and the variable that stands there in
 /// [`config`].
@@ -135,7 +138,7 @@ impl Stage {
             ("URL".to_owned(), format!("{}?key={}", web.url(), canary("url"))),
             ("HOOK".to_owned(), format!("{}/{}", told.url, canary("hook"))),
             ("GONE".to_owned(), format!("http://127.0.0.1:9/{}", canary("gone"))),
-            ("ASSERTION".to_owned(), format!("{}.{}", unsigned(&authority), "canary0123456789")),
+            ("ASSERTION".to_owned(), format!("{}.{ASSERTED}", unsigned(&authority))),
             ("DSN".to_owned(), format!("postgres://user:{}@127.0.0.1:9/d", canary("dsn"))),
         ]);
         Stage { scratch, authority, _web: web, told, variables }
@@ -198,12 +201,27 @@ fn listening(gate: &Served, what: &str) -> String {
 
 fn get(address: &str, path: &str, token: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n");
-    String::from_utf8_lossy(&exchange(address, request.as_bytes()).expect("an answer").body).into_owned()
+    text_of(&exchange(address, request.as_bytes()).expect("an answer"))
 }
 
-/// Calls, well and badly, with a canary wherever there is room for one; gives what was answered besides results.
-fn talk(stage: &Stage, gate: &Served) -> String {
-    let mut told = String::new();
+/// All of an answer, headers too.
+fn text_of(reply: &Reply) -> String {
+    let headers: String = reply.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    format!("{}\n{headers}\n{}\n", reply.status, String::from_utf8_lossy(&reply.body))
+}
+
+/// What callers were answered.
+#[derive(Default)]
+struct Answered {
+    /// To what holds nothing that may come back: no canary at all is in it.
+    told: String,
+    /// To what servers repeat, or may name in an error: no canary of the configuration is in it. By server.
+    repeated: Vec<(String, String)>,
+}
+
+/// Calls, well and badly, with a canary wherever there is room for one.
+fn talk(stage: &Stage, gate: &Served) -> Answered {
+    let mut answered = Answered::default();
     let ada = canary("ada");
     for revision in [LEGACY, MODERN] {
         for server in ["web", "lab", "gone", "own", "signed", "mine", "swap", "work", "stated", "managed"] {
@@ -224,10 +242,13 @@ fn talk(stage: &Stage, gate: &Served) -> String {
                 let params = json!({"name": name, "arguments": {"text": canary("argument"), canary("key"): 1}});
                 client.ask("2", "tools/call", params)
             };
-            call("echo");
-            call("whoami");
-            client.ask("3", "resources/read", json!({"uri": format!("file:///{}", canary("uri"))}));
-            client.send(&client.headers("tools/call", Some("echo")), b"{\"jsonrpc\":\"2.0\",\"canary-broken\"");
+            let uri = json!({"uri": format!("file:///{}", canary("uri"))});
+            let listed = client.ask("4", "tools/list", json!({}));
+            for reply in [greeted, call("echo"), call("whoami"), client.ask("3", "resources/read", uri), listed] {
+                answered.repeated.push((format!("{revision} {server}"), text_of(&reply)));
+            }
+            let broken = client.send(&client.headers("tools/call", Some("echo")), b"{\"jsonrpc\":\"2.0\",\"canary-broken\"");
+            answered.told += &text_of(&broken.expect("an answer"));
         }
     }
     // Somebody whose own token is exchanged.
@@ -238,13 +259,13 @@ fn talk(stage: &Stage, gate: &Served) -> String {
     }
     // Nobody at all, and a session of nobody's.
     let nobody = Client::silent(&gate.address, LEGACY).at("/mcp/web", &canary("wrong"));
-    told += &format!("{:?}", nobody.ask("1", "ping", json!({})));
+    answered.told += &text_of(&nobody.ask("1", "ping", json!({})));
     let lost = Client { session: Some(canary("session")), ..Client::silent(&gate.address, LEGACY).at("/mcp/web", &ada) };
-    lost.ask("1", "tools/list", json!({}));
+    answered.told += &text_of(&lost.ask("1", "tools/list", json!({})));
     // A call that waits for a person, of whom webhooks tell: what it holds is for them to read.
     let asks = Client::silent(&gate.address, LEGACY).at("/mcp/lab", &ada).shake_hands();
-    told += &asks.call("1", "pay", json!({"amount": 1})).to_string();
-    told
+    answered.told += &asks.call("1", "pay", json!({"amount": 1})).to_string();
+    answered
 }
 
 #[test]
@@ -253,7 +274,8 @@ fn no_secret_is_told_or_kept() {
     let state = format!("sqlite:{}", stage.scratch.path("state/callgate.db").display());
     let mut gate = stage.serve("callgate.yaml", &state);
     let (metrics, admin) = (listening(&gate, "callgate metrics at"), listening(&gate, "callgate administered on"));
-    let mut told: Vec<(String, String)> = vec![("answers".to_owned(), talk(&stage, &gate))];
+    let answered = talk(&stage, &gate);
+    let mut told: Vec<(String, String)> = vec![("answers".to_owned(), answered.told)];
     told.push(("figures".to_owned(), get(&metrics, "/metrics", "")));
     let document: Value = serde_json::from_slice(&std::fs::read(root().join("docs/admin.openapi.json")).unwrap()).unwrap();
     let records = support::audit(&state);
@@ -289,20 +311,35 @@ fn no_secret_is_told_or_kept() {
     // The same with a state that cannot be had, and its password.
     let mut broken = stage.serve("broken.yaml", "env:DSN");
     let client = Client::silent(&broken.address, LEGACY).at("/mcp/own", &canary("ada"));
-    client.ask("1", "initialize", json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {}}));
+    for (method, params) in [
+        ("initialize", json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {}})),
+        ("tools/call", json!({"name": "echo", "arguments": {}})),
+    ] {
+        told.push((format!("the answer to {method} without a state"), text_of(&client.ask("1", method, params))));
+    }
     broken.signal(Signal::TERM);
     ended(&mut broken.child, PATIENCE).expect("it ends");
     told.push(("the log without a state".to_owned(), broken.stderr.lock().unwrap().clone()));
     kept(&stage.scratch.path("state"), &mut told);
     assert!(told.iter().any(|(_, text)| text.contains("callgate_calls_total")) && told.len() > 30, "something was told");
     let pem = stage.variables.iter().find(|(name, _)| name == "CLIENT_KEY").unwrap().1.lines().nth(1).unwrap().to_owned();
-    for (place, text) in &told {
-        for secret in [CANARY, &pem] {
-            let found =
-                text.find(secret).map(|at| text[..at + 60.min(text.len() - at)].chars().rev().take(400).collect::<String>());
-            let found = found.map(|found| found.chars().rev().collect::<String>());
-            assert_eq!(found, None, "in {place}");
-        }
+    told.iter().for_each(|(place, text)| assert_holds_none(place, text, &[CANARY, &pem]));
+    // Arguments come back in results, and are the caller's; what the gateway is configured with is nobody's.
+    let parts = ["url", "hook", "gone", "dsn"].map(canary);
+    let values = stage.variables.iter().map(|(_, value)| value);
+    let configured: Vec<&str> = values.chain(&parts).map(String::as_str).chain([&*pem, ASSERTED]).collect();
+    assert!(answered.repeated.len() == 100 && answered.repeated.iter().any(|(_, text)| text.contains("canary-argument")));
+    answered.repeated.iter().for_each(|(place, text)| assert_holds_none(place, text, &configured));
+}
+
+#[track_caller]
+fn assert_holds_none(place: &str, text: &str, secrets: &[&str]) {
+    for secret in secrets {
+        let found = text.find(secret).map(|at| {
+            let from = text[..at].char_indices().rev().nth(300).map_or(0, |(from, _)| from);
+            &text[from..at + secret.len()]
+        });
+        assert_eq!(found, None, "in {place}");
     }
 }
 
