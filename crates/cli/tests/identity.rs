@@ -130,6 +130,12 @@ struct Stage {
     scratch: Scratch,
     provider: Provider,
     _upstream: HttpUpstream,
+/// A token that names this algorithm and carries no signature: `header.claims.`
+fn unsigned(provider: &Provider, algorithm: &str) -> String {
+    let token = provider.token(|header, _| header["alg"] = json!(algorithm));
+    format!("{}.", token.rsplit_once('.').unwrap().0)
+}
+
     gate: Served,
 }
 
@@ -170,7 +176,11 @@ fn a_token_that_is_not_beyond_doubt_is_refused() {
     let cases: Vec<(&str, String, &str)> = vec![
         ("audience", provider.token(|_, claims| claims["aud"] = json!("https://other")), "another audience"),
         ("issuer", provider.token(|_, claims| claims["iss"] = json!("https://evil.example")), "another issuer"),
-        ("none", provider.token(|header, _| header["alg"] = json!("none")), "algorithm"),
+        ("none, and signed", provider.token(|header, _| header["alg"] = json!("none")), "algorithm"),
+        ("none", unsigned(provider, "none"), "algorithm"),
+        ("none, spelt otherwise", unsigned(provider, "nOnE"), "algorithm"),
+        ("none, spelt so too", unsigned(provider, "None"), "algorithm"),
+        ("no signature", unsigned(provider, "ES256"), "signature"),
         ("shared secret", provider.token(|header, _| header["alg"] = json!("HS256")), "algorithm"),
         ("type", provider.token(|header, _| header["typ"] = json!("JWT")), "another type"),
         ("expired", provider.token(|_, claims| claims["exp"] = json!(now - 60)), "expired"),
@@ -241,12 +251,28 @@ fn a_token_that_is_signed_with_rsa_is_believed_and_its_public_key_is_no_secret()
     let (signed, _) = token.rsplit_once('.').unwrap();
     let other = stage.provider.token(|_, claims| claims["sub"] = json!("eve"));
     assert_eq!(stage.ask("web", &format!("{signed}.{}", other.rsplit_once('.').unwrap().1)).status, 401, "another's signature");
-    // HS256 with what is published as the shared secret.
+    // HS256 with what is published as the shared secret, in every form in which people keep it.
     let header = URL_SAFE_NO_PAD.encode(json!({"alg": "HS256", "typ": "at+jwt", "kid": "rsa"}).to_string());
     let signed = format!("{header}.{}", signed.split_once('.').unwrap().1);
-    let published = stage.provider.key.lock().unwrap().1.published("rsa").to_string();
-    for secret in [published.clone(), serde_json::from_str::<Value>(&published).unwrap()["n"].as_str().unwrap().to_owned()] {
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+    let published = stage.provider.key.lock().unwrap().1.published("rsa");
+    let modulus = published["n"].as_str().unwrap();
+    let Signer::Rsa(key) = Signer::rsa() else { unreachable!("it is one") };
+    let pkcs1 = key.public().as_ref().to_vec();
+    let spki = [RSA_2048_SPKI, &pkcs1].concat();
+    assert_eq!(spki.len(), 4 + 0x122, "the key has 2048 bits");
+    let secrets = [
+        published.to_string().into_bytes(),
+        modulus.as_bytes().to_vec(),
+        URL_SAFE_NO_PAD.decode(modulus).unwrap(),
+        pem("PUBLIC KEY", &spki).into_bytes(),
+        pem("PUBLIC KEY", &spki).trim_end().as_bytes().to_vec(),
+        pem("RSA PUBLIC KEY", &pkcs1).into_bytes(),
+        spki,
+        pkcs1,
+        Vec::new(),
+    ];
+    for secret in secrets {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
         let forged = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, signed.as_bytes())));
         let reply = stage.ask("web", &forged);
         assert_eq!(reply.status, 401);
@@ -280,6 +306,15 @@ fn a_stream_ends_with_the_token_that_has_opened_it() {
 #[test]
 fn a_token_can_be_for_one_use() {
     let stage = Stage::new("  once: true\n");
+/// What stands before an RSA key of 2048 bits (RFC 8017) where it is a public key of any kind (RFC 5280 §4.1).
+const RSA_2048_SPKI: &[u8] = b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x03\x82\x01\x0f\x00";
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
     let token = stage.provider.token(|_, _| {});
     assert_eq!(stage.ask("web", &token).status, 200);
     let again = stage.ask("web", &token);
