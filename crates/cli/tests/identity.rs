@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
+#[path = "../../store/tests/support/servers.rs"]
+mod servers;
+
 mod support;
 
 use base64::Engine;
@@ -9,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
+use servers::{Postgres, Redis};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -126,16 +130,16 @@ impl Provider {
     }
 }
 
-struct Stage {
-    scratch: Scratch,
-    provider: Provider,
-    _upstream: HttpUpstream,
 /// A token that names this algorithm and carries no signature: `header.claims.`
 fn unsigned(provider: &Provider, algorithm: &str) -> String {
     let token = provider.token(|header, _| header["alg"] = json!(algorithm));
     format!("{}.", token.rsplit_once('.').unwrap().0)
 }
 
+struct Stage {
+    scratch: Scratch,
+    provider: Provider,
+    upstream: HttpUpstream,
     gate: Served,
 }
 
@@ -144,27 +148,49 @@ impl Stage {
         let (scratch, provider) = (Scratch::new(), Provider::start());
         let upstream = HttpUpstream::start(&scratch.log(), &[]);
         scratch.write("open.yaml", "version: \"1\"\ndefault: allow\n");
-        let config = format!(
-            "listen: 127.0.0.1:0\nstate: {}\nservers:\n  web: {{url: '{url}', policy: open.yaml}}\n  other: {{url: '{url}', policy: open.yaml}}\n\
-             grants:\n  - {{name: readers, principal: 'group:readers', servers: [web]}}\n  - {{name: writers, principal: 'group:writers', servers: [web, other]}}\n\
-             identity:\n  issuer: {}\n  audience: https://mcp.example.org\n{more}  grants:\n    - {{grant: writers, claims: {{scope: mcp.write}}}}\n    \
-             - {{grant: readers, claims: {{scope: mcp.read}}, principal: sub}}\n",
-            scratch.state(),
-            provider.issuer,
-            url = upstream.url(),
-        );
+        let config = config(&upstream, &provider, &scratch.state(), more);
         let gate = Served::configured(&scratch.write("callgate.yaml", config), &[]);
-        Stage { scratch, provider, _upstream: upstream, gate }
+        Stage { scratch, provider, upstream, gate }
+    }
+
+    /// Another gateway, with a home of its own.
+    fn gateway(&self, name: &str, state: &str, more: &str) -> Served {
+        let config = config(&self.upstream, &self.provider, "env:STATE", more);
+        let (config, home) = (self.scratch.write(&format!("{name}.yaml"), config), self.scratch.path(name).display().to_string());
+        Served::configured(&config, &[("STATE", state), ("XDG_DATA_HOME", &home)])
     }
 
     fn ask(&self, server: &str, token: &str) -> Reply {
-        let client = Client::silent(&self.gate.address, LEGACY).at(&format!("/mcp/{server}"), token);
-        client.ask(
-            "1",
-            "initialize",
-            json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}),
-        )
+        ask(&self.gate, server, token)
     }
+
+    /// A token of this id.
+    fn token(&self, id: &str) -> String {
+        self.provider.token(|_, claims| claims["jti"] = json!(id))
+    }
+}
+
+fn config(upstream: &HttpUpstream, provider: &Provider, state: &str, more: &str) -> String {
+    format!(
+        "listen: 127.0.0.1:0\nstate: {state}\nservers:\n  web: {{url: '{url}', policy: open.yaml}}\n  other: {{url: '{url}', policy: open.yaml}}\n\
+         grants:\n  - {{name: readers, principal: 'group:readers', servers: [web]}}\n  - {{name: writers, principal: 'group:writers', servers: [web, other]}}\n\
+         identity:\n  issuer: {}\n  audience: [https://mcp.example.org]\n{more}  grants:\n    - {{grant: writers, claims: {{scope: mcp.write}}}}\n    \
+         - {{grant: readers, claims: {{scope: mcp.read}}, principal: sub}}\n",
+        provider.issuer,
+        url = upstream.url(),
+    )
+}
+
+fn ask(gate: &Served, server: &str, token: &str) -> Reply {
+    let client = Client::silent(&gate.address, LEGACY).at(&format!("/mcp/{server}"), token);
+    let params = json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    client.ask("1", "initialize", params)
+}
+
+#[track_caller]
+fn assert_used(reply: &Reply) {
+    let challenge = reply.header("www-authenticate").unwrap_or_default();
+    assert!(reply.status == 401 && challenge.contains("used before"), "{} {challenge}", reply.status);
 }
 
 #[test]
@@ -280,6 +306,15 @@ fn a_token_that_is_signed_with_rsa_is_believed_and_its_public_key_is_no_secret()
     }
 }
 
+/// What stands before an RSA key of 2048 bits (RFC 8017) where it is a public key of any kind (RFC 5280 §4.1).
+const RSA_2048_SPKI: &[u8] = b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x03\x82\x01\x0f\x00";
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
 #[test]
 fn a_stream_ends_with_the_token_that_has_opened_it() {
     let stage = Stage::new("  leeway: 1s\n");
@@ -306,22 +341,64 @@ fn a_stream_ends_with_the_token_that_has_opened_it() {
 #[test]
 fn a_token_can_be_for_one_use() {
     let stage = Stage::new("  once: true\n");
-/// What stands before an RSA key of 2048 bits (RFC 8017) where it is a public key of any kind (RFC 5280 §4.1).
-const RSA_2048_SPKI: &[u8] = b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x03\x82\x01\x0f\x00";
+    let token = stage.token("id-1");
+    assert_eq!(stage.ask("web", &token).status, 200);
+    assert_used(&stage.ask("web", &token));
+    for claim in ["jti", "iat"] {
+        let without = stage.provider.token(|_, claims| {
+            claims.as_object_mut().unwrap().remove(claim);
+        });
+        assert_eq!(stage.ask("web", &without).status, 401, "{claim}");
+    }
 
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+    // It stays used when the section changes, ...
+    let path = stage.scratch.path("callgate.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    stage
+        .scratch
+        .write("callgate.yaml", text.replace("[https://mcp.example.org]", "[https://mcp.example.org, https://new.example]"));
+    let mut number = 0;
+    let taken_up = until(PATIENCE, || {
+        number += 1;
+        let new = stage.provider.token(|_, claims| {
+            claims["aud"] = json!("https://new.example");
+            claims["jti"] = json!(format!("new-{number}"));
+        });
+        (stage.ask("web", &new).status == 200).then_some(())
+    });
+    taken_up.expect("the new audience is taken up");
+    assert_used(&stage.ask("web", &token));
+    // ... and when the gateway is started anew.
+    let Stage { scratch, gate, .. } = &stage;
+    gate.signal(rustix::process::Signal::KILL);
+    assert_used(&ask(&Served::configured(&scratch.path("callgate.yaml"), &[]), "web", &token));
 }
 
-    let token = stage.provider.token(|_, _| {});
-    assert_eq!(stage.ask("web", &token).status, 200);
-    let again = stage.ask("web", &token);
-    assert_eq!(again.status, 401);
-    assert!(again.header("www-authenticate").unwrap_or_default().contains("used before"));
-    let without = stage.provider.token(|_, claims| {
-        claims.as_object_mut().unwrap().remove("jti");
-    });
-    assert_eq!(stage.ask("web", &without).status, 401);
+#[test]
+fn a_token_that_was_used_at_one_gateway_was_used_at_all() {
+    let (postgres, redis) = (Postgres::start(), Redis::start());
+    let stage = Stage::new("");
+    let places = postgres.iter().map(Postgres::url).chain(redis.iter().map(Redis::url));
+    let clusters: Vec<[Served; 2]> = places
+        .enumerate()
+        .map(|(number, state)| ["one", "two"].map(|name| stage.gateway(&format!("{name}{number}"), &state, "  once: true\n")))
+        .collect();
+    for [one, two] in &clusters {
+        let token = stage.token("id-1");
+        assert_eq!(ask(one, "web", &token).status, 200);
+        assert_used(&ask(two, "web", &token));
+        let token = stage.token("id-2");
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..16).map(|at| (if at % 2 == 0 { one } else { two }, &token)).collect();
+            let asked: Vec<_> = asked.into_iter().map(|(gate, token)| scope.spawn(|| ask(gate, "web", token).status)).collect();
+            asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    }
+    // Where that cannot be found out, nobody is let in.
+    postgres.iter().for_each(Postgres::kill);
+    redis.iter().for_each(Redis::kill);
+    for gate in clusters.iter().flatten() {
+        assert_eq!(ask(gate, "web", &stage.token("id-3")).status, 503);
+    }
 }

@@ -12,9 +12,10 @@ pub(crate) use jwt::{Claims, unverified_claims};
 use crate::fetch::{self, PATIENCE, Way};
 use crate::tls::UpstreamTls;
 use jwt::{Demands, Key, Refused, Unverified, read_keys};
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use store::Store;
 use tracing::warn;
 
 /// Keys older than this are asked for again: one that was withdrawn must not be believed for long.
@@ -23,8 +24,6 @@ const FRESH: Duration = Duration::from_secs(10 * 60);
 const USABLE: Duration = Duration::from_secs(60 * 60);
 /// Keys are not asked for more often than this, whatever tokens name.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Ids of used tokens that are remembered; beyond it, nobody is let in before some have expired.
-const MAX_USED: usize = 100_000;
 
 /// Whose tokens are believed, and which grants they are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +65,6 @@ pub(crate) struct Identity {
     demands: Demands,
     keys: RwLock<Known>,
     asking: tokio::sync::Mutex<()>,
-    /// Ids of tokens that may be used once, and until when they could be, in seconds since the Unix epoch.
-    used: Mutex<HashMap<String, i64>>,
 }
 
 #[derive(Default)]
@@ -82,7 +79,7 @@ struct Known {
 pub(crate) enum Unknown {
     /// There is something wrong with it.
     Refused(&'static str),
-    /// The authorization server's keys cannot be had.
+    /// The authorization server's keys cannot be had, or whether the token was used before cannot be found out.
     Unavailable,
 }
 
@@ -102,13 +99,7 @@ impl Identity {
             leeway: i64::try_from(config.leeway.as_secs()).unwrap_or(i64::MAX),
             with_id: config.once,
         };
-        Identity {
-            config: config.clone(),
-            demands,
-            keys: RwLock::default(),
-            asking: tokio::sync::Mutex::default(),
-            used: Mutex::default(),
-        }
+        Identity { config: config.clone(), demands, keys: RwLock::default(), asking: tokio::sync::Mutex::default() }
     }
 
     /// What it is made of.
@@ -116,14 +107,14 @@ impl Identity {
         &self.config
     }
 
-    /// The claims of a token that is believed at `now`, in milliseconds since the Unix epoch.
-    pub async fn claims(&self, token: &str, now: i64) -> Result<Claims, Unknown> {
+    /// The claims of a token that is believed at `now`, in milliseconds since the Unix epoch. One that may be used once is used up
+    /// in `store`, for all gateways on it.
+    pub async fn claims(&self, token: &str, now: i64, store: &Store) -> Result<Claims, Unknown> {
         let unverified = Unverified::read(token)?;
         let keys = self.keys(&unverified).await?;
-        let now = now.div_euclid(1_000);
-        let claims = unverified.verify(&keys, &self.demands, now)?;
+        let claims = unverified.verify(&keys, &self.demands, now.div_euclid(1_000))?;
         if self.config.once {
-            self.use_up(&claims, now)?;
+            self.use_up(&claims, store).await?;
         }
         Ok(claims)
     }
@@ -158,21 +149,18 @@ impl Identity {
         scopes
     }
 
-    fn use_up(&self, claims: &Claims, now: i64) -> Result<(), Unknown> {
-        let (Some(id), Some(expires)) = (claims.text("jti"), claims.time("exp")) else {
-            return Err(Unknown::Refused("the token has no id"));
+    async fn use_up(&self, claims: &Claims, store: &Store) -> Result<(), Unknown> {
+        let (Some(id), Some(issued), Some(end)) = (claims.text("jti"), claims.time("iat"), self.end_of(claims)) else {
+            return Err(Unknown::Refused("the token has no id, or does not say when it was made"));
         };
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() >= MAX_USED {
-            used.retain(|_, until| *until > now);
-            if used.len() >= MAX_USED {
-                return Err(Unknown::Unavailable);
+        let since = issued.saturating_sub(self.demands.leeway).saturating_mul(1_000);
+        match store.use_up(&format!("{}\n{id}", self.config.issuer), since, end).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Unknown::Refused("the token was used before")),
+            Err(error) => {
+                warn!(%error, "whether a token was used before cannot be found out");
+                Err(Unknown::Unavailable)
             }
-        }
-        let until = expires.saturating_add(self.demands.leeway);
-        match used.insert(id, until) {
-            Some(before) if before > now => Err(Unknown::Refused("the token was used before")),
-            _ => Ok(()),
         }
     }
 

@@ -418,6 +418,19 @@ impl Store {
         self.writer.submit(false, Vec::new(), work).await
     }
 
+    /// Uses up a name that is good once; gives whether nobody had used it before, at any gateway on this state. It is remembered
+    /// until `until`, and could not be used before `since`: both in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// When that cannot be found out: state cannot be used, or has lost what was used `since` then. The name may be used up.
+    pub async fn use_up(&self, name: &str, since: i64, until: i64) -> Result<bool, StoreError> {
+        let name = key::hex(ring::digest::digest(&ring::digest::SHA256, name.as_bytes()).as_ref());
+        match &self.counters {
+            Some(redis) => redis.use_up(&name, since, until).await,
+            None => self.writer.submit(true, Vec::new(), move |ledger| once::use_up(ledger, &name, until)).await,
+        }
+    }
+
     /// The digest under which a grant's token is kept; `None` while the key cannot be read.
     pub fn token_digest(&self, token: &str) -> Option<String> {
         let key = Shared::lock(&self.writer.shared.digests).clone()?;

@@ -1,4 +1,4 @@
-//! Calls that must not be made twice in a short while.
+//! What must not be there twice: calls in a short while, and names that may be used once.
 
 use crate::admission::{Once, Subject, joined};
 use crate::chain::Ledger;
@@ -34,6 +34,14 @@ pub(crate) fn remember(ledger: &Ledger<'_>, key: &str, id: &str, window_ms: u64)
         values![key, id, at, at.saturating_add(signed(window_ms))],
     )?;
     Ok(())
+}
+
+/// Uses up a name, which is remembered until then at least; gives whether nobody had used it.
+pub(crate) fn use_up(ledger: &Ledger<'_>, name: &str, until: i64) -> Result<bool, Fault> {
+    // The key of a call has three parts.
+    let key = joined(&[name]);
+    let insert = "INSERT INTO once(key, id, at, until) VALUES (?1, '', ?2, ?3) ON CONFLICT(key) DO NOTHING";
+    Ok(ledger.sql.execute(insert, values![&key, ledger.now(), until])? == 1)
 }
 
 /// Forgets a call that was never sent.

@@ -220,6 +220,23 @@ async fn gateways_that_start_at_once_make_the_tables_once() {
     assert_eq!(server.sql("SELECT count(*) FROM chains"), "6");
 
     server.sql("UPDATE meta SET value = '99' WHERE name = 'version'");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_may_have_forgotten_was_perhaps_used() {
+    let Some(server) = Redis::start() else { return };
+    let clock = Clock::simulated(NOON);
+    let gateways = [gateway_at(&server.url(), clock.clone()).unwrap(), gateway_at(&server.url(), clock.clone()).unwrap()];
+    let used = async |gateway: &Gateway, since| gateway.store.use_up("token", since, NOON + DAY).await;
+    assert!(used(&gateways[0], NOON).await.unwrap());
+    assert_eq!(server.cli(&["FLUSHALL"]), "OK");
+    for gateway in &gateways {
+        let error = used(gateway, NOON).await.unwrap_err().to_string();
+        assert!(error.contains("lost"), "{error}");
+    }
+    // What was made since then cannot have been used before.
+    assert!(used(&gateways[0], NOON + 1).await.unwrap());
+    assert!(!used(&gateways[1], NOON + 1).await.unwrap());
+}
+
     let error = gateway_at(&url, Clock::System).err().unwrap().to_string();
     assert!(error.contains("newer callgate") && !error.contains("hunter2"), "{error}");
 }

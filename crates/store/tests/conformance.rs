@@ -83,6 +83,7 @@ macro_rules! backends {
             a_grant_is_a_document_with_a_token,
             one_gateway_at_a_time_refreshes_an_authorization,
             the_issuer_that_was_named_first_stays,
+            a_name_is_used_up_once_by_all,
             a_closed_store_denies,
         );)*
     };
@@ -748,6 +749,31 @@ async fn the_issuer_that_was_named_first_stays(place: Place) {
     assert_eq!(first(&two, "https://before/mcp", "https://new").await, "https://new");
     assert_eq!(first(&one, "https://before/mcp", "https://evil").await, "https://new");
     assert_eq!(member(bodies(&one).last().unwrap(), "detail"), "first named, now in full: https://new");
+}
+
+async fn a_name_is_used_up_once_by_all(place: Place) {
+    let stores = [place.store.clone(), place.another()];
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..64 {
+        let store = stores[i % 2].clone();
+        tasks.spawn(async move { store.use_up(&format!("token {}", i % 4 / 2), NOON - MINUTE, NOON + MINUTE).await.unwrap() });
+    }
+    assert_eq!(tasks.join_all().await.into_iter().filter(|fresh| *fresh).count(), 2, "each of two names once");
+    // As long as it is good somewhere, whatever clocks say, and not for ever.
+    let again = async || place.store.use_up("token 0", NOON - MINUTE, NOON + MINUTE).await.unwrap();
+    for moment in [0, MINUTE, 60 * MINUTE] {
+        place.clock.advance(moment);
+        place.store.tidy(None).await.unwrap();
+        assert!(!again().await, "{moment}");
+        place.clock.advance(-moment);
+    }
+    // Redis forgets by a clock of its own.
+    if !matches!(place.url, StateUrl::Redis { .. }) {
+        place.clock.advance(2 * DAY);
+        place.store.tidy(None).await.unwrap();
+        assert!(again().await);
+    }
+    assert!(bodies(&place.store).is_empty(), "strangers must not fill the log");
 }
 
 async fn one_gateway_at_a_time_refreshes_an_authorization(place: Place) {

@@ -175,7 +175,7 @@ impl Front {
             debug!("a request with an unknown token is answered 401");
             return Err(Box::new(self.challenge(place, headers, Some("the token is of no grant"))));
         };
-        let claims = match identity.claims(token, now).await {
+        let claims = match identity.claims(token, now, self.gateway.store()).await {
             Ok(claims) => claims,
             Err(Unknown::Refused(why)) => {
                 debug!(why, "a request with a token that is not believed is answered 401");

@@ -123,7 +123,7 @@ pub(crate) struct Demands {
     pub types: Vec<String>,
     /// How far clocks may differ, in seconds.
     pub leeway: i64,
-    /// Whether it must have an id, by which it can be used once.
+    /// Whether it must have an id and say when it was made, so that it can be used once.
     pub with_id: bool,
 }
 
@@ -247,8 +247,8 @@ impl Claims {
         if self.text("sub").is_none_or(|subject| subject.is_empty()) {
             return Err("the token has no subject");
         }
-        if demands.with_id && self.text("jti").is_none_or(|id| id.is_empty()) {
-            return Err("the token has no id");
+        if demands.with_id && (self.text("jti").is_none_or(|id| id.is_empty()) || self.time("iat").is_none()) {
+            return Err("the token has no id, or does not say when it was made");
         }
         Ok(())
     }
@@ -413,7 +413,10 @@ mod tests {
         with("\"iat\":1800000000", "\"nbf\":1800000031", "future");
         with("\"iat\":1800000000", "\"nbf\":1e99", "future");
         with("\"sub\":\"ada\",", "", "subject");
-        check(&header("ES256", "e"), CLAIMS, &Demands { with_id: true, ..demands() }, Err("no id"));
+        let once = Demands { with_id: true, ..demands() };
+        check(&header("ES256", "e"), CLAIMS, &once, Err("no id"));
+        check(&header("ES256", "e"), &CLAIMS.replace("\"iat\":1800000000", "\"jti\":\"1\""), &once, Err("when it was made"));
+        check(&header("ES256", "e"), &CLAIMS.replace("\"iat\"", "\"jti\":\"1\",\"iat\""), &once, Ok(()));
         // Clocks differ.
         check(&header("ES256", "e"), &CLAIMS.replace("1800000100", "1799999971"), &demands(), Ok(()));
     }

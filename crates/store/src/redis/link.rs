@@ -15,11 +15,19 @@ use tokio::sync::oneshot;
 
 /// One run of a script, and who waits for it.
 pub(crate) struct Question {
-    pub is_charge: bool,
+    pub script: Script,
     pub keys: Vec<String>,
-    /// Without what comes before in every charge: the time and the epoch.
+    /// Without what comes before, where the script wants it: the time and the epoch.
     pub words: Vec<String>,
     pub answer: oneshot::Sender<Result<Reply, StoreError>>,
+}
+
+/// What the server is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Script {
+    Charge,
+    GiveBack,
+    UseUp,
 }
 
 pub(crate) struct Link {
@@ -37,8 +45,8 @@ pub(crate) struct Link {
 struct Open {
     connection: Connection,
     epoch: String,
-    charge: String,
-    give_back: String,
+    /// The scripts by their digests, in the order of [`Script`].
+    scripts: [String; 3],
 }
 
 impl Link {
@@ -130,12 +138,11 @@ impl Link {
         let now = self.simulated.as_ref().map(|clock| clock.now().to_string()).unwrap_or_default();
         let Some(open) = &mut self.open else { return Err(Fault::Slow) };
         let mut commands = Vec::new();
-        for Question { is_charge, keys, words, .. } in group {
-            let script = if *is_charge { &open.charge } else { &open.give_back };
+        for Question { script, keys, words, .. } in group {
             let count = keys.len().to_string();
-            let mut all: Vec<&str> = vec!["EVALSHA", script, &count];
+            let mut all: Vec<&str> = vec!["EVALSHA", &open.scripts[*script as usize], &count];
             all.extend(keys.iter().map(String::as_str));
-            if *is_charge {
+            if *script != Script::GiveBack {
                 all.extend([now.as_str(), open.epoch.as_str()]);
             }
             all.extend(words.iter().map(String::as_str));
@@ -174,7 +181,8 @@ impl Link {
             let sha = connection.ask(&["SCRIPT", "LOAD", script], until)?;
             sha.text().map(str::to_owned).ok_or_else(|| Fault::State("it takes no scripts".to_owned()))
         };
-        let (charge, give_back) = (load(&mut connection, CHARGE)?, load(&mut connection, GIVE_BACK)?);
+        let mut loaded = |script| load(&mut connection, script);
+        let scripts = [loaded(CHARGE)?, loaded(GIVE_BACK)?, loaded(USE_UP)?];
         let kept = if self.last.0.is_empty() { self.memory.recall()?.unwrap_or_default() } else { self.last.0.clone() };
         let now = self.simulated.as_ref().map(|clock| clock.now().to_string()).unwrap_or_default();
         let (seen, fresh) = (self.last.1.to_string(), random_id(16).map_err(Fault::State)?);
@@ -197,7 +205,7 @@ impl Link {
             self.last = (epoch.to_owned(), 0);
         }
         self.clock.tell(at);
-        self.open = Some(Open { connection, epoch: epoch.to_owned(), charge, give_back });
+        self.open = Some(Open { connection, epoch: epoch.to_owned(), scripts });
         Ok(())
     }
 
@@ -250,6 +258,7 @@ pub(crate) const KNOWN: &str = "callgate:known";
 
 const CHARGE: &str = include_str!("charge.lua");
 const GIVE_BACK: &str = include_str!("give_back.lua");
+const USE_UP: &str = include_str!("use_up.lua");
 const ATTACH: &str = include_str!("attach.lua");
 
 /// So many are sent in one go.

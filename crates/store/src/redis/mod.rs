@@ -1,4 +1,4 @@
-//! Counters in Redis, shared by gateways whose records lie elsewhere.
+//! Counters in Redis, and what was used once, shared by gateways whose records lie elsewhere.
 //!
 //! All charges of a call are taken, or none, by one script: one trip. What waits goes out together. The script gives back
 //! what it has found, and the call is judged by the same code as ever for what is told of it.
@@ -23,7 +23,7 @@ use crate::clock::{Clock, ServerClock};
 use crate::counters::{Judged, amount, judge};
 use crate::error::Fault;
 use crate::trouble::Trouble;
-use link::{Link, Question};
+use link::{Link, Question, Script};
 use policy::{Amount, Bound, Charge, Mode, Window};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -121,6 +121,17 @@ impl Redis {
         }
     }
 
+    /// Uses up a name; gives whether nobody had used it. Times are milliseconds since the Unix epoch.
+    pub async fn use_up(&self, name: &str, since: i64, until: i64) -> Result<bool, StoreError> {
+        let reply = self.ask(Question::use_up(name, since, until)).await?;
+        match reply.items().first().and_then(Reply::text) {
+            Some("fresh") => Ok(true),
+            Some("used") => Ok(false),
+            Some("lost") => Err(Fault::State("it has lost what was used once".to_owned()).at(&self.trouble.place)),
+            _ => Err(self.senseless()),
+        }
+    }
+
     async fn ask(&self, make: impl FnOnce(oneshot::Sender<Result<Reply, StoreError>>) -> Question) -> Result<Reply, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.questions.try_send(make(answer)).map_err(|error| match error {
@@ -179,13 +190,19 @@ impl Question {
             words.extend(described(charge, now));
         }
         keys.push(link::KNOWN.to_owned());
-        move |answer| Question { is_charge: true, keys, words, answer }
+        move |answer| Question { script: Script::Charge, keys, words, answer }
     }
 
     fn give_back(taken: &[Taken]) -> impl FnOnce(oneshot::Sender<Result<Reply, StoreError>>) -> Question {
         let keys = taken.iter().map(|taken| format!("callgate:amounts:{}", taken.key)).collect();
         let words = taken.iter().flat_map(|taken| [taken.bucket.to_string(), taken.amount.micros().to_string()]).collect();
-        move |answer| Question { is_charge: false, keys, words, answer }
+        move |answer| Question { script: Script::GiveBack, keys, words, answer }
+    }
+
+    fn use_up(name: &str, since: i64, until: i64) -> impl FnOnce(oneshot::Sender<Result<Reply, StoreError>>) -> Question {
+        let keys = vec![format!("callgate:once:{name}"), link::KNOWN.to_owned()];
+        let words = vec![since.to_string(), until.to_string()];
+        move |answer| Question { script: Script::UseUp, keys, words, answer }
     }
 }
 
