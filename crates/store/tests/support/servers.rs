@@ -35,8 +35,7 @@ impl Postgres {
 
     fn start_as(is_durable: bool, tls: Option<(&str, &str)>) -> Option<Postgres> {
         let Some(programs) = programs() else {
-            eprintln!("skipped: PostgreSQL is not installed; `cargo xtask test tools` installs it");
-            return None;
+            return missing("PostgreSQL");
         };
         let template = template(&programs);
         let directory = fresh("postgres");
@@ -156,8 +155,7 @@ impl Redis {
     /// Starts one; `None`, and a word on stderr, where Redis is not installed.
     pub fn start_with(settings: &[&str]) -> Option<Redis> {
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
-            eprintln!("skipped: Redis is not installed; `cargo xtask test tools` installs it");
-            return None;
+            return missing("Redis");
         }
         let directory = fresh("redis");
         std::fs::create_dir_all(&directory).unwrap();
@@ -207,6 +205,19 @@ impl Drop for Redis {
         self.kill();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+/// Says that a test is skipped for want of `what`.
+///
+/// # Panics
+/// In the suite, which has installed it: there a test that is skipped would hold nothing.
+pub fn missing<T>(what: &str) -> Option<T> {
+    assert!(
+        std::env::var_os("CALLGATE_SUITE").is_none(),
+        "{what} is not installed, and the suite installs it: `cargo xtask test tools`"
+    );
+    eprintln!("skipped: {what} is not installed; `cargo xtask test tools` installs it");
+    None
 }
 
 /// Where Debian puts the programs, or whoever has them on the path.
