@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use store::{Clock, Draft, Filter, Options, Retention, StateUrl, Store, StoreError, Verdict};
-use support::servers::{Postgres, Redis};
+use support::servers::{Postgres, Redis, SlowWay};
 use support::*;
 
 /// A gateway by itself: with keys, and where counters lie apart a file, of its own.
@@ -102,6 +102,7 @@ async fn interrupted(gateways: &[Gateway], name: &'static str, begin: impl Fn(),
     assert!((11..=MAX as usize).contains(&granted), "{granted} of {MAX}");
     // Two and six seconds are what is promised where a machine has time.
     let slowest = tally.slowest.load(Ordering::SeqCst);
+    eprintln!("{name}: denied after {slowest} ms at most; {} ms after its return calls pass again", recovered.as_millis());
     assert!(slowest < 4_000, "denied after {slowest} ms");
     assert!(recovered < Duration::from_secs(12), "{recovered:?}");
     eventually("nothing is wrong any more", || !gateways.iter().any(troubled)).await;
@@ -122,6 +123,51 @@ async fn a_redis_that_stops_dies_and_returns_multiplies_nothing() {
     let gateways = [gateway(&server.url()), gateway(&server.url())];
     interrupted(&gateways, "frozen", || server.freeze(), || server.thaw()).await;
     interrupted(&gateways, "killed", || server.kill(), || server.resume()).await;
+}
+
+/// Gateways whose way to the server becomes slow, and then slower than they may wait: never more than the limit, and nothing that
+/// was neither let through nor denied.
+async fn slowed(way: &SlowWay, url: &str) {
+    const MAX: u64 = 60;
+    let gateways = [gateway(url), gateway(url)];
+    let (tally, callers) = storm(&gateways, "slow", MAX);
+    let granted = || tally.granted.load(Ordering::SeqCst);
+    eventually("calls pass", || granted() >= 10).await;
+    way.takes(Duration::from_millis(300));
+    let before = granted();
+    eventually("calls pass slowly, or are denied", || granted() + tally.denied.load(Ordering::SeqCst) >= before + 8).await;
+    for delay in [700, 1300, 1900] {
+        way.takes(Duration::from_millis(delay));
+        let before = tally.denied.load(Ordering::SeqCst);
+        eventually("calls are denied", || {
+            tally.exhausted.load(Ordering::SeqCst) >= 8 || tally.denied.load(Ordering::SeqCst) > before
+        })
+        .await;
+    }
+    way.takes(Duration::ZERO);
+    callers.join_all().await;
+    let (granted, denied) = (granted(), tally.denied.load(Ordering::SeqCst));
+    let slowest = tally.slowest.load(Ordering::SeqCst);
+    eprintln!("slow: {granted} of {MAX} let through, {denied} denied, after {slowest} ms at most");
+    // Whoever is denied because nobody knows may have been counted.
+    assert!(granted <= MAX as usize && granted + denied >= MAX as usize, "{granted} of {MAX}, {denied} denied");
+    assert!(slowest < 4_000, "denied after {slowest} ms");
+    // And not one more is left, whoever asks.
+    assert!(!passes(&gateway(url).store, call("g", vec![shared("slow", MAX)])).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_that_is_slow_multiplies_nothing() {
+    let Some(server) = Postgres::start() else { return };
+    let way = SlowWay::to(server.port);
+    slowed(&way, &server.url().replace(&server.port.to_string(), &way.port.to_string())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_slow_multiplies_nothing() {
+    let Some(server) = Redis::start() else { return };
+    let way = SlowWay::to(server.port);
+    slowed(&way, &format!("redis://127.0.0.1:{}", way.port)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,6 +221,23 @@ async fn what_redis_has_forgotten_counts_as_spent_until_its_window_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_may_have_forgotten_was_perhaps_used() {
+    let Some(server) = Redis::start() else { return };
+    let clock = Clock::simulated(NOON);
+    let gateways = [gateway_at(&server.url(), clock.clone()).unwrap(), gateway_at(&server.url(), clock.clone()).unwrap()];
+    let used = async |gateway: &Gateway, since| gateway.store.use_up("token", since, NOON + DAY).await;
+    assert!(used(&gateways[0], NOON).await.unwrap());
+    assert_eq!(server.cli(&["FLUSHALL"]), "OK");
+    for gateway in &gateways {
+        let error = used(gateway, NOON).await.unwrap_err().to_string();
+        assert!(error.contains("lost"), "{error}");
+    }
+    // What was made since then cannot have been used before.
+    assert!(used(&gateways[0], NOON + 1).await.unwrap());
+    assert!(!used(&gateways[1], NOON + 1).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_was_restarted_knows_that_redis_has_forgotten() {
     let Some(server) = Redis::start() else { return };
     let directory = Directory::new();
@@ -220,23 +283,6 @@ async fn gateways_that_start_at_once_make_the_tables_once() {
     assert_eq!(server.sql("SELECT count(*) FROM chains"), "6");
 
     server.sql("UPDATE meta SET value = '99' WHERE name = 'version'");
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_redis_may_have_forgotten_was_perhaps_used() {
-    let Some(server) = Redis::start() else { return };
-    let clock = Clock::simulated(NOON);
-    let gateways = [gateway_at(&server.url(), clock.clone()).unwrap(), gateway_at(&server.url(), clock.clone()).unwrap()];
-    let used = async |gateway: &Gateway, since| gateway.store.use_up("token", since, NOON + DAY).await;
-    assert!(used(&gateways[0], NOON).await.unwrap());
-    assert_eq!(server.cli(&["FLUSHALL"]), "OK");
-    for gateway in &gateways {
-        let error = used(gateway, NOON).await.unwrap_err().to_string();
-        assert!(error.contains("lost"), "{error}");
-    }
-    // What was made since then cannot have been used before.
-    assert!(used(&gateways[0], NOON + 1).await.unwrap());
-    assert!(!used(&gateways[1], NOON + 1).await.unwrap());
-}
-
     let error = gateway_at(&url, Clock::System).err().unwrap().to_string();
     assert!(error.contains("newer callgate") && !error.contains("hunter2"), "{error}");
 }
@@ -349,11 +395,12 @@ async fn each_gateway_removes_what_is_old_of_its_own_chain() {
 /// The same with a lease.
 fn leased(name: &str, max: u64, lease: u64) -> Charge {
     let mut charge = shared(name, max);
-    charge.lease = Amount::whole(lease);
+    charge.lease = Amount::whole(lease).filter(|_| lease > 0);
     charge
 }
 
-/// Calls on 64 connections at once, spread over the gateways, until each has heard that nothing is left.
+/// Calls on 64 connections at once, spread over the gateways, until each has heard that nothing is left; gives how many were
+/// granted. Without a lease each is counted by itself.
 async fn exhaust(gateways: &[&Gateway], name: &'static str, max: u64, lease: u64) -> usize {
     let mut callers = tokio::task::JoinSet::new();
     for connection in 0..64 {
@@ -408,6 +455,30 @@ async fn leases(url: &str) {
     drop(one);
     let three = gateway();
     assert_eq!(exhaust(&[&three], "killed", MAX, LEASE).await, (MAX - LEASE) as usize);
+}
+
+/// Twenty gateways, as a platform has them.
+async fn twenty(url: &str) {
+    const MAX: u64 = 200;
+    const LEASE: u64 = 4;
+    let gateways: Vec<Gateway> = (0..20).map(|_| gateway_at(url, Clock::simulated(NOON)).unwrap()).collect();
+    let all: Vec<&Gateway> = gateways.iter().collect();
+    assert_eq!(exhaust(&all, "each", MAX, 0).await, MAX as usize);
+    let granted = exhaust(&all, "leased", MAX, LEASE).await;
+    assert!(granted <= MAX as usize && granted + 20 * LEASE as usize > MAX as usize, "{granted}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_gateways_on_postgres_admit_exactly_what_is_allowed() {
+    let Some(server) = Postgres::start() else { return };
+    twenty(&server.url()).await;
+    assert_eq!(server.sql("SELECT count(*) FROM chains"), "20");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_gateways_on_redis_admit_exactly_what_is_allowed() {
+    let Some(server) = Redis::start() else { return };
+    twenty(&server.url()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

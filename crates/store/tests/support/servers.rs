@@ -1,10 +1,13 @@
-//! Real servers for tests: PostgreSQL and Redis as Debian has them, each on a port of its own, gone with the test.
+//! Real servers for tests: PostgreSQL and Redis as Debian has them, each on a port of its own, gone with the test; and a slow way
+//! to them.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part; and this is test code")]
 
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A PostgreSQL server with an empty database.
@@ -205,6 +208,48 @@ impl Drop for Redis {
         self.kill();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A way to a server on which everything that it says takes a while.
+pub struct SlowWay {
+    pub port: u16,
+    delay_ms: Arc<AtomicU64>,
+}
+
+impl SlowWay {
+    /// A way to the server on this port, as fast as any for now.
+    pub fn to(server: u16) -> SlowWay {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let (port, delay_ms) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU64::new(0)));
+        let delay = delay_ms.clone();
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", server)) else { continue };
+                near.set_nodelay(true).unwrap();
+                let (asks, to_far) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+                std::thread::spawn(move || pass(asks, to_far, &AtomicU64::new(0)));
+                let delay = delay.clone();
+                std::thread::spawn(move || pass(far, near, &delay));
+            }
+        });
+        SlowWay { port, delay_ms }
+    }
+
+    /// From now on all that the server says takes so long.
+    pub fn takes(&self, delay: Duration) {
+        self.delay_ms.store(u64::try_from(delay.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, delay_ms: &AtomicU64) {
+    let mut bytes = [0; 65_536];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        std::thread::sleep(Duration::from_millis(delay_ms.load(Ordering::SeqCst)));
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 
 /// Says that a test is skipped for want of `what`.
