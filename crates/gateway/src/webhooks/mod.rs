@@ -220,3 +220,138 @@ impl Sendable {
         Ok(Sendable { target, secret })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shown::tests::approval;
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::{mpsc, watch};
+
+    /// Long enough for a machine that does much else.
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Who is told: takes note of each delivery and answers as is said then; 0: not yet.
+    struct Receiver {
+        webhook: Webhook,
+        told: mpsc::UnboundedReceiver<(String, Instant)>,
+        status: watch::Sender<u16>,
+    }
+
+    impl Receiver {
+        async fn new(status: u16) -> Receiver {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/", listener.local_addr().unwrap());
+            let (tell, told) = mpsc::unbounded_channel();
+            let (status, says) = watch::channel(status);
+            tokio::spawn(async move {
+                while let Ok((connection, _)) = listener.accept().await {
+                    tokio::spawn(receive(connection, tell.clone(), says.clone()));
+                }
+            });
+            let webhook = Webhook { url: WebhookUrl::Literal(url), form: policy::WebhookForm::Json, secret: None };
+            Receiver { webhook, told, status }
+        }
+
+        /// The id of the next delivery, and when it came.
+        async fn next(&mut self) -> (String, Instant) {
+            tokio::time::timeout(LONG, self.told.recv()).await.expect("somebody is told").unwrap()
+        }
+    }
+
+    async fn receive(connection: TcpStream, tell: mpsc::UnboundedSender<(String, Instant)>, mut says: watch::Receiver<u16>) {
+        let mut connection = BufReader::new(connection);
+        let (mut id, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            connection.read_line(&mut line).await.unwrap();
+            match line.trim().split_once(": ") {
+                Some(("x-callgate-delivery", value)) => id = value.to_owned(),
+                Some(("content-length", value)) => length = value.parse().unwrap(),
+                _ if line.trim().is_empty() => break,
+                _ => {}
+            }
+        }
+        connection.read_exact(&mut vec![0; length]).await.unwrap();
+        tell.send((id, Instant::now())).unwrap();
+        let status = *says.wait_for(|status| *status > 0).await.unwrap();
+        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let _ = connection.write_all(answer.as_bytes()).await;
+    }
+
+    /// Webhooks whose first pause is short, on a clock that stands.
+    fn webhooks(receiver: &Receiver, clock: &Clock, pause: Duration) -> Webhooks {
+        Webhooks { first_pause: pause, ..Webhooks::new(vec![receiver.webhook.clone()], clock.clone()) }
+    }
+
+    async fn all_places_are_free(webhooks: &Webhooks) {
+        let places = u32::try_from(MOST_WAITING).unwrap();
+        drop(tokio::time::timeout(LONG, webhooks.room.acquire_many(places)).await.expect("it is given up").unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_delivery_is_tried_eight_times_with_growing_pauses() {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let mut receiver = Receiver::new(503).await;
+        let webhooks = webhooks(&receiver, &Clock::simulated(0), PAUSE);
+        webhooks.tell(&approval("{}"), &[]);
+        let mut last = receiver.next().await.1;
+        for tried in 1..MOST_TRIES {
+            let (_, now) = receiver.next().await;
+            let pause = now - last;
+            assert!(pause >= PAUSE * 2_u32.pow(tried - 1), "{pause:?} after try {tried}");
+            last = now;
+        }
+        all_places_are_free(&webhooks).await;
+        assert!(receiver.told.try_recv().is_err(), "and not once more");
+    }
+
+    #[tokio::test]
+    async fn what_another_try_would_not_mend_is_tried_once() {
+        for status in [400, 401, 404, 410] {
+            let mut receiver = Receiver::new(status).await;
+            let webhooks = webhooks(&receiver, &Clock::simulated(0), Duration::ZERO);
+            webhooks.tell(&approval("{}"), &[]);
+            receiver.next().await;
+            all_places_are_free(&webhooks).await;
+            assert!(receiver.told.try_recv().is_err(), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_of_what_has_expired() {
+        let clock = Clock::simulated(0);
+        let mut receiver = Receiver::new(0).await;
+        let webhooks = webhooks(&receiver, &clock, Duration::ZERO);
+        webhooks.tell(&Approval { expires: 1_000, ..approval("{}") }, &[]);
+        receiver.next().await;
+        // Its time ends before the first try has.
+        clock.advance(1_000);
+        receiver.status.send_replace(503);
+        all_places_are_free(&webhooks).await;
+        assert!(receiver.told.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_and_no_more() {
+        let mut receiver = Receiver::new(0).await;
+        let webhooks = webhooks(&receiver, &Clock::simulated(0), Duration::ZERO);
+        let tell = |number: usize| webhooks.tell(&Approval { id: number.to_string(), ..approval("{}") }, &[]);
+        (0..MOST_WAITING + 20).for_each(tell);
+        assert_eq!(webhooks.room.available_permits(), 0);
+        let mut told = BTreeMap::new();
+        for _ in 0..MOST_WAITING {
+            *told.entry(receiver.next().await.0).or_insert(0) += 1;
+        }
+        assert!(told.len() == MOST_WAITING && told.values().all(|times| *times == 1));
+        receiver.status.send_replace(200);
+        all_places_are_free(&webhooks).await;
+        assert!(receiver.told.try_recv().is_err(), "of the others nobody is told");
+        // There is room again.
+        tell(MOST_WAITING + 20);
+        assert_eq!(receiver.next().await.0, (MOST_WAITING + 20).to_string());
+    }
+}
