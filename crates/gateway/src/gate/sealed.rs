@@ -100,3 +100,128 @@ fn stripped(message: &Message) -> Option<Message> {
     let text = message.edit().replace(params.span(), format!("{{{}}}", kept.join(","))).finish();
     Message::parse(text, Side::Client).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enforcer::{Caller, Enforcer};
+    use crate::grants::{Grant, Grants};
+    use crate::snapshot::{Current, Rules, Snapshot};
+    use crate::tools::{LiveTools, Schemas};
+    use policy::{Policies, Source, load};
+    use serde_json::json;
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use store::{ArgumentsMode, Clock, Options, StateUrl, Store};
+    use tokio_util::sync::CancellationToken;
+
+    const NOON: i64 = 1_772_366_400_000;
+    const ASKS: &str = "version: \"1\"\ntools: {pay: {action: require_approval}, give: {action: require_approval}}\n";
+
+    /// Where a call is made, and by whom.
+    #[derive(Clone)]
+    struct At {
+        store: Store,
+        server: &'static str,
+        policy: String,
+        principal: &'static str,
+        grant: &'static str,
+        in_client: bool,
+    }
+
+    impl At {
+        fn gate(&self) -> Gate {
+            let loaded = load(&Source::new("p.yaml", self.policy.clone()));
+            let policies = Policies::from(Arc::new(loaded.policy.unwrap_or_else(|| panic!("{:?}", loaded.problems))));
+            let names = ["ada's", "bob's"];
+            let rules = names.map(|name| (name.to_owned(), policies.clone())).into();
+            let grants = names.map(|name| {
+                let grant = Grant {
+                    name: name.to_owned(),
+                    principal: String::new(),
+                    servers: vec![self.server.to_owned()],
+                    expires: None,
+                    approve_in_client: self.in_client,
+                    ended: CancellationToken::new(),
+                };
+                (grant, Vec::new())
+            });
+            let grants = Grants::new(grants, &Grants::default(), NOON);
+            let snapshot = Snapshot::new(HashMap::from([(self.server.to_owned(), Rules::OfGrants(rules))]), grants);
+            let enforcer = Enforcer::of(self.store.clone(), self.server, ArgumentsMode::Full, Current::new(snapshot));
+            let schemas = Schemas { tools: Arc::<LiveTools>::default(), ask: Arc::new(|_| Box::pin(async { None })) };
+            let (principal, grant) = (self.principal.into(), self.grant.into());
+            Gate {
+                enforcer,
+                caller: Caller { principal, grant, session: None, subject: None },
+                schemas,
+                over_http: false,
+                stateless: true,
+                elicits: false,
+                opens_urls: false,
+            }
+        }
+    }
+
+    /// A call; `arguments` are text, for every byte of them counts.
+    fn call(tool: &str, arguments: &str, beside: &str) -> Message {
+        let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}});
+        let params = format!(r#"{{"name":"{tool}","arguments":{arguments}{beside},"_meta":{meta}}}"#);
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+        Message::parse(text, Side::Client).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_state_is_for_one_call_of_one_caller_under_one_policy_and_for_a_while() {
+        let clock = Clock::simulated(NOON);
+        let state = || Store::open(StateUrl::Memory, Options { clock: clock.clone(), ..Options::default() }).unwrap();
+        let at = At { store: state(), server: "s", policy: ASKS.to_owned(), principal: "ada", grant: "ada's", in_client: true };
+        let arguments = r#"{"to": "eve", "amount": 1}"#;
+        let pay = || call("pay", arguments, "");
+        let super::super::Judged::Answer(answer) = at.gate().judge(pay()).await else { panic!("it is asked") };
+        let asked: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        let state_of = asked["result"]["requestState"].as_str().unwrap().to_owned();
+        let is_good = |at: &At, message: &Message, state: &str| opened(&at.gate(), message, state).is_some();
+
+        assert!(is_good(&at, &pay(), &state_of), "{asked}");
+        assert!(is_good(&at.clone(), &pay(), &state_of), "any gateway on the state");
+        let others = [
+            ("another principal", At { principal: "bob", ..at.clone() }),
+            ("another grant", At { grant: "bob's", ..at.clone() }),
+            ("another server", At { server: "t", ..at.clone() }),
+            ("another policy", At { policy: ASKS.replace("give", "lend"), ..at.clone() }),
+            ("a grant that may not", At { in_client: false, ..at.clone() }),
+            ("a gateway on another state", At { store: state(), ..at.clone() }),
+        ];
+        for (what, other) in &others {
+            assert!(!is_good(other, &pay(), &state_of), "{what}");
+        }
+        let calls = [
+            ("another tool", call("give", arguments, "")),
+            ("another value", call("pay", &arguments.replace('1', "2"), "")),
+            ("another byte", call("pay", &arguments.replace(": 1", ":1"), "")),
+            ("another order", call("pay", r#"{"amount": 1, "to": "eve"}"#, "")),
+            ("a task", call("pay", arguments, r#","task":{}"#)),
+        ];
+        for (what, other) in &calls {
+            assert!(!is_good(&at, other, &state_of), "{what}");
+        }
+        // Nor is it good when anything of it is changed.
+        for place in 0..state_of.len() {
+            let mut bytes = state_of.clone().into_bytes();
+            bytes[place] = if bytes[place] == b'1' { b'2' } else { b'1' };
+            assert!(!is_good(&at, &pay(), std::str::from_utf8(&bytes).unwrap()), "byte {place}");
+        }
+        for other in
+            [format!("{state_of}."), format!("{state_of}.x"), state_of[..state_of.len() - 1].to_owned(), PREFIX.to_owned()]
+        {
+            assert!(!is_good(&at, &pay(), &other), "{other}");
+        }
+        let expires: i64 = state_of.split('.').nth(2).unwrap().parse().unwrap();
+        clock.advance(expires - NOON - 1);
+        assert!(is_good(&at, &pay(), &state_of));
+        clock.advance(1);
+        assert!(!is_good(&at, &pay(), &state_of), "its time is over");
+    }
+}
