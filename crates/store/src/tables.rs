@@ -137,3 +137,161 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
 ",
     },
 ];
+
+#[cfg(test)]
+#[path = "../tests/support/servers.rs"]
+mod servers;
+
+#[cfg(test)]
+mod tests {
+    use super::servers::Postgres;
+    use super::*;
+    use crate::chain::{self, Continued, Head, Ledger, Scribe, genesis_of};
+    use crate::key::{Kind, SecretKey, Statement, hex, random_id};
+    use crate::session::Session;
+    use crate::sql::Sql;
+    use crate::value::values;
+    use crate::{ApprovalState, Clock, Draft, Options, StateUrl, Store};
+    use std::path::PathBuf;
+    use std::time::{Duration, Instant};
+
+    const NOON: i64 = 1_772_366_400_000;
+    const LATER: i64 = NOON + 3_600_000;
+
+    /// A directory that goes away.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new() -> Directory {
+            let path = std::env::temp_dir().join(format!("callgate-test-{}", random_id(16).unwrap()));
+            std::fs::create_dir_all(&path).unwrap();
+            Directory(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// What somebody has left in tables of this version: three records, and a row of everything that was there then.
+    fn fill(ledger: &mut Ledger<'_>, version: usize) {
+        let before = ledger.head.clone();
+        for id in ["one", "two", "three"] {
+            ledger.append(&Draft { id: id.into(), ..Draft::default() }).unwrap();
+        }
+        ledger.sign_head(&before).unwrap();
+        let sql = ledger.sql;
+        let insert = |text: &str| assert_eq!(sql.execute(text, values![LATER]).unwrap(), 1, "{text}");
+        insert("INSERT INTO counters(key, bucket, used, frees_at) VALUES ('k', 0, 1000000, ?1)");
+        insert("INSERT INTO once(key, id, at, until) VALUES ('k', 'one', 0, ?1)");
+        insert(
+            "INSERT INTO approvals(id, state, server, grant_name, principal, tool, digest, policy, rule, created, expires, timeout)
+             VALUES ('a', 'pending', 's', 'g', 'p', 't', 'd', 'v', 'r', 0, ?1, 1)",
+        );
+        if version >= 4 {
+            insert("INSERT INTO grants(name, spec, digest, created, changed) VALUES ('bot', '{}', '00', 0, ?1)");
+        }
+        if version >= 5 {
+            insert("INSERT INTO documents(kind, name, version, text, at, by_whom) VALUES ('grant', 'bot', 1, '{}', ?1, '')");
+        }
+        if version >= 6 {
+            insert("INSERT INTO authorizations(server, principal, sealed, changed, version) VALUES ('s', 'p', 'sealed', ?1, 1)");
+        }
+        if version >= 7 {
+            insert("INSERT INTO issuers(server, resource, issuer, since) VALUES ('s', 'https://s', 'https://id', ?1)");
+        }
+    }
+
+    /// Opens state of this version as a gateway does, and finds all of it again.
+    fn check(version: usize, url: StateUrl, options: Options) {
+        let store = Store::open(url, options).unwrap_or_else(|error| panic!("version {version}: {error}"));
+        let reader = store.reader().unwrap();
+        let verification = reader.verify().unwrap();
+        assert!(verification.valid && verification.records >= 3, "version {version}: {verification:?}");
+        let approvals = reader.approvals().unwrap();
+        let found: Vec<_> = approvals.iter().map(|approval| (&*approval.id, approval.state, approval.quorums.len())).collect();
+        assert_eq!(found, [("a", ApprovalState::Pending, 0)], "version {version}");
+        let grants = reader.kept().unwrap().grants;
+        let grants: Vec<_> = grants.iter().map(|grant| (&*grant.name, grant.spec.as_deref(), grant.version)).collect();
+        assert_eq!(grants, [("bot", Some("{}"), 1)][..usize::from(version >= 4)], "version {version}");
+        assert_eq!(reader.authorizations().unwrap().1.len(), usize::from(version >= 6), "version {version}");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let first = runtime.block_on(store.first_issuer("s", "https://s", "https://new", "")).unwrap();
+        assert_eq!(first == "https://id", version >= 7, "version {version}: {first}");
+        // And it goes on.
+        runtime.block_on(store.record(Draft { id: "four".into(), ..Draft::default() })).unwrap();
+        assert!(store.reader().unwrap().verify().unwrap().valid, "version {version}");
+        runtime.block_on(store.close());
+    }
+
+    fn scribe() -> Scribe {
+        Scribe { clock: Clock::simulated(NOON), instance: "i".to_owned(), started: Instant::now() }
+    }
+
+    fn options(directory: &Directory) -> Options {
+        Options { clock: Clock::simulated(NOON), keys: Some(directory.0.clone()), ..Options::default() }
+    }
+
+    #[test]
+    fn a_file_of_every_version_is_brought_up_to_date() {
+        for version in 1..MIGRATIONS.len() {
+            let directory = Directory::new();
+            let path = directory.0.join("callgate.db");
+            let connection = rusqlite::Connection::open(&path).unwrap();
+            for migration in &MIGRATIONS[..version] {
+                connection.execute_batch(migration.file).unwrap();
+                connection.execute_batch(migration.both).unwrap();
+            }
+            connection.pragma_update(None, "user_version", version as i64).unwrap();
+            let (key, pkcs8) = SecretKey::generate().unwrap();
+            std::fs::write(directory.0.join("callgate.db.key"), pkcs8).unwrap();
+            connection.execute("INSERT INTO meta(name, value) VALUES ('public_key', ?1)", [key.public().hex()]).unwrap();
+            let sql = Sql::File(&connection);
+            chain::begin(sql, &key, NOON).unwrap();
+            let head = Head { seq: 0, hash: chain::GENESIS.into() };
+            fill(&mut Ledger { sql, key: &key, scribe: &scribe(), head, shared: None }, version);
+            drop(connection);
+            check(version, StateUrl::Sqlite(path.clone()), options(&directory));
+            let connection = rusqlite::Connection::open(&path).unwrap();
+            let count = |text: &str| connection.query_row(text, [], |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!(count("PRAGMA user_version"), MIGRATIONS.len() as i64);
+            assert_eq!((count("SELECT count(*) FROM counters"), count("SELECT count(*) FROM once")), (1, 1), "version {version}");
+        }
+    }
+
+    #[test]
+    fn a_database_of_every_version_is_brought_up_to_date() {
+        let Some(server) = Postgres::start() else { return };
+        let StateUrl::Postgres(address) = server.url().parse().unwrap() else { panic!("it is one") };
+        for version in 1..MIGRATIONS.len() {
+            let directory = Directory::new();
+            let session = Session::open(&address, Instant::now() + Duration::from_secs(60)).unwrap();
+            session.batch("DROP SCHEMA IF EXISTS callgate CASCADE; CREATE SCHEMA callgate").unwrap();
+            for migration in &MIGRATIONS[..version] {
+                session.batch(&migration.on_server()).unwrap();
+            }
+            let (digests, sql) = ([7; 32], Sql::Server(&session));
+            for (name, value) in [("version", version.to_string()), ("state", "s".to_owned()), ("digests", hex(&digests))] {
+                sql.execute("INSERT INTO meta(name, value) VALUES (?1, ?2)", values![name, &value]).unwrap();
+            }
+            let (key, pkcs8) = SecretKey::generate().unwrap();
+            std::fs::write(directory.0.join("postgres-s.key"), pkcs8).unwrap();
+            let (key, genesis) = (key.sharing(&digests), genesis_of("c"));
+            let public = key.public().hex();
+            let insert = "INSERT INTO chains(id, public_key, begun) VALUES ('c', ?1, ?2)";
+            sql.execute(insert, values![&public, NOON]).unwrap();
+            let signature = key.sign(&Statement { kind: Kind::Head, seq: 0, hash: &genesis, at: NOON });
+            let insert = "INSERT INTO head(chain, seq, hash, at, signature) VALUES ('c', 0, ?1, ?2, ?3)";
+            sql.execute(insert, values![&genesis, NOON, &signature]).unwrap();
+            let head = Head { seq: 0, hash: genesis.as_str().into() };
+            let shared = Some(Continued { chain: "c", now: NOON });
+            fill(&mut Ledger { sql, key: &key, scribe: &scribe(), head, shared }, version);
+            drop(session);
+            check(version, server.url().parse().unwrap(), options(&directory));
+            assert_eq!(server.sql("SELECT value FROM meta WHERE name = 'version'"), MIGRATIONS.len().to_string());
+            assert_eq!(server.sql("SELECT (SELECT count(*) FROM counters), (SELECT count(*) FROM once)"), "1|1");
+        }
+    }
+}
