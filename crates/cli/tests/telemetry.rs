@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
+#[path = "../../store/tests/support/servers.rs"]
+mod servers;
+
 mod support;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -13,6 +16,7 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json};
+use servers::Postgres;
 use std::net::TcpListener;
 use support::http::{Client, exchange};
 use support::receiver::Receiver;
@@ -53,14 +57,20 @@ impl Collector {
 
 /// A gateway before one child, that tells what it is asked to.
 fn gateway(scratch: &Scratch, sections: &str) -> Served {
+    gateway_on(scratch, &scratch.state(), sections)
+}
+
+/// The same with its state elsewhere.
+fn gateway_on(scratch: &Scratch, state: &str, sections: &str) -> Served {
     scratch.policy(POLICY);
     let child = serde_json::to_string(&lenient(&scratch.log(), &["--stdio"])).unwrap();
     let config = format!(
-        "listen: 127.0.0.1:0\nstate: {}\nservers:\n  lab: {{command: {child}, policy: policy.yaml, pin: 'off'}}\ngrants:\n  \
-         - {{name: ada, principal: 'person:ada', token: 'env:ADA', servers: [lab]}}\n{sections}",
-        scratch.state()
+        "listen: 127.0.0.1:0\nstate: env:STATE\nservers:\n  lab: {{command: {child}, policy: policy.yaml, pin: 'off'}}\ngrants:\n  \
+         - {{name: ada, principal: 'person:ada', token: 'env:ADA', servers: [lab]}}\n{sections}"
     );
-    Served::configured(&scratch.write("callgate.yaml", config), &[("ADA", TOKEN)])
+    let home = scratch.path("home").display().to_string();
+    let variables = [("ADA", TOKEN), ("STATE", state), ("XDG_DATA_HOME", &home)];
+    Served::configured(&scratch.write("callgate.yaml", config), &variables)
 }
 
 fn client(gate: &Served, revision: &str) -> Client {
@@ -95,6 +105,13 @@ fn attribute<'a>(all: &'a [KeyValue], key: &str) -> &'a str {
     }
 }
 
+/// Waits for a line among the figures.
+#[track_caller]
+fn assert_told(address: &str, line: &str) {
+    let found = until(PATIENCE, || get(address, "/metrics", "").1.lines().any(|told| told == line).then_some(()));
+    assert!(found.is_some(), "{line} is not in\n{}", get(address, "/metrics", "").1);
+}
+
 #[test]
 fn calls_are_counted_by_server_tool_outcome_and_reason() {
     let scratch = Scratch::new();
@@ -106,10 +123,7 @@ fn calls_are_counted_by_server_tool_outcome_and_reason() {
     assert!(is_denied(&client.call("3", "read_file", json!({}))));
     client.ask("4", "prompts/get", json!({"name": "p"}));
     client.ask("5", "no/such/method", json!({}));
-    let told = |line: &str| {
-        let found = until(PATIENCE, || get(&address, "/metrics", "").1.lines().any(|told| told == line).then_some(()));
-        assert!(found.is_some(), "{line} is not in\n{}", get(&address, "/metrics", "").1);
-    };
+    let told = |line: &str| assert_told(&address, line);
     told(r#"callgate_calls_total{server="lab",tool="echo",outcome="allow",reason="allowed"} 2"#);
     told(r#"callgate_calls_total{server="lab",tool="read_file",outcome="deny",reason="hidden"} 1"#);
     told(r#"callgate_replies_total{server="lab",tool="echo",reply="completed"} 2"#);
@@ -153,6 +167,47 @@ fn health_is_told_apart_from_readiness_and_to_no_page() {
     assert!(drains.is_some());
     assert_eq!(get(&address, "/healthz", "").0, 200);
     let _ = hanging.join();
+}
+
+#[test]
+fn a_state_that_cannot_be_written_is_told_and_so_is_its_return() {
+    const METRICS: &str = "telemetry: {metrics: '127.0.0.1:0'}\n";
+    // From the start, and in the middle.
+    let scratch = Scratch::new();
+    let place = scratch.write("state", "in the way");
+    let gate = gateway_on(&scratch, &format!("sqlite:{}", place.join("callgate.db").display()), METRICS);
+    assert_told_unready(&gate);
+    std::fs::remove_file(&place).unwrap();
+    assert_told_ready(&gate);
+    let Some(server) = Postgres::start() else { return };
+    let scratch = Scratch::new();
+    let gate = gateway_on(&scratch, &server.url(), METRICS);
+    assert_told_ready(&gate);
+    server.kill();
+    assert_told_unready(&gate);
+    server.resume();
+    assert_told_ready(&gate);
+}
+
+#[track_caller]
+fn assert_told_ready(gate: &Served) {
+    let address = metrics_address(gate);
+    until(PATIENCE, || (get(&address, "/readyz", "").0 == 200).then_some(())).expect("it is ready");
+    assert_told(&address, "callgate_store_up 1");
+    assert_told(&address, "callgate_ready 1");
+    assert!(!is_denied(&client(gate, MODERN).call("1", "echo", json!({}))));
+}
+
+#[track_caller]
+fn assert_told_unready(gate: &Served) {
+    let address = metrics_address(gate);
+    until(PATIENCE, || (get(&address, "/readyz", "").0 == 503).then_some(())).expect("it is not ready");
+    let (_, said) = get(&address, "/readyz", "");
+    assert_eq!(said, r#"{"status":"not ready","store":"cannot be written","stopping":false}"#);
+    assert_eq!(get(&address, "/healthz", "").0, 200, "it lives");
+    assert_told(&address, "callgate_store_up 0");
+    assert_told(&address, "callgate_ready 0");
+    assert!(is_denied(&client(gate, MODERN).call("1", "echo", json!({}))));
 }
 
 #[test]
@@ -267,6 +322,26 @@ fn records_go_to_files_that_take_turns_and_to_a_collector() {
     assert!(told.len() >= 20 && told.iter().all(|line| kept.contains(line)), "{} of {}", told.len(), kept.len());
     let ran = run(&["audit", "verify", "--state", &scratch.state()], "");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn an_export_that_fails_is_told_and_loses_nothing() {
+    let scratch = Scratch::new();
+    // Where the file should be is a directory.
+    std::fs::create_dir(scratch.path("out.jsonl")).unwrap();
+    let gate = gateway(&scratch, "telemetry: {metrics: '127.0.0.1:0'}\naudit: {export: {file: out.jsonl}}\n");
+    let address = metrics_address(&gate);
+    assert_told(&address, "callgate_audit_export_up 0");
+    assert_eq!(get(&address, "/readyz", "").0, 200, "calls go on: their records are safe");
+    assert!(!is_denied(&client(&gate, MODERN).call("1", "echo", json!({}))));
+    std::fs::remove_dir(scratch.path("out.jsonl")).unwrap();
+    assert_told(&address, "callgate_audit_export_up 1");
+    let kept = audit(&scratch.state());
+    let exported = || {
+        let text = std::fs::read_to_string(scratch.path("out.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+    };
+    until(PATIENCE, || (exported() == kept).then_some(())).expect("what was recorded meanwhile is exported");
 }
 
 #[test]
