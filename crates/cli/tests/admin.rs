@@ -13,6 +13,7 @@ use servers::Postgres;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use support::http::{Client, Reply, exchange, open, response};
+use support::openapi::assert_documented;
 use support::{
     HttpUpstream, LEGACY, PATIENCE, Scratch, Served, audit, call, callgate, entries_of, is_denied, lenient, names, tools_run,
     until,
@@ -95,7 +96,9 @@ impl Gate {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         text.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()));
-        exchange(&self.api, text.as_bytes()).expect("an answer")
+        let reply = exchange(&self.api, text.as_bytes()).expect("an answer");
+        assert_documented(method, path, &reply);
+        reply
     }
 
     fn get(&self, path: &str) -> Value {

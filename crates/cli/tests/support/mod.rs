@@ -11,6 +11,7 @@ pub mod chain;
 pub mod corpus;
 pub mod events;
 pub mod http;
+pub mod openapi;
 pub mod receiver;
 pub mod rig;
 pub mod stdio;

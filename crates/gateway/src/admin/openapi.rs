@@ -170,7 +170,9 @@ fn schemas() -> Value {
             }},
         }},
         "Problem": {"type": "object", "required": ["severity", "code", "message"], "properties": {
-            "severity": {"enum": ["error", "warning"]}, "code": text, "message": text, "line": {"type": "integer"},
+            "severity": {"enum": ["error", "warning"]}, "code": text, "message": text, "file": text, "line": {"type": "integer"},
+            "column": {"type": "integer"}, "end_line": {"type": "integer"}, "end_column": {"type": "integer"},
+            "help": {"description": "How to mend it.", "type": ["string", "null"]},
         }},
         "ServerDocument": {"type": "object", "description": "As under `servers` in a configuration file: docs/configuration.md. `policy` may be `state:NAME`."},
         "PolicyDocument": {"type": "string", "description": "A policy in any form: docs/policy."},
