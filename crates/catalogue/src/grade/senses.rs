@@ -3,10 +3,15 @@
 //! The rules are those of the risk taxonomy, by their numbers (`docs/grading.md`). Each arm looks at the object only where
 //! the verb alone does not decide.
 
+mod content;
+mod removal;
+
 use super::clauses::{self, Clause};
 use super::verbs::Sense;
 use super::words;
+use content::{TEXTS, convert, export, generate, import};
 use policy::RiskClass::{self, Destructive, Execute, Financial, Read, Write};
+use removal::{consume, delete, remove};
 
 /// What a clause amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -530,151 +535,6 @@ fn page(clause: &Clause) -> Meaning {
             plain(Write, "R10", "changes something")
         }
         _ => plain(Execute, "R15", "acts on a page; the page decides what it means"),
-    }
-}
-
-fn generate(clause: &Clause) -> Meaning {
-    if clause.mentions(MEDIA) || clause.goes_on_with("audio speech video") && !clause.goes_on_with("transcript text") {
-        return plain(Execute, "R12", "a model or a renderer makes something");
-    }
-    if clause.is_about("token key secret credential password") {
-        return match clause.verb.word {
-            "regenerate" => plain(Destructive, "R14", "the old secret dies"),
-            _ => plain(Write, "R14", "makes a key"),
-        };
-    }
-    if clause.mentions(TEXTS) || clause.is_about(TEXTS) || clause.goes_on_with(TEXTS) {
-        return plain(Read, "R19", "gives back text");
-    }
-    match clause.verb.word {
-        "generate" => weak(Read, "R19", "makes something and gives it back"),
-        _ => weak(Execute, "R12", "a model or a renderer makes something"),
-    }
-}
-
-const MEDIA: &str = "image video audio speech voice music sound song 3d avatar animation podcast illustration picture logo photo \
-    texture clip wallpaper hyper3d mesh melody portrait icon artwork";
-
-const TEXTS: &str = "code text plan sql query diagram config configuration template summary documentation guide prompt \
-    instruction url link report list type test example uuid id statement command chart schema locator \
-    description insight recommendation name timeline layer structure resource manifest file package hash data \
-    embedding docs script csv suggestion analysis question answer response map";
-
-fn convert(clause: &Clause) -> Meaning {
-    if clause.goes_on_with("speech voice video") && matches!(clause.verb.word, "convert" | "transform") {
-        return plain(Execute, "R12", "a model makes something");
-    }
-    match clause.verb.word {
-        "format" if clause.mentions("cell range row column paragraph slide shape sheet worksheet spreadsheet") => {
-            plain(Write, "R5", "changes how things are laid out")
-        }
-        "convert" | "transform"
-            if becomes(
-                clause,
-                "subtask task issue epic ticket event reminder doc docs component symbol frame opportunity deal reseller",
-            ) =>
-        {
-            plain(Write, "R10", "creates something")
-        }
-        "package" | "bundle" | "zip" | "compress" | "gzip" => weak(Read, "R19", "packs what it is given"),
-        "transform" if clause.mentions("object layer node") => plain(Write, "R10", "changes something"),
-        _ => plain(Read, "R19", "gives back another form"),
-    }
-}
-
-/// Whether something is turned into one of these, which a product keeps.
-fn becomes(clause: &Clause, kinds: &str) -> bool {
-    let into = clause.rest.iter().position(|word| matches!(word.as_str(), "to" | "into"));
-    let phrase = into.map(|at| clause.rest[at + 1..].iter().take(5));
-    phrase.is_some_and(|mut words| words.any(|word| words::is_one(&words::singular(word), kinds) || words::is_one(word, kinds)))
-}
-
-fn export(clause: &Clause) -> Meaning {
-    if clause.mentions("job task") {
-        return plain(Execute, "R16", "starts an export job");
-    }
-    weak(Read, "R16", "brings data out")
-}
-
-fn import(clause: &Clause) -> Meaning {
-    if clause.mentions("job task model database snapshot") && clause.mentions("job task") {
-        return plain(Execute, "R8", "starts an import job");
-    }
-    plain(Write, "R10", "stores what it brings in")
-}
-
-fn remove(clause: &Clause) -> Meaning {
-    if clause.is_about(LABELS) || clause.mentions("bullet") {
-        return plain(Write, "R6", "only a label or an entry in a list goes");
-    }
-    let from = clause.rest.iter().position(|word| word == "from").map(|at| &clause.rest[at..]);
-    let from_list = from.is_some_and(|rest| rest.iter().any(|word| words::is_one(word, LISTS)));
-    // Not the thing goes, but that it belongs there.
-    let parts = "rule record entry column row field file data content text";
-    let from_group = from.is_some_and(|rest| rest.iter().take(6).any(|word| words::is_one(word, "balancer firewall pool")));
-    if clause.verb.word == "remove" && from_group && !clause.is_about(parts) {
-        return plain(Write, "R6", "only an entry in a list goes");
-    }
-    if clause.is_about("line item entry product") && clause.mentions("cart basket wishlist watchlist playlist queue favorites") {
-        return plain(Write, "R6", "only an entry in a list goes");
-    }
-    if clause.verb.word == "remove" && from_list {
-        return plain(Write, "R6", "only an entry in a list goes");
-    }
-    // What was forbidden is allowed again.
-    if clause.is_about("ban timeout block restriction mute limit lock hold suspension") {
-        return plain(Write, "R14", "a restriction goes");
-    }
-    let from_people = from.is_some_and(|rest| rest.iter().any(|word| words::is_one(&words::singular(word), PEOPLE)));
-    if clause.verb.word == "remove"
-        && (clause.is_about("member user collaborator participant")
-            || clause.is_about("role right privilege") && (from_people || clause.mentions(PEOPLE)))
-    {
-        return plain(Write, "R14", "takes away rights");
-    }
-    match clause.verb.word {
-        "clear" | "clean" | "strip" | "discard"
-            if clause.mentions(
-                "filter selection highlight search input formatting emulation override screen focus session context setting \
-                 preference default value field working",
-            ) && !clause.mentions("data history memory all") =>
-        {
-            plain(Write, "R5", "a setting goes")
-        }
-        "trim" | "strip" if clause.mentions("video audio clip image text string whitespace silence") => {
-            plain(Write, "R10", "cuts something off")
-        }
-        "remove" if clause.is_about("role right privilege") => weak(Destructive, "R14", "may remove the role itself"),
-        "remove" if clause.is_about("permission access policy") => plain(Write, "R14", "takes away rights"),
-        "remove" if clause.mentions("background noise duplicate vocal") => weak(Read, "R19", "gives back a changed copy"),
-        "uninstall" => plain(Destructive, "R6", "removes a program and what belongs to it"),
-        _ => plain(Destructive, "R6", "removes something"),
-    }
-}
-
-const LABELS: &str = "approval protection dependency upvote tag label reaction star favorite favourite bookmark like vote \
-    assignee reviewer watcher follower assignment flag pin emoji milestone category upvote attendee highlight overlay";
-const LISTS: &str = "release initiative roadmap campaign task project team folder album channel library module cycle epic portfolio \
-    segment audience watching watchlist list favorites favourites playlist queue collection group board sprint milestone section watch \
-    cart wishlist category blocks blocklist denylist allowlist whitelist blacklist";
-
-const PEOPLE: &str = "member user collaborator participant account principal group contributor subscriber";
-
-fn delete(clause: &Clause) -> Meaning {
-    if clause.is_about("reaction star favorite bookmark like vote upvote") {
-        return plain(Write, "R6", "only a label goes");
-    }
-    match clause.verb.word {
-        "drop" if clause.mentions("file element item pin") => weak(Execute, "R15", "acts on a page"),
-        "forget" | "empty" | "flush" | "wipe" | "destroy" => plain(Destructive, "R6", "what is removed does not come back"),
-        _ => plain(Destructive, "R6", "deletes"),
-    }
-}
-
-fn consume(clause: &Clause) -> Meaning {
-    match clause.verb.word {
-        "consume" => weak(Destructive, "R18", "what is read is gone"),
-        _ => plain(Destructive, "R18", "what is read is gone"),
     }
 }
 
