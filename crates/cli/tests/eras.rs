@@ -5,16 +5,17 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio as Pipe};
 use support::events::Events;
-use support::http::{Client, Reply, open};
+use support::http::{Client, Reply, Stream, open, response};
 use support::stdio::Stdio;
 use support::{
-    LEGACY, MODERN, PATIENCE, Scratch, Served, assert_verified, audit, entries_of, is_denied, names, root, text_of, tools_run,
-    until,
+    LEGACY, MODERN, PATIENCE, Scratch, Served, assert_verified, audit, entries_of, is_alive, is_denied, names, root, text_of,
+    tools_run, until,
 };
 
 const POLICY: &str = "\
@@ -110,49 +111,6 @@ impl Scene {
     fn saw(&self, kind: &str) {
         let seen = until(PATIENCE, || (!entries_of(&self.scratch.log(), kind).is_empty()).then_some(()));
         assert!(seen.is_some(), "the server saw no `{kind}`");
-    }
-}
-
-/// An exchange that is read event by event.
-struct Stream(BufReader<TcpStream>);
-
-impl Stream {
-    fn post(client: &Client, id: &str, method: &str, params: Value) -> Stream {
-        let name = params.get("name").and_then(Value::as_str).map(str::to_owned);
-        let body = support::request(&client.revision, id, method, params);
-        Stream(BufReader::new(open(&client.address, &client.post(&client.headers(method, name.as_deref()), body.as_bytes()))))
-    }
-
-    fn get(client: &Client) -> Stream {
-        let session = client.session.clone().expect("a session");
-        let head = format!(
-            "GET /mcp HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\nMCP-Protocol-Version: {}\r\n\r\n",
-            client.address, client.revision
-        );
-        let mut stream = Stream(BufReader::new(open(&client.address, head.as_bytes())));
-        // The comment that says that the client is heard.
-        let mut line = String::new();
-        while !line.starts_with(": ") {
-            line.clear();
-            assert!(stream.0.read_line(&mut line).expect("a stream") > 0);
-        }
-        stream
-    }
-
-    /// The next message.
-    #[track_caller]
-    fn next(&mut self) -> Value {
-        loop {
-            let mut line = String::new();
-            assert!(self.0.read_line(&mut line).expect("an event in time") > 0, "the stream has ended");
-            // An event without data has only an id, to come back by.
-            if let Some(data) = line.strip_prefix("data:").filter(|data| !data.trim().is_empty()) {
-                return serde_json::from_str(data).expect("a message");
-            }
-            if line.starts_with('{') {
-                return serde_json::from_str(&line).expect("a message");
-            }
-        }
     }
 }
 
@@ -310,6 +268,78 @@ fn callers_at_once_are_each_asked_their_own_questions() {
             }
         });
     }
+}
+
+/// The client's answer to what it was asked under this key and state.
+fn answered(client: &Client, (key, _, state): (String, Value, Value)) -> Value {
+    let answers = json!({key: {"action": "decline"}});
+    let params = json!({"name": "ask", "arguments": {}, "inputResponses": answers, "requestState": state});
+    client.ask("2", "tools/call", params).reply("2")
+}
+
+#[test]
+fn of_nine_callers_who_are_asked_the_one_who_was_asked_first_gives_way() {
+    let scene = Scene::new("legacy", "stdio");
+    let client = scene.client(MODERN);
+    let mut questions: Vec<_> = (0..9).map(|_| asked(&client.call("1", "ask", json!({})))).collect();
+    let late = answered(&client, questions.remove(0));
+    assert_eq!(late["error"]["code"], -32602, "its line was given to the ninth: {late}");
+    for question in questions {
+        let done = answered(&client, question);
+        assert_eq!(text_of(&done), "[{\"action\": \"decline\"}]", "{done}");
+    }
+}
+
+#[test]
+fn callers_who_can_be_asked_wait_for_one_of_eight_lines_and_so_many_wait_at_most() {
+    let scene = Scene::new("legacy", "stdio");
+    let client = scene.client(MODERN);
+    let slow = |seconds: f64| {
+        let body = support::call(MODERN, "1", "slow", json!({"seconds": seconds}));
+        let stream = open(&client.address, &client.post(&client.headers("tools/call", Some("slow")), body.as_bytes()));
+        stream.set_nonblocking(true).expect("it is ours");
+        stream
+    };
+    let has_answer = |stream: &TcpStream| stream.peek(&mut [0]).is_ok();
+    let running = || tools_run(&scene.scratch.log()).len();
+    let mut busy: Vec<_> = (0..8).map(|_| slow(600.0)).collect();
+    until(PATIENCE, || (running() == 8).then_some(())).expect("each has a line");
+    // 256 wait, and one is told that it cannot.
+    let waiting: Vec<_> = (0..257).map(|_| slow(0.0)).collect();
+    let mut refused = until(PATIENCE, || waiting.iter().find(|stream| has_answer(stream))).expect("one too many");
+    refused.set_nonblocking(false).expect("it is ours");
+    let told = response(&mut refused).expect("an answer").reply("1");
+    refused.set_nonblocking(true).expect("it is ours");
+    assert!(told["error"]["message"].as_str().is_some_and(|why| why.contains("no line to the server")), "{told}");
+    assert_eq!((running(), waiting.iter().filter(|stream| has_answer(stream)).count()), (8, 0), "all others wait");
+    // Whoever has no need of a line to itself has not to wait for one.
+    assert_eq!(text_of(&modern(&client, "1", json!({"name": "echo", "arguments": {}}), json!({})).reply("1")), "{}");
+    busy.truncate(7);
+    until(4 * PATIENCE, || (waiting.iter().filter(|stream| has_answer(stream)).count() == 256).then_some(()))
+        .expect("the line that has become free is enough for all, one after the other");
+}
+
+#[test]
+fn lines_of_ones_own_are_within_the_children_that_there_may_be() {
+    let scene = Scene::with("legacy", "stdio", &["--max-children", "2"]);
+    let client = scene.client(MODERN);
+    // One for all, and one: whoever is asked and does not come back gives way, and is not waited for.
+    let first = asked(&client.call("1", "ask", json!({})));
+    let second = asked(&client.call("1", "ask", json!({})));
+    let late = answered(&client, first);
+    assert_eq!(late["error"]["code"], -32602, "{late}");
+    assert_eq!(text_of(&answered(&client, second)), "[{\"action\": \"decline\"}]");
+    // Whoever is not asked anything uses the line as long as it takes, and the others come after.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| client.call("1", "slow", json!({"seconds": 0.2})));
+        }
+    });
+    assert_eq!(tools_run(&scene.scratch.log()).len(), 6);
+    let children: BTreeSet<_> =
+        entries_of(&scene.scratch.log(), "got").iter().map(|entry| entry["pid"].as_u64().expect("a process id")).collect();
+    let alive = children.iter().filter(|pid| is_alive(**pid)).count();
+    assert!(alive <= 2, "{alive} of {children:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{PATIENCE, is_modern, request};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -274,6 +274,51 @@ impl Client {
     #[track_caller]
     pub fn call(&self, id: &str, tool: &str, arguments: Value) -> Value {
         self.ask(id, "tools/call", json!({"name": tool, "arguments": arguments})).reply(id)
+    }
+}
+
+/// An exchange that is read event by event.
+pub struct Stream(BufReader<TcpStream>);
+
+impl Stream {
+    /// Posts a request.
+    pub fn post(client: &Client, id: &str, method: &str, params: Value) -> Stream {
+        let name = params.get("name").and_then(Value::as_str).map(str::to_owned);
+        let body = request(&client.revision, id, method, params);
+        Stream(BufReader::new(open(&client.address, &client.post(&client.headers(method, name.as_deref()), body.as_bytes()))))
+    }
+
+    /// Opens the stream of a session.
+    pub fn get(client: &Client) -> Stream {
+        let session = client.session.clone().expect("a session");
+        let head = format!(
+            "GET /mcp HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\nMCP-Protocol-Version: {}\r\n\r\n",
+            client.address, client.revision
+        );
+        let mut stream = Stream(BufReader::new(open(&client.address, head.as_bytes())));
+        // The comment that says that the client is heard.
+        let mut line = String::new();
+        while !line.starts_with(": ") {
+            line.clear();
+            assert!(stream.0.read_line(&mut line).expect("a stream") > 0);
+        }
+        stream
+    }
+
+    /// The next message.
+    #[track_caller]
+    pub fn next(&mut self) -> Value {
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).expect("an event in time") > 0, "the stream has ended");
+            // An event without data has only an id, to come back by.
+            if let Some(data) = line.strip_prefix("data:").filter(|data| !data.trim().is_empty()) {
+                return serde_json::from_str(data).expect("a message");
+            }
+            if line.starts_with('{') {
+                return serde_json::from_str(&line).expect("a message");
+            }
+        }
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Bridged {
     ready: VecDeque<Inbound>,
     began: Instant,
     next: u32,
+    /// Held by each line of a caller's own that is being closed: until then it has a place among the children.
+    closing: Arc<()>,
 }
 
 struct Line {
@@ -129,6 +131,7 @@ impl Bridged {
             ready: VecDeque::new(),
             began: Instant::now(),
             next: 0,
+            closing: Arc::default(),
         }
     }
 
@@ -179,7 +182,7 @@ impl Bridged {
         let cancelled = permit.message().cancelled_id().and_then(|id| Id::of(id).ok());
         let number = match self.line_for(&permit) {
             Ok(number) => number,
-            Err(NoLine) if self.waiting.len() < MAX_HELD && !self.own.is_empty() => {
+            Err(NoLine) if self.waiting.len() < MAX_HELD && (!self.own.is_empty() || self.is_closing()) => {
                 return self.waiting.push_back((Instant::now(), permit));
             }
             Err(NoLine) => {
@@ -262,16 +265,19 @@ impl Bridged {
             return Ok(*number);
         }
         let most = if self.upstream.is_http() { MAX_SESSIONS } else { MAX_CHILDREN };
-        if self.own.len() >= most {
-            // A client that was asked something and does not come back must not keep all others out.
-            let unused = self.own.iter().filter(|(_, line)| line.is_idle() || line.is_parked());
-            let oldest = unused.min_by_key(|(_, line)| (!line.is_idle(), line.used)).map(|(at, _)| *at);
-            let Some(oldest) = oldest else { return Err(NoLine) };
-            self.close(oldest);
+        if self.own.len() >= most && !self.give_way() {
+            return Err(NoLine);
         }
         let (to_us, mut theirs) = mpsc::channel(32);
         let link = match self.upstream.open(&self.schemas, to_us) {
             Ok(link) => link,
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                // One at a time: its place is free only once its child has ended, and then whoever waits asks again.
+                if !self.is_closing() {
+                    self.give_way();
+                }
+                return Err(NoLine);
+            }
             Err(error) => {
                 warn!(%error, "a line of a caller's own cannot be opened");
                 return Err(NoLine);
@@ -291,6 +297,18 @@ impl Bridged {
         Ok(number)
     }
 
+    /// Closes a line that nobody uses now, if there is one. A client that was asked something and does not come back must not
+    /// keep all others out.
+    fn give_way(&mut self) -> bool {
+        let unused = self.own.iter().filter(|(_, line)| line.is_idle() || line.is_parked());
+        let oldest = unused.min_by_key(|(_, line)| (!line.is_idle(), line.used)).map(|(at, _)| *at);
+        oldest.map(|oldest| self.close(oldest)).is_some()
+    }
+
+    fn is_closing(&self) -> bool {
+        Arc::strong_count(&self.closing) > 1
+    }
+
     fn close(&mut self, number: u32) {
         let Some(line) = self.own.remove(&number) else { return };
         let on_it: Vec<_> = self.routes.iter().filter(|(_, on)| **on == number).map(|(id, _)| id.clone()).collect();
@@ -298,7 +316,13 @@ impl Bridged {
             self.routes.remove(&id);
             self.fail(Some(id), Failure::lost("the server has ended before it answered"));
         }
-        tokio::spawn(line.link.shut_down(Duration::from_millis(500)));
+        let (closing, arrivals) = (self.closing.clone(), self.arrivals.clone());
+        tokio::spawn(async move {
+            let _ = line.link.shut_down(Duration::from_millis(500)).await;
+            drop(closing);
+            // So that whoever waits for its place asks for it now.
+            let _ = arrivals.send(Inbound::Of { line: number, arrived: Box::new(Inbound::Closed) }).await;
+        });
     }
 
     fn line(&mut self, number: u32) -> Option<&mut Line> {

@@ -1,18 +1,25 @@
 //! What a bridge keeps of requests that come to nothing.
 
 use super::*;
+use crate::tls::UpstreamTls;
 use crate::tools::LiveTools;
-use crate::upstream::ChildCommand;
+use crate::upstream::{ChildCommand, HttpTarget};
 
 fn permit(text: &str) -> Permit {
     let message = Message::parse(text.to_owned(), Side::Client).unwrap_or_else(|malformed| panic!("{malformed}"));
     Permit::own(message).unwrap_or_else(|| panic!("{text}"))
 }
 
+fn silent() -> ChildCommand {
+    ChildCommand::inheriting(&["sleep".into(), "600".into()]).within(Duration::from_secs(60))
+}
+
 /// A bridge before a server that says nothing.
 fn bridge() -> Bridged {
-    let patience = Duration::from_secs(60);
-    let server = Upstream::Child(ChildCommand::inheriting(&["sleep".into(), "600".into()]).within(patience));
+    before(Upstream::Child(silent()))
+}
+
+fn before(server: Upstream) -> Bridged {
     let schemas = Schemas { tools: Arc::<LiveTools>::default(), ask: Arc::new(|_| Box::pin(async { None })) };
     let (to_us, _) = mpsc::channel(8);
     let link = server.open(&schemas, to_us.clone()).unwrap();
@@ -121,4 +128,56 @@ async fn a_call_that_was_cancelled_on_a_line_of_its_own_leaves_nothing_behind() 
     assert_eq!(bridge.routes.get(&Id::from(1)), Some(&number));
     bridge.send(cancelled(1));
     assert!(bridge.routes.is_empty() && bridge.own[&number].held.is_empty());
+}
+
+/// A request of this caller's, on a line to itself that is not ready: it is busy.
+fn occupy(bridge: &mut Bridged, sharer: u64) -> Result<u32, NoLine> {
+    let client = Client::of(discover(0).message()).unwrap();
+    let number = bridge.own_line(client, Some(sharer))?;
+    bridge.send_on(number, permit(&format!(r#"{{"jsonrpc":"2.0","id":{sharer},"method":"tools/list","params":{{{META}}}}}"#)));
+    Ok(number)
+}
+
+#[tokio::test]
+async fn callers_have_only_so_many_lines_of_their_own() {
+    let nowhere = HttpTarget::new("http://127.0.0.1:9/mcp", &[], &UpstreamTls::default(), Duration::from_secs(60)).unwrap();
+    for (server, most) in [(Upstream::Child(silent()), MAX_CHILDREN), (Upstream::Http(nowhere), MAX_SESSIONS)] {
+        let mut bridge = before(server);
+        bridge.share();
+        bridge.begin_legacy(0, Client::unable(), None);
+        for sharer in 1..=most as u64 {
+            assert!(occupy(&mut bridge, sharer).is_ok(), "{sharer} of {most}");
+        }
+        assert!(occupy(&mut bridge, 0).is_err(), "one more than {most}");
+        assert_eq!(bridge.own.len(), most);
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_nobody_uses_gives_its_place_among_the_children_to_whoever_waits() {
+    // One for all, and one.
+    let mut bridge = before(Upstream::Child(silent().at_most(2)));
+    bridge.share();
+    bridge.begin_legacy(0, Client::unable(), None);
+    let first = bridge.own_line(Client::unable(), Some(1)).unwrap_or_else(|NoLine| panic!("there is a place"));
+    assert!(occupy(&mut bridge, 2).is_err(), "its child still lives");
+    assert!(bridge.own.is_empty() && bridge.is_closing());
+    assert!(occupy(&mut bridge, 2).is_err(), "and nothing else is closed meanwhile");
+    while bridge.is_closing() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let second = occupy(&mut bridge, 2).unwrap_or_else(|NoLine| panic!("its place is free"));
+    assert_ne!(second, first);
+    assert!(occupy(&mut bridge, 3).is_err() && !bridge.is_closing(), "one that is used stays");
+}
+
+#[tokio::test]
+async fn only_so_much_waits_for_the_servers_era() {
+    let mut bridge = bridge();
+    let list = |id: usize| permit(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list","params":{{{META}}}}}"#));
+    (0..MAX_HELD).for_each(|id| bridge.send(list(id)));
+    assert!(matches!(bridge.main.mode, Mode::Probing { .. }) && failed(&mut bridge).is_none());
+    bridge.send(list(MAX_HELD));
+    assert_eq!(failed(&mut bridge).as_deref(), Some("too many calls wait for the server to start"));
+    assert_eq!(bridge.main.held.len(), MAX_HELD);
 }
