@@ -144,6 +144,39 @@ fn a_url_that_must_be_visited_first_is_asked_for_and_the_retry_is_made_anew() {
 }
 
 #[test]
+fn a_request_asks_only_so_much_and_no_more_wait_for_their_clients_than_that() {
+    let question = |number: usize| from(Side::Server, &QUESTION.replace("s1", &format!("s{number}")));
+    let mut line = agreed("{}");
+    line.client(&call(7, ""), 0);
+    assert!(texts(&line.server(&question(1), 0))[0].contains("input_required"));
+    for number in 2..=16 {
+        assert!(line.server(&question(number), 0).is_empty(), "{number}: it is asked with the next retry");
+    }
+    assert!(texts(&line.server(&question(17), 0))[0].contains(r#""id":"s17","error""#), "one too many is refused");
+
+    let visit = |id: u64| {
+        let data = r#"{"elicitations":[{"mode":"url","url":"u"}]}"#;
+        from(Side::Server, &format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32042,"message":"m","data":{data}}}}}"#))
+    };
+    let able = |id| {
+        let text = String::from_utf8(call(id, "").text().to_vec()).unwrap();
+        from(Side::Client, &text.replace(r#""elicitation":{}"#, r#""elicitation":{"url":{}}"#))
+    };
+    let mut line = agreed("{}");
+    for id in 0..256 {
+        line.client(&able(id), 0);
+        assert!(texts(&line.server(&visit(id), 0))[0].contains("input_required"), "{id}");
+    }
+    line.client(&able(256), 0);
+    let refused = texts(&line.server(&visit(256), 0));
+    assert!(refused[0].contains(r#""id":256,"error""#) && refused[0].contains("too many requests wait"), "{refused:?}");
+    // The places are free again once those who were to answer have not.
+    line.tick(PATIENCE_MS + 1);
+    line.client(&able(257), PATIENCE_MS + 1);
+    assert!(texts(&line.server(&visit(257), PATIENCE_MS + 1))[0].contains("input_required"));
+}
+
+#[test]
 fn an_error_that_only_a_modern_server_knows_shows_its_era() {
     let shows =
         |error: &str| ToModern::shows_modern(&from(Side::Server, &format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{{error}}}}}"#)));
@@ -345,6 +378,41 @@ fn what_a_modern_server_needs_is_asked_and_the_request_made_once_more() {
     let done =
         format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[],"resultType":"complete"}}}}"#, sent.id().unwrap().text());
     assert_eq!(texts(&line.server(&from(Side::Server, &done), 0)), [r#"{"jsonrpc":"2.0","id":2,"result":{"content":[]}}"#]);
+}
+
+/// A modern server that needs answers to so many questions before it goes on with the request `id`.
+fn needs(id: &Id, questions: usize) -> Message {
+    let one = |number| format!(r#""k{number}":{{"method":"elicitation/create","params":{{"message":"m"}}}}"#);
+    let asked: Vec<_> = (0..questions).map(one).collect();
+    let result = format!(r#"{{"resultType":"input_required","inputRequests":{{{}}}}}"#, asked.join(","));
+    from(Side::Server, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, id.text()))
+}
+
+#[test]
+fn a_modern_server_asks_only_so_often_and_so_much_at_once() {
+    let begun = || {
+        let mut line = greeted(r#"{"elicitation":{}}"#);
+        line.client(&from(Side::Client, r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"t"}}"#));
+        line
+    };
+    let is_failed =
+        |steps: &[Step], why: &str| matches!(steps, [Step::Deliver(text)] if std::str::from_utf8(text).unwrap().contains(why));
+    let mut line = begun();
+    let mut wire = Id::from(2);
+    for round in 1..=32 {
+        let asked = line.server(&needs(&wire, 1), 0);
+        let question = from(Side::Server, &text(&asked[0])).id().unwrap().text().to_owned();
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{question},"result":{{"action":"decline"}}}}"#);
+        let again = line.client(&from(Side::Client, &answer));
+        assert!(matches!(again[..], [Step::Again { .. }]), "{round}: {again:?}");
+        wire = from(Side::Client, &text(&again[0])).id().unwrap().clone();
+    }
+    let ended = line.server(&needs(&wire, 1), 0);
+    assert!(is_failed(&ended, "asks without end"), "{ended:?}");
+
+    assert_eq!(begun().server(&needs(&Id::from(2), 16), 0).len(), 16);
+    let refused = begun().server(&needs(&Id::from(2), 17), 0);
+    assert!(is_failed(&refused, "asks too much at once"), "{refused:?}");
 }
 
 #[test]
