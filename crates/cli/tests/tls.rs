@@ -295,6 +295,35 @@ fn a_server_is_believed_by_the_authority_that_was_named_and_no_other() {
     assert_eq!(support::tools_run(&scratch.log()).len(), ran, "nothing was run");
 }
 
+/// `SSL_CERT_FILE` stands in the place of the machine's own list.
+#[test]
+fn without_a_word_a_server_is_believed_by_the_authorities_of_the_system() {
+    let scratch = Scratch::new();
+    let (ours, theirs) = (Authority::new(&scratch, "ours"), Authority::new(&scratch, "theirs"));
+    let pair = ours.signs(&scratch, "server", "localhost");
+    let upstream = HttpUpstream::start(&scratch.log(), &["--tls", &pair.certificate, &pair.key]);
+    let (policy, url) = (scratch.policy(OPEN).display().to_string(), upstream.https());
+    let before = ["-p", &policy, "--state", "memory:", "--upstream", &url];
+    for (system, is_believed) in [(&ours, true), (&theirs, false)] {
+        let callgate = || {
+            let mut command = support::callgate();
+            command.env("SSL_CERT_FILE", &system.file).env_remove("SSL_CERT_DIR");
+            command
+        };
+        let mut run = callgate();
+        run.arg("run").args(before);
+        let mut client = Stdio::spawn(run);
+        let reply = client.call(MODERN, "1", "echo", json!({"n": 1}));
+        assert_eq!(text_of(&reply) == r#"{"n":1}"#, is_believed, "run: {reply} {}", client.said());
+
+        let gate = Served::start_with(callgate(), &before);
+        let client = Client::silent(&gate.address, MODERN);
+        let reply = support::http::exchange(&gate.address, &echo(&client, "1")).expect("an answer");
+        assert_eq!(reply.status == 200, is_believed, "serve: {reply:?}");
+    }
+    assert_eq!(support::tools_run(&scratch.log()).len(), 2, "nothing is sent to a server that is not believed");
+}
+
 #[test]
 fn a_server_that_asks_is_shown_our_certificate() {
     let scratch = Scratch::new();
