@@ -396,6 +396,51 @@ fn clients_that_do_not_send_or_do_not_read_hold_up_nobody() {
     site.bystander();
 }
 
+/// All bodies together may hold 256 MiB beyond 64 KiB of each (docs/wire.md, §Bounds): sixty-odd that are nearly as long as one
+/// may be. Whoever asks for more is refused, not kept waiting, and ordinary messages need none of it.
+#[test]
+fn unfinished_bodies_hold_only_so_much_memory_all_together() {
+    const LONG: usize = 3_900 * 1024;
+    let site = Site::new();
+    let pid = site.gate.child.id();
+    let before = resident(pid);
+    let post = String::from_utf8(site.post("echo")).expect("text");
+    let (head, _) = post.split_once("Content-Length").expect("it has one");
+    let body = vec![b' '; LONG];
+    let mut held: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = open(&site.gate.address, format!("{head}Content-Length: {}\r\n\r\n", LONG + 1).as_bytes());
+            // Whoever is refused may find the connection closed.
+            let _ = stream.write_all(&body);
+            stream
+        })
+        .collect();
+    for stream in &held {
+        stream.set_nonblocking(true).expect("it is ours");
+    }
+    let has_answer = |stream: &TcpStream| stream.peek(&mut [0]).is_ok();
+    let refused = |held: &[TcpStream]| held.iter().filter(|stream| has_answer(stream)).count();
+    until(PATIENCE, || (refused(&held) >= 30).then_some(())).unwrap_or_else(|| panic!("only {} are refused", refused(&held)));
+    site.bystander();
+    let (refused, kilobytes) = (refused(&held), resident(pid) - before);
+    eprintln!("{refused} of 100 bodies of {LONG} bytes are refused; the others hold {} MB", kilobytes / 1024);
+    assert!((30..=45).contains(&refused), "{refused}");
+    assert!(kilobytes < 350 * 1024 && resident(pid) < 450 * 1024, "{kilobytes} kB");
+    for stream in held.iter_mut().filter(|stream| has_answer(stream)) {
+        stream.set_nonblocking(false).expect("it is ours");
+        assert_eq!(response(stream).expect("an answer").status, 503);
+    }
+    drop(held);
+    // What has gone gives its part back.
+    until(PATIENCE, || {
+        let padded = format!("{}{}", " ".repeat(LONG), call(MODERN, "1", "echo", json!({})));
+        let client = Client::silent(&site.gate.address, MODERN);
+        let headers = client.headers("tools/call", Some("echo"));
+        (exchange(&site.gate.address, &client.post(&headers, padded.as_bytes()))?.status == 200).then_some(())
+    })
+    .expect("there is room again");
+}
+
 #[test]
 fn more_connections_than_there_are_descriptors_for_are_turned_away() {
     let scratch = Scratch::new();
