@@ -4,6 +4,7 @@
 `asking.py LOG [--http]` is served by `two_eras.py`.
 
     ask {"what": "form" | "url" | "sampling" | "roots" | "error"}   asks, then says what it was answered
+    ask {"what": "task"}                                            asks for a sample as a task (2025-11-25), and then after that
     later {…}                                                       makes a task
     any other tool                                                  says `ran NAME`
 
@@ -76,16 +77,22 @@ class Asking(Upstream):
             return {"resultType": "input_required", "requestState": f"state of {name}", "inputRequests": {"q": {"method": kind, "params": asked}}}
         if what and modern:
             text = f"answered {json.dumps(params.get('inputResponses'))}"
+        elif what == "task":
+            text = f"answered {json.dumps(self.ask_for_task(emit))}"
         elif what:
-            text = f"answered {json.dumps(self.ask(what, emit))}"
+            text = f"answered {json.dumps(self.ask(*ASKED[what], emit))}"
         if method == "prompts/get":
             return {"messages": [{"role": "user", "content": {"type": "text", "text": text}}]}
         if method == "resources/read":
             return {"contents": [{"uri": name, "text": text}]}
         return {"content": [{"type": "text", "text": text}]}
 
-    def ask(self, what, emit):
-        method, params = ASKED[what]
+    def ask_for_task(self, emit):
+        made = self.ask("sampling/createMessage", {"messages": [], "maxTokens": 1, "task": {"ttl": 60_000}}, emit)
+        task = {"taskId": made["task"]["taskId"]}
+        return [self.ask(f"tasks/{what}", {} if what == "list" else task, emit) for what in ("get", "list", "result", "cancel")]
+
+    def ask(self, method, params, emit):
         identity = f"server-{next(self.numbers)}"
         event = [threading.Event()]
         self.waiting[identity] = event

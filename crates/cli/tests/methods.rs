@@ -360,3 +360,50 @@ fn a_task_of_the_legacy_era_goes_through() {
         assert!(reply["result"].is_object(), "{mode}: {reply}");
     });
 }
+
+/// What a client says that makes a task of a sample, and tells how that goes.
+fn with_tasks(question: &Value) -> Vec<Value> {
+    let task = json!({"taskId": "of the client", "status": "working"});
+    let answer = |result: Value| json!({"jsonrpc": "2.0", "id": question["id"], "result": result});
+    match question["method"].as_str().unwrap_or_default() {
+        "sampling/createMessage" => {
+            let told = json!({"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": task});
+            vec![told, answer(json!({"task": task}))]
+        }
+        "tasks/list" => vec![answer(json!({"tasks": [task]}))],
+        "tasks/result" => {
+            vec![answer(json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "said it"}}))]
+        }
+        _ => vec![answer(task)],
+    }
+}
+
+#[test]
+fn a_server_asks_after_a_task_of_the_client_as_far_as_the_policy_allows() {
+    const ASKED: [&str; 4] = ["tasks/get", "tasks/list", "tasks/result", "tasks/cancel"];
+    const DENIES: &str = "version: \"1\"\nmethods: {tasks: deny, notifications/tasks/status: deny}\n";
+    for (policy, is_allowed) in [(OPEN, true), (DENIES, false)] {
+        in_every_mode(LEGACY, policy, |mode, chain| {
+            let (questions, reply) = chain.converse("1", json!({"name": "ask", "arguments": {"what": "task"}}), with_tasks);
+            let methods: Vec<_> = questions.iter().map(|question| question["method"].as_str().unwrap_or_default()).collect();
+            let expected: Vec<_> =
+                ["sampling/createMessage"].into_iter().chain(ASKED.into_iter().filter(|_| is_allowed)).collect();
+            assert_eq!(methods, expected, "{mode}: {reply}");
+            assert_eq!(questions[0]["params"]["task"]["ttl"], 60_000, "{mode}");
+            let said = text_of(&reply).strip_prefix("answered ").unwrap_or_else(|| panic!("{mode}: {reply}"));
+            let answers: Vec<Value> = serde_json::from_str(said).expect("a list");
+            if is_allowed {
+                assert_eq!(answers[0]["taskId"], "of the client", "{mode}: {said}");
+                assert_eq!(answers[2]["content"]["text"], "said it", "{mode}: {said}");
+            } else {
+                assert!(answers.iter().all(|answer| answer["code"] == NOT_ALLOWED), "{mode}: {said}");
+            }
+            assert_eq!(chain.requests("notifications/tasks/status").len(), usize::from(is_allowed), "{mode}");
+            for method in ASKED {
+                let record = chain.records(method).pop().expect("a record");
+                let (outcome, rule) = if is_allowed { ("allow", Value::Null) } else { ("deny", json!("/methods/tasks")) };
+                assert_eq!((&record["outcome"], &record["rule"]), (&json!(outcome), &rule), "{mode} {method}: {record}");
+            }
+        });
+    }
+}

@@ -1,6 +1,6 @@
 //! A client, a gateway in one of its modes, and a server behind it: one of `tests/upstreams`, whose log says what reached it.
 
-use super::http::Client;
+use super::http::{Client, Stream};
 use super::stdio::Stdio;
 use super::{HttpUpstream, PATIENCE, Scratch, Served, audit, callgate, names, request, root, until};
 use serde_json::{Value, json};
@@ -119,6 +119,43 @@ impl Chain {
         };
         self.seen.extend(messages.iter().map(Value::to_string));
         messages
+    }
+
+    /// Calls a tool whose server asks back; `answer` says to each question what the client sends. Gives the questions, and the
+    /// answer to the call.
+    #[track_caller]
+    pub fn converse(&mut self, id: &str, params: Value, answer: impl Fn(&Value) -> Vec<Value>) -> (Vec<Value>, Value) {
+        let mut stream = match &mut self.client {
+            AnyClient::Lines(client) => {
+                client.send(request(self.revision, id, "tools/call", params));
+                None
+            }
+            AnyClient::Http(client) => Some(Stream::post(client, id, "tools/call", params)),
+        };
+        let mut questions = Vec::new();
+        loop {
+            let message = match (&mut stream, &self.client) {
+                (Some(stream), _) => stream.next(),
+                (None, AnyClient::Lines(client)) => client.message(),
+                (None, AnyClient::Http(_)) => unreachable!("a client over HTTP has a stream"),
+            };
+            if message.get("method").is_none() {
+                return (questions, message);
+            }
+            for said in answer(&message) {
+                match &mut self.client {
+                    AnyClient::Lines(client) => assert!(client.send(said.to_string()), "nobody reads: {}", client.said()),
+                    AnyClient::Http(client) => {
+                        let headers = client.headers(said["method"].as_str().unwrap_or("response"), None);
+                        let taken = client.send(&headers, said.to_string().as_bytes()).expect("an answer");
+                        // A notification that the policy denies is dropped, and over HTTP its sender is told.
+                        let is_dropped = taken.status == 403 && said.get("id").is_none();
+                        assert!(taken.status == 202 || is_dropped, "{taken:?}");
+                    }
+                }
+            }
+            questions.push(message);
+        }
     }
 
     #[track_caller]
