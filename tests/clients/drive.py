@@ -4,6 +4,7 @@
     setup.sh                                        once: the clients and servers
     drive.py --callgate target/debug/callgate       everything; prints a table
     drive.py --callgate … inspector filesystem      the rows whose name holds one of these words (--list names them)
+    drive.py --write                                the same; what works for whom goes into docs/verification.md
     drive.py --direct                               the clients without Callgate: what they can do by themselves, and that
                                                     nothing else keeps them from what the policy denies
 
@@ -17,6 +18,7 @@ import argparse
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -197,7 +199,7 @@ class ClientRow:
 
         if self.way == "run":
             target = ["--", *chain.run()]
-        elif self.way == "modern-run":
+        elif self.way in ("run-http", "modern-run"):
             target = ["--", *chain.run("--upstream", address())]
         elif self.way in ("serve-http", "modern-serve"):
             target = ["--url", chain.serve("--upstream", address())]
@@ -380,9 +382,25 @@ class ServerRow:
     def chain(self, options, policy, server, env=()):
         return Chain(options, self.name.replace(" ", "-"), policy, server, env)
 
-    def connect(self, chain):
-        target = ["--", *chain.run()] if self.way == "run" else ["--url", chain.serve()]
+    def connect(self, chain, *upstream):
+        target = ["--", *chain.run(*upstream)] if self.way.startswith("run") else ["--url", chain.serve(*upstream)]
         return Sdk(chain, [*chain.python(), HERE / "client.py", "--era", self.era], target)
+
+
+def listening(chain, command, path):
+    """Starts a server that takes its port from `PORT`; gives its address once it can be reached."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    chain.start([shutil.which("env"), f"PORT={port}", *command], read="stderr")
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return f"http://127.0.0.1:{port}{path}"
+        except OSError:
+            check("the server listens", time.monotonic() < deadline)
+            time.sleep(0.05)
 
 
 def on_record(chain, expected):
@@ -393,9 +411,15 @@ def on_record(chain, expected):
 def everything(row, options):
     policy = 'version: "1"\nhide: [get-env]\ntools:\n  get-sum: {rules: [{name: small, conditions: [{path: args.a, op: lte, value: 10}]}]}\n'
     chain = row.chain(options, policy, [])
-    chain.server += [str(word) for word in [*chain.node("@modelcontextprotocol/server-everything/dist/index.js"), "stdio"]]
+    command = chain.node("@modelcontextprotocol/server-everything/dist/index.js")
+    chain.server += [str(word) for word in [*command, "stdio"]]
     with chain:
-        client = row.connect(chain)
+        upstream = []
+        if row.way.endswith("-http"):
+            upstream = ["--upstream", listening(chain, [*command, "streamableHttp"], "/mcp")]
+        elif row.way.endswith("-sse"):
+            upstream = ["--upstream", listening(chain, [*command, "sse"], "/sse")]
+        client = row.connect(chain, *upstream)
         tools = client.list()
         check("get-env is hidden, the others are not", "get-env" not in tools and {"echo", "get-sum"} <= set(tools), tools)
         # Over the bridge between eras, lists come from a line that all clients share, and of which nobody may be asked.
@@ -560,6 +584,8 @@ def client_rows():
     rows += [ClientRow("sdk-1.32 legacy", way, LEGACY, typescript("1")) for way in ("run", "serve", "serve-http")]
     for era in (LEGACY, STATELESS):
         rows += [ClientRow(f"client-2.4 {era}", way, era, typescript("2")) for way in ("run", "serve", "serve-http")]
+    rows += [ClientRow(f"mcp-2.3 {era}", "run-http", era, python_client) for era in (LEGACY, STATELESS)]
+    rows += [ClientRow("sdk-1.32 legacy", "run-http", LEGACY, typescript("1")), ClientRow("client-2.4 stateless", "run-http", STATELESS, typescript("2"))]
     rows += [ClientRow("mcp-2.3 legacy", "sse", LEGACY, python_client), ClientRow("sdk-1.32 legacy", "sse", LEGACY, typescript("1"))]
     rows += [ClientRow("mcp-remote legacy", "mcp-remote", LEGACY, typescript("1"))]
     # Before a server that knows no handshake: the gateway bridges.
@@ -581,6 +607,9 @@ def server_rows():
         rows += [ServerRow(name, way, LEGACY, show) for name, show in
                  (("everything", everything), ("filesystem", filesystem), ("memory", memory), ("git", git), ("time", clock))]  # fmt: skip
         rows += [ServerRow(name, way, STATELESS, show) for name, show in (("git", git), ("time", clock))]
+    # The one that is released with HTTP, and with the HTTP+SSE that came before.
+    rows += [ServerRow("everything", way, LEGACY, everything) for way in ("run-http", "serve-http", "run-sse", "serve-sse")]
+    rows += [ServerRow("everything", "serve-http", STATELESS, everything)]
     # These know the legacy era only: the gateway bridges.
     rows += [ServerRow(name, "serve", STATELESS, show) for name, show in (("everything", everything), ("filesystem", filesystem), ("memory", memory))]
     return rows
@@ -601,6 +630,34 @@ def table(rows, found):
     return problems
 
 
+BEGIN, END = "<!-- written by `tests/clients/drive.py --write` -->\n", "<!-- until here -->"
+
+
+def page(clients, servers, results):
+    """What works for whom, as docs/verification.md has it."""
+    lines = ["| client, era, way | " + " | ".join(FEATURES) + " |", "|---|" + ":-:|" * len(FEATURES)]
+    marks = {None: "–", True: "✓"}
+    for row in clients:
+        lines.append(f"| {row.name} | " + " | ".join(marks.get(results[row].get(feature), "✗") for feature in FEATURES) + " |")
+    lines += ["", "| server, era | by |", "|---|---|"]
+    ways = {}
+    for row in servers:
+        ways.setdefault(row.name.removesuffix(f" {row.way}"), []).append(row.way if not results[row] else f"not {row.way}")
+    return "\n".join(lines + [f"| {name} | {', '.join(works)} |" for name, works in ways.items()]) + "\n"
+
+
+def hold(text, write):
+    """Holds docs/verification.md to what was found, or makes it say so; gives the problems."""
+    path = ROOT / "docs" / "verification.md"
+    before, rest = path.read_text().split(BEGIN)
+    kept, after = rest.split(END, 1)
+    if write:
+        path.write_text(before + BEGIN + text + END + after)
+    elif kept != text:
+        return ["docs/verification.md says otherwise: tests/clients/drive.py --write"]
+    return []
+
+
 def play(row, options):
     began = time.monotonic()
     try:
@@ -619,6 +676,7 @@ def main():
     parser.add_argument("--direct", action="store_true")
     parser.add_argument("--clients", default=str(ROOT / "target" / "clients"), help="where setup.sh has installed them")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/verification.md")
     parser.add_argument("rows", nargs="*")
     options = parser.parse_args()
     options.callgate = str(Path(options.callgate).resolve())
@@ -642,6 +700,8 @@ def main():
     for row in servers:
         print(f"{row.name:24} {'ok' if not results[row] else 'FAILED'}")
         problems += [f"{row.name}: {why}" for why in results[row].values()]
+    if not problems and not options.direct and picked == rows:
+        problems += hold(page(clients, servers, results), options.write)
     for problem in problems:
         print(f"FAILED {problem[:600]}")
     print(f"{len(clients)} ways of clients and {len(servers)} of servers, {len(problems)} problems; logs in {options.work}")
