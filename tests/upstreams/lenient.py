@@ -85,6 +85,7 @@ class Server:
         self.options, self.log = options, log
         self.waiting = {}  # id of our own requests -> [event, answer]
         self.cancelled = set()
+        self.insisting = {}  # id of a call that is answered when it is cancelled -> how
         self.listeners = 0
         self.numbers = count(1)
 
@@ -111,6 +112,7 @@ class Server:
                 wanted = member(params, "requestId", "last")
                 self.cancelled.add(dumps(wanted))
                 self.log.write("cancelled", id=dumps(wanted))
+                self.insist(wanted)  # before the end of the input is read, which may be the next thing
             return False
         if identity is None:
             return False
@@ -211,6 +213,10 @@ class Server:
             emit.noise()
         if name == "slow":
             self.sleep(quantity(arguments, "seconds", 1), dumps(identity), emit)
+        if name == "stubborn":  # answers all the same, and only once it was told to stop
+            self.insisting[dumps(identity)] = (emit, tail)
+            self.sleep(quantity(arguments, "seconds", 60), dumps(identity), emit)
+            return self.insist(identity)
         if name == "big":
             text = "x" * int(quantity(arguments, "mb", 5) * 1_000_000)
         if name in ("ask", "sample"):
@@ -240,6 +246,14 @@ class Server:
                 self.log.write("closed", id=identity)
                 return
             time.sleep(0.01)
+
+    def insist(self, identity):
+        emit, tail = self.insisting.pop(dumps(identity), (None, None))
+        if emit is not None:
+            text = json.dumps("known to the " + "server alone")
+            emit('{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":%s}}' % text)
+            self.reply(emit, identity, '{"content":[{"type":"text","text":%s}]%s}' % (text, tail))
+            self.log.write("insisted")
 
     def ask_client(self, name, arguments, emit):
         identity = json.dumps(arguments.get("id", f"server-{next(self.numbers)}"))
@@ -351,7 +365,7 @@ def take_line(server, emit, line):
     record(server.log, number, messages, b64=base64.b64encode(line[:65_536]).decode(), via="stdio")
     for message in messages:
         # In a thread of its own, for a call may wait for the client, whose answer arrives here.
-        slow = any(call[1] in ("slow", "ask", "sample") for call in readings.calls(message))
+        slow = any(call[1] in ("slow", "stubborn", "ask", "sample") for call in readings.calls(message))
         if slow:
             threading.Thread(target=server.take, args=(number, message, emit), daemon=True).start()
         else:

@@ -7,11 +7,12 @@ mod passing;
 mod permit;
 
 use crate::approvers::{Approvers, Waiting};
+use crate::edition::Edition;
 use crate::grants::Grants;
 use crate::observe::{Observatory, Observed, Observer};
 use crate::ownership::{Owner, Ownership, Purpose};
 use crate::pins::{Definitions, Finding, LockFile, Objection, Pinning, Section};
-use crate::snapshot::{Current, Rules, Snapshot};
+use crate::snapshot::{AtServer, Current, Rules, Snapshot};
 use crate::tools::{Schemas, ToolFacts};
 use futures_util::future::BoxFuture;
 use mcp::{Malformed, Message, ToolCall};
@@ -37,6 +38,8 @@ pub struct Caller {
     pub principal: String,
     /// The credential it uses; limits are scoped to it.
     pub grant: String,
+    /// In which edition of the grant it was let in; `None`: by no credential that could be taken back.
+    pub edition: Option<Edition>,
     /// The legacy session or the stdio process, where there is one.
     pub session: Option<String>,
     /// Where the principal is the subject of an authorization server's token that this caller has shown, a digest of what that
@@ -50,12 +53,17 @@ pub(crate) const LOCAL: &str = "local";
 impl Caller {
     /// The one caller of `run` and `serve -p`: the same on every machine that shares a store.
     pub fn local(session: Option<String>) -> Caller {
-        Caller { principal: LOCAL.into(), grant: LOCAL.into(), session, subject: None }
+        Caller { principal: LOCAL.into(), grant: LOCAL.into(), session, ..Caller::default() }
     }
 
     /// The same caller, in a session.
     pub(crate) fn in_session(&self, session: &str) -> Caller {
         Caller { session: Some(session.to_owned()), ..self.clone() }
+    }
+
+    /// The same caller, whatever its session, and whenever it was let in: what is kept for it is kept by this.
+    pub(crate) fn in_general(&self) -> Caller {
+        Caller { session: None, edition: None, ..self.clone() }
     }
 
     /// Nobody in particular: the gateway itself, or several at once.
@@ -83,6 +91,8 @@ impl Caller {
 pub struct Enforcer {
     store: Store,
     server: Arc<str>,
+    /// Which edition of the server this is before; `None`: there never is another.
+    edition: Option<Edition>,
     arguments: ArgumentsMode,
     current: Arc<Current>,
     owned: Ownership,
@@ -161,16 +171,22 @@ impl Enforcer {
     ) -> Arc<Enforcer> {
         let server = server.into();
         let current = Current::new(sole(&server, policies.into()));
-        Enforcer::of(store, server, arguments, current)
+        Enforcer::of(store, (server, None), arguments, current)
     }
 
-    /// An enforcer for the upstream called `server`, that goes by what is in force.
-    pub fn of(store: Store, server: impl Into<Arc<str>>, arguments: ArgumentsMode, current: Arc<Current>) -> Arc<Enforcer> {
+    /// An enforcer for the upstream called `server`, that goes by what is in force. It allows nothing where the server is not
+    /// there in this edition; `None`: which one does not matter.
+    pub fn of(
+        store: Store,
+        (server, edition): (impl Into<Arc<str>>, Option<Edition>),
+        arguments: ArgumentsMode,
+        current: Arc<Current>,
+    ) -> Arc<Enforcer> {
         let server = server.into();
         let definitions = Arc::new(Definitions::of(&server));
         let (owned, endings) = (Ownership::default(), TaskTracker::new());
         let (observer, approvers) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Enforcer { store, server, arguments, current, owned, definitions, endings, observer, approvers })
+        Arc::new(Enforcer { store, server, edition, arguments, current, owned, definitions, endings, observer, approvers })
     }
 
     /// Has all that is decided and how it ends observed from here on.
@@ -189,6 +205,11 @@ impl Enforcer {
         &self.server
     }
 
+    /// Which edition of the upstream this is before.
+    pub(crate) fn edition(&self) -> Option<Edition> {
+        self.edition
+    }
+
     /// Says how people are asked, before the first call.
     pub fn ask_by(&self, approvers: Approvers) {
         let _ = self.approvers.set(approvers);
@@ -204,7 +225,8 @@ impl Enforcer {
         if caller.is_alone() {
             return self.approvers().asks_sole_client();
         }
-        self.current.snapshot().grants().named(&caller.grant).is_some_and(|grant| grant.approve_in_client)
+        let snapshot = self.current.snapshot();
+        snapshot.grants().in_edition(&caller.grant, caller.edition).is_some_and(|grant| grant.approve_in_client)
     }
 
     /// Where things are remembered.
@@ -242,16 +264,19 @@ impl Enforcer {
         &self.owned
     }
 
-    /// What holds for a caller now; a call takes it once and keeps it. For a grant that may not use this server: nothing is
-    /// allowed.
+    /// What holds for a caller now; a call takes it once and keeps it. For a grant that may not use this server, and where
+    /// either is another edition by now, nothing is allowed.
     pub fn policies(&self, caller: &Caller) -> Policies {
         let snapshot = self.current.snapshot();
-        snapshot.policies(&self.server, &caller.grant).cloned().unwrap_or_else(|| Policies::all_of(Vec::new()))
+        let is_meant = snapshot.has_server(&self.server, self.edition)
+            && (caller.edition.is_none() || snapshot.grants().in_edition(&caller.grant, caller.edition).is_some());
+        let policies = snapshot.policies(&self.server, &caller.grant).filter(|_| is_meant);
+        policies.cloned().unwrap_or_else(|| Policies::all_of(Vec::new()))
     }
 
     /// Waits until the caller's grant is revoked or has expired; for ever, where there is none that could be.
     pub(crate) fn end_of(&self, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
-        let ended = self.current.snapshot().end_of(&self.server, &caller.grant);
+        let ended = self.current.snapshot().end_of(&self.server, &caller.grant, caller.edition);
         async move {
             match ended {
                 Some(ended) => ended.cancelled_owned().await,
@@ -260,9 +285,14 @@ impl Enforcer {
         }
     }
 
-    /// Whether the caller's grant was revoked or has expired.
-    pub(crate) fn has_ended(&self, caller: &Caller) -> bool {
-        self.current.snapshot().end_of(&self.server, &caller.grant).is_some_and(|ended| ended.is_cancelled())
+    /// Why nothing goes on here any more in the caller's name, if nothing does.
+    pub(crate) fn over(&self, caller: &Caller) -> Option<Over> {
+        let snapshot = self.current.snapshot();
+        if !snapshot.has_server(&self.server, self.edition) {
+            return Some(Over::Server);
+        }
+        let ended = snapshot.end_of(&self.server, &caller.grant, caller.edition)?;
+        ended.is_cancelled().then_some(Over::Grant)
     }
 
     /// Puts other policies in force for every caller, for calls that begin from now on.
@@ -296,11 +326,11 @@ impl Enforcer {
         draft.policy = Some(policy.revision().clone());
         draft.tool = Some(facts.tool.into());
         draft.detail = with_objection(facts.detail.clone(), facts.objection.as_ref());
+        if let Some(over) = self.over(caller) {
+            return Proposal::denial(draft, over.decision());
+        }
         if plan.decision.outcome == Outcome::Deny {
             return Proposal::denial(draft, plan.decision);
-        }
-        if self.has_ended(caller) {
-            return Proposal::denial(draft, Decision::deny(Reason::GrantEnded, GRANT_ENDED));
         }
         // What is only tried out stops nothing.
         if facts.unissued && !policy.is_shadow() {
@@ -641,11 +671,40 @@ fn subject_of(draft: &Draft) -> Subject {
 
 /// A snapshot of one server that treats all alike.
 fn sole(server: &str, policies: Policies) -> Snapshot {
-    Snapshot::new([(server.to_owned(), Rules::OfAll(policies))].into(), Grants::default())
+    let at = AtServer { edition: None, rules: Rules::OfAll(policies) };
+    Snapshot::new([(server.to_owned(), at)].into(), Grants::default())
 }
 
 /// What is said where a grant was revoked or has expired.
 pub(crate) const GRANT_ENDED: &str = "the grant was revoked or has expired";
+
+/// Why nothing more goes on at a server in a caller's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The grant was revoked, has expired, or is given otherwise.
+    Grant,
+    /// The server is gone, or is another by now.
+    Server,
+}
+
+impl Over {
+    /// What is said of it.
+    pub fn why(self) -> &'static str {
+        match self {
+            Over::Grant => GRANT_ENDED,
+            Over::Server => "the configuration of this server has changed; connect again",
+        }
+    }
+
+    /// The denial of whatever would begin.
+    pub fn decision(self) -> Decision {
+        let reason = match self {
+            Over::Grant => Reason::GrantEnded,
+            Over::Server => Reason::ServerReplaced,
+        };
+        Decision::deny(reason, self.why())
+    }
+}
 
 fn beside(call: &ToolCall<'_>) -> String {
     let parts = [("task", call.task), ("requestState", call.request_state), ("inputResponses", call.input_responses)];

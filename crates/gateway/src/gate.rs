@@ -15,7 +15,7 @@ mod tests;
 mod unreached;
 
 use crate::approvers::Waiting;
-use crate::enforcer::{Caller, Denied, Enforcer, GRANT_ENDED, Permit, Ticket, Undecided};
+use crate::enforcer::{Caller, Denied, Enforcer, Permit, Ticket, Undecided};
 use crate::methods::judge_method;
 use crate::pins::Section;
 use crate::refusal::{NOT_ALLOWED, is_modern, malformed};
@@ -264,7 +264,7 @@ impl Gate {
     ) -> Result<(Option<Entry>, Bytes), Expected> {
         let asks = || !mcp::asked(reply).is_ok_and(|asked| asked.is_empty());
         let is_judged = || self.filter_of(&expected, reply.result().is_some()).is_some();
-        if expected.method != "tools/call" || self.enforcer.has_ended(&self.caller) || asks() || is_judged() {
+        if expected.method != "tools/call" || self.enforcer.over(&self.caller).is_some() || asks() || is_judged() {
             return Err(expected);
         }
         self.remember(&expected, reply);
@@ -274,12 +274,12 @@ impl Gate {
 
     /// Settles a reply and gives what the client may see of it, under the id that the client has used.
     pub async fn settle(&self, mut expected: Expected, reply: &Message, client_id: &Id) -> Bytes {
-        if self.enforcer.has_ended(&self.caller) {
+        if let Some(over) = self.enforcer.over(&self.caller) {
             if let Some(mut ticket) = expected.ticket {
                 ticket.note("the result is withheld".to_owned());
-                ticket.finish(ending(reply, &expected.method), Some(GRANT_ENDED.to_owned())).await;
+                ticket.finish(ending(reply, &expected.method), Some(over.why().to_owned())).await;
             }
-            return mcp::reply::error(Some(client_id), NOT_ALLOWED, GRANT_ENDED, None);
+            return mcp::reply::error(Some(client_id), NOT_ALLOWED, over.why(), None);
         }
         // First of all: what the tasks of others say is no reason to withhold the list.
         let own;

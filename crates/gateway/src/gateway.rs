@@ -1,58 +1,77 @@
 //! The gateway of a configuration: all servers, and what is in force at each of them.
 //!
-//! Another configuration takes the place of the one before as a whole. A server that is called as before keeps its children
-//! and sessions; whoever goes on under a grant that is gone is ended. Change is found by content, as that of policies is, and
-//! a configuration with mistakes changes nothing.
+//! Another configuration takes the place of the one before as a whole: who lets callers in takes [`InForce`] once for each
+//! request, and enforcers see the very same. A server that is called as before keeps its children and sessions; one that is
+//! called otherwise is another edition, and what was begun before it ends. Whoever goes on under a grant that is gone is ended
+//! too. A configuration with mistakes changes nothing.
 
 mod authorizing;
 mod keeping;
 mod serving;
 pub(crate) mod snapshot;
 mod standing;
+#[cfg(test)]
+mod tests;
+mod watching;
 
 pub use authorizing::{invitation, take_back};
 pub use serving::serve_gateway;
+pub(crate) use watching::Reloaded;
+pub use watching::Watched;
 
 use crate::approvers::Approvers;
 use crate::config::kept::Whole;
-use crate::config::{Config, ConfigFile, ServerConfig};
+use crate::config::lasting::Lasting;
+use crate::config::{Config, ServerConfig};
+use crate::credentials::AdminCredentials;
 use crate::downstream::door::Endpoint;
 use crate::downstream::federated::{Federation, Patience};
 use crate::downstream::server::Server;
+use crate::edition::Edition;
 use crate::enforcer::{Caller, Enforcer};
 use crate::identity::Identity;
 use crate::oauth::{Callers, Consents, Pins};
 use crate::observe::Observatory;
 use crate::pins::LockFile;
-use crate::policy_file::content;
 use crate::snapshot::{Current, Snapshot};
 use crate::upstream::TargetError;
 use crate::webhooks::Webhooks;
-use ring::digest::{Context, SHA256};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use store::{ArgumentsMode, Kept, Store};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 /// Servers by their names.
 pub(crate) type Servers = HashMap<String, Arc<Server>>;
 
-/// How often files are looked at.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked for grants whose time is over.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What a configuration and the state have put in force: replaced as a whole, and taken once for a request.
+#[derive(Default)]
+pub(crate) struct InForce {
+    /// What holds for whom: what enforcers go by.
+    pub snapshot: Arc<Snapshot>,
+    /// Who stands before each server.
+    pub servers: Servers,
+    /// Who knows callers by tokens of an authorization server, if anybody.
+    pub identity: Option<Arc<Identity>>,
+    /// Who may administer.
+    pub administrators: AdminCredentials,
+}
 
 /// Many servers before many callers.
 pub struct Gateway {
     store: Store,
+    /// The snapshot in force, for enforcers; replaced together with `in_force`.
     current: Arc<Current>,
-    servers: RwLock<Arc<Servers>>,
+    in_force: RwLock<Arc<InForce>>,
     federation: Arc<Federation>,
-    identity: RwLock<Option<Arc<Identity>>>,
+    /// What stays as it was at the start.
+    began: Lasting,
     /// What was put in force last. Held while something else takes its place.
     applied: Mutex<Applied>,
     /// Where definitions are pinned, if any are.
@@ -77,17 +96,6 @@ pub struct Gateway {
 
 /// Gives the value of a variable of the process.
 pub type Environment = fn(&str) -> Option<String>;
-
-/// What came of looking at the files anew.
-#[derive(Debug)]
-pub(crate) enum Reloaded {
-    /// What they say is in force.
-    InForce,
-    /// They have mistakes: these, as JSON.
-    Mistaken(Vec<String>),
-    /// They cannot be read, or what they say cannot be put in force; why.
-    Refused(String),
-}
 
 #[derive(Default)]
 struct Applied {
@@ -130,15 +138,15 @@ impl Gateway {
         environment: Environment,
     ) -> Result<Arc<Gateway>, GatewayError> {
         let (current, (reloaded, _)) = (Current::new(Snapshot::default()), watch::channel(0));
-        let (servers, applied, ending) = (RwLock::default(), Mutex::default(), TaskTracker::new());
+        let (in_force, applied, ending) = (RwLock::default(), Mutex::default(), TaskTracker::new());
         if let Some(lock) = &lock {
             let changed = reloaded.clone();
             lock.watch(move || changed.send_modify(|version| *version += 1));
         }
         // No policy holds there: what no server has is denied.
-        let nowhere = Enforcer::of(store.clone(), ALL_SERVERS, config.audit.arguments, current.clone());
-        let in_force = current.clone();
-        let may_use = move |caller: &Caller, server: &str| in_force.snapshot().policies(server, &caller.grant).is_some();
+        let nowhere = Enforcer::of(store.clone(), (ALL_SERVERS, None), config.audit.arguments, current.clone());
+        let judged_by = current.clone();
+        let may_use = move |caller: &Caller, server: &str| judged_by.snapshot().policies(server, &caller.grant).is_some();
         let federation = Federation::new(nowhere, [], Arc::new(may_use), Patience::default());
         let observatory = OnceLock::new();
         let webhooks = Webhooks::new(Vec::new(), store.clock().clone());
@@ -157,9 +165,9 @@ impl Gateway {
         let gateway = Arc::new(Gateway {
             store,
             current,
-            servers,
+            in_force,
             federation,
-            identity: RwLock::default(),
+            began: Lasting::of(&config),
             applied,
             lock,
             reloaded,
@@ -183,7 +191,7 @@ impl Gateway {
         let expiring = Arc::downgrade(&gateway);
         tokio::spawn(async move {
             while let Some(gateway) = expiring.upgrade() {
-                gateway.snapshot().grants().end_expired(gateway.store.clock().now());
+                gateway.in_force().snapshot.grants().end_expired(gateway.store.clock().now());
                 drop(gateway);
                 tokio::time::sleep(EXPIRY_INTERVAL).await;
             }
@@ -192,7 +200,7 @@ impl Gateway {
     }
 
     /// Puts another configuration in force, as a whole, with what the state keeps. Where it listens, where state is kept, what
-    /// is recorded and how, and what is told to the outside stay as they were at the start.
+    /// is recorded and how, and what is told to the outside stay as they were at the start ([`Lasting`]).
     ///
     /// # Errors
     /// When a server's address, header or certificate cannot be used, or a name stands for two grants or servers; nothing has
@@ -214,46 +222,51 @@ impl Gateway {
     /// # Errors
     /// When a server's address, header or certificate cannot be used; nothing has changed then.
     fn put_in_force(&self, applied: &mut Applied, config: Arc<Config>, whole: Arc<Whole>) -> Result<(), GatewayError> {
-        let before = self.servers();
+        let before = self.in_force();
         let mut servers = Servers::with_capacity(whole.servers.len());
         for server in &whole.servers {
             let known = applied.whole.servers.iter().find(|known| known.is_called_as(server));
-            let kept = known.and_then(|known| before.get(&known.name)).cloned();
+            let kept = known.and_then(|known| before.servers.get(&known.name)).cloned();
             let standing = match kept {
                 Some(kept) => kept,
                 None => Arc::new(self.stand_before(server)?),
             };
             servers.insert(server.name.clone(), standing);
         }
-        let servers = Arc::new(servers);
-        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers.clone();
+        // Its keys, and the tokens that were used, are kept while it is the same.
+        let identity = match (&before.identity, &config.identity) {
+            (Some(kept), Some(config)) if kept.config() == config => Some(kept.clone()),
+            (_, config) => config.as_ref().map(|config| Arc::new(Identity::new(config))),
+        };
+        let administrators = config.admin.as_ref().map(|admin| admin.credentials.clone()).unwrap_or_default();
         self.webhooks.replace(config.approvals.webhooks.clone());
         let exchanges = |server: &ServerConfig| server.authorization.as_ref().is_some_and(|by| by.flow.is_of_subject());
         self.callers.subjects.want(whole.servers.iter().any(exchanges));
         keeping::report(&whole, &applied.whole);
+        let edition = |server: &str| servers.get(server).and_then(|server| server.enforcer.edition());
         let now = self.store.clock().now();
-        self.current.replace(snapshot::of(&whole.servers, &whole.grants, &self.current.snapshot(), now));
-        let mut identity = self.identity.write().unwrap_or_else(PoisonError::into_inner);
-        // Its keys, and the tokens that were used, are kept while it is the same.
-        if identity.as_ref().map(|identity| identity.config()) != config.identity.as_ref() {
-            *identity = config.identity.as_ref().map(|config| Arc::new(Identity::new(config)));
-        }
-        drop(identity);
+        let snapshot = snapshot::of(&whole, config.identity.as_ref(), edition, &before.snapshot, now);
+        self.current.replace_with(snapshot, |snapshot| {
+            let in_force = InForce { snapshot: snapshot.clone(), servers, identity, administrators };
+            *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(in_force);
+        });
         (applied.config, applied.whole) = (Some(config), whole);
         self.reloaded.send_modify(|version| *version += 1);
-        let is_same = |name: &String, server: &Arc<Server>| before.get(name).is_some_and(|known| Arc::ptr_eq(known, server));
-        if before.len() == servers.len() && servers.iter().all(|(name, server)| is_same(name, server)) {
-            return Ok(());
-        }
-        self.federation
-            .replace(servers.iter().map(|(name, server)| (name.clone(), server.sessions().clone())).collect::<Vec<_>>());
-        for (name, server) in before.iter() {
-            if !servers.get(name).is_some_and(|kept| Arc::ptr_eq(kept, server)) {
-                let server = server.clone();
-                self.ending.spawn(async move { server.shut_down().await });
-            }
-        }
+        self.change_servers(&before.servers, &self.in_force().servers);
         Ok(())
+    }
+
+    /// Has the federation go by the servers there are now, and ends those that are there no more.
+    fn change_servers(&self, before: &Servers, now: &Servers) {
+        let is_kept = |name: &String, server: &Arc<Server>| now.get(name).is_some_and(|kept| Arc::ptr_eq(kept, server));
+        if before.len() == now.len() && before.iter().all(|(name, server)| is_kept(name, server)) {
+            return;
+        }
+        self.federation.replace(now.iter().map(|(name, server)| (name.clone(), server.sessions().clone())).collect::<Vec<_>>());
+        for (_, server) in before.iter().filter(|(name, server)| !is_kept(name, server)) {
+            let server = server.clone();
+            self.ending.spawn(async move { server.shut_down().await });
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Applied> {
@@ -261,7 +274,8 @@ impl Gateway {
     }
 
     fn stand_before(&self, server: &ServerConfig) -> Result<Server, TargetError> {
-        let enforcer = Enforcer::of(self.store.clone(), server.name.as_str(), self.arguments, self.current.clone());
+        let at = (server.name.as_str(), Some(Edition::another()));
+        let enforcer = Enforcer::of(self.store.clone(), at, self.arguments, self.current.clone());
         if let Some(observatory) = self.observatory.get() {
             enforcer.observe(observatory);
         }
@@ -271,60 +285,6 @@ impl Gateway {
         }
         let messages = format!("{}/{}", Endpoint::Messages.path(), server.name);
         Ok(Server::new(enforcer, server.upstream_for(&self.callers)?, &messages, self.reloaded.subscribe()))
-    }
-
-    /// Takes up each later version of the file that `began` was read from, for as long as the gateway lives: when it or a file
-    /// that it names has changed, and when `asked` or an administrator says so. `say` is given a version that is not taken up.
-    pub fn watch(self: &Arc<Gateway>, began: Watched, asked: Arc<Notify>, say: impl Fn(&ConfigFile) + Send + 'static) {
-        let Some(mut questions) = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        let environment = self.environment;
-        let gateway = Arc::downgrade(self);
-        tokio::spawn(async move {
-            let mut watched = began;
-            let mut unreadable = false;
-            loop {
-                let (is_asked, answer) = tokio::select! {
-                    () = tokio::time::sleep(INTERVAL) => (false, None),
-                    () = asked.notified() => (true, None),
-                    Some(answer) = questions.recv() => (true, Some(answer)),
-                };
-                let Some(gateway) = gateway.upgrade() else { return };
-                let Some(read) = watched.look(is_asked, environment).await else { continue };
-                let reloaded = match read {
-                    Err(_) if unreadable && !is_asked => continue,
-                    Err(error) => {
-                        unreadable = true;
-                        warn!(path = %watched.path.display(), %error, "the configuration cannot be read; it stays as it is");
-                        Reloaded::Refused(format!("the configuration cannot be read: {error}"))
-                    }
-                    Ok(file) => {
-                        unreadable = false;
-                        gateway.take_up(file, &watched.path, &say)
-                    }
-                };
-                // Whoever has asked may have gone.
-                let _ = answer.map(|answer| answer.send(reloaded));
-            }
-        });
-    }
-
-    fn take_up(&self, file: ConfigFile, path: &Path, say: &impl Fn(&ConfigFile)) -> Reloaded {
-        if file.config().is_none() {
-            error!(path = %path.display(), "the configuration has mistakes; it stays as it is");
-            say(&file);
-            return Reloaded::Mistaken(file.reports().iter().map(|report| report.problem.to_json()).collect());
-        }
-        let Some(config) = file.into_config() else { return Reloaded::Mistaken(Vec::new()) };
-        match self.apply(config) {
-            Ok(()) => {
-                info!(path = %path.display(), "another configuration is in force");
-                Reloaded::InForce
-            }
-            Err(error) => {
-                error!(path = %path.display(), %error, "the configuration cannot be used; it stays as it is");
-                Reloaded::Refused(error.to_string())
-            }
-        }
     }
 
     /// Has the files looked at now, and gives what came of it; `None` where nobody watches them.
@@ -339,13 +299,13 @@ impl Gateway {
         // Servers that come meanwhile wait for what is put in force.
         let _applying = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = self.observatory.set(observatory.clone());
-        self.servers().values().for_each(|server| server.enforcer.observe(observatory));
+        self.in_force().servers.values().for_each(|server| server.enforcer.observe(observatory));
         self.federation.enforcer().observe(observatory);
     }
 
     /// What is in force.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.snapshot()
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The configuration in force.
@@ -356,16 +316,6 @@ impl Gateway {
     /// Where things are remembered.
     pub fn store(&self) -> &Store {
         &self.store
-    }
-
-    /// The servers there are now.
-    pub(crate) fn servers(&self) -> Arc<Servers> {
-        self.servers.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Who knows callers by tokens of an authorization server, if anybody.
-    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
-        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is known of callers, for whose authorisation it matters.
@@ -385,77 +335,19 @@ impl Gateway {
 
     /// Lets what is only kept open end: nobody new is let in from here on.
     pub(crate) fn finish(&self) {
-        self.servers().values().for_each(|server| server.finish());
+        self.in_force().servers.values().for_each(|server| server.finish());
         self.federation.finish();
     }
 
     /// Ends all servers.
     pub(crate) async fn shut_down(&self) {
         self.federation.shut_down().await;
-        let servers = self.servers();
-        futures_util::future::join_all(servers.values().map(|server| server.shut_down())).await;
+        let in_force = self.in_force();
+        futures_util::future::join_all(in_force.servers.values().map(|server| server.shut_down())).await;
         self.ending.close();
         self.ending.wait().await;
         if let Some(lock) = &self.lock {
             lock.close();
         }
     }
-}
-
-/// What a configuration depends on, and what that held when it was looked at last.
-pub struct Watched {
-    path: PathBuf,
-    files: Vec<PathBuf>,
-    held: [u8; 32],
-    /// What was read of it.
-    fingerprint: [u8; 32],
-}
-
-impl Watched {
-    /// Begins with a file that was read from `path`.
-    pub fn new(path: &Path, file: &ConfigFile) -> Watched {
-        let files = file.files().to_vec();
-        // What has changed since it was read must show: so nothing is taken for known.
-        Watched { path: path.to_owned(), files, held: [0; 32], fingerprint: file.fingerprint() }
-    }
-
-    /// Reads it again if something has changed, or if it `must`; `None` where it means what it meant.
-    async fn look(&mut self, must: bool, environment: fn(&str) -> Option<String>) -> Option<std::io::Result<ConfigFile>> {
-        let (path, files) = (self.path.clone(), self.files.clone());
-        let held = self.held;
-        let looked = tokio::task::spawn_blocking(move || {
-            let now = content_of(&files);
-            (now != held || must).then(|| (now, ConfigFile::read(&path, &environment)))
-        });
-        let (now, read) = looked.await.ok()??;
-        self.held = now;
-        if let Ok(file) = &read {
-            if file.fingerprint() == self.fingerprint && !must {
-                return None;
-            }
-            self.fingerprint = file.fingerprint();
-            if self.files != file.files() {
-                self.files = file.files().to_vec();
-                self.held = [0; 32];
-            }
-        }
-        Some(read)
-    }
-}
-
-/// A digest of what files hold.
-fn content_of(files: &[PathBuf]) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    for file in files {
-        match content(file) {
-            Ok(content) => {
-                context.update(&(content.len() as u64).to_le_bytes());
-                context.update(&content);
-            }
-            Err(_) => context.update(b"\0unreadable"),
-        }
-    }
-    let mut digest = [0; 32];
-    digest.copy_from_slice(context.finish().as_ref());
-    digest
 }

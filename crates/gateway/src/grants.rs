@@ -6,6 +6,7 @@
 //! This module knows no files and no sockets.
 
 use crate::certificate::{CertificateName, ClientCertificate};
+use crate::edition::Edition;
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,6 +28,8 @@ pub struct Grant {
     pub expires: Option<i64>,
     /// Whether its client may be asked for approvals.
     pub approve_in_client: bool,
+    /// Stays the same for as long as what was begun in its name goes on.
+    pub(crate) edition: Edition,
     /// Cancelled when it is revoked or has expired: whatever goes on in its name ends then.
     pub(crate) ended: CancellationToken,
 }
@@ -53,6 +56,8 @@ pub enum Credential {
     Kept(String, i64),
     /// A name in a client's certificate.
     Certificate(CertificateName),
+    /// Claims of an authorization server's tokens: a digest of all that decides whose lead here.
+    Claims([u8; 32]),
 }
 
 impl Credential {
@@ -104,7 +109,7 @@ impl Grants {
         for (mut grant, credentials) in all {
             let same = before.named(&grant.name).filter(|before| before.principal == grant.principal && before.is_valid(now));
             if let Some(same) = same.filter(|_| before.is_still_known(&grant.name, &credentials, now)) {
-                grant.ended = same.ended.clone();
+                (grant.edition, grant.ended) = (same.edition, same.ended.clone());
             }
             let grant = Arc::new(grant);
             for credential in &credentials {
@@ -115,6 +120,8 @@ impl Grants {
                         let known = grants.by_certificate.entry(name).or_insert_with(|| Some(grant.clone()));
                         known.take_if(|known| !Arc::ptr_eq(known, &grant));
                     }
+                    // Whoever verifies tokens knows where their claims lead.
+                    Credential::Claims(_) => {}
                 }
             }
             grants.credentials.insert(grant.name.clone(), credentials);
@@ -132,6 +139,11 @@ impl Grants {
     /// The grant of this name.
     pub fn named(&self, name: &str) -> Option<&Arc<Grant>> {
         self.by_name.get(name)
+    }
+
+    /// The same, in this edition of it. `None`: which one does not matter.
+    pub(crate) fn in_edition(&self, name: &str, edition: Option<Edition>) -> Option<&Arc<Grant>> {
+        self.named(name).filter(|grant| edition.is_none_or(|edition| edition == grant.edition))
     }
 
     /// The grant whose token this is at `now`, in milliseconds since the Unix epoch. `keyed` gives its digest under the key of
@@ -159,7 +171,7 @@ impl Grants {
     /// Ends what goes on in the name of grants that are not in force any more, or not as they were.
     pub(crate) fn end_all_but(&self, after: &Grants) {
         for grant in self.iter() {
-            if after.named(&grant.name).is_none_or(|after| after.ended != grant.ended) {
+            if after.in_edition(&grant.name, Some(grant.edition)).is_none() {
                 grant.ended.cancel();
             }
         }
@@ -199,6 +211,7 @@ mod tests {
                 servers: Vec::new(),
                 expires: None,
                 approve_in_client: false,
+                edition: Edition::another(),
                 ended: CancellationToken::new(),
             };
             (grant, vec![Credential::Certificate(name(certificate))])

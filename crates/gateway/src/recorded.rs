@@ -130,6 +130,7 @@ fn call(root: Value<'_>) -> Option<RecordedCall> {
         | Reason::DefinitionUnknown
         | Reason::ResultWithheld
         | Reason::GrantEnded
+        | Reason::ServerReplaced
         | Reason::StoreUnavailable
         | Reason::Malformed => false,
         Reason::ApprovalRequired => !was.rule.as_deref().is_some_and(|rule| rule.starts_with("/definitions")),

@@ -152,8 +152,8 @@ impl Simulation {
             let definition = Document::parse(tool.definition.clone(), Strictness::Reply).ok()?;
             Some(ToolFacts::new(Section::Tools, &tool.name, definition.root()))
         });
-        let caller =
-            Caller { principal: call.principal.clone(), grant: call.grant.clone(), session: call.session.clone(), subject: None };
+        let (principal, grant, session) = (call.principal.clone(), call.grant.clone(), call.session.clone());
+        let caller = Caller { principal, grant, session, ..Caller::default() };
         let policies = enforcer.policies(&caller);
         let objection = enforcer.objection(defined.as_ref(), &policies);
         let class = match &defined {
@@ -175,7 +175,7 @@ impl Simulation {
         let make = || {
             let store = self.store.clone();
             let enforcer = match &self.current {
-                Some(current) => Enforcer::of(store, server, ArgumentsMode::Drop, current.clone()),
+                Some(current) => Enforcer::of(store, (server, None), ArgumentsMode::Drop, current.clone()),
                 None => Enforcer::new(store, server, ArgumentsMode::Drop, self.policies.clone()),
             };
             if let Some(pinned) = &self.pinned {

@@ -128,6 +128,8 @@ reasons! {
     ResultWithheld = "result-withheld",
     /// The grant was revoked or has expired.
     GrantEnded = "grant-ended",
+    /// The server is gone, or is another by now.
+    ServerReplaced = "server-replaced",
     /// The call can be neither counted nor recorded.
     StoreUnavailable = "store-unavailable",
 }

@@ -140,7 +140,10 @@ pub(super) async fn reload(admin: &Admin) -> Answered {
         return resources::failed(&error);
     }
     match reloaded {
-        Some(Reloaded::InForce) => Answered::ok(r#"{"reloaded":true}"#.to_owned()),
+        Some(Reloaded::InForce { needs_restart }) => {
+            let sections: Vec<String> = needs_restart.into_iter().map(quote).collect();
+            Answered::ok(format!(r#"{{"reloaded":true,"needs_restart":[{}]}}"#, sections.join(",")))
+        }
         Some(Reloaded::Mistaken(problems)) => mistaken("the configuration has mistakes; it stays as it is", problems.into_iter()),
         Some(Reloaded::Refused(why)) => Answered::refused(StatusCode::CONFLICT, "conflict", &crate::shown::visible(&why)),
         None => Answered::refused(StatusCode::CONFLICT, "conflict", "nobody watches the configuration file"),
@@ -302,7 +305,7 @@ async fn look<T: From<Answered> + Send + 'static>(admin: &Admin, work: impl FnOn
     let (gateway, origin, now) = (place.gateway.clone(), place.origin.clone(), admin.store.clock().now());
     let looked = resources::read(&admin.store, move |reader| {
         let kept = reader.kept()?;
-        let Some((config, whole)) = gateway.in_force() else { return Ok(no_configuration().into()) };
+        let Some((config, whole)) = gateway.applied() else { return Ok(no_configuration().into()) };
         let standings = &gateway.standings_shown();
         Ok(work(&View { gateway: &gateway, origin: &origin, config: &config, whole: &whole, kept: &kept, standings, now }))
     });

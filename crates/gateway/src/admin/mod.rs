@@ -43,7 +43,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// What the admin API administers.
 pub struct Admin {
-    /// Whose requests are carried out.
+    /// Whose requests are carried out. Where there is a gateway, its configuration says so instead, as it changes.
     pub credentials: AdminCredentials,
     /// Where things are remembered.
     pub store: Store,
@@ -140,7 +140,9 @@ impl Desk {
                 return response(refused);
             }
         };
-        let by = match (route.access, self.admin.credentials.holder(request.headers().get(AUTHORIZATION))) {
+        let in_force = self.admin.place.as_ref().map(|place| place.gateway.in_force());
+        let credentials = in_force.as_ref().map_or(&self.admin.credentials, |in_force| &in_force.administrators);
+        let by = match (route.access, credentials.holder(request.headers().get(AUTHORIZATION))) {
             (Access::Administrators, Some(holder)) if !holder.may_change => {
                 let message = "this credential answers approvals and looks; it changes nothing";
                 return response(Answered::refused(StatusCode::FORBIDDEN, "forbidden", message));

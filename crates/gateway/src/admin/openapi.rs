@@ -199,7 +199,11 @@ fn schemas() -> Value {
             "token": {"description": "Its token, where it has just been made: it is told once.", "type": "string"},
         })),
         "Removed": {"type": "object", "properties": {"name": text, "removed": {"type": "boolean"}}},
-        "Reloaded": {"type": "object", "properties": {"reloaded": {"type": "boolean"}}},
+        "Reloaded": {"type": "object", "required": ["reloaded", "needs_restart"], "properties": {
+            "reloaded": {"type": "boolean"},
+            "needs_restart": {"description": "Sections that have changed, and are taken up when it is started anew.",
+                "type": "array", "items": text},
+        }},
         "History": items("Version"),
         "Version": {"type": "object", "required": ["version", "removed", "at", "by"], "properties": {
             "version": {"type": "integer"}, "removed": {"type": "boolean"}, "at": time, "by": text, "digest": maybe("string"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use store::{ArgumentsMode, Durability, Retention, StateUrl};
 
 /// What is recorded, and how.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditConfig {
     /// How much of a call's arguments is kept.
     pub arguments: ArgumentsMode,

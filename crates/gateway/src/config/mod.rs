@@ -13,6 +13,7 @@ pub(crate) mod authorization;
 pub(crate) mod grants;
 mod identity;
 pub(crate) mod kept;
+pub(crate) mod lasting;
 mod reading;
 mod servers;
 mod telemetry;

@@ -5,7 +5,7 @@ use policy::Node;
 use std::net::SocketAddr;
 
 /// What is told to the outside. By default, nothing but the log.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TelemetryConfig {
     /// Where `/metrics` is served, in Prometheus' text form.
     pub metrics: Option<SocketAddr>,

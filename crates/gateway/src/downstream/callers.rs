@@ -15,5 +15,5 @@ pub fn enforcer() -> Arc<Enforcer> {
 
 /// Somebody who calls with a grant.
 pub fn caller(principal: &str, grant: &str) -> Caller {
-    Caller { principal: principal.into(), grant: grant.into(), session: None, subject: None }
+    Caller { principal: principal.into(), grant: grant.into(), ..Caller::default() }
 }

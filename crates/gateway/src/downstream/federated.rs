@@ -318,7 +318,11 @@ impl Federation {
             // Whoever comes back learns anew what belongs to whom.
             stateless.retain(|_, kept| Arc::strong_count(kept) > 1);
         }
-        stateless.entry(caller.owner()).or_insert_with(|| Stateless::new(self, caller)).clone()
+        let kept = stateless.entry(caller.owner()).or_insert_with(|| Stateless::new(self, caller));
+        if kept.caller().edition != caller.edition {
+            *kept = Stateless::new(self, caller);
+        }
+        kept.clone()
     }
 
     fn members(&self) -> Members {

@@ -583,7 +583,7 @@ impl Exchange {
     /// Tells the server that nobody waits for a request any more whose caller's grant has ended. In the stateless era closing
     /// the connection does.
     fn withdraw(&self, id: Option<&Id>) {
-        let Some(id) = id.filter(|_| !self.modern && self.gate.enforcer.has_ended(&self.gate.caller)) else { return };
+        let Some(id) = id.filter(|_| !self.modern && self.gate.enforcer.over(&self.gate.caller).is_some()) else { return };
         let notice = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{},"reason":"{GRANT_ENDED}"}}}}"#,
             id.text()

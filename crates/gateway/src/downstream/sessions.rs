@@ -324,7 +324,8 @@ impl Sessions {
         let slot = self.slot(caller)?;
         let mut shared = slot.lock().await;
         match &*shared {
-            Some(session) if !session.commands.is_closed() => {
+            // One that was begun in another edition of the grant is about to end.
+            Some(session) if !session.commands.is_closed() && session.owner.edition == caller.edition => {
                 session.state().used = Instant::now();
                 Ok(session.clone())
             }

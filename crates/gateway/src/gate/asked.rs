@@ -21,6 +21,9 @@ impl Gate {
     ///
     /// What is dropped by its method is logged and not recorded: a server could fill the record with it.
     pub fn screen_notice(&self, message: Message) -> Option<Message> {
+        if self.enforcer.over(&self.caller).is_some() {
+            return None;
+        }
         let method = message.method().unwrap_or_default();
         let policy = &self.policies();
         let decision = judge_method(policy, method, message.kind(), Side::Server, None);
@@ -58,9 +61,10 @@ impl Gate {
         let id = message.id().cloned();
         let answer = |code, why: &str| Err(mcp::reply::error(id.as_ref(), code, why, None));
         let method = &message.method().unwrap_or_default().to_owned();
-        let refused = match unwanted(&policies, &message) {
-            Some(Unwanted { decision, .. }) => Err(decision),
-            None => self.screen_asked(message).await,
+        let refused = match (self.enforcer.over(&self.caller), unwanted(&policies, &message)) {
+            (Some(over), _) => Err(over.decision()),
+            (None, Some(Unwanted { decision, .. })) => Err(decision),
+            (None, None) => self.screen_asked(message).await,
         };
         let message = match refused {
             Ok(message) => message,

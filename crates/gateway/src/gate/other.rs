@@ -16,6 +16,9 @@ impl Gate {
         // A response to what the server has asked: the conversation has seen to that.
         let Some(method) = message.method().map(str::to_owned) else { return self.pass(message, None).await };
         let policies = self.policies();
+        if let Some(over) = self.enforcer.over(&self.caller) {
+            return self.deny(&message, NOT_ALLOWED, over.decision()).await;
+        }
         if route == Some(Route::Enforce) {
             return self.refuse(malformed(&message, mcp::reply::INVALID_REQUEST, "a call of a tool needs an id")).await;
         }

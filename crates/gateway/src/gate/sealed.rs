@@ -104,9 +104,10 @@ fn stripped(message: &Message) -> Option<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edition::Edition;
     use crate::enforcer::{Caller, Enforcer};
     use crate::grants::{Grant, Grants};
-    use crate::snapshot::{Current, Rules, Snapshot};
+    use crate::snapshot::{AtServer, Current, Rules, Snapshot};
     use crate::tools::{LiveTools, Schemas};
     use policy::{Policies, Source, load};
     use serde_json::json;
@@ -142,18 +143,20 @@ mod tests {
                     servers: vec![self.server.to_owned()],
                     expires: None,
                     approve_in_client: self.in_client,
+                    edition: Edition::another(),
                     ended: CancellationToken::new(),
                 };
                 (grant, Vec::new())
             });
             let grants = Grants::new(grants, &Grants::default(), NOON);
-            let snapshot = Snapshot::new(HashMap::from([(self.server.to_owned(), Rules::OfGrants(rules))]), grants);
-            let enforcer = Enforcer::of(self.store.clone(), self.server, ArgumentsMode::Full, Current::new(snapshot));
+            let at = AtServer { edition: None, rules: Rules::OfGrants(rules) };
+            let snapshot = Snapshot::new(HashMap::from([(self.server.to_owned(), at)]), grants);
+            let enforcer = Enforcer::of(self.store.clone(), (self.server, None), ArgumentsMode::Full, Current::new(snapshot));
             let schemas = Schemas { tools: Arc::<LiveTools>::default(), ask: Arc::new(|_| Box::pin(async { None })) };
             let (principal, grant) = (self.principal.into(), self.grant.into());
             Gate {
                 enforcer,
-                caller: Caller { principal, grant, session: None, subject: None },
+                caller: Caller { principal, grant, ..Caller::default() },
                 schemas,
                 over_http: false,
                 stateless: true,

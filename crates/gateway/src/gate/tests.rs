@@ -35,7 +35,7 @@ impl Rig {
         let schemas = Schemas { tools: Arc::<LiveTools>::default(), ask: Arc::new(|_| Box::pin(async { None })) };
         let caller = match who {
             "local" => Caller::local(None),
-            who => Caller { principal: who.into(), grant: format!("{who}'s"), session: None, subject: None },
+            who => Caller { principal: who.into(), grant: format!("{who}'s"), ..Caller::default() },
         };
         Gate {
             enforcer: self.enforcer.clone(),

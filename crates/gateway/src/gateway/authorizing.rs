@@ -78,7 +78,7 @@ impl Gateway {
     /// The client document: who the gateway is, and where authorization servers may lead browsers back to.
     fn client_document(&self, consents: &Consents) -> Option<String> {
         let id = self.callers.client_document.as_deref()?;
-        let (_, whole) = self.in_force()?;
+        let (_, whole) = self.applied()?;
         let is_meant = |by: &AuthorizationConfig| by.flow == Flow::AuthorizationCode && by.client_id.is_none();
         let servers = whole.servers.iter().filter(|server| server.authorization.as_ref().is_some_and(is_meant));
         Some(oauth::client_document(consents, id, servers.map(|server| server.name.as_str())))
@@ -86,7 +86,7 @@ impl Gateway {
 
     /// Gets tokens for the server of this name, where users authorise that.
     fn authorizer(&self, name: &str) -> Option<Authorizer> {
-        let (_, whole) = self.in_force()?;
+        let (_, whole) = self.applied()?;
         let server = whole.servers.iter().find(|server| server.name == name)?;
         server.authorizer(&self.callers).filter(|authorizer| authorizer.flow() == Flow::AuthorizationCode)
     }

@@ -2,21 +2,16 @@
 //!
 //! A thread that may wait looks four times a second whether the number of changes is another, so that what one gateway is told
 //! is in force on all that share the state within a second. Files that something kept names (secrets, policies, certificates)
-//! are looked at once a second, as those of the configuration are.
+//! are looked at as those of the configuration are.
 
-use super::{Applied, Gateway, content_of};
+use super::watching::{INTERVAL, Lying, content_of};
+use super::{Applied, Gateway};
 use crate::config::Config;
 use crate::config::kept::Whole;
 use policy::Severity;
 use std::sync::Arc;
-use std::time::Duration;
 use store::{Kept, Reader, StoreError};
 use tracing::{error, info, warn};
-
-/// How often it is looked for changes: a revocation takes effect within a second.
-const INTERVAL: Duration = Duration::from_millis(250);
-/// The files that something kept names are looked at every so many times.
-const FILES_EVERY: u32 = 4;
 
 impl Gateway {
     /// What would be in force if the state kept this, and the file's part of it; `None` before there is a configuration.
@@ -29,8 +24,8 @@ impl Gateway {
         Some((config, whole))
     }
 
-    /// What is in force, and the file's part of it.
-    pub(crate) fn in_force(&self) -> Option<(Arc<Config>, Arc<Whole>)> {
+    /// The configuration, and what it and the state say together.
+    pub(crate) fn applied(&self) -> Option<(Arc<Config>, Arc<Whole>)> {
         let applied = self.lock();
         Some((applied.config.clone()?, applied.whole.clone()))
     }
@@ -95,13 +90,12 @@ pub(super) fn follow(gateway: &Arc<Gateway>) {
     let follow = move || {
         let _within = runtime.enter();
         let mut reader: Option<Reader> = None;
-        let (mut said, mut turn, mut held) = (false, 0u32, None);
+        let (mut said, mut lying, mut held) = (false, Lying::default(), None);
         loop {
             std::thread::sleep(INTERVAL);
             let Some(gateway) = weak.upgrade() else { return };
-            turn = turn.wrapping_add(1);
-            if turn % FILES_EVERY == 0 {
-                let files = gateway.lock().whole.files.clone();
+            let files = gateway.lock().whole.files.clone();
+            if lying.must_be_read(&files) {
                 // What has changed since they were read must show: so what they were then is not taken for known.
                 let now = (content_of(&files), files);
                 if held.as_ref() != Some(&now) {

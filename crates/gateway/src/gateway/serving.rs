@@ -3,8 +3,8 @@
 //! `/mcp/<server>` is one server as it is, `/mcp` all that the grant is for. Whoever has no grant is answered 401 and nothing is recorded: strangers must not be
 //! able to fill the audit log. A server outside of the grant is 403; to whom nothing is granted there, it looks as any other.
 
-use super::Gateway;
 use super::authorizing;
+use super::{Gateway, InForce};
 use crate::certificate::ClientCertificate;
 use crate::config::authorization::host_of;
 use crate::downstream::door::{Door, Endpoint, Place, TurnedAway};
@@ -128,18 +128,20 @@ impl Front {
 
     /// Who is calling, and which server is meant; or what is answered.
     async fn identify(&self, place: &Place, request: &Request<Incoming>) -> Result<(Known, Meant), Box<Response<Body>>> {
-        let headers = request.headers();
-        let Shown { grant, principal, until, by_token, subject } = self.grant(place, request).await?;
-        let known = Known { caller: Caller { principal, grant: grant.name.clone(), session: None, subject }, until };
+        let (headers, in_force) = (request.headers(), self.gateway.in_force());
+        let Shown { grant, principal, until, by_token, subject } = self.grant(&in_force, place, request).await?;
+        // Its body may be long in coming: whatever has taken its place by then is another edition.
+        let edition = Some(grant.edition);
+        let known = Known { caller: Caller { principal, grant: grant.name.clone(), edition, session: None, subject }, until };
         if place.server.is_none() {
             return Ok((known, None));
         }
-        let server = place.server.as_ref().and_then(|name| self.gateway.servers().get(name).cloned());
+        let server = place.server.as_ref().and_then(|name| in_force.servers.get(name).cloned());
         let Some(server) = server else { return Err(Box::new(refused(StatusCode::NOT_FOUND, "there is no such server here"))) };
         if !grant.is_for(server.enforcer.server()) {
             let mut response = refused(StatusCode::FORBIDDEN, "this grant is not for this server");
             if by_token {
-                self.ask_for_more(place, headers, server.enforcer.server(), &mut response);
+                self.ask_for_more(&in_force, place, headers, server.enforcer.server(), &mut response);
             }
             return Err(Box::new(response));
         }
@@ -152,7 +154,7 @@ impl Front {
     }
 
     /// What a request shows of its caller: a token, else the certificate of its connection.
-    async fn grant(&self, place: &Place, request: &Request<Incoming>) -> Result<Shown, Box<Response<Body>>> {
+    async fn grant(&self, in_force: &InForce, place: &Place, request: &Request<Incoming>) -> Result<Shown, Box<Response<Body>>> {
         let (headers, now) = (request.headers(), self.gateway.store().clock().now());
         let plain = |grant: &Arc<Grant>, until| {
             let (grant, principal) = (grant.clone(), grant.principal.clone());
@@ -160,18 +162,18 @@ impl Front {
         };
         let Some(token) = bearer(headers) else {
             let certificate = request.extensions().get::<Arc<ClientCertificate>>();
-            let snapshot = self.gateway.snapshot();
-            return match certificate.and_then(|shown| Some((snapshot.grants().of_certificate(shown, now)?, shown.expires()))) {
+            let grants = in_force.snapshot.grants();
+            return match certificate.and_then(|shown| Some((grants.of_certificate(shown, now)?, shown.expires()))) {
                 Some((grant, expires)) => plain(grant, Some(expires)),
                 None => Err(Box::new(self.challenge(place, headers, None))),
             };
         };
         let keyed = |token: &str| self.gateway.store().token_digest(token);
-        if let Some(grant) = self.gateway.snapshot().grants().of_token(token, now, keyed) {
+        if let Some(grant) = in_force.snapshot.grants().of_token(token, now, keyed) {
             return plain(grant, None);
         }
         // No token of ours has a dot in it.
-        let Some(identity) = self.gateway.identity().filter(|_| token.contains('.')) else {
+        let Some(identity) = in_force.identity.as_ref().filter(|_| token.contains('.')) else {
             debug!("a request with an unknown token is answered 401");
             return Err(Box::new(self.challenge(place, headers, Some("the token is of no grant"))));
         };
@@ -186,7 +188,7 @@ impl Front {
             }
         };
         let found = identity.grant_of(&claims).and_then(|(name, principal)| {
-            let grant = self.gateway.snapshot().grants().named(name).filter(|grant| grant.is_valid(now)).cloned()?;
+            let grant = in_force.snapshot.grants().named(name).filter(|grant| grant.is_valid(now)).cloned()?;
             Some((principal.unwrap_or_else(|| grant.principal.clone()), grant))
         });
         match found {
@@ -228,10 +230,9 @@ impl Front {
     }
 
     /// Names the scopes with which a client would be let in (RFC 6750 §3.1).
-    fn ask_for_more(&self, place: &Place, headers: &HeaderMap, server: &str, response: &mut Response<Body>) {
-        let snapshot = self.gateway.snapshot();
-        let is_wanted = |grant: &str| snapshot.grants().named(grant).is_some_and(|grant| grant.is_for(server));
-        let scopes = self.gateway.identity().map(|identity| identity.scopes_for(is_wanted)).unwrap_or_default();
+    fn ask_for_more(&self, in_force: &InForce, place: &Place, headers: &HeaderMap, server: &str, response: &mut Response<Body>) {
+        let is_wanted = |grant: &str| in_force.snapshot.grants().named(grant).is_some_and(|grant| grant.is_for(server));
+        let scopes = in_force.identity.as_ref().map(|identity| identity.scopes_for(is_wanted)).unwrap_or_default();
         let scope = if scopes.is_empty() { String::new() } else { format!("scope=\"{}\", ", scopes.join(" ")) };
         let metadata = self.metadata_of(place, headers);
         let value = format!("Bearer error=\"insufficient_scope\", {scope}resource_metadata=\"{metadata}\"");
@@ -244,7 +245,8 @@ impl Front {
     fn metadata(&self, place: &Place, headers: &HeaderMap) -> Response<Body> {
         let path = place.server.as_deref().map_or_else(|| "/mcp".to_owned(), |path| format!("/{path}"));
         let resource = json::quote(&format!("{}{path}", self.origin(headers)));
-        let identity = self.gateway.identity();
+        let in_force = self.gateway.in_force();
+        let identity = &in_force.identity;
         let issuers = identity.as_ref().map(|identity| json::quote(&identity.config().issuer)).unwrap_or_default();
         let scopes: Vec<String> =
             identity.iter().flat_map(|identity| identity.scopes_for(|_| true)).map(|scope| json::quote(&scope)).collect();

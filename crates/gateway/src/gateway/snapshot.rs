@@ -1,16 +1,26 @@
 //! What a configuration puts in force.
 
+use crate::config::kept::Whole;
 use crate::config::{GrantConfig, ServerConfig, TokenConfig};
-use crate::grants::{Credential, Grant, Grants};
-use crate::snapshot::{Rules, Snapshot};
+use crate::edition::Edition;
+use crate::grants::{Credential, Grant, Grants, sha256};
+use crate::identity::IdentityConfig;
+use crate::snapshot::{AtServer, Rules, Snapshot};
 use policy::{Policies, Policy};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// At each server its own policy, and those of each of `grants` that names it. `before` is what was in force until `now`, in
-/// milliseconds since the Unix epoch.
-pub(crate) fn of(servers: &[ServerConfig], grants: &[GrantConfig], before: &Snapshot, now: i64) -> Snapshot {
+/// At each server its own policy, and those of each grant that names it. `identity` leads callers to grants too; `edition` says
+/// which edition there is of a server; `before` is what was in force until `now`, in milliseconds since the Unix epoch.
+pub(crate) fn of(
+    whole: &Whole,
+    identity: Option<&IdentityConfig>,
+    edition: impl Fn(&str) -> Option<Edition>,
+    before: &Snapshot,
+    now: i64,
+) -> Snapshot {
+    let Whole { servers, grants, .. } = whole;
     // Many grants have the same policies.
     let mut made: HashMap<Vec<*const Policy>, Policies> = HashMap::new();
     let mut all_of = |policies: Vec<Arc<Policy>>| {
@@ -21,9 +31,15 @@ pub(crate) fn of(servers: &[ServerConfig], grants: &[GrantConfig], before: &Snap
     for server in servers {
         let named = grants.iter().filter(|grant| grant.servers.contains(&server.name));
         let rules = named.map(|grant| (grant.name.clone(), all_of(policies(server, grant)))).collect();
-        rules_at.insert(server.name.clone(), Rules::OfGrants(rules));
+        let at = AtServer { edition: edition(&server.name), rules: Rules::OfGrants(rules) };
+        rules_at.insert(server.name.clone(), at);
     }
-    let grants = grants.iter().map(|config| (grant(config), credentials(config)));
+    let mut claims = identity.map(claims).unwrap_or_default();
+    let grants = grants.iter().map(|config| {
+        let mut credentials = credentials(config);
+        credentials.extend(claims.remove(config.name.as_str()).unwrap_or_default());
+        (grant(config), credentials)
+    });
     Snapshot::new(rules_at, Grants::new(grants, before.grants(), now))
 }
 
@@ -43,6 +59,7 @@ fn grant(config: &GrantConfig) -> Grant {
         servers: config.servers.clone(),
         expires: config.expires,
         approve_in_client: config.approve_in_client,
+        edition: Edition::another(),
         ended: CancellationToken::new(),
     }
 }
@@ -58,6 +75,18 @@ fn credentials(config: &GrantConfig) -> Vec<Credential> {
         Some(token) => token.sha256().map(Credential::Sha256).into_iter().collect(),
     };
     token.into_iter().chain(certificate).collect()
+}
+
+/// For each grant the claims that lead to it. Since the first mapping that fits counts, those before it decide too whose lead
+/// there; so does whose tokens are believed.
+fn claims(identity: &IdentityConfig) -> HashMap<&str, Vec<Credential>> {
+    let mut found: HashMap<&str, Vec<Credential>> = HashMap::new();
+    let mut decides = sha256(&format!("{:?}", IdentityConfig { grants: Vec::new(), ..identity.clone() }));
+    for mapping in &identity.grants {
+        decides = sha256(&format!("{decides:?}{mapping:?}"));
+        found.entry(&mapping.grant).or_default().push(Credential::Claims(decides));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -167,15 +196,16 @@ mod tests {
     /// The server `here` with a policy or without, before the holder of a random grant; and whether the grant is for it.
     fn random_enforcer(chance: &mut Chance, store: &Store) -> (Arc<Enforcer>, bool) {
         let of_server = (chance.below(2) == 0).then(|| policy(chance));
-        let (servers, grants) = ([server("here", of_server)], [random_grant(chance)]);
-        let snapshot = of(&servers, &grants, &Snapshot::default(), 0);
-        let is_for = grants[0].servers.contains(&"here".to_owned());
+        let (servers, grants) = (vec![server("here", of_server)], vec![random_grant(chance)]);
+        let whole = Whole { servers, grants, ..Whole::default() };
+        let snapshot = of(&whole, None, |_| None, &Snapshot::default(), 0);
+        let is_for = whole.grants[0].servers.contains(&"here".to_owned());
         assert_eq!(snapshot.policies("here", "g").is_some(), is_for);
-        (Enforcer::of(store.clone(), "here", ArgumentsMode::Drop, Current::new(snapshot)), is_for)
+        (Enforcer::of(store.clone(), ("here", None), ArgumentsMode::Drop, Current::new(snapshot)), is_for)
     }
 
     fn holder() -> Caller {
-        Caller { principal: "p".into(), grant: "g".into(), session: None, subject: None }
+        Caller { principal: "p".into(), grant: "g".into(), ..Caller::default() }
     }
 
     fn memory() -> Store {

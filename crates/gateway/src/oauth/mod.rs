@@ -364,7 +364,7 @@ impl Authorizer {
             // What a user has authorised, all callers of that name share.
             Flow::AuthorizationCode => Caller { principal: caller.principal.clone(), ..Caller::nobody() },
             // What was exchanged is for whoever has shown what was exchanged, and for no other of that name.
-            Flow::TokenExchange | Flow::EnterpriseManaged => Caller { session: None, ..caller.clone() },
+            Flow::TokenExchange | Flow::EnterpriseManaged => caller.in_general(),
         };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get(&whose) {

@@ -168,6 +168,6 @@ mod tests {
     }
 
     fn caller(grant: &str, principal: &str, subject: Option<[u8; 32]>) -> Caller {
-        Caller { principal: principal.into(), grant: grant.into(), session: None, subject }
+        Caller { principal: principal.into(), grant: grant.into(), subject, ..Caller::default() }
     }
 }

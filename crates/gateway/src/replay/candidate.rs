@@ -50,7 +50,7 @@ impl Candidate {
     /// A configuration, with what the state keeps. `environment` gives the value of a variable.
     pub fn of_configuration(config: &Config, kept: &Kept, environment: &dyn Fn(&str) -> Option<String>) -> Candidate {
         let whole = Whole::of(config, kept, environment, &Whole::default());
-        let snapshot = Arc::new(snapshot::of(&whole.servers, &whole.grants, &Snapshot::default(), i64::MIN));
+        let snapshot = Arc::new(snapshot::of(&whole, None, |_| None, &Snapshot::default(), i64::MIN));
         let mappings = config.identity.iter().flat_map(|identity| &identity.grants);
         let by_claims = mappings.filter(|mapping| mapping.principal.is_some()).map(|mapping| mapping.grant.clone()).collect();
         let revoked = kept.grants.iter().filter(|grant| grant.revoked.is_some()).map(|grant| grant.name.clone()).collect();

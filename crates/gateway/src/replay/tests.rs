@@ -47,7 +47,7 @@ impl World {
     async fn call(&mut self, grant: &str, tool: &str, arguments: &str, reply: Reply) -> Outcome {
         let document = Document::parse(arguments.to_owned(), Strictness::Request).unwrap();
         let facts = Facts::of(tool, Some(document.root()));
-        let caller = Caller { principal: "ada".into(), grant: grant.into(), session: None, subject: None };
+        let caller = Caller { principal: "ada".into(), grant: grant.into(), ..Caller::default() };
         let Decided { decision, id, reservation, waiting, .. } =
             self.enforcer.decide(facts, &self.enforcer.policies(&caller), &caller).await;
         self.waiting.extend(waiting.map(|waiting| waiting.approval.id));

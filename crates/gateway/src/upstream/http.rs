@@ -168,7 +168,7 @@ impl HttpTarget {
     /// The same, called in the name of `caller`; `None` where that makes no difference, or it is done already.
     pub(crate) fn in_the_name_of(&self, caller: &Caller) -> Option<HttpTarget> {
         (self.is_authorized() && !self.0.caller.is_same(caller)).then(|| {
-            let caller = Arc::new(Caller { session: None, ..caller.clone() });
+            let caller = Arc::new(caller.in_general());
             HttpTarget(Arc::new(Target { caller, ..Target::clone(&self.0) }))
         })
     }

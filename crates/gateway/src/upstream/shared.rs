@@ -99,7 +99,7 @@ impl Shared {
     fn sharer(&self, caller: &Caller) -> Caller {
         let is_authorized = self.upstream.endpoint().is_some_and(|(target, _)| target.is_authorized());
         match is_authorized {
-            true => Caller { session: None, ..caller.clone() },
+            true => caller.in_general(),
             false => Caller { principal: caller.principal.clone(), ..Caller::nobody() },
         }
     }

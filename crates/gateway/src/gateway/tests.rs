@@ -1,0 +1,128 @@
+use super::*;
+use crate::config::ConfigFile;
+use crate::enforcer::Facts;
+use policy::{Outcome, Reason};
+use scratch::Scratch;
+use store::{Options, StateUrl};
+
+const STRICT: &str = "version: \"1\"\ndefault: deny\n";
+const OPEN: &str = "version: \"1\"\ndefault: allow\n";
+const IDENTITY: &str = "{issuer: 'https://id.example', audience: us, jwks: 'https://id.example/keys', grants: [MAPPINGS]}";
+
+/// A directory with a configuration, and a gateway that goes by it.
+struct Stage {
+    scratch: Scratch,
+    gateway: Arc<Gateway>,
+}
+
+impl Stage {
+    fn new(server: &str, policy: &str, grant: &str, mappings: &str) -> Stage {
+        let scratch = Scratch::new();
+        let config = config(&scratch, server, policy, grant, mappings);
+        let store = Store::open(StateUrl::Memory, Options::default()).expect("memory is there");
+        let gateway = Gateway::new(config, store, None, |_| None).expect("it can be used");
+        Stage { scratch, gateway }
+    }
+
+    fn change(&self, server: &str, policy: &str, grant: &str, mappings: &str) {
+        self.gateway.apply(config(&self.scratch, server, policy, grant, mappings)).expect("it can be used");
+    }
+
+    /// A caller who is let in now.
+    fn caller(&self) -> Caller {
+        let edition = self.gateway.in_force().snapshot.grants().named("ada").map(|grant| grant.edition);
+        assert!(edition.is_some(), "there is such a grant");
+        Caller { principal: "ada".into(), grant: "ada".into(), edition, ..Caller::default() }
+    }
+
+    fn server(&self) -> Arc<Server> {
+        self.gateway.in_force().servers["web"].clone()
+    }
+}
+
+fn config(scratch: &Scratch, server: &str, policy: &str, grant: &str, mappings: &str) -> Config {
+    scratch.write("policy.yaml", policy);
+    let identity = IDENTITY.replace("MAPPINGS", mappings);
+    let text = format!(
+        "servers:\n  web: {{{server}, policy: policy.yaml}}\ngrants:\n  - {{name: ada, principal: ada, servers: [web]{grant}}}\n\
+         identity: {identity}\n"
+    );
+    let path = scratch.write("callgate.yaml", text);
+    let file = ConfigFile::read(&path, &|_| None).expect("it can be read");
+    let reports: Vec<String> = file.reports().iter().map(|report| report.render(false)).collect();
+    file.into_config().unwrap_or_else(|| panic!("{reports:?}"))
+}
+
+/// What comes of a call of a tool.
+async fn called(server: &Server, caller: &Caller) -> (Outcome, Reason) {
+    let policies = server.enforcer.policies(caller);
+    let decision = server.enforcer.decide(Facts::of("any", None), &policies, caller).await.decision;
+    (decision.outcome, decision.reason)
+}
+
+const ALLOWED: (Outcome, Reason) = (Outcome::Allow, Reason::Allowed);
+const ONE: &str = "url: 'http://127.0.0.1:9/one'";
+const OTHER: &str = "url: 'http://127.0.0.1:9/other'";
+const TOKEN: &str = ", token: 'sha256:0000000000000000000000000000000000000000000000000000000000000001'";
+const ANOTHER: &str = ", token: 'sha256:0000000000000000000000000000000000000000000000000000000000000002'";
+const STAFF: &str = "{grant: ada, claims: {scope: staff}}";
+
+#[tokio::test]
+async fn what_was_begun_before_a_server_is_not_judged_by_the_policy_of_the_next() {
+    let stage = Stage::new(ONE, STRICT, TOKEN, STAFF);
+    let (before, caller) = (stage.server(), stage.caller());
+    assert_eq!(called(&before, &caller).await, (Outcome::Deny, Reason::Unlisted));
+    stage.change(OTHER, OPEN, TOKEN, STAFF);
+    assert_eq!(called(&before, &caller).await, (Outcome::Deny, Reason::ServerReplaced));
+    assert!(!before.enforcer.policies(&caller).lists("any", None), "nor is anything listed");
+    assert_eq!(called(&stage.server(), &caller).await, ALLOWED);
+    // Back again it is another all the same: what was begun before the first has ended.
+    stage.change(ONE, OPEN, TOKEN, STAFF);
+    assert_eq!(called(&before, &caller).await, (Outcome::Deny, Reason::ServerReplaced));
+}
+
+#[tokio::test]
+async fn a_policy_alone_changes_under_what_goes_on() {
+    let stage = Stage::new(ONE, STRICT, TOKEN, STAFF);
+    let (server, caller) = (stage.server(), stage.caller());
+    stage.change(ONE, OPEN, TOKEN, STAFF);
+    assert!(Arc::ptr_eq(&server, &stage.server()));
+    assert_eq!(called(&server, &caller).await, ALLOWED);
+}
+
+#[tokio::test]
+async fn who_was_let_in_by_what_leads_to_a_grant_no_more_is_not_let_on() {
+    for (grant, mappings) in [
+        (ANOTHER, STAFF),
+        ("", STAFF),
+        (TOKEN, "{grant: ada, claims: {scope: admin}}"),
+        (TOKEN, "{grant: ada, claims: {scope: staff, role: lead}}"),
+    ] {
+        let stage = Stage::new(ONE, OPEN, TOKEN, STAFF);
+        let (server, caller) = (stage.server(), stage.caller());
+        let ended = server.enforcer.end_of(&caller);
+        stage.change(ONE, OPEN, grant, mappings);
+        assert_eq!(called(&server, &caller).await, (Outcome::Deny, Reason::GrantEnded), "{grant} {mappings}");
+        assert_eq!(called(&server, &stage.caller()).await, ALLOWED);
+        // Else this would wait for ever.
+        ended.await;
+    }
+}
+
+#[tokio::test]
+async fn another_way_to_a_grant_ends_nothing() {
+    let stage = Stage::new(ONE, OPEN, TOKEN, STAFF);
+    let (server, caller) = (stage.server(), stage.caller());
+    stage.change(ONE, OPEN, TOKEN, &format!("{STAFF}, {{grant: ada, claims: {{scope: admin}}}}"));
+    assert_eq!(called(&server, &caller).await, ALLOWED);
+}
+
+#[tokio::test]
+async fn what_lets_callers_in_is_what_they_are_judged_by() {
+    let stage = Stage::new(ONE, OPEN, TOKEN, STAFF);
+    stage.change(OTHER, STRICT, ANOTHER, "{grant: ada, claims: {scope: admin}}");
+    let in_force = stage.gateway.in_force();
+    assert!(Arc::ptr_eq(&in_force.snapshot, &stage.gateway.current.snapshot()));
+    let scopes = in_force.identity.as_ref().map(|identity| identity.scopes_for(|_| true));
+    assert_eq!(scopes, Some(vec!["admin".to_owned()]));
+}
