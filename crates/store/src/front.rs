@@ -168,6 +168,14 @@ impl Front {
         desk.open.as_ref().filter(|open| !open.stale).map(|open| open.journal.reader())
     }
 
+    /// Whether any of this work needs more than lies on the desk.
+    pub fn misses(&self, jobs: &[Box<dyn Job>]) -> bool {
+        let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = desk.open.as_ref().filter(|open| !open.stale) else { return true };
+        let is_known = |(key, from): &(Arc<str>, i64)| open.tally.knows(key, *from);
+        !jobs.iter().all(|job| job.wants().is_some_and(|wants| wants.iter().all(is_known)))
+    }
+
     /// Whether there is anything on the desk.
     pub fn is_open(&self) -> bool {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner).open.is_some()
@@ -313,6 +321,6 @@ const ALONE: u32 = 15;
 /// How often the state file's place is looked at.
 const GLANCE: Duration = Duration::from_millis(1);
 /// When the database is so many bytes behind, callers wait for it.
-const FAR_BEHIND: u64 = 32 << 20;
+pub(crate) const FAR_BEHIND: u64 = 32 << 20;
 /// So much paper is kept for the next group.
 const PAPER: usize = 64 << 10;

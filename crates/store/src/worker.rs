@@ -13,7 +13,7 @@ use crate::book::Page;
 use crate::chain::{self, Head, Ledger};
 use crate::error::Fault;
 use crate::follow::{Followed, Mark, follow, follow_some};
-use crate::front::{Desk, Front, Held, News, Open};
+use crate::front::{Desk, FAR_BEHIND, Front, Held, News, Open};
 use crate::job::{Job, run_whole};
 use crate::journal::{self, AHEAD, Journal, Lock, Tail};
 use crate::lost;
@@ -23,6 +23,7 @@ use crate::sql::Sql;
 use crate::sqlite::{BUSY, Database};
 use crate::{Durability, Options, StateUrl, StoreError};
 use crate::{counters, instances, retention};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -42,6 +43,8 @@ pub(crate) struct Worker {
     tidied: Instant,
     /// When the database is to follow the journal.
     follow_at: Option<Instant>,
+    /// A journal that was begun, whose place on the disk is not sure yet, and the state file beside it.
+    unflushed: Option<(Journal, PathBuf)>,
 }
 
 impl Worker {
@@ -65,13 +68,19 @@ impl Worker {
             beat: None,
             tidied: Instant::now(),
             follow_at: None,
+            unflushed: None,
         }
     }
 
     pub fn run(mut self, messages: &Receiver<Message>) {
         loop {
             self.keep_up();
-            let first = match messages.recv_timeout(self.pause()) {
+            // The disk may take long: who has come waits for nothing that can be done later.
+            let first = messages.try_recv().or_else(|_| {
+                self.flush_begun();
+                messages.recv_timeout(self.pause())
+            });
+            let first = match first {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return self.sign_off(),
@@ -140,7 +149,7 @@ impl Worker {
         if self.url == StateUrl::Memory {
             return self.transact(|ledger| run_whole(ledger, jobs)).map(drop);
         }
-        self.follow_ahead()?;
+        self.follow_ahead(jobs)?;
         let front = self.front.clone();
         let mut held = front.hold();
         let lock = self.enter(&mut held)?;
@@ -448,34 +457,49 @@ impl Worker {
         if let Some(database) = &self.database {
             database.empty_log()?;
         }
+        // That may have taken long, and callers went on.
+        self.follow_ahead(&[])?;
         let front = self.front.clone();
         let mut held = front.hold();
         let lock = self.enter(&mut held)?;
         let Some(open) = &mut held.desk.open else { return Err(not_open()) };
         let begun = self.begin_anew(open, self.flushes())?;
-        // The database has all that was known here, and nobody can have written since: callers go on by themselves, while this
-        // thread waits for the disk.
+        // The database has all that was known here, and nobody can have written since: callers go on by themselves.
         let tally = std::mem::take(&mut open.tally);
         let begun = Open { tally, stale: false, seen: open.seen, paper: std::mem::take(&mut open.paper), ..begun };
-        let (handle, state) = (begun.journal.reader(), begun.state.0.clone());
+        // Callers need not wait for the disk; what a power failure may do meanwhile it may do to their records as well.
+        self.unflushed = Some((begun.journal.reader(), begun.state.0.clone())).filter(|_| !self.flushes());
         held.desk.open = Some(begun);
         drop(lock);
-        drop(held);
-        // Callers need not wait for the disk; what a power failure may do meanwhile it may do to their records as well.
-        handle.flush(&state)
+        Ok(())
     }
 
-    /// Lets the database follow most of the way before the desk is taken, so that callers are not kept waiting for that.
-    fn follow_ahead(&mut self) -> Result<(), Fault> {
-        let Some(journal) = self.front.look() else { return Ok(()) };
-        if journal.end.saturating_sub(self.front.followed.load(Ordering::Relaxed)) < BEHIND {
-            self.follow_soon();
-            return Ok(());
+    fn flush_begun(&mut self) {
+        let Some((journal, state)) = self.unflushed.take() else { return };
+        if let Err(fault) = journal.flush(&state) {
+            // A failure is kept and logged where all are.
+            let _ = self.attempt(|_| Err::<(), Fault>(fault));
         }
-        let followed = self.transact(|ledger| follow(ledger, &journal, journal.end))?;
+    }
+
+    /// Lets the database follow most of the way before the desk is taken, so that callers are not kept waiting for that: where
+    /// `jobs` need the database, or none are given. Where they do not, callers wait for it only if it is far behind.
+    fn follow_ahead(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Fault> {
+        let Some(journal) = self.front.look() else { return Ok(()) };
+        let behind = journal.end.saturating_sub(self.front.followed.load(Ordering::Relaxed));
+        let most = match jobs.is_empty() || self.front.misses(jobs) {
+            true if behind >= BEHIND => u64::MAX,
+            false if behind > FAR_BEHIND => HURRY,
+            _ => {
+                self.follow_soon();
+                return Ok(());
+            }
+        };
+        let followed = self.transact(|ledger| follow_some(ledger, &journal, journal.end, most))?;
         if let Followed::Until { place, .. } = followed {
             self.front.followed.store(place, Ordering::Relaxed);
         }
+        self.follow_soon();
         Ok(())
     }
 
