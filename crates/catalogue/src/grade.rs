@@ -172,13 +172,14 @@ pub fn grade(definition: json::Value<'_>, server: &str) -> ToolRisk {
     let told = told(&reading);
     let names = clauses::of_name_as_told(&reading.name, &reading.server, &told);
     let main = main_sense(&names, &told);
-    let mut findings = class_findings(&reading, context, &names, &told);
+    let (mut findings, doubtful) = class_findings(&reading, context, &names, &told);
+    findings.extend(cut_short(&reading, &findings));
     findings.extend(denied_reading(&reading, &findings));
     let worst = worst(&findings);
     findings.sort_by_key(|finding| (std::cmp::Reverse(finding.class), finding.is_weak, std::cmp::Reverse(finding.confidence)));
     let (class, confidence) = worst.unwrap_or((RiskClass::Execute, 1));
     let confidence = contradicted(&reading, class, confidence, &mut findings);
-    let avoidable = avoidable(&reading, class, &findings);
+    let avoidable = avoidable(&reading, class, &findings, doubtful.as_ref());
     let name_words = words::of_name(&reading.name);
     let delivers = class != RiskClass::Read && findings.iter().any(|finding| finding.class == class && finding.delivers);
     let signals = signals::all(&reading, main, class, delivers, &name_words);
@@ -225,8 +226,10 @@ fn told(reading: &Reading) -> Vec<Clause> {
             vague = clauses;
         }
     }
-    if vague.is_empty() && !reading.title.is_empty() {
-        return clauses::of_name(&reading.title, &reading.server);
+    if vague.is_empty()
+        && let Some(title) = reading.titles.first()
+    {
+        return clauses::of_name(title, &reading.server);
     }
     vague
 }
@@ -238,7 +241,13 @@ fn main_sense(names: &[Clause], told: &[Clause]) -> Option<Sense> {
     all().find(clear).or_else(|| all().next()).map(|clause| clause.verb.sense)
 }
 
-fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &[Clause]) -> Vec<Finding> {
+/// What speaks for a class, and the operations that nobody understands.
+fn class_findings(
+    reading: &Reading,
+    context: Context,
+    names: &[Clause],
+    told: &[Clause],
+) -> (Vec<Finding>, Option<routers::Doubtful>) {
     let mut findings = Vec::new();
     // Of what may be done it only tells: `Check whether a user can …`.
     let asks = |sentence: &words::Sentence| {
@@ -248,11 +257,12 @@ fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &
     if let Some(form) = free_form::find(reading, names, told) {
         // R4 before all else that the clauses say: `run`, `execute` and `query` are about the language.
         findings.push(form);
-        findings.extend(operations(router));
-        return findings;
+        let doubtful = add_operations(router, &mut findings);
+        return (findings, doubtful);
     }
     if let Some(quote) = further::only_prepares(reading) {
-        return vec![Finding::said(RiskClass::Read, 2, "R19", "its own contract: it only prepares", "description", quote)];
+        let why = "its own contract: it only prepares";
+        return (vec![Finding::said(RiskClass::Read, 2, "R19", why, "description", quote)], None);
     }
     let vague = |clause: &&Clause| clauses::is_vague(clause);
     let of = |clause: &Clause, at: &str| Some(Finding::new(senses::of_clause(clause, context)?, at, clause.quote.clone()));
@@ -260,6 +270,9 @@ fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &
     let only_vague = names.iter().all(|clause| vague(&clause)) && told.iter().all(|clause| vague(&clause));
     let mut read = read_in(names, told, "name", context);
     read.extend(read_in(told, names, "description", context));
+    for title in &reading.titles {
+        read.extend(read_in(&clauses::of_name_as_told(title, &reading.server, told), told, "title", context));
+    }
     if only_vague {
         read.extend(
             names
@@ -283,7 +296,7 @@ fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &
     }
     settle(&mut read);
     findings.extend(read);
-    findings.extend(operations(router));
+    let doubtful = add_operations(router, &mut findings);
     if let Some(quote) = routers::hides(reading) {
         findings.push(Finding::said(RiskClass::Execute, 2, "R3", "its operations are not listed here", "description", quote));
     }
@@ -299,7 +312,7 @@ fn class_findings(reading: &Reading, context: Context, names: &[Clause], told: &
     if findings.is_empty() {
         findings.extend(if manages { None } else { further::undecided(reading, context) });
     }
-    findings
+    (findings, doubtful)
 }
 
 /// The findings of clauses that say something by themselves.
@@ -337,16 +350,20 @@ const ADVICE: &str = "plan guide summary diagram checklist overview recommendati
 /// What is done to what a tool has found, before it gives it back.
 const SHAPES_AN_ANSWER: &str = "categorize categorise label tag score mark annotate highlight organize organise flatten redact";
 
-/// One finding for each operation of a router.
-fn operations(router: Option<routers::Router>) -> Vec<Finding> {
-    let Some(router) = router else { return Vec::new() };
-    let complete = router.is_complete;
-    let finding = |operation: routers::Operation| {
+/// Adds a finding for each operation of a router. One that nobody understands among those that read is no read.
+fn add_operations(router: Option<routers::Router>, findings: &mut Vec<Finding>) -> Option<routers::Doubtful> {
+    let routers::Router { operations, is_complete, doubtful } = router?;
+    let only_reads = operations.iter().all(|operation| operation.meaning.class == RiskClass::Read);
+    findings.extend(operations.into_iter().map(|operation| {
         let finding = Finding::new(operation.meaning, &operation.at, operation.name);
-        let confidence = if complete { finding.confidence } else { finding.confidence.min(2) };
+        let confidence = if is_complete { finding.confidence } else { finding.confidence.min(2) };
         Finding { confidence, is_weak: false, ..finding }
-    };
-    router.operations.into_iter().map(finding).collect()
+    }));
+    if let Some(routers::Doubtful { at, names }) = doubtful.as_ref().filter(|_| only_reads) {
+        let why = "what this operation does cannot be told";
+        findings.extend(names.iter().map(|name| Finding::said(RiskClass::Execute, 1, "R22", why, at, name.clone())));
+    }
+    doubtful
 }
 
 /// Drops what is said weakly where something else is said clearly.
@@ -374,7 +391,12 @@ fn worst(findings: &[Finding]) -> Option<(RiskClass, u8)> {
 
 /// Whether rules on arguments would leave a milder tool: all that speaks for a critical class stands at arguments which a
 /// condition can name.
-fn avoidable(reading: &Reading, class: RiskClass, findings: &[Finding]) -> Option<Avoidable> {
+fn avoidable(
+    reading: &Reading,
+    class: RiskClass,
+    findings: &[Finding],
+    doubtful: Option<&routers::Doubtful>,
+) -> Option<Avoidable> {
     if class < RiskClass::Destructive {
         return None;
     }
@@ -391,11 +413,24 @@ fn avoidable(reading: &Reading, class: RiskClass, findings: &[Finding]) -> Optio
         };
         match arguments.iter_mut().find(|known| known.name == parameter.name) {
             Some(known) => known.values.extend(value),
-            None => arguments.push(Avoided { name: parameter.name.clone(), values: value.into_iter().collect() }),
+            None => {
+                // What nobody understands may be as bad.
+                let also = doubtful.filter(|doubtful| doubtful.at == parameter.path && value.is_some());
+                let also = also.into_iter().flat_map(|doubtful| doubtful.names.iter().cloned());
+                arguments.push(Avoided { name: parameter.name.clone(), values: value.into_iter().chain(also).collect() });
+            }
         }
     }
     let otherwise = rest.iter().map(|finding| finding.class).max()?;
     (!arguments.is_empty()).then_some(Avoidable { arguments, otherwise })
+}
+
+/// R22: what is too long to be read as a whole may say anything further on.
+fn cut_short(reading: &Reading, findings: &[Finding]) -> Option<Finding> {
+    let is_read = worst(findings).is_some_and(|(class, _)| class == RiskClass::Read);
+    let why = "the definition is too long to be read as a whole";
+    let finding = || Finding::said(RiskClass::Execute, 1, "R22", why, "name", reading.name.clone());
+    (is_read && reading.is_cut).then(finding)
 }
 
 /// R21: the definition itself denies that it only reads, and what says that it does is no plain look.

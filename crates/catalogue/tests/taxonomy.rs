@@ -187,14 +187,59 @@ fn a_hint_never_lowers() {
     definition["annotations"] = json!({"destructiveHint": true});
     let risk = grade(&definition);
     assert_eq!((risk.class, risk.confidence), (RiskClass::Read, 2));
+    // Nor does it decide what nothing else does.
+    for (name, description) in [("zorp", "Zorps the quux."), ("zorp", ""), ("house_rules", "")] {
+        let mut definition = tool(name, description, json!({}));
+        definition["annotations"] = json!({"readOnlyHint": true});
+        assert_eq!(grade(&definition).class, RiskClass::Execute, "{name}");
+    }
 }
 
 #[test]
 fn what_cannot_be_decided_is_no_read() {
-    for (name, description) in [("frobnicate", ""), ("zorp", "Zorps the quux."), ("cosmos", "Work with accounts")] {
+    let doubtful = [
+        ("frobnicate", ""),
+        ("zorp", "Zorps the quux."),
+        ("cosmos", "Work with accounts"),
+        ("zorp", "Zorps all history data"),
+        ("zorp", "Zorps history data"),
+    ];
+    for (name, description) in doubtful {
         let risk = is(RiskClass::Execute, name, description, json!({}));
         assert_eq!(risk.confidence, 1, "{name}");
     }
+    all(RiskClass::Read, &[("weather", "Weather data for a city"), ("status", "The current status of a job")]);
+    all(RiskClass::Destructive, &[("history", "Scrubs all history data")]);
+}
+
+#[test]
+fn a_title_may_say_what_name_and_description_do_not() {
+    for place in ["title", "annotations"] {
+        let mut definition = tool("items", "Lists items.", json!({}));
+        let title = "Delete all items";
+        definition[place] = if place == "title" { json!(title) } else { json!({"title": title}) };
+        assert_eq!(grade(&definition).class, RiskClass::Destructive, "{place}");
+    }
+}
+
+#[test]
+fn what_is_too_long_to_be_read_is_no_read() {
+    let mut names: Vec<String> = (0..2_000).map(|number| format!("get_{number}")).collect();
+    names.push("delete_all".into());
+    is(RiskClass::Execute, "things", "Look at things.", json!({"operation": {"enum": names}}));
+    let long = "Lists items. ".repeat(2_000) + "Deletes everything.";
+    is(RiskClass::Execute, "list_items", &long, json!({}));
+    let parameters: serde_json::Map<String, Value> = (0..2_000).map(|number| (format!("p{number}"), json!({}))).collect();
+    is(RiskClass::Execute, "list_items", "Lists items.", Value::Object(parameters));
+}
+
+#[test]
+fn a_result_that_is_said_to_hold_a_secret_holds_one() {
+    let mut definition = tool("get_user", "Get a user", json!({}));
+    definition["outputSchema"] =
+        json!({"type": "object", "properties": {"user": {"properties": {"access_token": {"type": "string"}}}}});
+    let risk = grade(&definition);
+    assert!(risk.signals.contains(&Signal::ReturnsSecrets) && risk.level == Level::Medium, "{risk:?}");
 }
 
 #[test]
@@ -425,6 +470,13 @@ fn operations_that_nobody_understands_are_in_doubt() {
         .map(|name| json!({"type": "object", "properties": {"operation": {"const": name}}}))
         .collect();
     is(RiskClass::Execute, "orders", "Manage orders.", json!({"request": {"anyOf": all}}));
+    let listed = |names: &[&str]| json!({"operation": {"type": "string", "enum": names}});
+    is(RiskClass::Execute, "orders", "Manage orders.", listed(&["get", "list", "zorp", "expedite_all"]));
+    is(RiskClass::Destructive, "orders", "Manage orders.", listed(&["GET_ORDER", "DELETE_ORDER"]));
+    // Where some are refused, so are these.
+    let risk = is(RiskClass::Destructive, "orders", "Manage orders.", listed(&["get", "list", "zorp", "delete"]));
+    let avoidable = risk.avoidable.expect("an argument decides");
+    assert_eq!((avoidable.arguments[0].values.join(" "), avoidable.otherwise), ("delete zorp".into(), RiskClass::Read));
 }
 
 #[test]

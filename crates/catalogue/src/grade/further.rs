@@ -390,7 +390,7 @@ pub(super) fn way_back(reading: &Reading) -> Option<String> {
     (!flags).then(|| clauses::quote(&sentence.text))
 }
 
-/// What is left where no verb was found: a noun that is information, or a hint that it only reads.
+/// What is left where no verb was found: a noun that is information. A hint that it only reads decides nothing (R21).
 pub(super) fn undecided(reading: &Reading, context: Context) -> Option<Finding> {
     let first = reading.sentences.iter().find(|sentence| !is_notice(sentence));
     let pays =
@@ -399,22 +399,23 @@ pub(super) fn undecided(reading: &Reading, context: Context) -> Option<Finding> 
         let why = "what it is called moves money";
         return Some(Finding::said(Financial, 2, "R11", why, "description", clauses::quote(&sentence.text)));
     }
-    let nouns = |sentence: &Sentence| {
-        sentence
-            .words
-            .iter()
-            .take(8)
-            .any(|word| words::is_one(&words::singular(word), INFORMATION) || words::is_one(word, INFORMATION))
-    };
-    if let Some(sentence) = first.filter(|sentence| nouns(sentence)) {
-        return Some(Finding::said(Read, 2, "R16", "the text names information", "description", clauses::quote(&sentence.text)));
-    }
-    let names = words::of_name(&reading.name);
-    let tells = names.last().is_some_and(|last| words::is_one(last, "rules guidelines practices examples expert advisor faq"));
-    (reading.hints.read_only == Some(true)
-        && (first.is_some() || tells || names.last().is_some_and(|last| words::is_one(last, INFORMATION))))
-    .then(|| Finding::said(Read, 1, "R21", "nothing but the hint says so", "annotations.readOnlyHint", "true".into()))
+    let sentence = first.filter(|sentence| names_information(&sentence.words))?;
+    Some(Finding::said(Read, 2, "R16", "the text names information", "description", clauses::quote(&sentence.text)))
 }
+
+/// Whether a text without a verb that is known begins by naming information: `Weather data for a city`, but neither `Scrubs all
+/// history data` nor `Scrubs history`, in which something may be done to it.
+fn names_information(words: &[String]) -> bool {
+    let is_information = |word: &String| words::is_one(&words::singular(word), INFORMATION) || words::is_one(word, INFORMATION);
+    let Some(at) = words.iter().take(8).position(is_information) else { return false };
+    let third =
+        |word: &String| word.len() > 3 && word.ends_with('s') && !["ss", "us", "is", "ics"].iter().any(|end| word.ends_with(end));
+    let acts = words.iter().take(at).skip(1).any(|word| words::is_one(word, DETERMINERS));
+    !acts && (at == 0 || !words.first().is_some_and(third))
+}
+
+/// What stands before the object of a verb.
+const DETERMINERS: &str = "a an the all any each every this these that those your its their";
 
 /// Whether a sentence is about something else than what the tool does.
 pub(super) fn is_notice(sentence: &Sentence) -> bool {

@@ -12,9 +12,14 @@ pub(super) struct Reading {
     pub name: String,
     /// The words of the server's name.
     pub server: Vec<String>,
-    pub title: String,
+    /// What the definition and its annotations call the tool for people, where that is not its name again.
+    pub titles: Vec<String>,
     pub sentences: Vec<Sentence>,
     pub parameters: Vec<Parameter>,
+    /// What results are said to hold, at any depth.
+    pub outputs: Vec<Parameter>,
+    /// Whether there is more than was read.
+    pub is_cut: bool,
     /// How many properties the input schema has at its top.
     pub top_level: usize,
     pub hints: Hints,
@@ -115,12 +120,18 @@ impl Reading {
         let annotations = definition.get("annotations");
         let hint = |name: &str| annotations.and_then(|all| all.get(name)?.as_bool());
         let description = text(definition.get("description"));
-        let title = text(definition.get("title").or_else(|| annotations?.get("title")));
+        let name = text(definition.get("name"));
+        let mut titles = vec![text(definition.get("title")), text(annotations.and_then(|all| all.get("title")))];
+        titles.retain(|title| !title.is_empty() && words::of_name(title) != words::of_name(&name));
+        titles.dedup();
         let schema = definition.get("inputSchema");
-        let mut parameters = Vec::new();
-        if let Some(schema) = schema {
-            walk(schema, "inputSchema", 0, &mut parameters);
-        }
+        let parameters_of = |schema: Option<Value<'_>>, path: &str| {
+            let mut walk = Walk { found: Vec::new(), is_cut: false };
+            schema.into_iter().for_each(|schema| walk.through(schema, path, 0));
+            (walk.found, walk.is_cut)
+        };
+        let (mut parameters, is_cut) = parameters_of(schema, "inputSchema");
+        let (outputs, _) = parameters_of(definition.get("outputSchema"), "outputSchema");
         for parameter in parameters.iter_mut().filter(|parameter| parameter.depth == 0 && parameter.description.is_empty()) {
             if let Some(said) = said_in_text(&description, &parameter.name) {
                 parameter.said = words::of_text(said);
@@ -130,11 +141,13 @@ impl Reading {
         let sentences = words::sentences(&description);
         Reading {
             said: Said::of(&sentences),
-            name: text(definition.get("name")),
+            name,
             server: words::of_name(server),
+            is_cut: is_cut || words::are_cut(&sentences),
             sentences,
-            title,
+            titles,
             parameters,
+            outputs,
             top_level: schema.and_then(|schema| schema.get("properties")?.members()).map_or(0, Iterator::count),
             hints: Hints { read_only: hint("readOnlyHint"), destructive: hint("destructiveHint") },
         }
@@ -163,29 +176,44 @@ fn said_in_text<'t>(description: &'t str, name: &str) -> Option<&'t str> {
     })
 }
 
-fn walk(schema: Value<'_>, path: &str, depth: usize, out: &mut Vec<Parameter>) {
-    if path.split('.').count() > DEEPEST || out.len() >= MOST_PARAMETERS {
-        return;
-    }
-    for member in schema.get("properties").and_then(Value::members).into_iter().flatten() {
-        if out.len() >= MOST_PARAMETERS {
+/// A walk through a schema, as it stands.
+struct Walk {
+    found: Vec<Parameter>,
+    /// Whether it has turned back.
+    is_cut: bool,
+}
+
+impl Walk {
+    fn through(&mut self, schema: Value<'_>, path: &str, depth: usize) {
+        if path.split('.').count() > DEEPEST {
+            self.is_cut = true;
             return;
         }
-        let path = format!("{path}.properties.{}", member.key);
-        out.push(parameter(&member.key, member.value, &path, depth));
-        walk(member.value, &path, depth + 1, out);
-    }
-    if let Some(items) = schema.get("items") {
-        walk(items, &format!("{path}.items"), depth, out);
-    }
-    for key in ["anyOf", "oneOf", "allOf"] {
-        for (i, alternative) in schema.get(key).and_then(Value::elements).into_iter().flatten().enumerate() {
-            walk(alternative, &format!("{path}.{key}[{i}]"), depth, out);
+        for member in schema.get("properties").and_then(Value::members).into_iter().flatten() {
+            if self.found.len() >= MOST_PARAMETERS {
+                self.is_cut = true;
+                return;
+            }
+            let path = format!("{path}.properties.{}", member.key);
+            let parameter = parameter(&member.key, member.value, &path, depth);
+            self.is_cut |= parameter.values.len() >= MOST_VALUES || words::are_cut_short(&parameter.said);
+            self.found.push(parameter);
+            self.through(member.value, &path, depth + 1);
         }
-    }
-    for key in ["$defs", "definitions"] {
-        for member in schema.get(key).and_then(Value::members).into_iter().flatten() {
-            walk(member.value, &format!("{path}.{key}.{}", member.key), depth + 1, out);
+        for key in ["items", "additionalProperties", "if", "then", "else"] {
+            if let Some(part) = schema.get(key) {
+                self.through(part, &format!("{path}.{key}"), depth);
+            }
+        }
+        for key in ["anyOf", "oneOf", "allOf", "prefixItems"] {
+            for (i, alternative) in schema.get(key).and_then(Value::elements).into_iter().flatten().enumerate() {
+                self.through(alternative, &format!("{path}.{key}[{i}]"), depth);
+            }
+        }
+        for key in ["$defs", "definitions", "patternProperties", "dependentSchemas"] {
+            for member in schema.get(key).and_then(Value::members).into_iter().flatten() {
+                self.through(member.value, &format!("{path}.{key}.{}", member.key), depth + 1);
+            }
         }
     }
 }
@@ -259,5 +287,5 @@ fn kind(schema: Value<'_>) -> &'static str {
 const KINDS: [&str; 6] = ["string", "boolean", "array", "object", "integer", "number"];
 const DEEPEST: usize = 40;
 const MOST_LINES: usize = 200;
-const MOST_PARAMETERS: usize = 400;
-const MOST_VALUES: usize = 300;
+const MOST_PARAMETERS: usize = 1000;
+const MOST_VALUES: usize = 1000;

@@ -21,8 +21,16 @@ pub(super) struct Operation {
 /// What a router can do, as far as it says so.
 pub(super) struct Router {
     pub operations: Vec<Operation>,
-    /// Whether the schema lists all of them.
+    /// Whether the schema lists all of them, and all are understood.
     pub is_complete: bool,
+    /// The operations that nobody understands, which could be anything, and where they are listed.
+    pub doubtful: Option<Doubtful>,
+}
+
+/// Operations that nobody understands.
+pub(super) struct Doubtful {
+    pub at: String,
+    pub names: Vec<String>,
 }
 
 /// The router that a tool is, if it is one.
@@ -34,14 +42,17 @@ pub(super) fn find(reading: &Reading, context: Context) -> Option<Router> {
             if !decides && !parameter.is_one_of(MAY_DECIDE) || is_http(&parameter.values) {
                 return None;
             }
-            let mut operations = graded(&parameter.values, &parameter.path, &object, context);
+            let mut operations = graded(&parameter.values, &parameter.path, &object, context, decides);
+            let is_known = |name: &&String| operations.iter().any(|operation| operation.name == **name);
+            let names: Vec<String> = parameter.values.iter().filter(|name| !is_known(name)).cloned().collect();
+            let doubtful = (decides && !names.is_empty()).then(|| Doubtful { at: parameter.path.clone(), names });
             // Of each of a list of parts, such as its links, only that it belongs there is given and taken.
             if is_of_part(&parameter.path) {
                 operations.retain(|operation| operation.name != "remove");
             }
             let (count, all) = (operations.len(), parameter.values.len());
             let enough = if decides { count * 2 >= all } else { count * 3 >= all * 2 };
-            (enough && count > 0).then_some(Router { operations, is_complete: true })
+            (enough && count > 0).then_some(Router { operations, is_complete: doubtful.is_none(), doubtful })
         });
     listed.or_else(|| in_alternatives(reading, &object, context)).or_else(|| in_text(reading, &object, context))
 }
@@ -71,14 +82,14 @@ fn in_alternatives(reading: &Reading, object: &[String], context: Context) -> Op
     let (mut count, mut operations) = (0, Vec::new());
     for parameter in constants {
         count += 1;
-        operations.extend(graded(&parameter.values, &parameter.path, object, context));
+        operations.extend(graded(&parameter.values, &parameter.path, object, context, true));
     }
     let enough =
         operations.len() > 1 || operations.len() == 1 && reading.sentences.first().is_some_and(|first| is_choice(&first.words));
     // One that nobody understands could do anything.
     let is_complete = operations.len() == count;
     let only_reads = operations.iter().all(|operation| operation.meaning.class == crate::RiskClass::Read);
-    (enough && (is_complete || !only_reads)).then_some(Router { operations, is_complete })
+    (enough && (is_complete || !only_reads)).then_some(Router { operations, is_complete, doubtful: None })
 }
 
 /// Operations that only the text lists.
@@ -96,8 +107,8 @@ fn in_text(reading: &Reading, object: &[String], context: Context) -> Option<Rou
     let listed = |mut names: Vec<String>| {
         // Methods of HTTP say nothing of what happens.
         names.retain(|name| !is_argument(name) && !is_http(std::slice::from_ref(name)));
-        let operations = graded(&names, "description", object, context);
-        (operations.len() > 1).then_some(Router { operations, is_complete: false })
+        let operations = graded(&names, "description", object, context, false);
+        (operations.len() > 1).then_some(Router { operations, is_complete: false, doubtful: None })
     };
     // What the argument itself lists and what stands under a line about operations, else any list.
     let mut own = quoted(&parameter.description);
@@ -135,13 +146,16 @@ fn decides_unlisted(parameter: &Parameter) -> bool {
         && (parameter.is_one_of(DECIDES) || changes)
 }
 
-fn graded(names: &[String], at: &str, object: &[String], context: Context) -> Vec<Operation> {
+/// Those of the names that are operations. In capitals they may be the states of things, unless the argument `decides`.
+fn graded(names: &[String], at: &str, object: &[String], context: Context, decides: bool) -> Vec<Operation> {
     let operation = |name: &String| {
         let clauses = clauses::of_name(name, &[]);
         let is_verb =
             clauses.first().is_some_and(|clause| !clause.verb.is_noun_too || words::is_one(clause.verb.word, CLEAR_AS_VALUES));
-        let shouted = name.contains('_') && name.chars().all(|c| !c.is_lowercase());
-        if !is_verb || shouted {
+        let is_shouted = name.contains('_') && name.chars().all(|c| !c.is_lowercase());
+        let leads =
+            || clauses.first().is_some_and(|clause| words::of_name(name).first().is_some_and(|first| first == clause.verb.word));
+        if !is_verb || is_shouted && !(decides && leads()) {
             return None;
         }
         let meanings = clauses.into_iter().filter_map(|mut clause| {
@@ -286,4 +300,4 @@ const MAY_DECIDE: &str = "type, mode, kind, mutation, workflow action, step";
 
 const LIST_WORDS: &str = "actions:, operations:, commands:, types:, one of:, one of , methods:, action can be, must be one of, \
     supported:, available:, subcommands:, options:, choices:, either ";
-const MOST_OPERATIONS: usize = 300;
+const MOST_OPERATIONS: usize = 1000;

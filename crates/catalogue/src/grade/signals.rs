@@ -331,6 +331,10 @@ fn returned_secret(reading: &Reading, main: Option<Sense>, names: &[String]) -> 
     if by_name {
         return Some(("name", reading.name.clone()));
     }
+    let is_given = |output: &&Parameter| output.is_text() && output.is_one_of(GIVEN_SECRETS);
+    if let Some(output) = reading.outputs.iter().find(is_given).filter(|_| !is_redacted) {
+        return Some(("outputSchema", output.name.clone()));
+    }
     // `hide_password`, `include_secrets`: by whether they come back.
     let reveals = |parameter: &&Parameter| {
         parameter.kind == "boolean"
@@ -407,6 +411,9 @@ const SECRETS: &str = "connection string, connection strings, connection uri, co
     secret key, set-cookie, cookie and, headers including cookie, including cookie";
 const SECRET_NAMES: &str = "connection string, connection uri, connection url, environment variables, env vars, env var, config vars, \
     api key, api keys, access key, access keys, private key, stream key, encryption key";
+/// What a result is said to hold, by these names.
+const GIVEN_SECRETS: &str = "password, secret, client secret, api key, access token, refresh token, id token, private key, secret key, \
+    secret access key, session token, secret value, connection string, webhook secret, signing secret, credentials, passphrase";
 const MINTED: &str = "api key, api keys, access key, access keys, private key, service key, client secret, webhook secret, signing secret, \
     key pair, signed url, presigned url";
 /// Stores and texts whose entries are found by keys.

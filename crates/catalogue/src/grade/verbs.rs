@@ -251,7 +251,7 @@ const TABLE: &[(Sense, &str)] = &[
     ),
     (
         Sense::Delete,
-        "delete drop~ purge truncate flush~ wipe~ erase destroy~ rm rmdir del flushall flushdb nuke~ shred \
+        "delete scrub~ scrap~ zap~ drop~ purge truncate flush~ wipe~ erase destroy~ rm rmdir del flushall flushdb nuke~ shred \
          empty~ obliterate hdel srem zrem lrem xdel ltrim xtrim arrtrim forget~ expunge retract yank eliminar elimina borrar excluir deletar supprimer decommission teardown~ invalidate \
          eradicate",
     ),

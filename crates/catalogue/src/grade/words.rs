@@ -180,9 +180,19 @@ pub(super) fn singular(word: &str) -> String {
         .unwrap_or_else(|| word.to_owned())
 }
 
+/// Whether a text has more sentences, or longer ones, than were read.
+pub(super) fn are_cut(sentences: &[Sentence]) -> bool {
+    sentences.len() >= MOST_SENTENCES || sentences.iter().any(|sentence| are_cut_short(&sentence.words))
+}
+
+/// Whether a text has more words than were read.
+pub(super) fn are_cut_short(words: &[String]) -> bool {
+    words.len() >= MOST_WORDS
+}
+
 const LONGEST_NAME: usize = 256;
-const MOST_SENTENCES: usize = 120;
-const MOST_WORDS: usize = 400;
+const MOST_SENTENCES: usize = 400;
+const MOST_WORDS: usize = 1000;
 
 #[cfg(test)]
 mod tests {
