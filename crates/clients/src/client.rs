@@ -39,7 +39,8 @@ pub struct Client {
     /// The name by which it is asked for: letters, digits and hyphens.
     pub id: &'static str,
     /// Its files: `~/` is the user's home, `config:` the directory for configurations, `data:` the one for programs with windows,
-    /// `codex:` that of Codex, `./` the project. In the order Linux, macOS, Windows.
+    /// `codex:` that of Codex, `./` the project; `*.yaml` is each file of a directory that is so called. In the order Linux, macOS,
+    /// Windows.
     places: &'static [Place],
     /// Where the servers stand in them.
     pub(crate) shape: Shape,
@@ -67,7 +68,7 @@ pub(crate) enum Shape {
     Mapping(&'static [&'static [&'static str]]),
     /// The same, and once more for each project below `projects`.
     WithProjects(&'static [&'static [&'static str]]),
-    /// A list in which each has a `name`.
+    /// A list in which each has a `name`; or a mapping, as other clients write it.
     List(&'static [&'static str]),
 }
 
@@ -141,6 +142,8 @@ pub const CLIENTS: &[Client] = &[
         "cline",
         &[
             everywhere("data:Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"),
+            everywhere("data:Code - Insiders/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"),
+            everywhere("data:Cursor/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"),
             everywhere("~/.cline/data/settings/cline_mcp_settings.json"),
         ],
         SERVERS,
@@ -151,6 +154,8 @@ pub const CLIENTS: &[Client] = &[
         &[
             everywhere("data:Code/User/globalStorage/rooveterinaryinc.roo-cline/settings/mcp_settings.json"),
             everywhere("data:Code/User/globalStorage/rooveterinaryinc.roo-cline/settings/cline_mcp_settings.json"),
+            everywhere("data:Code - Insiders/User/globalStorage/rooveterinaryinc.roo-cline/settings/mcp_settings.json"),
+            everywhere("data:Cursor/User/globalStorage/rooveterinaryinc.roo-cline/settings/mcp_settings.json"),
             everywhere("./.roo/mcp.json"),
         ],
         SERVERS,
@@ -164,7 +169,17 @@ pub const CLIENTS: &[Client] = &[
         ],
         SERVERS,
     ),
-    client("Continue", "continue", &[everywhere("~/.continue/config.yaml")], Shape::List(&["mcpServers"])),
+    client(
+        "Continue",
+        "continue",
+        &[
+            everywhere("~/.continue/config.yaml"),
+            everywhere("./.continue/mcpServers/*.yaml"),
+            everywhere("./.continue/mcpServers/*.yml"),
+            everywhere("./.continue/mcpServers/*.json"),
+        ],
+        Shape::List(&["mcpServers"]),
+    ),
     client("LM Studio", "lm-studio", &[everywhere("~/.lmstudio/mcp.json")], SERVERS),
     client("Amazon Q", "amazon-q", &[everywhere("~/.aws/amazonq/mcp.json"), everywhere("./.amazonq/mcp.json")], SERVERS),
     client("Kiro", "kiro", &[everywhere("~/.kiro/settings/mcp.json"), everywhere("./.kiro/settings/mcp.json")], SERVERS),
@@ -191,9 +206,9 @@ pub const CLIENTS: &[Client] = &[
 ];
 
 impl Client {
-    /// The files in which it keeps servers on `machine`, whether they are there or not.
+    /// The files in which it keeps servers on `machine`, whether they are there or not; of a directory, those that are there.
     pub fn files(&self, machine: &Machine) -> Vec<PathBuf> {
-        self.places.iter().filter_map(|place| machine.resolve(place)).collect()
+        self.places.iter().filter_map(|place| machine.resolve(place)).flat_map(each_of).collect()
     }
 }
 
@@ -231,6 +246,22 @@ impl Machine {
         Some(below(&directory, rest))
     }
 }
+
+/// The files of a directory where the name is `*.yaml` or the like, in their order; else the path itself.
+fn each_of(path: PathBuf) -> Vec<PathBuf> {
+    let (name, directory) = (path.file_name().and_then(|name| name.to_str()), path.parent());
+    let (Some(ending), Some(directory)) = (name.and_then(|name| name.strip_prefix('*')), directory) else { return vec![path] };
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    let files = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(ending))).collect();
+    files.sort();
+    files.truncate(MOST_FILES);
+    files
+}
+
+/// A directory of configurations has a handful.
+const MOST_FILES: usize = 200;
 
 /// How the file at `path` is written, by its name.
 pub(crate) fn format_of(path: &Path) -> Format {
@@ -271,6 +302,26 @@ mod tests {
         check("codex", Windows, "/home/ada/.codex/config.toml");
     }
 
+    /// All places of all clients on all systems, as they were compared with the clients' documentation. After a change that is
+    /// meant: `CALLGATE_SNAPSHOTS=write cargo nextest run -p callgate-clients`.
+    #[test]
+    fn every_place_is_where_it_was() {
+        let mut told = String::new();
+        for client in CLIENTS {
+            for platform in [Platform::Linux, Platform::MacOs, Platform::Windows] {
+                for place in client.places {
+                    let path = machine(platform).resolve(place).expect("every place is somewhere");
+                    told += &format!("{:<16}{:<8} {}\n", client.id, format!("{platform:?}"), path.display());
+                }
+            }
+        }
+        let snapshot = concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots/places.txt");
+        if std::env::var("CALLGATE_SNAPSHOTS").is_ok_and(|word| word == "write") {
+            std::fs::write(snapshot, &told).expect("the snapshot is written");
+        }
+        assert_eq!(told, std::fs::read_to_string(snapshot).unwrap_or_default());
+    }
+
     #[test]
     fn what_the_environment_says_goes_first() {
         let mut machine = machine(Platform::Linux);
@@ -286,7 +337,7 @@ mod tests {
         for (i, client) in CLIENTS.iter().enumerate() {
             assert!(client.id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'), "{}", client.id);
             assert!(CLIENTS[..i].iter().all(|other| other.id != client.id && other.name != client.name), "{}", client.id);
-            assert!(client.files(&machine(Platform::Linux)).len() == client.places.len());
+            assert!(client.places.iter().all(|place| machine(Platform::Linux).resolve(place).is_some()), "{}", client.id);
         }
     }
 

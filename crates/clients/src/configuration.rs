@@ -103,6 +103,9 @@ fn servers(client: &Client, root: &Node) -> Vec<Server> {
         }
         Shape::List(path) => {
             let Some((list, at)) = follow(root, path, &[]) else { return found };
+            if list.items().is_none() {
+                return of_mapping(root, &[path], &[]);
+            }
             for (position, entry) in list.items().unwrap_or_default().iter().enumerate() {
                 let name = entry.get("name").and_then(Node::text).unwrap_or("server");
                 let at = [&at[..], &[Key::Position(position)]].concat();

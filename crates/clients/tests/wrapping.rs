@@ -1,6 +1,6 @@
 //! Configurations of real clients, before and after: what is not about the server stays as it was, to the byte.
 
-use clients::{CLIENTS, Client, Configuration, Target, Why, Wrapping};
+use clients::{CLIENTS, Client, Configuration, Machine, Platform, Target, Why, Wrapping};
 use std::path::Path;
 
 const BEFORE: [&str; 4] = ["/opt/callgate", "run", "-p", "/p/files.yaml"];
@@ -127,6 +127,20 @@ fn goose_writes_yaml() {
         "GOOSE_MODEL: m # mine\nextensions:\n  developer:\n    type: builtin\n    enabled: true\n  files:\n    cmd: npx   # npm\n    args:\n      - -y\n      - '@x/é'\n    enabled: true\n    envs: {}\n  bare:\n    type: stdio\n    cmd: bare\n  flow: {type: stdio, cmd: flow, args: [a]}\n",
         "GOOSE_MODEL: m # mine\nextensions:\n  developer:\n    type: builtin\n    enabled: true\n  files:\n    cmd: \"/opt/callgate\"   # npm\n    args:\n      - \"run\"\n      - \"-p\"\n      - \"/p/files.yaml\"\n      - \"--\"\n      - \"npx\"\n      - -y\n      - '@x/é'\n    enabled: true\n    envs: {}\n  bare:\n    type: stdio\n    args: [\"run\", \"-p\", \"/p/files.yaml\", \"--\", \"bare\"]\n    cmd: \"/opt/callgate\"\n  flow: {type: stdio, cmd: \"/opt/callgate\", args: [\"run\", \"-p\", \"/p/files.yaml\", \"--\", \"flow\", a]}\n",
     );
+}
+
+#[test]
+fn continue_reads_every_file_of_a_directory() {
+    let place = scratch::Scratch::new();
+    std::fs::create_dir_all(place.path(".continue/mcpServers")).expect("a directory");
+    place.write(".continue/mcpServers/web.yaml", "name: web\nmcpServers:\n  - {name: browser, command: npx, args: [x]}\n");
+    place.write(".continue/mcpServers/from-elsewhere.json", r#"{"mcpServers": {"files": {"command": "serve"}}}"#);
+    place.write(".continue/mcpServers/notes.txt", "mcpServers: [");
+    let (home, project) = (place.path("home"), Some(place.path("")));
+    let machine = Machine { platform: Platform::Linux, home, config: None, app_data: None, codex: None, project };
+    let read = Configuration::of(client("continue"), &machine).into_iter().map(|read| read.expect("it can be read"));
+    let names: Vec<String> = read.flat_map(|configuration| configuration.servers).map(|server| server.name).collect();
+    assert_eq!(names, ["browser", "files"]);
 }
 
 #[test]
