@@ -59,6 +59,36 @@ fn what_a_gateway_can_stop_has_a_case_that_can_fail() {
 }
 
 #[test]
+fn every_attack_stands_in_each_framework_or_says_why_not() {
+    let numbered = |id: &str, list: &str| {
+        let number = id.strip_prefix(list).and_then(|number| number.parse::<u8>().ok());
+        number.is_some_and(|number| (1..=10).contains(&number) && id == format!("{list}{number:02}"))
+    };
+    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|digit| digit.is_ascii_digit());
+    let technique = |id: &str, _: &str| {
+        let (technique, sub) = id.strip_prefix("AML.T").map(|id| id.split_once('.').unwrap_or((id, "000"))).unwrap_or_default();
+        digits(technique, 4) && digits(sub, 3)
+    };
+    for attack in all() {
+        let Frameworks { atlas, mcp, llm, agentic } = &attack.frameworks;
+        let note = attack.note.as_deref().unwrap_or_default();
+        type Form<'f> = &'f dyn Fn(&str, &str) -> bool;
+        let frameworks: [(&str, &Vec<String>, &str, Form<'_>); 4] = [
+            ("MITRE ATLAS", atlas, "", &technique),
+            ("OWASP Top 10 for MCP", mcp, "MCP", &numbered),
+            ("OWASP Top 10 for LLM applications", llm, "LLM", &numbered),
+            ("OWASP Top 10 for agentic applications", agentic, "ASI", &numbered),
+        ];
+        for (framework, ids, list, has_form) in frameworks {
+            let wrong = ids.iter().find(|id| !has_form(id, list));
+            assert_eq!(wrong, None, "{}: {framework} has no such id", attack.id);
+            let why = format!("{framework} has no ");
+            assert!(!ids.is_empty() || note.contains(&why), "{}: it is not in {framework}, and nobody says why", attack.id);
+        }
+    }
+}
+
+#[test]
 fn every_class_has_an_attack() {
     for class in classes() {
         assert!(all().iter().any(|attack| attack.is_of(&class.name)), "nothing is of class `{}`", class.name);
