@@ -11,9 +11,9 @@ mod reading;
 mod report;
 mod stops;
 
-pub use applies::{Answer, Applies, Way};
+pub use applies::{Answer, Applies, Way, applying};
 pub use case::{Case, Scene, Send, Server, Step};
-pub use stops::{Finding, Missing, Standing, judge, missing_policy, some_of};
+pub use stops::{Finding, Missing, Standing, judge, missing_policy, not_judged, some_of};
 
 use policy::Source;
 use std::fmt;

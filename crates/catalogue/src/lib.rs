@@ -6,6 +6,7 @@
 //! Everything here is a function of one text: no clock, no network, no files, no store. The same definition is graded the
 //! same way at any time and on any machine.
 
+mod argument;
 pub mod attacks;
 mod class;
 mod comparison;

@@ -6,6 +6,8 @@
 
 mod fill_in;
 
+use crate::argument::is_required;
+use crate::class::Level;
 use crate::grade::{Avoidable, Avoided, Signal, Supports, ToolRisk, grade};
 use crate::paths;
 use fill_in::FillIn;
@@ -510,10 +512,6 @@ fn weight(risk: &ToolRisk, schema: Option<Value<'_>>) -> Option<String> {
             && property.and_then(|list| list.get("type")).is_some_and(|kind| kind.says("array"))
     };
     names.find(is_list).map(str::to_owned)
-}
-
-fn is_required(schema: Value<'_>, name: &str) -> bool {
-    schema.get("required").and_then(Value::elements).into_iter().flatten().any(|required| required.says(name))
 }
 
 fn list(values: &[String]) -> String {

@@ -61,6 +61,8 @@ fn what_a_policy_lacks_is_said_in_lines_that_stop_it() {
     for expected in [r#""filesystem-mcp-escaperoute" "read_file""#, r#""pocketos-railway-volume" "delete_volume""#] {
         assert!(found.contains(&expected.to_owned()), "{expected} is not in {found:?}");
     }
+    let beyond = report["not_judged"].as_array().expect("what is not judged");
+    assert!(beyond.iter().any(|one| one["attack"] == "rug-pull-silent-redefinition" && one["why"].is_string()), "{beyond:?}");
     let missing = report["missing"].as_str().expect("what is missing");
     let missing = scratch.write("missing.yaml", missing).display().to_string();
     assert_eq!(run(&["check", &missing, "--tools", &tools], "").code, 0);
@@ -70,6 +72,7 @@ fn what_a_policy_lacks_is_said_in_lines_that_stop_it() {
     // The text says the same.
     let ran = run(&["attacks", "test", "--policy", &policy, "--tools", &tools], "");
     assert!(ran.stdout.contains("path_within") && ran.stdout.contains("- \"delete_volume\""), "{}", ran.stdout);
+    assert!(ran.stdout.contains("not judged here: ") && ran.stdout.contains("\n  pin "), "{}", ran.stdout);
     assert_eq!(run(&["attacks", "test", "--tools", &tools], "").code, 2);
 }
 

@@ -73,8 +73,7 @@ pub(crate) fn page(known: &Known, wanted: &str) -> Option<Page> {
 type Applying = (&'static Attack, Vec<Applies<'static>>);
 
 fn applying(tool: &Tool) -> Vec<Applying> {
-    let found = attacks::all().iter().map(|attack| (attack, attack.applies(tool.definition.root(), &tool.risk)));
-    found.filter(|(_, places)| !places.is_empty()).collect()
+    attacks::applying(tool.definition.root(), &tool.risk)
 }
 
 fn documented(applying: &[Applying]) -> Vec<Part> {

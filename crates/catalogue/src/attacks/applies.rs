@@ -4,9 +4,9 @@
 //! takes a URL, a statement or a command line; a name of argument that asks for what the model should keep; a call that
 //! cannot be undone. So it applies where the grade of a tool shows such a way, or where the names are those of the case.
 
-use super::Attack;
+use super::{Attack, all};
+use crate::argument::Argument;
 use crate::grade::{Signal, Supports, ToolRisk};
-use crate::paths;
 use json::Value;
 use policy::RiskClass;
 
@@ -161,24 +161,37 @@ impl Asked {
 pub struct Applies<'w> {
     /// By which way.
     pub way: &'w Way,
-    /// The argument, at the top of the input schema; none where the call itself is the harm.
+    /// The argument, as a policy names it below `args`: `url`, `request.url`, `rows[*].path`; none where the call itself is the
+    /// harm.
     pub argument: Option<String>,
     /// What shows it.
     pub because: String,
 }
 
+/// The attacks that apply to a tool, each with where: `definition` is the element of the list of tools, `risk` its grade.
+///
+/// What servers ask of their clients is no tool's, and not found here.
+pub fn applying(definition: Value<'_>, risk: &ToolRisk) -> Vec<(&'static Attack, Vec<Applies<'static>>)> {
+    let (name, arguments) = surface(definition);
+    let found = all().iter().map(|attack| (attack, attack.applies(&name, &arguments, risk)));
+    found.filter(|(_, applies)| !applies.is_empty()).collect()
+}
+
+/// Where attacks get at a tool: its name, and its arguments.
+pub(super) fn surface(definition: Value<'_>) -> (String, Vec<Argument<'_>>) {
+    let name = definition.get("name").and_then(Value::as_str).unwrap_or_default().into_owned();
+    (name, definition.get("inputSchema").map(Argument::all).unwrap_or_default())
+}
+
 impl Attack {
-    /// Where the attack applies to a tool: `definition` is the element of the list of tools, `risk` its grade.
-    ///
-    /// What servers ask of their clients is no tool's, and not found here.
-    pub fn applies(&self, definition: Value<'_>, risk: &ToolRisk) -> Vec<Applies<'_>> {
-        let name = definition.get("name").and_then(Value::as_str).unwrap_or_default();
+    /// Where the attack applies to a tool of this [`surface`].
+    pub(super) fn applies(&self, name: &str, arguments: &[Argument<'_>], risk: &ToolRisk) -> Vec<Applies<'_>> {
         let mut found: Vec<Applies<'_>> = Vec::new();
         for way in &self.ways {
             match way {
                 Way::Argument { changes: true, .. } if risk.class == RiskClass::Read => {}
-                Way::Argument { takes, arguments, .. } => {
-                    for (argument, because) in arguments_of(definition, risk, *takes, arguments) {
+                Way::Argument { takes, arguments: named, .. } => {
+                    for (argument, because) in those_that_take(*takes, named, arguments, risk) {
                         if !found.iter().any(|known| known.argument.as_ref() == Some(&argument)) {
                             found.push(Applies { way, argument: Some(argument), because });
                         }
@@ -188,7 +201,7 @@ impl Attack {
                     found.push(Applies { way, argument: None, because: format!("its class is {}", risk.class) });
                 }
                 Way::Call { does: Does::Named(words), .. } => {
-                    if let Some(word) = words.iter().find(|word| plain(&name).contains(&plain(word))) {
+                    if let Some(word) = words.iter().find(|word| plain(name).contains(&plain(word))) {
                         found.push(Applies { way, argument: None, because: format!("its name holds `{word}`") });
                     }
                 }
@@ -200,21 +213,14 @@ impl Attack {
 }
 
 /// The arguments that take this, each with what shows it.
-fn arguments_of(definition: Value<'_>, risk: &ToolRisk, takes: Takes, named: &[String]) -> Vec<(String, String)> {
-    let properties = definition.get("inputSchema").and_then(|schema| schema.get("properties")?.members());
+fn those_that_take(takes: Takes, named: &[String], arguments: &[Argument<'_>], risk: &ToolRisk) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for property in properties.into_iter().flatten() {
-        if !paths::is_plain(&property.key) || !holds_text(property.value) {
-            continue;
-        }
-        let shown = takes.signal().is_some_and(|signal| {
-            let at = format!("inputSchema.properties.{}", property.key);
-            risk.evidence.iter().any(|evidence| evidence.supports == Supports::Signal(signal) && evidence.at == at)
-        });
-        if shown {
-            found.push((property.key.to_string(), format!("`{}` takes a {}", property.key, described(takes))));
-        } else if named.iter().any(|name| plain(name) == plain(&property.key)) {
-            found.push((property.key.to_string(), format!("it has an argument `{}`", property.key)));
+    for argument in arguments.iter().filter(|argument| argument.holds_text()) {
+        let shows = |signal| risk.evidence.iter().any(|one| one.supports == Supports::Signal(signal) && one.at == argument.at);
+        if takes.signal().is_some_and(shows) {
+            found.push((argument.path.clone(), format!("`{}` takes a {}", argument.path, described(takes))));
+        } else if named.iter().any(|name| plain(name) == plain(&argument.name)) {
+            found.push((argument.path.clone(), format!("it has an argument `{}`", argument.path)));
         }
     }
     found
@@ -231,20 +237,6 @@ fn described(takes: Takes) -> &'static str {
     }
 }
 
-/// Whether a text can be given, or a list of texts. What says nothing of its type can be given anything.
-fn holds_text(schema: Value<'_>) -> bool {
-    let says = |schema: Value<'_>, word: &str| match schema.get("type") {
-        None => true,
-        Some(types) => types.says(word) || types.elements().is_some_and(|mut types| types.any(|one| one.says(word))),
-    };
-    says(schema, "string") || is_list(schema) && schema.get("items").is_none_or(|items| says(items, "string"))
-}
-
-/// Whether a schema asks for a list.
-pub(super) fn is_list(schema: Value<'_>) -> bool {
-    schema.get("type").is_some_and(|word| word.says("array"))
-}
-
 /// Without case and separators, as names differ between servers.
 fn plain(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
@@ -253,6 +245,7 @@ fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::find;
+    use super::surface;
     use crate::grade::grade;
     use json::{Document, Strictness};
 
@@ -260,7 +253,8 @@ mod tests {
     fn check(id: &str, definition: &str, expected: &[&str]) {
         let document = Document::parse(definition.to_owned(), Strictness::Reply).unwrap();
         let attack = find(id).unwrap_or_else(|| panic!("there is no attack `{id}`"));
-        let found = attack.applies(document.root(), &grade(document.root(), "server"));
+        let (name, arguments) = surface(document.root());
+        let found = attack.applies(&name, &arguments, &grade(document.root(), "server"));
         let found: Vec<String> = found.into_iter().map(|found| found.argument.unwrap_or_default()).collect();
         assert_eq!(found, expected, "{id}");
     }
@@ -275,6 +269,11 @@ mod tests {
         let fetches = r#"{"name":"fetch","description":"Fetch a URL.","inputSchema":{"type":"object",
             "properties":{"url":{"type":"string","description":"URL to fetch"}}}}"#;
         check("fetch-mcp-ssrf", fetches, &["url"]);
+        let nested = r##"{"name":"fetch","description":"Fetch a URL.","inputSchema":{"type":"object","properties":{
+            "request":{"type":"object","properties":{"url":{"type":"string","description":"URL to fetch"}}},
+            "more":{"type":"array","items":{"$ref":"#/$defs/More"}}},
+            "$defs":{"More":{"type":"object","properties":{"url":{"type":"string","description":"URL to fetch"}}}}}}"##;
+        check("fetch-mcp-ssrf", nested, &["request.url", "more[*].url"]);
         let deletes = r#"{"name":"volume_delete","description":"Delete a volume.","inputSchema":{"type":"object"}}"#;
         check("pocketos-railway-volume", deletes, &[""]);
     }

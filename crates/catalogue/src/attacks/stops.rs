@@ -4,8 +4,9 @@
 //! what passes is open. A denial counts only if it is because of the attack: one that a harmless call of the same tool gets as
 //! well, for a reason of its own, shows nothing. What is missing is said in lines that stop it.
 
-use super::applies::{Answer, Asked, Takes, Way, is_list};
-use super::{Attack, all};
+use super::applies::{Answer, Asked, Takes, Way, surface};
+use super::{Attack, Reach, all};
+use crate::argument::{Argument, object, required};
 use crate::grade::{ToolRisk, grade};
 use crate::paths;
 use jiff::Timestamp;
@@ -21,7 +22,7 @@ pub struct Finding {
     pub attack: &'static Attack,
     /// The tool; none for what the server asks of its client.
     pub tool: Option<String>,
-    /// The argument that carries it, if one does.
+    /// The argument that carries it, if one does, as a policy names it below `args`: `url`, `request.url`, `rows[*].path`.
     pub argument: Option<String>,
     /// Why it applies.
     pub because: String,
@@ -68,15 +69,36 @@ pub fn judge(server: &str, tools: &Tools, policies: &Policies, at: Timestamp) ->
     let documents: Vec<(&Tool, Document)> = tools.iter().filter_map(|tool| Some((tool, read(tool)?))).collect();
     let graded: Vec<Graded<'_>> = documents
         .iter()
-        .map(|(tool, document)| Graded { tool, definition: document.root(), risk: grade(document.root(), server) })
+        .map(|(tool, document)| {
+            let definition = document.root();
+            Graded { tool, definition, arguments: surface(definition).1, risk: grade(definition, server) }
+        })
         .collect();
     all().iter().flat_map(|attack| of_attack(attack, &graded, policies, at)).collect()
+}
+
+/// The attacks that Callgate stops or limits, but not by what a policy says of tools and of what servers ask: [`judge`] is silent
+/// about them, whatever the policy. Each with what does.
+pub fn not_judged() -> impl Iterator<Item = (&'static Attack, String)> {
+    let is_beyond = |attack: &&Attack| attack.reach != Reach::Cannot && attack.ways.is_empty();
+    all().iter().filter(is_beyond).map(|attack| {
+        let controls: Vec<String> =
+            attack.controls.iter().map(|used| format!("{} ({})", used.control, used.control.meaning())).collect();
+        (attack, format!("no list of tools shows whether it is stopped; what does: {}", controls.join(", ")))
+    })
 }
 
 struct Graded<'t> {
     tool: &'t Tool,
     definition: Value<'t>,
+    arguments: Vec<Argument<'t>>,
     risk: ToolRisk,
+}
+
+impl<'t> Graded<'t> {
+    fn argument(&self, path: &str) -> Option<&Argument<'t>> {
+        self.arguments.iter().find(|argument| argument.path == path)
+    }
 }
 
 fn of_attack(attack: &'static Attack, tools: &[Graded<'_>], policies: &Policies, at: Timestamp) -> Vec<Finding> {
@@ -88,8 +110,9 @@ fn of_attack(attack: &'static Attack, tools: &[Graded<'_>], policies: &Policies,
         }
     }
     for graded in tools {
-        for applies in attack.applies(graded.definition, &graded.risk) {
-            let standing = standing(graded, applies.way, applies.argument.as_deref(), policies, at);
+        for applies in attack.applies(&graded.tool.name, &graded.arguments, &graded.risk) {
+            let argument = applies.argument.as_deref().and_then(|path| graded.argument(path));
+            let standing = standing(graded, applies.way, argument, policies, at);
             let tool = Some(graded.tool.name.clone());
             findings.push(Finding { attack, tool, argument: applies.argument, because: applies.because, standing });
         }
@@ -116,23 +139,22 @@ fn stopped(rule: Option<&str>, reason: Reason) -> Standing {
 }
 
 /// The weakest standing of all that an attacker would try.
-fn standing(tool: &Graded<'_>, way: &Way, argument: Option<&str>, policies: &Policies, at: Timestamp) -> Standing {
-    let tries: Vec<Option<String>> = match (way, argument) {
+fn standing(tool: &Graded<'_>, way: &Way, argument: Option<&Argument<'_>>, policies: &Policies, at: Timestamp) -> Standing {
+    let (tries, harmless): (Vec<String>, String) = match (way, argument) {
         (Way::Argument { takes, with, .. }, Some(argument)) => {
-            let value = |value: &str| Some(given(tool, argument, value));
-            if with.is_empty() {
-                takes.hostile().iter().map(|text| value(text)).collect()
-            } else {
-                with.iter().map(|text| value(text)).collect()
-            }
+            let hostile: Vec<&str> =
+                if with.is_empty() { takes.hostile().to_vec() } else { with.iter().map(String::as_str).collect() };
+            let given = |value: &str| object(&argument.given(value, |schema| sample(schema, 0)));
+            // In a list, where it wants one.
+            let value = |text: &str| if argument.is_list() { format!("[{text}]") } else { text.to_owned() };
+            (hostile.into_iter().map(|text| given(&value(text))).collect(), given(&sample(argument.schema, 0)))
         }
-        _ => vec![None],
+        _ => (vec![worst_call(tool)], worst_call(tool)),
     };
-    let harmless = judged(tool, &arguments_of(tool, None, argument), policies, at);
+    let harmless = judged(tool, &harmless, policies, at);
     let mut weakest: Option<Standing> = None;
     for attempt in tries {
-        let hostile = attempt.as_deref().zip(argument).map(|(value, name)| (name, value));
-        let tried = judged(tool, &arguments_of(tool, hostile, None), policies, at);
+        let tried = judged(tool, &attempt, policies, at);
         let standing = match tried {
             Tried::Passed { .. } if matches!(way, Way::Call { answer: Answer::Pace, .. }) && tried.is_limited() => {
                 stopped(tried.limit(), Reason::LimitReached)
@@ -141,7 +163,7 @@ fn standing(tool: &Graded<'_>, way: &Way, argument: Option<&str>, policies: &Pol
             Tried::Asked { rule } => stopped(Some(&rule), Reason::ApprovalRequired),
             Tried::Denied { rule, reason, about } => {
                 let whole = matches!(reason, Reason::Hidden | Reason::Unlisted | Reason::UnknownTool | Reason::Forbidden);
-                let by_argument = argument.is_some_and(|argument| names(&about, argument));
+                let by_argument = argument.is_some_and(|argument| names(&about, &argument.path));
                 let alone = argument.is_some() && matches!(harmless, Tried::Passed { .. } | Tried::Asked { .. });
                 if whole || by_argument || alone { stopped(Some(&rule), reason) } else { Standing::Unclear { rule } }
             }
@@ -207,35 +229,16 @@ fn judged(tool: &Graded<'_>, arguments: &str, policies: &Policies, at: Timestamp
     }
 }
 
-/// The JSON text of the arguments of a call: what the schema requires, with harmless values; what makes the tool as bad as
-/// it is graded; and the hostile value in its place.
-fn arguments_of(tool: &Graded<'_>, hostile: Option<(&str, &str)>, with: Option<&str>) -> String {
-    let mut arguments: BTreeMap<String, String> = BTreeMap::new();
-    let schema = tool.definition.get("inputSchema");
-    let properties = schema.and_then(|schema| schema.get("properties"));
-    let property = |name: &str| properties.and_then(|properties| properties.get(name));
-    let required = schema.and_then(|schema| schema.get("required")?.elements());
-    for name in required.into_iter().flatten().filter_map(Value::as_str).map(String::from).chain(with.map(str::to_owned)) {
-        let value = property(&name).map_or_else(|| quote("sample"), |schema| sample(schema, 0));
-        arguments.insert(name, value);
+/// The JSON text of the arguments of a call: what the schema requires, with harmless values, and what makes the tool as bad as
+/// it is graded.
+fn worst_call(tool: &Graded<'_>) -> String {
+    let mut members = tool.definition.get("inputSchema").map(|schema| required(schema, |one| sample(one, 0))).unwrap_or_default();
+    for avoided in tool.risk.avoidable.iter().flat_map(|avoidable| &avoidable.arguments) {
+        let worst = avoided.values.first().map_or_else(|| "true".to_owned(), |value| quote(value));
+        members.retain(|(name, _)| *name != avoided.name);
+        members.push((avoided.name.clone(), worst));
     }
-    if hostile.is_none() && with.is_none() {
-        for avoided in tool.risk.avoidable.iter().flat_map(|avoidable| &avoidable.arguments) {
-            let worst = avoided.values.first().map_or_else(|| "true".to_owned(), |value| quote(value));
-            arguments.insert(avoided.name.clone(), worst);
-        }
-    }
-    if let Some((name, value)) = hostile {
-        arguments.insert(name.to_owned(), value.to_owned());
-    }
-    let members: Vec<String> = arguments.iter().map(|(name, value)| format!("{}:{value}", quote(name))).collect();
-    format!("{{{}}}", members.join(","))
-}
-
-/// A value as an argument takes it: in a list, where it wants one.
-fn given(tool: &Graded<'_>, argument: &str, value: &str) -> String {
-    let schema = tool.definition.get("inputSchema").and_then(|schema| schema.get("properties")?.get(argument));
-    if schema.is_some_and(is_list) { format!("[{value}]") } else { value.to_owned() }
+    object(&members)
 }
 
 /// A harmless value for a schema, as JSON text.
@@ -266,13 +269,7 @@ fn sample(schema: Value<'_>, depth: usize) -> String {
         let items = schema.get("items").map_or_else(|| quote("sample"), |items| sample(items, depth + 1));
         format!("[{items}]")
     } else if is("object") && depth < DEEPEST {
-        let required = schema.get("required").and_then(Value::elements).into_iter().flatten().filter_map(Value::as_str);
-        let value = |name: &str| schema.get("properties").and_then(|all| all.get(name));
-        let member = |name: String| {
-            let value = value(&name).map_or_else(|| quote("sample"), |schema| sample(schema, depth + 1));
-            format!("{}:{value}", quote(&name))
-        };
-        format!("{{{}}}", required.map(|name| member(name.into_owned())).collect::<Vec<_>>().join(","))
+        object(&required(schema, |one| sample(one, depth + 1)))
     } else {
         "null".to_owned()
     }
@@ -282,7 +279,7 @@ fn sample(schema: Value<'_>, depth: usize) -> String {
 const DEEPEST: usize = 6;
 
 /// What would stop it.
-fn missing(tool: &Graded<'_>, way: &Way, argument: Option<&str>) -> Missing {
+fn missing(tool: &Graded<'_>, way: &Way, argument: Option<&Argument<'_>>) -> Missing {
     let name = tool.tool.name.clone();
     let (takes, pattern, argument) = match (way, argument) {
         (Way::Argument { takes, pattern, .. }, Some(argument)) => (*takes, pattern.as_deref(), argument),
@@ -294,16 +291,14 @@ fn missing(tool: &Graded<'_>, way: &Way, argument: Option<&str>) -> Missing {
         }
         _ => return Missing::Hidden(name),
     };
-    let schema = tool.definition.get("inputSchema").and_then(|schema| schema.get("properties")?.get(argument));
+    let named = &argument.path;
     // The words of a command are one value.
-    let is_one = takes == Takes::Secret || takes == Takes::Shell && paths::has_words_of_one_command(argument);
-    let each = if schema.is_some_and(is_list) && !is_one { "[*]" } else { "" };
-    let path = quote(&format!("args.{argument}{each}"));
-    let titled = |title: &str| quote(&format!("{title} {argument}"));
-    let required = tool.definition.get("inputSchema").and_then(|schema| schema.get("required")?.elements());
-    let is_required = required.is_some_and(|mut names| names.any(|name| name.says(argument)));
+    let is_one = takes == Takes::Secret || takes == Takes::Shell && paths::has_words_of_one_command(&argument.name);
+    let each = if argument.is_list() && !is_one { "[*]" } else { "" };
+    let path = quote(&format!("args.{named}{each}"));
+    let titled = |title: &str| quote(&format!("{title} {named}"));
     // A call without the argument must stay what it is.
-    let optional = if is_required || takes == Takes::Secret { "" } else { ", optional: true" };
+    let optional = if argument.is_required || takes == Takes::Secret { "" } else { ", optional: true" };
     let condition = |title: &str, op: &str, value: &str| {
         format!("{{name: {}, conditions: [{{path: {path}, op: {op}, value: {value}{optional}}}]}}", titled(title))
     };

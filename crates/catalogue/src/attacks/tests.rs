@@ -133,7 +133,7 @@ fn at() -> jiff::Timestamp {
     "2026-01-15T10:30:00Z".parse().unwrap()
 }
 
-const TOOLS: &str = r#"[
+const TOOLS: &str = r##"[
   {"name": "read_file", "description": "Read a file.", "inputSchema": {"type": "object", "required": ["path"],
     "properties": {"path": {"type": "string", "description": "Path of the file"}}}},
   {"name": "fetch", "description": "Fetch a URL.", "inputSchema": {"type": "object", "required": ["url", "format"],
@@ -142,9 +142,14 @@ const TOOLS: &str = r#"[
     "properties": {"sql": {"type": "string", "description": "SQL statement to execute"}}}},
   {"name": "delete_volume", "description": "Delete a volume for good.", "inputSchema": {"type": "object"}},
   {"name": "start_run", "description": "Start a workflow run.", "inputSchema": {"type": "object"}},
+  {"name": "fetch_many", "description": "Fetch URLs.", "inputSchema": {"type": "object", "properties": {
+    "request": {"type": "object", "required": ["id", "url"], "properties": {"id": {"type": "integer"},
+      "url": {"type": "string", "description": "URL to fetch"}}},
+    "pages": {"type": "array", "items": {"$ref": "#/$defs/Page"}}},
+    "$defs": {"Page": {"type": "object", "properties": {"url": {"type": "string", "description": "URL to fetch"}}}}}},
   {"name": "port_forward", "description": "Forward a port.", "inputSchema": {"type": "object",
     "properties": {"resourceName": {"type": "string"}, "names": {"type": "array", "items": {"type": "string"}}}}}
-]"#;
+]"##;
 
 fn open(findings: &[Finding]) -> Vec<String> {
     let open = findings.iter().filter(|finding| matches!(finding.standing, Standing::Open(_)));
@@ -186,6 +191,35 @@ fn each_command_line_of_a_list_is_bounded_and_the_words_of_a_command_are_one() {
         let expected = format!("{{path: \"{path}\", op: command_in");
         assert!(rule_for(argument).contains(&expected), "{}", rule_for(argument));
     }
+}
+
+#[test]
+fn what_lies_deeper_in_a_schema_is_attacked_too() {
+    let tools = Tools::parse(TOOLS.as_bytes()).unwrap();
+    let fetches = |rules: &str| {
+        let policy = format!("version: \"1\"\ntools: {{fetch_many: {{rules: [{rules}]}}}}\n");
+        let findings = judge("server", &tools, &policies(&policy), at()).into_iter();
+        let found = findings.filter(|one| one.attack.id == "fetch-mcp-ssrf" && one.tool.as_deref() == Some("fetch_many"));
+        let is_open = |one: Finding| (one.argument.unwrap(), matches!(one.standing, Standing::Open(_)));
+        found.map(is_open).collect::<Vec<_>>()
+    };
+    let open = |request: bool, pages: bool| vec![("request.url".to_owned(), request), ("pages[*].url".to_owned(), pages)];
+    assert_eq!(fetches(""), open(true, true));
+    let one = "{name: hosts, conditions: [{path: args.request.url, op: host_in, value: [docs.example], optional: true}]}";
+    assert_eq!(fetches(one), open(false, true));
+    let beside = "{name: ids, conditions: [{path: args.request.id, op: eq, value: 2, optional: true}]}";
+    assert_eq!(fetches(beside), open(false, true), "what is required beside it is given, and refused");
+}
+
+#[test]
+fn what_no_list_of_tools_shows_is_said() {
+    let told: Vec<(&Attack, String)> = not_judged().collect();
+    assert!(told.iter().all(|(attack, _)| attack.ways.is_empty() && attack.reach != Reach::Cannot));
+    let judged = all().iter().filter(|attack| !attack.ways.is_empty()).count();
+    let beyond = all().iter().filter(|attack| attack.reach == Reach::Cannot && attack.ways.is_empty()).count();
+    assert_eq!(told.len() + judged + beyond, all().len());
+    let (_, why) = told.iter().find(|(attack, _)| attack.id == "rug-pull-silent-redefinition").unwrap();
+    assert!(why.contains("pin (definitions are held against those that were accepted)"), "{why}");
 }
 
 #[test]
@@ -358,4 +392,8 @@ fn no_rule_of_a_policy_can_be_taken_away_unnoticed() {
         unnoticed.extend(idle.map(|(name, _)| format!("{}: `{name}`", attack.id)));
     }
     assert_eq!(unnoticed, Vec::<String>::new(), "these make no difference to the cases of their attacks");
+    // The others are what a policy alone does not decide.
+    let page = include_str!("../../../../docs/attacks.md");
+    let said = format!("of {shown} of the {policies} policies");
+    assert!(page.contains(&said), "docs/attacks.md does not say `{said}`");
 }

@@ -1,6 +1,7 @@
 //! Rules that only the reader of a policy can complete: whose rights, where, which hosts.
 
-use super::{is_required, kind_of};
+use super::kind_of;
+use crate::argument::Argument;
 use crate::grade::{Evidence, Signal, Supports};
 use crate::paths;
 use json::{Value, quote};
@@ -44,13 +45,16 @@ impl FillIn {
             matches!(evidence.supports, Supports::Signal(Signal::Code | Signal::Sql | Signal::Shell))
                 && evidence.at.starts_with("inputSchema.")
         };
-        let is_bounded = |at: &str| evidence.iter().any(|one| one.at == at && FillIn::of(one, schema, false).is_some());
+        // Whether a call takes an alternative, the way to it does not say; and rules are about texts.
+        let mut arguments = Argument::all(schema);
+        arguments.retain(|argument| argument.is_direct && argument.holds_text());
+        let is_bounded = |at: &str| evidence.iter().any(|one| one.at == at && FillIn::of(one, &arguments, false).is_some());
         // What a rule forbids could be said there.
         let has_way_around = evidence.iter().filter(says_anything).any(|evidence| !is_bounded(&evidence.at));
-        evidence.iter().filter_map(|one| FillIn::of(one, schema, has_way_around)).collect()
+        evidence.iter().filter_map(|one| FillIn::of(one, &arguments, has_way_around)).collect()
     }
 
-    fn of(evidence: &Evidence, schema: Value<'_>, has_way_around: bool) -> Option<FillIn> {
+    fn of(evidence: &Evidence, arguments: &[Argument<'_>], has_way_around: bool) -> Option<FillIn> {
         let (title, op, value) = match evidence.supports {
             Supports::Signal(Signal::CredentialSelector) => ("whose rights", "in", "[\"FILL-IN\"]"),
             Supports::Signal(Signal::TenantSelector) => ("which account", "in", "[\"FILL-IN\"]"),
@@ -60,11 +64,17 @@ impl FillIn {
             Supports::Signal(Signal::Shell) => ("which commands", "command_in", "[\"FILL-IN\"]"),
             _ => return None,
         };
-        let Argument { mut path, is_required, kinds, name } = Argument::at(&evidence.at, schema)?;
+        let &Argument { ref path, ref name, schema, is_required, .. } =
+            arguments.iter().find(|argument| argument.at == evidence.at)?;
+        // What is listed needs no other list.
+        if schema.get("enum").or_else(|| schema.get("items")?.get("enum")).is_some() {
+            return None;
+        }
+        let (mut path, kinds) = (format!("args.{path}"), kind_of(schema));
         let has = |kind: &str| kinds.split(" or ").any(|one| one == kind);
         let mut remarks = Vec::new();
         match (op, has("array"), has("string")) {
-            ("command_in", true, false) if paths::has_words_of_one_command(&name) => {}
+            ("command_in", true, false) if paths::has_words_of_one_command(name) => {}
             ("command_in", true, true) => remarks.push("a list is taken for the words of one command"),
             (_, true, true) => remarks.push("refuses lists"),
             (_, true, false) => path.push_str("[*]"),
@@ -86,47 +96,5 @@ impl FillIn {
         let shown = if path.contains('[') { quote(&path) } else { path.clone() };
         let condition = format!("{{path: {shown}, op: {op}, value: {value}{optional}}}");
         Some(FillIn { title, path, condition, remarks })
-    }
-}
-
-/// An argument as a policy names it.
-struct Argument {
-    /// `args.request.url`, `args.rows[*].path`.
-    path: String,
-    /// The last name of that.
-    name: String,
-    /// Whether no call is valid without it.
-    is_required: bool,
-    /// The types that its schema allows.
-    kinds: String,
-}
-
-impl Argument {
-    /// The argument at a path of the definition, such as `inputSchema.properties.request.properties.url`.
-    fn at(at: &str, schema: Value<'_>) -> Option<Argument> {
-        let (mut path, mut name, mut is_required_so_far) = ("args".to_owned(), String::new(), true);
-        let mut schema = schema;
-        let mut steps = at.strip_prefix("inputSchema.")?.split('.');
-        while let Some(step) = steps.next() {
-            match step {
-                "properties" => {
-                    name = steps.next().filter(|name| paths::is_plain(name))?.to_owned();
-                    is_required_so_far &= is_required(schema, &name);
-                    let _ = write!(path, ".{name}");
-                    schema = schema.get("properties")?.get(&name)?;
-                }
-                "items" => {
-                    path.push_str("[*]");
-                    schema = schema.get("items")?;
-                }
-                // An alternative: whether a call takes it, the path does not say.
-                _ => return None,
-            }
-        }
-        // What is listed needs no other list.
-        if schema.get("enum").or_else(|| schema.get("items")?.get("enum")).is_some() {
-            return None;
-        }
-        Some(Argument { path, name, is_required: is_required_so_far, kinds: kind_of(schema) })
     }
 }

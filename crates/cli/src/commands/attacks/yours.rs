@@ -4,7 +4,7 @@ use crate::arguments::TestAttacks;
 use crate::failure::{DENIED, Failure, OK};
 use crate::policies;
 use crate::terminal::{Paint, counted, shortened, table, visible};
-use catalogue::attacks::{Finding, Missing, Standing, judge, missing_policy, some_of};
+use catalogue::attacks::{Attack, Control, Finding, Missing, Standing, judge, missing_policy, not_judged, some_of};
 use policy::Policies;
 use serde_json::json;
 use std::collections::HashSet;
@@ -21,22 +21,23 @@ pub fn test(arguments: &TestAttacks) -> Result<u8, Failure> {
     };
     let each = arguments.policy.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
     let (policies, now) = (Policies::all_of(each), jiff::Timestamp::now());
-    let wanted = |finding: &Finding| arguments.ids.is_empty() || arguments.ids.contains(&finding.attack.id);
+    let is_named = |attack: &Attack| arguments.ids.is_empty() || arguments.ids.contains(&attack.id);
     // What holds for every server, and a tool that several have, is found with each.
     let mut seen = HashSet::new();
     let mut is_new = |finding: &Finding| seen.insert((&finding.attack.id, finding.tool.clone(), finding.argument.clone()));
     let all = servers.iter().flat_map(|(server, tools)| judge(server, tools, &policies, now));
-    let findings: Vec<Finding> = all.filter(|finding| wanted(finding) && is_new(finding)).collect();
+    let findings: Vec<Finding> = all.filter(|finding| is_named(finding.attack) && is_new(finding)).collect();
     let is_open = findings.iter().any(|finding| matches!(finding.standing, Standing::Open(_)));
+    let beyond: Vec<(&Attack, String)> = not_judged().filter(|(attack, _)| is_named(attack)).collect();
     if arguments.json {
-        print_json(&findings)?
+        print_json(&findings, &beyond)?
     } else {
-        print_text(&findings)?
+        print_text(&findings, &beyond)?
     }
     Ok(if is_open { DENIED } else { OK })
 }
 
-fn print_json(findings: &[Finding]) -> Result<(), Failure> {
+fn print_json(findings: &[Finding], beyond: &[(&Attack, String)]) -> Result<(), Failure> {
     let finding = |finding: &Finding| {
         let (standing, rule, reason) = match &finding.standing {
             Standing::Stopped { rule, reason } => ("stopped", Some(rule), Some(*reason)),
@@ -61,11 +62,14 @@ fn print_json(findings: &[Finding]) -> Result<(), Failure> {
         })
     };
     let all: Vec<serde_json::Value> = findings.iter().map(finding).collect();
-    writeln!(std::io::stdout().lock(), "{}", json!({"findings": all, "missing": missing_policy(findings)}))?;
+    let beyond = beyond.iter().map(|(attack, why)| json!({"attack": attack.id, "why": why}));
+    let not_judged: Vec<serde_json::Value> = beyond.collect();
+    let told = json!({"findings": all, "not_judged": not_judged, "missing": missing_policy(findings)});
+    writeln!(std::io::stdout().lock(), "{told}")?;
     Ok(())
 }
 
-fn print_text(findings: &[Finding]) -> Result<(), Failure> {
+fn print_text(findings: &[Finding], beyond: &[(&Attack, String)]) -> Result<(), Failure> {
     // One row for all attacks that stand alike at one place.
     let mut rows: Vec<(Vec<String>, Vec<&str>)> = Vec::new();
     for finding in findings {
@@ -110,12 +114,33 @@ fn print_text(findings: &[Finding]) -> Result<(), Failure> {
     let stopped = count(|standing| matches!(standing, Standing::Stopped { .. }));
     let places = counted(findings.len() as u64, "place", "places");
     writeln!(out, "\n{places} where a documented attack applies: {stopped} stopped, {unclear} unclear, {open} open")?;
+    print_beyond(&mut out, beyond)?;
     if let Some(missing) = missing_policy(findings) {
         writeln!(
             out,
             "\n# What is missing. Fill in what waits for it, and paste it into the policy, or give it beside it (`--policy` twice)."
         )?;
         write!(out, "{missing}")?;
+    }
+    Ok(())
+}
+
+/// Nobody is to read "0 open" as an answer to more than was asked.
+fn print_beyond(out: &mut impl Write, beyond: &[(&Attack, String)]) -> Result<(), Failure> {
+    if beyond.is_empty() {
+        return Ok(());
+    }
+    let number = counted(beyond.len() as u64, "attack", "attacks");
+    writeln!(out, "\nnot judged here: {number} that Callgate stops or limits in ways that no list of tools shows, by")?;
+    for control in Control::ALL {
+        let by: Vec<&str> = beyond
+            .iter()
+            .filter(|(attack, _)| attack.controls.first().is_some_and(|used| used.control == control))
+            .map(|(attack, _)| attack.id.as_str())
+            .collect();
+        if !by.is_empty() {
+            writeln!(out, "  {:<16}{:>3}  {}", control.name(), by.len(), some_of(&by))?;
+        }
     }
     Ok(())
 }
