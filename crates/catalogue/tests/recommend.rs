@@ -20,7 +20,9 @@ fn problems(name: &str, text: &str, tools: &Tools) -> Vec<String> {
     let source = Source::new(name, text.to_owned());
     let loaded = policy::load(&source);
     let found = policy::check_tools(&source, &loaded, tools);
-    loaded.problems.iter().chain(&found).map(|problem| problem.render(&source, false)).collect()
+    // That two tools of a server are told apart by case alone is the server's doing, and rightly a warning.
+    let all = loaded.problems.iter().chain(&found).filter(|problem| problem.code != "P109");
+    all.map(|problem| problem.render(&source, false)).collect()
 }
 
 /// Every profile in both forms, without a single problem.
@@ -103,16 +105,38 @@ fn what_executes_is_limited_and_its_arguments_are_checked() {
     assert!(json.contains(r#""counter": "startrun_rate", "window": "minute", "max": 10, "scope": "grant""#), "{json}");
 }
 
+/// The rules of a policy for one tool, on one line, without the name.
+fn rules(tool: &str, profile: Profile) -> String {
+    let text = policy_yaml("acme", &tools(&parse(&format!(r#"{{"tools": [{tool}]}}"#))), profile);
+    let said = text.lines().skip_while(|line| *line != "default: deny").skip(1).map(str::trim);
+    said.filter(|line| !line.is_empty() && !line.starts_with('#')).collect::<Vec<_>>().join(" ")
+}
+
 #[test]
-fn each_class_is_treated_by_what_it_can_do() {
-    let list = r#"{"tools": [{"name": "list_items", "description": "List items"}, {"name": "create_item", "description": "Create an item"},
-        {"name": "delete_item", "description": "Delete an item"}, {"name": "create_refund", "description": "Refund a payment"}]}"#;
-    let text = recommended(list);
-    assert!(text.contains("  \"list_items\": {}\n"), "{text}");
-    assert!(text.contains("  \"create_item\":\n    rate_limit: 30/minute\n"), "{text}");
-    assert!(text.contains("hide:\n") && text.contains("  - \"delete_item\"\n"), "{text}");
-    assert!(text.contains("  \"create_refund\":\n    action: require_approval\n"), "{text}");
-    holds(list);
+fn each_profile_treats_each_class_by_what_it_can_do() {
+    const ALL: &str = "{required_args: true, types: true, unknown: deny}";
+    const HIDDEN: &str = "hide: - \"it\" tools: {}";
+    let limited = |pace: u32| format!("tools: \"it\": rate_limit: {pace}/minute");
+    let required = |pace: u32| format!("{} validate: {{required_args: true}}", limited(pace));
+    let asked = |pace: u32, validate: &str| {
+        format!("tools: \"it\": action: require_approval rate_limit: {pace}/minute validate: {validate}")
+    };
+    let whole = |pace: u32| format!("{} validate: {ALL}", limited(pace));
+    let free = "tools: \"it\": {}".to_owned();
+    for (description, [strict, recommended, permissive]) in [
+        ("List items", [required(60), free.clone(), free]),
+        ("Create an item", [whole(10), limited(30), limited(120)]),
+        ("Start a workflow run.", [asked(5, ALL), required(10), required(60)]),
+        ("Delete an item", [HIDDEN.into(), HIDDEN.into(), asked(10, "{required_args: true}")]),
+        ("Refund a payment", [HIDDEN.into(), asked(5, ALL), asked(10, "{required_args: true}")]),
+    ] {
+        let tool = format!(r#"{{"name": "it", "description": "{description}"}}"#);
+        for (profile, expected) in PROFILES.into_iter().zip([strict, recommended, permissive]) {
+            assert_eq!(rules(&tool, profile), expected, "{profile:?}: {description}");
+        }
+        // A policy that lists nothing is warned of.
+        holds(&format!(r#"{{"tools": [{tool}, {{"name": "plain", "description": "List things"}}]}}"#));
+    }
 }
 
 #[test]
@@ -212,6 +236,14 @@ fn what_is_filled_in_loads_and_leaves_what_may_be_left_out() {
 }
 
 #[test]
+fn nothing_waits_to_be_filled_in_where_no_text_can_be_given() {
+    let list = r#"{"tools": [{"name": "list", "description": "Lists pages.", "inputSchema": {"type": "object",
+        "properties": {"account": {"type": "array", "items": {"type": "object"}}, "profile": {"type": "array", "items": {"type": "string"}}}}}]}"#;
+    let text = recommended(list);
+    assert!(text.contains("args.profile[*]") && !text.contains("args.account"), "{text}");
+}
+
+#[test]
 fn a_command_may_be_a_list_of_its_words_and_commands_a_list_of_lines() {
     let list = r#"{"tools": [{"name": "exec", "description": "Executes commands in a shell.", "inputSchema": {"type": "object",
         "required": ["command"], "properties": {"command": {"type": "array", "items": {"type": "string"}, "description": "The command to execute"},
@@ -255,6 +287,13 @@ fn property() -> impl Strategy<Value = serde_json::Value> {
         Just(serde_json::json!({"type": ["string", "null"], "default": null})),
         Just(serde_json::json!({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]})),
         Just(serde_json::json!({"type": "array", "items": {"type": "object"}})),
+        Just(serde_json::json!({"type": "string", "const": "delete"})),
+        Just(serde_json::json!({"oneOf": [{"const": "list"}, {"const": "delete", "title": "Delete"}]})),
+        Just(serde_json::json!({"oneOf": [{"type": "object", "properties": {"operation": {"const": "get"}}},
+            {"type": "object", "required": ["operation"], "properties": {"operation": {"const": "delete"}, "path": {"type": "string"}}}]})),
+        Just(serde_json::json!({"type": "object", "required": ["url"], "properties": {
+            "url": {"type": "string", "description": "URL to fetch"}, "file_path": {"type": "string"},
+            "rows": {"type": "array", "items": {"type": "object", "properties": {"sql": {"type": "string"}, "command": {"type": "string"}}}}}})),
         prop::collection::vec(words(&["list", "get", "create", "delete", "run", "refund"]), 1..5).prop_map(|mut values| {
             values.sort();
             values.dedup();
@@ -269,21 +308,57 @@ fn definition() -> impl Strategy<Value = serde_json::Value> {
         words(&["list", "get", "create", "delete", "update", "run", "manage", "order", "item", "node", "and"]),
         any::<String>()
     ];
-    let key =
-        prop_oneof![words(&["operation", "path", "url", "sql", "delete", "ids", "token", "items", "data"]), any::<String>()];
-    let properties = prop::collection::btree_map(key, property(), 0..6);
-    (name, any::<String>(), properties, any::<u8>()).prop_map(|(name, description, properties, required)| {
-        let required: Vec<&String> = properties.keys().enumerate().filter(|(i, _)| required >> i & 1 == 1).map(|(_, key)| key).collect();
-        serde_json::json!({"name": name, "description": description, "inputSchema": {"type": "object", "properties": properties, "required": required}})
-    })
+    let key = prop_oneof![
+        words(&["operation", "path", "url", "sql", "delete", "ids", "token", "items", "data", "command", "profile", "account"]),
+        any::<String>()
+    ]
+    .boxed();
+    let properties = || prop::collection::btree_map(key.clone(), property(), 0..6);
+    let hint = || prop::option::of(any::<bool>());
+    let more = (prop::option::of(any::<String>()), [hint(), hint(), hint(), hint()], prop::option::of(properties()));
+    (name, any::<String>(), properties(), any::<u8>(), more).prop_map(
+        |(name, description, properties, required, (title, hints, output))| {
+            let required: Vec<&String> =
+                properties.keys().enumerate().filter(|(i, _)| required >> i & 1 == 1).map(|(_, key)| key).collect();
+            let mut definition = serde_json::json!({"name": name, "description": description,
+                "inputSchema": {"type": "object", "properties": properties, "required": required}});
+            if let Some(title) = title {
+                definition["title"] = title.into();
+            }
+            let names = ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"];
+            for (name, hint) in names.into_iter().zip(hints) {
+                if let Some(hint) = hint {
+                    definition["annotations"][name] = hint.into();
+                }
+            }
+            if let Some(output) = output {
+                definition["outputSchema"] = serde_json::json!({"type": "object", "properties": output});
+            }
+            definition
+        },
+    )
 }
 
 proptest! {
     #[test]
-    fn whatever_a_server_says_its_policy_passes_check(definition in definition()) {
-        let list = serde_json::json!({"tools": [definition, {"name": "plain", "description": "List things"}]}).to_string();
-        if Tools::parse(list.as_bytes()).is_ok() {
+    fn whatever_a_server_says_its_policy_passes_check(definition in definition(), clashes in any::<bool>()) {
+        let mut all = vec![definition.clone(), serde_json::json!({"name": "plain", "description": "List things"})];
+        if clashes {
+            // Another tool whose name is told apart by case alone.
+            let mut other = definition;
+            other["name"] = other["name"].as_str().unwrap_or_default().to_uppercase().into();
+            all.push(other);
+        }
+        let list = serde_json::json!({"tools": all}).to_string();
+        if let Ok(known) = Tools::parse(list.as_bytes()) {
             holds(&list);
+            let filled = filled_in(&recommended(&list));
+            let mut found = problems("policy.yaml", &filled, &known);
+            // Where a rule refuses calls without its argument, it says so.
+            if filled.contains("# refuses calls without it") {
+                found.retain(|problem| !problem.contains("is optional: a call without it is denied"));
+            }
+            assert!(found.is_empty(), "{filled}\n{}", found.join("\n"));
         }
     }
 }
