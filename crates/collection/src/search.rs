@@ -3,7 +3,8 @@
 //! The indexes find, this module ranks: by what of the question stands in the name. `bm25`, which SQLite offers, reads every
 //! row that holds a word before it gives the first, and words such as `get` stand in every third tool; so only so many
 //! candidates are looked at, those with all words in their name first. Classes, levels and signals are words of the indexes
-//! too, and narrow a question as quickly as any; alone, they are answered from the worst downwards.
+//! too, and narrow a question as quickly as any. Alone there is nothing to rank: they are answered from the worst downwards, to
+//! the last, by going through the grades that there are, of which each knows how many tools have it.
 
 use crate::error::CollectionError;
 use crate::file::{class_number, level_number};
@@ -35,7 +36,7 @@ pub struct Found {
     pub hits: Vec<Hit>,
     /// How many there are in all.
     pub count: usize,
-    /// Whether there are more than are counted and ranked.
+    /// Whether there are more than are counted and ranked; never without words.
     pub is_cut: bool,
 }
 
@@ -91,16 +92,18 @@ impl Collection {
             return Ok(Found::default());
         }
         let connection = self.connection();
-        let mut candidates = match words.as_slice() {
-            [] => by_grade(&connection, query)?,
-            words => by_words(&connection, query, words)?,
+        let (candidates, count, is_cut) = match words.as_slice() {
+            [] => by_grade(&connection, query, page)?,
+            words => {
+                let mut found = by_words(&connection, query, words)?;
+                let is_cut = found.len() >= CANDIDATES;
+                found.truncate(CANDIDATES);
+                found.sort_by_cached_key(|candidate| rank(candidate, &query.text, words));
+                let count = found.len();
+                (part(found, page), count, is_cut)
+            }
         };
-        let is_cut = candidates.len() >= CANDIDATES;
-        candidates.truncate(CANDIDATES);
-        candidates.sort_by_cached_key(|candidate| rank(candidate, &query.text, &words));
-        let count = candidates.len();
-        let wanted = candidates.iter().skip(page.offset).take(page.limit);
-        let hits = wanted.map(|candidate| hit(&connection, candidate.tool)).collect::<Result<_, _>>()?;
+        let hits = candidates.iter().map(|candidate| hit(&connection, candidate.tool)).collect::<Result<_, _>>()?;
         Ok(Found { hits, count, is_cut })
     }
 }
@@ -109,18 +112,46 @@ impl Collection {
 const COLUMNS: &str = "tools.id, tools.name, servers.name, tools.class, tools.level, tools.signals";
 const OF_CURRENT: &str = "CROSS JOIN servers ON servers.id = tools.server AND servers.current";
 
-/// The tools that the filters let through, the worst first. Tools have half a million rows and a few hundred different grades,
-/// so those are gone through, and only the tools of as many as are wanted.
-fn by_grade(connection: &Connection, query: &Query) -> Result<Vec<Candidate>, CollectionError> {
+fn part(candidates: Vec<Candidate>, page: Page) -> Vec<Candidate> {
+    candidates.into_iter().skip(page.offset).take(page.limit).collect()
+}
+
+/// A page of the tools that the filters let through, the worst first, and how many there are; never cut. Tools have half a million
+/// rows and a few hundred different grades, so those are gone through, and only the tools of the page.
+fn by_grade(connection: &Connection, query: &Query, page: Page) -> Result<(Vec<Candidate>, usize, bool), CollectionError> {
     let wanted = Wanted::of(query);
-    let found = format!(
-        "SELECT {COLUMNS} FROM grades
-         CROSS JOIN tools ON tools.level = grades.level AND tools.class = grades.class AND tools.signals = grades.signals
-         {OF_CURRENT}
-         WHERE ?1 >> grades.class & 1 AND ?2 >> grades.level & 1 AND grades.signals & ?3 = ?3
-         ORDER BY grades.level DESC, grades.class DESC LIMIT ?4"
+    let mut statement = connection.prepare_cached(
+        "SELECT level, class, signals, tools FROM grades
+         WHERE ?1 >> class & 1 AND ?2 >> level & 1 AND signals & ?3 = ?3 ORDER BY level DESC, class DESC, signals",
+    )?;
+    let rows = statement.query_map(params![wanted.classes, wanted.levels, wanted.signals], |row| {
+        Ok(((row.get(0)?, row.get(1)?, row.get(2)?), row.get::<_, usize>(3)?))
+    })?;
+    let grades: Vec<((usize, usize, u32), usize)> = rows.collect::<rusqlite::Result<_>>()?;
+    let count = grades.iter().map(|(_, tools)| tools).sum();
+    // As many as can be put in the order of their names are; of more, only what is on one page.
+    let is_few = count <= CANDIDATES;
+    let (mut passed_over, mut left) = if is_few { (0, count) } else { (page.offset, page.limit) };
+    let of_grade = format!(
+        "SELECT {COLUMNS} FROM tools {OF_CURRENT} WHERE tools.level = ?1 AND tools.class = ?2 AND tools.signals = ?3
+         ORDER BY tools.id LIMIT ?4 OFFSET ?5"
     );
-    candidates(connection, &found, params![wanted.classes, wanted.levels, wanted.signals, CANDIDATES])
+    let mut found = Vec::new();
+    for ((level, class, signals), tools) in grades {
+        if left == 0 {
+            break;
+        }
+        if passed_over >= tools {
+            passed_over -= tools;
+            continue;
+        }
+        let some = candidates(connection, &of_grade, params![level, class, signals, left, passed_over])?;
+        passed_over = 0;
+        left -= some.len();
+        found.extend(some);
+    }
+    found.sort_by_cached_key(|candidate| rank(candidate, "", &[]));
+    Ok((if is_few { part(found, page) } else { found }, count, false))
 }
 
 /// The tools that hold all words: what is called exactly so, what has them in its name, what has them anywhere. Each of these

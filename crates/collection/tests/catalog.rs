@@ -141,6 +141,27 @@ fn of_more_than_can_be_looked_at_those_with_the_word_in_their_name_come_first() 
 }
 
 #[test]
+fn filters_alone_lead_to_the_last_tool() {
+    let described = |n: usize| ["Reads the ledger.", "Deletes the ledger for good.", "Runs a shell command."][n % 3];
+    let tools: Vec<_> = (0..1_100).map(|n| json!({"name": format!("tool_{n}"), "description": described(n)})).collect();
+    let place = Scratch::new();
+    take_in(&place, &[place.write("many.json", json!({"server": "many", "tools": tools}).to_string())]);
+    let collection = open(&place);
+    let mut seen: Vec<(Level, RiskClass, String)> = Vec::new();
+    for offset in (0..1_200).step_by(100) {
+        let found = collection.search(&Query::default(), Page { offset, limit: 100 }).unwrap();
+        assert_eq!((found.count, found.is_cut), (1_100, false));
+        assert_eq!(found.hits.len(), if offset < 1_100 { 100 } else { 0 }, "{offset}");
+        seen.extend(found.hits.into_iter().map(|hit| (hit.level, hit.class, hit.name)));
+    }
+    assert!(seen.is_sorted_by_key(|(level, class, _)| std::cmp::Reverse((*level, *class))), "the worst first");
+    let names: std::collections::BTreeSet<&String> = seen.iter().map(|(_, _, name)| name).collect();
+    assert_eq!(names.len(), 1_100, "each once");
+    let whole = collection.search(&Query { classes: vec![RiskClass::Destructive], ..Query::default() }, Page::WHOLE).unwrap();
+    assert_eq!((whole.count, whole.hits.len()), (367, 367));
+}
+
+#[test]
 fn filters_narrow_a_search_and_stand_alone() {
     let place = filled();
     let collection = open(&place);

@@ -56,6 +56,8 @@ const FORMS: [&str; 3] = [".html", ".md", ".json"];
 
 /// So many rows a page of a list has.
 const ROWS: usize = 100;
+/// A file cannot be asked for its next page, and nobody scrolls further.
+const MOST_LISTED: usize = 1_000;
 /// So many policies one page shows.
 const MOST_POLICIES: usize = 200;
 /// A guide is read as a whole.
@@ -358,13 +360,17 @@ impl<'c> Site<'c> {
     fn found(&self, query: &Query, asked: &Asked) -> Result<Found, CollectionError> {
         let page = match self.form {
             Form::Served => collection::Page { offset: asked.page * ROWS, limit: ROWS },
-            Form::Files => collection::Page::WHOLE,
+            Form::Files => collection::Page { offset: 0, limit: MOST_LISTED },
         };
         self.collection.search(query, page)
     }
 
     fn list(&self, title: &str, summary: &str, path: &str, found: &Found, asked: &Asked, mut parts: Vec<Part>) -> Page {
-        let more = if found.is_cut { " or more; only so many are listed" } else { "" };
+        let more = match (found.is_cut, self.form) {
+            (true, _) => " or more; only so many are listed",
+            (false, Form::Files) if found.count > found.hits.len() => "; the worst of them are listed",
+            (false, _) => "",
+        };
         parts.push(Part::Paragraph(vec![text(format!("{}{more}.", counted(found.count as u64, "tool")))]));
         let rows: Vec<_> = found.hits.iter().map(row).collect();
         if !rows.is_empty() {
