@@ -64,7 +64,7 @@ const OMICS_TOOLS: usize = 73;
 /// `--write`: puts the figures into docs/catalog.md.
 ///
 /// # Errors
-/// When it does not build, or cannot be measured.
+/// When it does not build, or does not keep a bound.
 pub fn scale(workspace: &Workspace, words: &[&str]) -> Result<String, String> {
     let (quick, write) = match words {
         [] => (false, false),

@@ -4,7 +4,9 @@
 //! how often words repeat, how many servers are copies of others. Numbers come from a generator with a fixed seed, so that
 //! every run measures the same.
 //!
-//! `scale [SERVERS [CATALOG]]`: where a file is named it is kept, and searched as it is where it is there already.
+//! `scale [SERVERS [CATALOG]]`: where a file is named it is kept, and searched as it is where it is there already. It fails where
+//! some kind of question finds nothing or a tool takes too much of the file; and, of as many servers as are in the field, where the
+//! catalog takes too long to build, is too large, or answers too slowly.
 
 use catalogue::{Level, RiskClass, Signal};
 use collection::{Collection, Page, Query, import};
@@ -31,24 +33,52 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(2).map_or_else(|| directory.join("catalog.db"), PathBuf::from);
     let measured = measure(servers, &path, &directory);
     std::fs::remove_dir_all(&directory)?;
-    print!("{}", measured?);
-    Ok(())
-}
-
-fn measure(servers: usize, path: &Path, directory: &Path) -> Result<String, Box<dyn Error>> {
-    let mut out = String::from("| what | figure |\n|---|--:|\n");
-    if !path.exists() {
-        out.push_str(&build(servers, path, directory)?);
+    let Measured { table, broken } = measured?;
+    print!("{table}");
+    match broken.as_slice() {
+        [] => Ok(()),
+        broken => Err(broken.join("; ").into()),
     }
-    out.push_str(&search(path)?);
-    Ok(out)
 }
 
-fn row(out: &mut String, what: &str, figure: impl Display) {
-    let _ = writeln!(out, "| {what} | {figure} |");
+/// What was measured, and which bounds it does not keep.
+#[derive(Default)]
+struct Measured {
+    table: String,
+    broken: Vec<String>,
 }
 
-fn build(servers: usize, path: &Path, directory: &Path) -> Result<String, Box<dyn Error>> {
+impl Measured {
+    fn row(&mut self, what: &str, figure: impl Display) {
+        let _ = writeln!(self.table, "| {what} | {figure} |");
+    }
+
+    fn holds(&mut self, is_kept: bool, what: impl Display) {
+        if !is_kept {
+            self.broken.push(what.to_string());
+        }
+    }
+}
+
+/// Of the field: minutes to build, a gigabyte, and an answer before anybody has noticed that there was a question.
+const LONGEST_BUILD: Duration = Duration::from_secs(600);
+const LARGEST: u64 = 1_000_000_000;
+const SLOWEST_MS: f64 = 20.0;
+/// Of any catalog: half a million of these fit into the gigabyte.
+const MOST_BYTES_A_TOOL: u64 = 2_000;
+
+fn measure(servers: usize, path: &Path, directory: &Path) -> Result<Measured, Box<dyn Error>> {
+    let mut measured = Measured { table: String::from("| what | figure |\n|---|--:|\n"), broken: Vec::new() };
+    let is_field = servers >= SERVERS;
+    if !path.exists() {
+        let took = build(servers, path, directory, &mut measured)?;
+        measured.holds(!is_field || took <= LONGEST_BUILD, format_args!("it took {took:.0?} to build"));
+    }
+    search(path, is_field, &mut measured)?;
+    Ok(measured)
+}
+
+fn build(servers: usize, path: &Path, directory: &Path, measured: &mut Measured) -> Result<Duration, Box<dyn Error>> {
     // A pipe: captures of this many servers are a gigabyte, and nobody needs it twice.
     let captures = directory.join("captures.jsonl");
     if !Command::new("mkfifo").arg(&captures).status()?.success() {
@@ -70,35 +100,40 @@ fn build(servers: usize, path: &Path, directory: &Path) -> Result<String, Box<dy
     if let Some(failed) = imported.failed.first() {
         return Err(format!("{}: {}", failed.place, failed.why).into());
     }
-    let mut out = String::new();
-    row(&mut out, "captures, as text", format_args!("{:.0} MB", mega(bytes)));
-    row(&mut out, "building it", format_args!("{:.0} s", began.elapsed().as_secs_f64()));
-    Ok(out)
+    let took = began.elapsed();
+    measured.row("captures, as text", format_args!("{:.0} MB", mega(bytes)));
+    measured.row("building it", format_args!("{:.0} s", took.as_secs_f64()));
+    Ok(took)
 }
 
 fn mega(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-fn search(path: &Path) -> Result<String, Box<dyn Error>> {
+fn search(path: &Path, is_field: bool, measured: &mut Measured) -> Result<(), Box<dyn Error>> {
     let collection = Collection::open(path)?;
     let totals = collection.totals()?;
-    let mut out = String::new();
-    row(&mut out, "servers", totals.servers);
-    row(&mut out, "tools", totals.tools);
-    row(&mut out, "the catalog", format_args!("{:.0} MB", mega(std::fs::metadata(path)?.len())));
+    let bytes = std::fs::metadata(path)?.len();
+    measured.row("servers", totals.servers);
+    measured.row("tools", totals.tools);
+    measured.row("the catalog", format_args!("{:.0} MB", mega(bytes)));
+    let a_tool = bytes / totals.tools.max(1);
+    measured.holds(a_tool < MOST_BYTES_A_TOOL, format_args!("a tool takes {a_tool} bytes"));
+    measured.holds(!is_field || bytes < LARGEST, format_args!("the catalog has {bytes} bytes"));
     for (what, queries) in questions() {
-        let mut times = Vec::new();
+        let (mut times, mut hits) = (Vec::new(), 0);
         for query in &queries {
             let asked = Instant::now();
-            collection.search(query, Page { offset: 0, limit: 20 })?;
+            hits += collection.search(query, Page { offset: 0, limit: 20 })?.hits.len();
             times.push(asked.elapsed());
         }
         times.sort();
         let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)].as_secs_f64() * 1e3;
-        row(&mut out, &format!("search: {what}"), format_args!("{:.1} ms, p99 {:.1} ms", at(50), at(99)));
+        measured.row(&format!("search: {what}"), format_args!("{:.1} ms, p99 {:.1} ms", at(50), at(99)));
+        measured.holds(hits > 0, format_args!("{what}: nothing is found"));
+        measured.holds(!is_field || at(99) <= SLOWEST_MS, format_args!("{what}: p99 of {:.1} ms", at(99)));
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Questions as people ask them, and those that are worst for an index: words that are everywhere.
