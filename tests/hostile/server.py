@@ -11,6 +11,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -68,6 +69,11 @@ def kill_init():
     return "no: it lives"
 
 
+def limits():
+    names = ["CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "CORE"]
+    return " ".join("{}={}:{}".format(name, *resource.getrlimit(getattr(resource, "RLIMIT_" + name))) for name in names)
+
+
 def findings(file, address, secret):
     host, port = address.rsplit(":", 1)
     home = os.path.expanduser("~")
@@ -86,6 +92,7 @@ def findings(file, address, secret):
         "kill_init": could(kill_init),
         "mount": could(mount),
         "capabilities": next(line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")),
+        "limits": limits(),
         "may_write_home": could(lambda: write(os.path.join(home, "mine"))),
         "may_write_tmp": could(lambda: write("/tmp/mine")),
         "may_use_loopback": could(loopback),

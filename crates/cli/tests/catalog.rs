@@ -148,6 +148,7 @@ fn a_server_in_its_cell_reaches_nothing_but_what_is_its_own() {
         let is_as_it_should = match name.as_str() {
             "may_write_home" | "may_write_tmp" | "may_use_loopback" => found == "yes",
             "capabilities" => found.chars().all(|digit| digit == '0'),
+            "limits" => found == LIMITS,
             _ => found.starts_with("no"),
         };
         assert!(is_as_it_should, "{name}: {found}");
@@ -155,6 +156,34 @@ fn a_server_in_its_cell_reaches_nothing_but_what_is_its_own() {
     let shown: Value = serde_json::from_str(&says(&run(&scratch, &["show", "hostile", "--json"]), 0)).unwrap();
     assert_eq!((&shown["isolation"], &shown["serverInfo"]["name"]), (&json!("isolated"), &json!("hostile")));
     assert!(std::fs::read_to_string(scratch.path("server.py")).unwrap().len() > 1_000, "it has not overwritten itself");
+}
+
+/// What docs/catalog.md says of each process, soft and hard: nothing raises it again.
+const LIMITS: &str = "CPU=300:300 DATA=4294967296:4294967296 FSIZE=268435456:268435456 NOFILE=4096:4096 NPROC=512:512 CORE=0:0";
+
+#[test]
+fn a_server_that_needs_the_network_has_it_and_nothing_else() {
+    let scratch = Scratch::new();
+    let secret = scratch.path("secret.txt");
+    std::fs::write(&secret, "hush-hush").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let words = format!("tells, {}, \"{}\", CARGO_MANIFEST_DIR", secret.display(), listener.local_addr().unwrap());
+    let entry = entry(&scratch, "networked", &words, 120).replace("timeout:", "network: true, timeout:");
+    let Some(told) = asked(&scratch, &[entry], &[]) else { return };
+    assert_eq!(told[0]["problem"], Value::Null, "{told:?}");
+    for (name, found) in findings(&scratch, "networked") {
+        let is_as_it_should = match name.as_str() {
+            "reach_host" | "may_write_home" | "may_write_tmp" | "may_use_loopback" => found == "yes",
+            // Whatever the network of this machine leads to.
+            "reach_world" => true,
+            "capabilities" => found.chars().all(|digit| digit == '0'),
+            "limits" => found == LIMITS,
+            _ => found.starts_with("no"),
+        };
+        assert!(is_as_it_should, "{name}: {found}");
+    }
+    let shown: Value = serde_json::from_str(&says(&run(&scratch, &["show", "networked", "--json"]), 0)).unwrap();
+    assert_eq!(shown["isolation"], "networked");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A cell: where a server is started that nobody trusts.
 //!
-//! It has namespaces of its own: no network but a loopback device, no process but its own, and a tree of files made for it,
-//! in which only the system's programs, its own package and an empty home can be seen. All that is left of it ends with its
+//! It has namespaces of its own: no network but a loopback device (unless somebody says that it needs the machine's), no process
+//! but its own, and a tree of files made for it, in which only the system's programs, its own package and an empty home can be seen. All that is left of it ends with its
 //! first process, and that one is ours: the server cannot stop it, and cannot outlive it.
 //!
 //! `unshare` of util-linux makes the namespaces; what is done inside them, before the server is started, is done by this
@@ -23,6 +23,8 @@ pub struct Cell {
     pub reads: Vec<PathBuf>,
     /// How it is kept from the rest.
     pub way: Way,
+    /// Whether it has the machine's network, all of it, instead of a loopback device of its own.
+    pub network: bool,
 }
 
 /// How a server is kept from the rest of the machine.
@@ -66,7 +68,7 @@ impl Way {
     pub(crate) fn find(unshare: &str, program: &[String], root: &Path) -> Result<Way, String> {
         let mut why = String::new();
         for way in ways() {
-            let cell = Cell { root: root.to_owned(), reads: Vec::new(), way: way.at(0) };
+            let cell = Cell { root: root.to_owned(), reads: Vec::new(), way: way.at(0), network: false };
             match cell.has_room(unshare, program) {
                 Ok(()) => return Ok(way),
                 Err(error) => why = error,
@@ -119,6 +121,7 @@ impl Cell {
         .into_iter()
         .map(str::to_owned)
         .collect();
+        words.retain(|word| !(self.network && word == "--net"));
         if !words.is_empty() {
             words.push("--".to_owned());
         }
@@ -133,6 +136,9 @@ impl Cell {
             Way::Superuser(user) => words.extend(["--user".to_owned(), user.to_string()]),
             Way::UserNamespace => {}
             Way::Nothing => words.push("--unisolated".to_owned()),
+        }
+        if self.network {
+            words.push("--network".to_owned());
         }
         words.push("--".to_owned());
         words.extend_from_slice(server);
@@ -178,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_words_say_what_the_cell_is() {
-        let cell = Cell { root: "/tmp/r".into(), reads: vec!["/p".into()], way: Way::Superuser(7) };
+        let cell = Cell { root: "/tmp/r".into(), reads: vec!["/p".into()], way: Way::Superuser(7), network: false };
         let words = |way| {
             Cell { way, ..cell.clone() }
                 .words("/bin/unshare", &["callgate".into(), "cell".into()], &["serve".into(), "-x".into()])
@@ -188,5 +194,9 @@ mod tests {
         assert_eq!(words(Way::Superuser(7)), format!("/bin/unshare {namespaces} --user 7 -- serve -x"));
         assert_eq!(words(Way::UserNamespace), format!("/bin/unshare --user --map-root-user {namespaces} -- serve -x"));
         assert_eq!(words(Way::Nothing), "callgate cell --root /tmp/r --read /p --unisolated -- serve -x");
+        let networked = Cell { network: true, ..cell }.words("/bin/unshare", &["cell".into()], &["serve".into()]).join(" ");
+        let expected =
+            "/bin/unshare --mount --pid --ipc --uts --fork --kill-child -- cell --root /tmp/r --read /p --user 7 --network";
+        assert_eq!(networked, format!("{expected} -- serve"));
     }
 }

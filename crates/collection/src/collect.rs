@@ -96,6 +96,8 @@ pub trait Asker: Sync {
 pub struct Asked {
     /// What it is called.
     pub name: String,
+    /// How it is kept from the rest of the machine.
+    pub isolation: Isolation,
     /// How many tools it lists, or why it could not be asked. `None`: it had answered before.
     pub outcome: Option<Result<usize, String>>,
     /// How long that took.
@@ -228,9 +230,9 @@ impl Room<'_> {
         let is_stopped = || self.asker.is_stopped();
         while let Some(entry) = servers.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !is_stopped()) {
             let (began, source) = (Instant::now(), source_of(entry));
-            let name = entry.name.clone();
+            let (name, isolation) = (entry.name.clone(), self.isolation(entry));
             let outcome = match known.contains(&source) {
-                true => (Asked { name, outcome: None, took: Duration::ZERO }, None, source),
+                true => (Asked { name, isolation, outcome: None, took: Duration::ZERO }, None, source),
                 false => {
                     let capture = self.capture(entry, place);
                     let outcome = match &capture.facts.problem {
@@ -240,7 +242,7 @@ impl Room<'_> {
                         Some(problem) => Err(problem.clone()),
                     };
                     let graded = Some(Box::new(Graded::of(&capture)));
-                    (Asked { name, outcome: Some(outcome), took: began.elapsed() }, graded, source)
+                    (Asked { name, isolation, outcome: Some(outcome), took: began.elapsed() }, graded, source)
                 }
             };
             if done.send(outcome).is_err() {
@@ -249,13 +251,17 @@ impl Room<'_> {
         }
     }
 
-    fn capture(&self, entry: &Entry, place: usize) -> Capture {
-        let mut facts = facts_of(entry);
-        facts.isolation = match (&entry.origin, self.way) {
+    fn isolation(&self, entry: &Entry) -> Isolation {
+        match (&entry.origin, self.way) {
             (Origin::Url { .. }, _) => Isolation::Remote,
             (_, Way::Nothing) => Isolation::Unisolated,
+            _ if entry.network => Isolation::Networked,
             _ => Isolation::Isolated,
-        };
+        }
+    }
+
+    fn capture(&self, entry: &Entry, place: usize) -> Capture {
+        let mut facts = Facts { isolation: self.isolation(entry), ..facts_of(entry) };
         let said = self.said(entry, place).and_then(|said| {
             facts.reported_name.clone_from(&said.name);
             facts.revision = Some(said.revision.clone());
@@ -281,7 +287,7 @@ impl Room<'_> {
             Way::Nothing => self.throw_away_home(place)?,
             _ => HOME.to_owned(),
         };
-        let cell = Cell { root: self.root.to_owned(), reads: installed.reads.clone(), way };
+        let cell = Cell { root: self.root.to_owned(), reads: installed.reads.clone(), way, network: entry.network };
         let program = installed.program.display().to_string();
         let words: Vec<String> = std::iter::once(program).chain(entry.arguments.iter().cloned()).collect();
         let mut path = String::new();

@@ -78,6 +78,8 @@ impl fmt::Display for Registry {
 pub enum Isolation {
     /// In namespaces of its own, without a network.
     Isolated,
+    /// In namespaces of its own, with the machine's network: its entry in the list said `network: true`.
+    Networked,
     /// Not at all: somebody said `--unisolated`.
     Unisolated,
     /// It runs elsewhere.
@@ -87,12 +89,14 @@ pub enum Isolation {
 }
 
 impl Isolation {
-    const ALL: [Isolation; 4] = [Isolation::Isolated, Isolation::Unisolated, Isolation::Remote, Isolation::Captured];
+    const ALL: [Isolation; 5] =
+        [Isolation::Isolated, Isolation::Networked, Isolation::Unisolated, Isolation::Remote, Isolation::Captured];
 
-    /// As it is written: `isolated`, `unisolated`, `remote`, `captured`.
+    /// As it is written: `isolated`, `networked`, `unisolated`, `remote`, `captured`.
     pub fn name(self) -> &'static str {
         match self {
             Isolation::Isolated => "isolated",
+            Isolation::Networked => "networked",
             Isolation::Unisolated => "unisolated",
             Isolation::Remote => "remote",
             Isolation::Captured => "captured",

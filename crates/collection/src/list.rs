@@ -30,6 +30,8 @@ pub struct Entry {
     pub environment: BTreeMap<String, String>,
     /// How long it may take to start and to list its tools.
     pub timeout: Duration,
+    /// Whether it has the machine's network in its cell.
+    pub network: bool,
 }
 
 /// Where a server is from.
@@ -103,6 +105,7 @@ const KEYS: &[&str] = &[
     "read",
     "headers",
     "timeout",
+    "network",
 ];
 const ORIGINS: &[&str] = &["npm", "pypi", "command", "url", "captures"];
 
@@ -200,7 +203,8 @@ impl Reading<'_> {
             None => origin.default_name(),
         };
         let timeout = fields.get("timeout").and_then(|node| self.timeout(node)).unwrap_or(defaults.timeout);
-        Some(Entry { name, origin, arguments, environment, timeout })
+        let network = fields.get("network").and_then(|node| self.reader.boolean(node, "`network`")).unwrap_or_default();
+        Some(Entry { name, origin, arguments, environment, timeout, network })
     }
 
     /// What stands beside an origin that has no use for it would be passed over in silence.
@@ -208,7 +212,7 @@ impl Reading<'_> {
         let useless: &[&str] = match kind {
             "npm" | "pypi" => &["read", "headers"],
             "command" => &["program", "with", "headers"],
-            _ => &["program", "with", "constraints", "args", "env", "read"],
+            _ => &["program", "with", "constraints", "args", "env", "read", "network"],
         };
         for key in useless {
             if let Some(member) = fields.member(key) {
@@ -373,7 +377,7 @@ timeout: 90s
 servers:
   - {npm: "@scope/server@1.2.3", args: [--all], env: {TOKEN: dummy}}
   - {pypi: "server.name==0.0.37", program: other, name: omics}
-  - {command: [./serve, --stdio], read: [data], timeout: 5s}
+  - {command: [./serve, --stdio], read: [data], timeout: 5s, network: true}
   - {url: "https://mcp.example.org/mcp", headers: ["Authorization: env:TOKEN"]}
   - captures: captures
 "#,
@@ -390,6 +394,7 @@ servers:
         assert_eq!(list.servers[1].origin.package().unwrap().program.as_deref(), Some("other"));
         let reads = vec![PathBuf::from("/lists/data")];
         assert_eq!(list.servers[2].origin, Origin::Command { program: "./serve".into(), reads });
+        assert_eq!(list.servers.iter().map(|entry| entry.network).collect::<Vec<_>>(), [false, false, true, false]);
         assert_eq!((list.servers[2].arguments.as_slice(), list.servers[2].timeout.as_secs()), (&["--stdio".to_owned()][..], 5));
     }
 
@@ -415,6 +420,8 @@ servers:
             ("{npm: \"a@1\", with: [--global]}", "`with` must be packages", "mcp<2"),
             ("{command: [a], env: {LD_PRELOAD: x.so}}", "`LD_PRELOAD` is for the linker", "remove it"),
             ("{command: []}", "`command` is empty", "PROGRAM"),
+            ("{url: \"http://h/\", network: true}", "`network` means nothing beside `url`", "remove it"),
+            ("{command: [a], network: yes}", "`yes` is a string, not a boolean", "write `true`"),
             ("{url: \"http://h/\", args: [a]}", "`args` means nothing beside `url`", "remove it"),
             ("{command: [a], timeout: 2h}", "at most an hour", "60s"),
             ("{command: [a], enviroment: {}}", "unknown key", ""),

@@ -32,8 +32,8 @@ pub enum Catalog {
 
 /// Write a catalog of servers: what they say of themselves, and how each of their tools is graded
 ///
-/// The servers of a list (docs/catalog.md) are installed with the network, then each is started without one: in namespaces of
-/// its own, with a home of its own, for a limited time. One that does not start is recorded with the reason. A capture is what
+/// The servers of a list (docs/catalog.md) are installed with the network, then each is started without one (unless the list says
+/// that it needs it): in namespaces of its own, with a home of its own, for a limited time. One that does not start is recorded with the reason. A capture is what
 /// a server answers to tools/list, `{"server": "…", "tools": […]}`, in a file of its own or one a line (.jsonl).
 ///
 /// What the catalog knows already is passed over, so that an interrupted build goes on where it stopped. Exits with 1 when a
@@ -85,6 +85,9 @@ pub struct CellArguments {
     /// Only set limits
     #[arg(long)]
     pub unisolated: bool,
+    /// It has the machine's network
+    #[arg(long)]
+    pub network: bool,
     /// The server
     #[arg(last = true, value_name = "COMMAND", required = true)]
     pub command: Vec<String>,

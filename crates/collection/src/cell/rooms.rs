@@ -33,7 +33,9 @@ pub(crate) fn enter(cell: &Cell, server: &[String]) -> Result<u8> {
     if cell.way != Way::Nothing {
         rustix::process::umask(Mode::from_raw_mode(0o022));
         furnish(cell)?;
-        raise_loopback()?;
+        if !cell.network {
+            raise_loopback()?;
+        }
         rustix::system::sethostname(b"server").map_err(failed("name the host"))?;
         command.current_dir(HOME);
     }
@@ -84,11 +86,17 @@ fn furnish(cell: &Cell) -> Result<()> {
         show(root, &place)?;
     }
     let users = format!("root:x:0:0:root:/:/bin/sh\nserver:x:{owner}:{owner}:server:{HOME}:/bin/sh\n");
+    let (sources, resolver) = match cell.network {
+        // Often a link to where nothing is in the cell, so its text is copied.
+        true => ("files dns", fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+        false => ("files", String::new()),
+    };
     let texts = [
         ("passwd", users),
         ("group", format!("root:x:0:\nserver:x:{owner}:\n")),
         ("hosts", "127.0.0.1 localhost server\n::1 localhost\n".to_owned()),
-        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n".to_owned()),
+        ("nsswitch.conf", format!("passwd: files\ngroup: files\nhosts: {sources}\n")),
+        ("resolv.conf", resolver),
         ("hostname", "server\n".to_owned()),
     ];
     for (name, text) in texts {

@@ -166,7 +166,7 @@ pub fn cell(arguments: &CellArguments) -> Result<u8, Failure> {
         (false, Some(user)) => Way::Superuser(user),
         (false, None) => Way::UserNamespace,
     };
-    let cell = Cell { root: arguments.root.clone(), reads: arguments.read.clone(), way };
+    let cell = Cell { root: arguments.root.clone(), reads: arguments.read.clone(), way, network: arguments.network };
     cell.enter(&arguments.command).map_err(Failure::general)
 }
 
@@ -191,7 +191,8 @@ fn in_json(imported: &Imported, asked: &[Asked]) -> String {
             Some(Ok(tools)) => (tools.to_string(), "null".to_owned()),
             Some(Err(problem)) => ("null".to_owned(), json::quote(problem)),
         };
-        format!("{{\"server\":{},\"tools\":{tools},\"problem\":{problem}}}", json::quote(&asked.name))
+        let (name, isolation) = (json::quote(&asked.name), asked.isolation);
+        format!("{{\"server\":{name},\"isolation\":\"{isolation}\",\"tools\":{tools},\"problem\":{problem}}}")
     });
     let (failed, asked): (Vec<String>, Vec<String>) = (failed.collect(), asked.collect());
     let Progress { captures, added, tools } = imported.progress;
