@@ -30,8 +30,8 @@ const honest = join(work, "honest.json");
 writeFileSync(honest, JSON.stringify([{ name: "add", description: "Adds." }]));
 
 let logs = 0, results = 0;
-function look(what, args, expectsFindings) {
-  const ran = spawnSync(callgate, ["inspect", "--sarif", ...args], { encoding: "utf8", cwd: work, maxBuffer: 1 << 28 });
+function look(what, args, expectsFindings, env = process.env) {
+  const ran = spawnSync(callgate, ["inspect", "--sarif", ...args], { encoding: "utf8", cwd: work, maxBuffer: 1 << 28, env });
   let log;
   try { log = JSON.parse(ran.stdout); } catch { throw new Error(`${what}: no JSON: ${ran.stderr}`); }
   if (!conforms(log)) throw new Error(`${what}: ${ajv.errorsText(conforms.errors.slice(0, 5))}`);
@@ -48,6 +48,13 @@ function look(what, args, expectsFindings) {
 const log = look("poisoned definitions", ["--tools", relative(work, poisoned)], true);
 look("honest definitions", ["--tools", honest], false);
 look("several lists", ["--tools", poisoned, "--tools", honest, "--tools", join(here, "hostile.json")], true);
+// One that is configured and cannot be started is a notification of the run.
+const home = join(work, "home");
+mkdirSync(join(home, ".cursor"), { recursive: true });
+writeFileSync(join(home, ".cursor/mcp.json"), JSON.stringify({ mcpServers: { gone: { command: "/no/such/program" } } }));
+const unseen = look("a server that does not start", ["--clients", "--client", "cursor", "--project", home], false, { ...process.env, HOME: home });
+const [ended] = unseen.runs[0].invocations;
+if (ended.executionSuccessful || ended.toolExecutionNotifications.length !== 1) throw new Error("what was not seen is not told");
 look("a server that is started", ["--", callgate, "demo-server", join(work, "lab.json")]);
 // A check that cannot fail shows nothing.
 for (const spoil of [
@@ -56,6 +63,7 @@ for (const spoil of [
   (log) => { log.runs[0].results[0].locations[0].physicalLocation.region.startLine = 0; },
   (log) => { log.runs[0].results[0].unknown = true; },
   (log) => { delete log.runs[0].tool; },
+  (log) => { delete log.runs[0].invocations[0].executionSuccessful; },
 ]) {
   const spoilt = structuredClone(log);
   spoil(spoilt);

@@ -30,4 +30,4 @@ pub use lock::{Lock, Pinned};
 pub use names::{Names, look_alike, unreadable_name};
 pub use policy::RiskClass;
 pub use policy::{Hidden, HiddenKind, first_hidden, visible};
-pub use recommend::{Profile, Recommendation, policy_by_risk, policy_json, policy_yaml, treatment};
+pub use recommend::{Profile, Recommendation, Recommended, policy_by_risk, policy_json, policy_yaml, treatment};

@@ -171,33 +171,32 @@ impl Recommendation {
     /// What the policy does with the first of the tools, in a few words: `it is hidden`, `it is allowed, at most 10 calls a
     /// minute`, …
     pub fn treatment(&self) -> String {
-        let Some(entry) = self.entries.first() else { return "it is refused, having no name".to_owned() };
-        let treatment = &entry.treatment;
-        if let Some(why) = entry.unusable {
-            return format!("it is refused, because {why}");
-        }
-        if treatment.hidden {
-            return "it is hidden from the model, and calls are refused".to_owned();
-        }
-        let mut said = vec![if treatment.asked { "a person is asked before each call" } else { "it is allowed" }.to_owned()];
-        match (treatment.pace, &entry.weight) {
-            (Some(pace), None) => said.push(format!("at most {pace} calls a minute")),
-            (Some(pace), Some(list)) => said.push(format!("at most {pace} elements of `{list}` a minute")),
-            (None, _) => {}
-        }
-        match treatment.validates {
-            Some(Validates::Required) => said.push("with its required arguments checked".to_owned()),
-            Some(Validates::Everything) => said.push("with all its arguments checked".to_owned()),
-            None => {}
-        }
-        if !entry.bounds.is_empty() {
-            said.push("without the arguments that make it worst".to_owned());
-        }
-        if entry.redacts {
-            said.push("with credentials taken out of what it returns (in YAML only)".to_owned());
-        }
-        said.join(", ")
+        self.entries.first().map_or_else(|| "it is refused, having no name".to_owned(), Entry::said)
     }
+
+    /// The tools, each with its grade and what the policy does with it; those without a name are not among them.
+    pub fn tools<'r>(&'r self) -> impl Iterator<Item = Recommended<'r>> {
+        let recommended = |entry: &'r Entry| Recommended {
+            name: &entry.name,
+            class: entry.risk.class,
+            level: entry.risk.level,
+            treatment: entry.said(),
+        };
+        self.entries.iter().map(recommended)
+    }
+}
+
+/// One tool of a [`Recommendation`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recommended<'r> {
+    /// As the server lists it; not to be trusted.
+    pub name: &'r str,
+    /// What a call may do at worst.
+    pub class: RiskClass,
+    /// How bad that is.
+    pub level: Level,
+    /// What the policy does with it, in a few words, as [`Recommendation::treatment`] gives them.
+    pub treatment: String,
 }
 
 /// [`Recommendation::yaml`] of these tools.
@@ -275,6 +274,35 @@ impl Entry {
             unusable,
             name,
         }
+    }
+
+    /// What becomes of it, in a few words.
+    fn said(&self) -> String {
+        let treatment = &self.treatment;
+        if let Some(why) = self.unusable {
+            return format!("it is refused, because {why}");
+        }
+        if treatment.hidden {
+            return "it is hidden from the model, and calls are refused".to_owned();
+        }
+        let mut said = vec![if treatment.asked { "a person is asked before each call" } else { "it is allowed" }.to_owned()];
+        match (treatment.pace, &self.weight) {
+            (Some(pace), None) => said.push(format!("at most {pace} calls a minute")),
+            (Some(pace), Some(list)) => said.push(format!("at most {pace} elements of `{list}` a minute")),
+            (None, _) => {}
+        }
+        match treatment.validates {
+            Some(Validates::Required) => said.push("with its required arguments checked".to_owned()),
+            Some(Validates::Everything) => said.push("with all its arguments checked".to_owned()),
+            None => {}
+        }
+        if !self.bounds.is_empty() {
+            said.push("without the arguments that make it worst".to_owned());
+        }
+        if self.redacts {
+            said.push("with credentials taken out of what it returns (in YAML only)".to_owned());
+        }
+        said.join(", ")
     }
 
     /// `Execute, high, sure (3): R8 "Start a workflow run."`

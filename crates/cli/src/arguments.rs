@@ -482,6 +482,7 @@ Examples:
   callgate scan -o policy.yaml -- npx -y @modelcontextprotocol/server-filesystem /srv/shared
   callgate scan --by-risk -o policy.yaml -- npx -y @modelcontextprotocol/server-memory
   callgate scan --upstream https://mcp.example.org/mcp --header \"Authorization: Bearer $TOKEN\" -o policy.yaml
+  callgate scan --profile strict --format json -o policy.json -- npx -y @modelcontextprotocol/server-memory
   callgate scan --json -o tools.json -- npx -y @modelcontextprotocol/server-memory")]
 pub struct Scan {
     /// Name no tool, but say what becomes of each class of risk: also of tools that the server gets later
@@ -490,6 +491,9 @@ pub struct Scan {
     /// Write what the server says of itself, instead of a policy: the TOOLS.json that other commands read
     #[arg(long, conflicts_with_all = ["by_risk", "profile"])]
     pub json: bool,
+    /// YAML with the reasons in comments, or policy.json
+    #[arg(long, value_name = "FORM", default_value = "yaml", conflicts_with_all = ["by_risk", "json"])]
+    pub format: PolicyForm,
     /// Write to this file, which must not exist yet; to stdout by default
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -607,6 +607,12 @@ fn a_scanned_policy_passes_check_against_the_tools_it_came_from() {
     assert_code(&again, 1);
     assert_eq!(std::fs::read_to_string(&policy).unwrap(), written, "what is there is not written over");
     assert_eq!(run(&[&["scan", "--"], &command[..]].concat(), "").stdout, written);
+    // The same policy for what reads JSON.
+    let in_json = run(&[&["scan", "--format", "json", "--profile", "strict", "--"], &command[..]].concat(), "");
+    let path = text(&scratch.write("scanned.json", &in_json.stdout));
+    assert_code(&run(&["check", &path, "--tools", &text(&tools)], ""), 0);
+    assert!(in_json.stdout.contains("\"action\": \"require_approval\""), "{}", in_json.stdout);
+    assert_code(&run(&[&["scan", "--by-risk", "--format", "json", "--"], &command[..]].concat(), ""), 2);
     assert_code(&run(&["scan", "--timeout", "1s", "--", "sleep", "5"], ""), 1);
     assert_code(&run(&["scan", "--", "true"], ""), 1);
 }

@@ -7,6 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as Pipe};
+use std::time::{Duration, Instant};
 use support::stdio::Stdio;
 use support::{LEGACY, PATIENCE, Scratch, callgate};
 
@@ -98,8 +99,102 @@ fn a_dry_run_shows_everything_and_changes_nothing() {
     for shown in ["Cursor", "Codex", "Goose", "12 tools", "its client does not use it", "cannot be started", "  - ", "  + "] {
         assert!(ran.stdout.contains(shown), "{shown}: {}", ran.stdout);
     }
+    // Each tool once, with its class, its level and what becomes of it.
+    let told: Vec<Vec<&str>> = ran.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let of = |tool: &str| told.iter().filter(|words| words.first() == Some(&tool)).collect::<Vec<_>>();
+    let [deleted] = of("DeleteAHOConfiguration")[..] else { panic!("{}", ran.stdout) };
+    assert_eq!((deleted[1], &deleted[3..6]), ("Destructive", &["it", "is", "hidden"][..]), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("default: deny"), "{}", ran.stdout);
+
+    // The policies themselves where they are wanted, and for programs.
+    let whole = home.init(&["--dry-run", "--show-policies"]).stdout;
+    assert!(whole.contains("    default: deny\n") && whole.contains("      - \"DeleteAHOConfiguration\"\n"), "{whole}");
+    let json: Value = serde_json::from_str(&home.init(&["--dry-run", "--json"]).stdout).unwrap();
+    let server = json["servers"].as_array().unwrap().iter().find(|server| server["policy"].is_string()).unwrap();
+    let text = server["policy_text"].as_str().unwrap();
+    assert!(whole.contains(&text.lines().map(|line| format!("    {line}\n")).collect::<String>()), "{text}");
+    assert_eq!(server["policy_is"], "new");
+    let grades = server["grades"].as_array().unwrap();
+    assert_eq!(grades.len() as u64, server["tools"].as_u64().unwrap());
+    let summary = ran.stdout.lines().find(|line| line.contains("12 tools: ")).unwrap();
+    for class in ["Read", "Write", "Execute", "Destructive", "Financial"] {
+        let count = grades.iter().filter(|grade| grade["risk"] == class).count();
+        assert_eq!(summary.contains(&format!(" {count} {class}")), count > 0, "{summary}");
+    }
     home.assert_as_before();
     assert!(!home.scratch.path(".config/callgate").exists());
+}
+
+#[test]
+fn a_policy_that_is_there_is_shown_and_stays() {
+    let home = Home::new();
+    assert_eq!(home.init(&["--yes"]).code, 0);
+    assert_eq!(home.init(&["--undo"]).code, 0);
+    let policy = policy_of(&home);
+    let again = home.init(&["--dry-run"]).stdout;
+    assert!(again.contains("(is there already)"), "{again}");
+
+    std::fs::write(&policy, "version: \"1\"\ndefault: allow\n").unwrap();
+    let ran = home.init(&["--dry-run", "--show-policies"]);
+    assert!(ran.stdout.contains("says something else: it stays"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("    default: allow\n") && !ran.stdout.contains("default: deny"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("it is hidden"), "what is proposed is not what will hold: {}", ran.stdout);
+    assert_eq!(home.init(&["--yes"]).code, 0);
+    assert_eq!(std::fs::read_to_string(&policy).unwrap(), "version: \"1\"\ndefault: allow\n");
+
+    // Behind a policy with errors nothing starts.
+    assert_eq!(home.init(&["--undo"]).code, 0);
+    std::fs::write(&policy, "tools: [\n").unwrap();
+    let ran = home.init(&["--yes"]);
+    assert!(ran.stdout.contains("is there already and has errors"), "{}", ran.stdout);
+    home.assert_as_before();
+}
+
+#[test]
+fn a_server_that_never_answers_holds_up_none_of_the_others() {
+    let home = Home::new();
+    let (path, text) = &home.files[0];
+    let hangs = r#""hangs": {"command": "tail", "args": ["-f", "/dev/null"]}, "hangs too": {"command": "tail", "args": ["-f", "/dev/zero"]},"#;
+    std::fs::write(path, text.replace("\"gone\"", &format!("{hangs} \"gone\""))).unwrap();
+    let start = Instant::now();
+    let ran = home.init(&["--dry-run", "--timeout", "8s"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("12 tools") && ran.stdout.contains("not answered within 8s"), "{}", ran.stdout);
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    // Without a word about it, none has longer than that either.
+    let help = home.init(&["--help"]).stdout;
+    assert!(help.contains("[default: 20s]"), "{help}");
+}
+
+#[test]
+fn every_server_of_the_clients_gets_a_policy_in_each_profile_and_form() {
+    let home = Home::new();
+    let recommend = |more: &[&str]| {
+        let mut command = home.command();
+        command.args(["catalog", "recommend", "--clients"]).args(more);
+        let output = command.stdin(Pipe::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let tools = support::root().join("crates/cli/src/commands/demo/tools.json");
+    for profile in ["strict", "recommended", "permissive"] {
+        for form in ["yaml", "json"] {
+            let directory = home.scratch.path(&format!("{profile}-{form}"));
+            let words = ["--profile", profile, "--format", form, "-o", directory.to_str().unwrap()];
+            let (code, said) = recommend(&words);
+            assert_eq!(code, Some(1), "one of them does not start: {said}");
+            assert!(said.contains("(Cursor) is left out: its client does not use it"), "{said}");
+            let written: Vec<PathBuf> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let [policy] = written.as_slice() else { panic!("one server in three clients is one server: {written:?}") };
+            let checked = callgate().arg("check").arg(policy).arg("--tools").arg(&tools).output().unwrap();
+            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+            // Never over one that somebody may have edited.
+            let text = std::fs::read(policy).unwrap();
+            assert!(recommend(&words).1.contains("has no new policy: cannot write"));
+            assert_eq!(std::fs::read(policy).unwrap(), text);
+        }
+    }
+    assert_eq!(recommend(&[]).0, Some(2), "there is no place for them");
+    home.assert_as_before();
 }
 
 #[test]

@@ -82,9 +82,12 @@ fn a_server_that_is_started_is_inspected_and_so_are_those_of_clients() {
     let gone = json!({"command": "/no/such/program"});
     scratch.write(".cursor/mcp.json", json!({"mcpServers": {"lab": server, "gone": gone}}).to_string());
     scratch.write(".codeium/windsurf/mcp_config.json", json!({"mcpServers": {"lab": wrapped}}).to_string());
-    let mut command = callgate();
-    command.env("HOME", scratch.path("")).env_remove("XDG_CONFIG_HOME").current_dir(scratch.path(""));
-    let ran = run(command.args(["inspect", "--clients", "--json"]));
+    let clients = |more: &[&str]| {
+        let mut command = callgate();
+        command.env("HOME", scratch.path("")).env_remove("XDG_CONFIG_HOME").current_dir(scratch.path(""));
+        run(command.args(["inspect", "--clients"]).args(more))
+    };
+    let ran = clients(&["--json"]);
     let told: Value = serde_json::from_str(&ran.stdout).unwrap();
     let names = |list: &Value| -> Vec<String> {
         list.as_array().unwrap().iter().map(|server| server["server"].as_str().unwrap().to_owned()).collect()
@@ -92,4 +95,35 @@ fn a_server_that_is_started_is_inspected_and_so_are_those_of_clients() {
     assert_eq!(names(&told["servers"]), ["lab (Cursor)"], "{}", ran.stderr);
     assert_eq!(names(&told["unseen"]), ["gone (Cursor)"]);
     assert_eq!(ran.code, 0);
+
+    // A server that was not looked at may be the poisoned one.
+    let ran = clients(&["--fail-on-unseen", "--sarif"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let log: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let ended = &log["runs"][0]["invocations"][0];
+    assert_eq!(ended["executionSuccessful"], false);
+    let note = ended["toolExecutionNotifications"][0]["message"]["text"].as_str().unwrap();
+    assert!(note.starts_with("gone (Cursor) could not be inspected: "), "{note}");
+    assert!(ran.stderr.contains(note), "{}", ran.stderr);
+    // What its client does not start need not be looked at.
+    let off = json!({"command": "/no/such/program", "disabled": true});
+    scratch.write(".cursor/mcp.json", json!({"mcpServers": {"lab": server, "off": off}}).to_string());
+    assert_eq!(clients(&["--fail-on-unseen"]).code, 0);
+}
+
+#[test]
+fn a_server_behind_the_bridge_is_asked_itself() {
+    let scratch = Scratch::new();
+    let words = ["run", "-p", "p.yaml", "--upstream", "http://127.0.0.1:9/mcp", "--header", "Authorization: env:TOKEN"];
+    let entry = json!({"command": env!("CARGO_BIN_EXE_callgate"), "args": words, "env": {"TOKEN": "s3cret-value"}});
+    std::fs::create_dir_all(scratch.path(".cursor")).unwrap();
+    scratch.write(".cursor/mcp.json", json!({"mcpServers": {"far": entry}}).to_string());
+    let mut command = callgate();
+    command.env("HOME", scratch.path("")).env_remove("XDG_CONFIG_HOME").current_dir(scratch.path(""));
+    // Nobody listens there, and that is what is said: not that it goes through callgate.
+    let ran = run(command.args(["inspect", "--clients", "--json"]));
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let why = told["unseen"][0]["why"].as_str().unwrap();
+    assert!(why.starts_with("its tools cannot be listed: "), "{why}");
+    assert!(!ran.stdout.contains("s3cret") && !ran.stderr.contains("s3cret"), "{}{}", ran.stdout, ran.stderr);
 }

@@ -51,8 +51,9 @@ impl Inspection {
 /// The findings as a SARIF 2.1.0 log with one run. `sources` are those of the servers, in their order.
 ///
 /// A finding's `level` is `error` from dangerous on, `warning` where it is doubtful, else `note`; its place is the file, and
-/// the server, tool and path as a logical location. Fingerprints stay the same while the words do.
-pub fn sarif(inspections: &[(&Inspection, Option<Source<'_>>)], version: &str) -> String {
+/// the server, tool and path as a logical location. Fingerprints stay the same while the words do. `unseen` says of what could not
+/// be inspected that it was not: each is a notification of the run, which counts as successful without any.
+pub fn sarif(inspections: &[(&Inspection, Option<Source<'_>>)], unseen: &[String], version: &str) -> String {
     let rules = Suspicion::ALL.map(|rule| {
         let id = rule.id();
         format!(r#"{{"id":"{id}","shortDescription":{{"text":{}}},"helpUri":"{HELP}"}}"#, quote(rule.meaning()))
@@ -63,14 +64,19 @@ pub fn sarif(inspections: &[(&Inspection, Option<Source<'_>>)], version: &str) -
         let lines = source.and_then(|source| source.text).map(line_starts);
         results.extend(inspection.findings.iter().map(|flaw| result(inspection, flaw, *source, lines.as_deref())));
     }
+    let note = |text: &String| format!(r#"{{"level":"error","message":{{"text":{}}}}}"#, quote(text));
+    let notes: Vec<String> = unseen.iter().map(note).collect();
     format!(
         concat!(
             r#"{{"$schema":"https://json.schemastore.org/sarif-2.1.0.json","version":"2.1.0","runs":[{{"#,
             r#""tool":{{"driver":{{"name":"callgate","semanticVersion":{},"informationUri":"https://github.com/callgate/callgate","#,
-            r#""rules":[{}]}}}},"columnKind":"unicodeCodePoints","results":[{}]}}]}}"#
+            r#""rules":[{}]}}}},"invocations":[{{"executionSuccessful":{},"toolExecutionNotifications":[{}]}}],"#,
+            r#""columnKind":"unicodeCodePoints","results":[{}]}}]}}"#
         ),
         quote(version),
         rules.join(","),
+        unseen.is_empty(),
+        notes.join(","),
         results.join(",")
     )
 }

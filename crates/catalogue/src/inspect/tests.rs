@@ -189,7 +189,7 @@ fn a_sarif_log_names_file_line_and_rule() {
     let document = Document::parse(text, Strictness::Reply).expect("JSON");
     let tools = document.root().elements().expect("a list").collect();
     let found = inspect(&[Introduction { name: "sums".into(), tools, ..Introduction::default() }]);
-    let log = report::sarif(&[(&found[0], Some(report::Source { file: "my tools.json", text: Some(text) }))], "1.0.0");
+    let log = report::sarif(&[(&found[0], Some(report::Source { file: "my tools.json", text: Some(text) }))], &[], "1.0.0");
     let log: serde_json::Value = serde_json::from_str(&log).expect("JSON");
     assert_eq!(log["version"], "2.1.0");
     let result = &log["runs"][0]["results"][0];

@@ -1,6 +1,6 @@
 //! Of `catalog`.
 
-use super::{one_of, parse_listen};
+use super::{one_of, parse_listen, parse_timeout};
 use catalogue::{Level, RiskClass, Signal};
 use clap::Args;
 use clap::Subcommand;
@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Grade tools by what their definitions say, recommend policies, and keep a catalog of servers
 #[derive(Debug, Subcommand)]
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 Examples:
   callgate catalog classify --tools tools.json
   callgate catalog recommend --tools tools.json --profile strict > policy.yaml
+  callgate catalog recommend --clients --output policies/
   callgate catalog build servers.yaml -o catalog.db
   callgate catalog search delete bucket --level critical")]
 pub enum Catalog {
@@ -247,19 +249,38 @@ pub struct Classify {
     pub json: bool,
 }
 
-/// Write a policy for the tools of a captured list, by their grades
+/// Write policies by the grades of tools: for a captured list, or for every server of the MCP clients on this machine
+///
+/// With --clients each server is started once, as its client would start it, and gets a file of its own below DIR, which is never
+/// written over. What could not be asked is said, and makes the exit code 1; what a client does not use is passed over.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   callgate catalog recommend --tools tools.json > policy.yaml
-  callgate catalog recommend --tools tools.json --tool create_charge --format json")]
+  callgate catalog recommend --tools tools.json --tool create_charge --format json
+  callgate catalog recommend --clients --profile strict --output policies/")]
 pub struct Recommend {
     /// The captured tools/list
-    #[arg(long, value_name = "TOOLS.json")]
-    pub tools: PathBuf,
+    #[arg(long, value_name = "TOOLS.json", required_unless_present = "clients", conflicts_with = "clients")]
+    pub tools: Option<PathBuf>,
     /// Only this tool, with all others refused; may be repeated
-    #[arg(long = "tool", value_name = "NAME")]
+    #[arg(long = "tool", value_name = "NAME", conflicts_with = "clients")]
     pub only: Vec<String>,
+    /// All servers in the configurations of MCP clients on this machine
+    #[arg(long, requires = "output")]
+    pub clients: bool,
+    /// Only of this client (`claude-desktop`, `cursor`, `vscode`, …); may be given several times
+    #[arg(long, value_name = "CLIENT", requires = "clients")]
+    pub client: Vec<String>,
+    /// The project whose configurations are looked at too; by default the current directory
+    #[arg(long, value_name = "DIR", requires = "clients")]
+    pub project: Option<PathBuf>,
+    /// How long each server may take to start and to list its tools
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_timeout, requires = "clients")]
+    pub timeout: Duration,
+    /// Where the policies of --clients go, one file for each server; made where it is missing
+    #[arg(short, long, value_name = "DIR", requires = "clients")]
+    pub output: Option<PathBuf>,
     #[command(flatten)]
     pub profile: ProfileArgument,
     /// YAML with the reasons in comments, or policy.json
@@ -291,4 +312,14 @@ impl ProfileArgument {
 pub enum PolicyForm {
     Yaml,
     Json,
+}
+
+impl PolicyForm {
+    /// How files of this form are named.
+    pub fn extension(self) -> &'static str {
+        match self {
+            PolicyForm::Yaml => "yaml",
+            PolicyForm::Json => "json",
+        }
+    }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 /// Put the servers of the MCP clients on this machine behind callgate
 ///
-/// Finds the configurations of MCP clients, starts their servers once to see what each can do, and proposes a policy for each.
-/// After consent the configurations are changed so that the servers go through callgate; what they held is kept.
+/// Finds the configurations of MCP clients, starts their servers once to see what each can do, and proposes a policy for each: every
+/// tool is shown with its grade and with what becomes of it. A policy that is there already stays, and is what holds. After consent the configurations are changed so that the servers go through callgate; what they held is kept.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   callgate init --dry-run
+  callgate init --dry-run --show-policies
   callgate init --client cursor --client claude-code
   callgate init --undo")]
 pub struct Init {
@@ -25,6 +26,9 @@ pub struct Init {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// Print the policies too, whole
+    #[arg(long, conflicts_with = "undo")]
+    pub show_policies: bool,
     /// Only this client (`claude-desktop`, `cursor`, `vscode`, …); may be given several times
     #[arg(long, value_name = "CLIENT")]
     pub client: Vec<String>,
@@ -32,7 +36,7 @@ pub struct Init {
     #[arg(long, value_name = "DIR")]
     pub project: Option<PathBuf>,
     /// How long each server may take to start and to list its tools
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_timeout)]
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_timeout)]
     pub timeout: Duration,
     /// Print one JSON object
     #[arg(long)]

@@ -17,7 +17,7 @@ use std::time::Duration;
 Examples:
   callgate inspect -- npx -y @modelcontextprotocol/server-filesystem /srv/shared
   callgate inspect --tools tools.json --tools others.json --fail-on C
-  callgate inspect --clients --sarif > callgate.sarif")]
+  callgate inspect --clients --fail-on-unseen --sarif > callgate.sarif")]
 pub struct Inspect {
     /// A captured tools/list (JSON), which may hold `server`, `package`, `instructions` and `prompts` too; may be given several times
     #[arg(long, value_name = "TOOLS.json", conflicts_with_all = ["upstream", "command", "clients"])]
@@ -34,6 +34,9 @@ pub struct Inspect {
     /// The grade from which on the exit code is 1
     #[arg(long, value_name = "GRADE", default_value = "D", ignore_case = true, value_parser = PossibleValuesParser::new(["B", "C", "D", "F"]))]
     pub fail_on: String,
+    /// Exit with 1 also when a server that a client uses could not be inspected: what was not looked at has not been found good
+    #[arg(long, requires = "clients")]
+    pub fail_on_unseen: bool,
     /// How long each server may take to start and to list what it has
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_timeout)]
     pub timeout: Duration,

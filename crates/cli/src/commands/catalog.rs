@@ -5,10 +5,13 @@ mod build;
 mod difference;
 mod site;
 
-use crate::arguments::{Catalog, Classify, PolicyForm, Recommend};
-use crate::failure::{Failure, OK};
-use crate::terminal::{Paint, counted, shortened, table, visible};
-use catalogue::{Level, RiskClass, Supports, ToolRisk, grade, policy_json, policy_yaml};
+use crate::arguments::{Catalog, Classify, Recommend};
+use crate::commands::machine::{self, Names};
+use crate::commands::scan;
+use crate::failure::{Failure, GENERAL, OK};
+use crate::terminal::{Paint, counted, shortened, table, tell, visible};
+use catalogue::{Level, Recommendation, RiskClass, Supports, ToolRisk, grade};
+use clients::Server;
 use json::{Document, Strictness, Value};
 use std::io::Write;
 use std::path::Path;
@@ -124,7 +127,11 @@ fn painted(paint: Paint, column: usize, cell: &str, padded: String) -> String {
 }
 
 fn recommend(arguments: &Recommend) -> Result<u8, Failure> {
-    let captured = Captured::read(&arguments.tools)?;
+    if let Some(directory) = arguments.output.as_deref().filter(|_| arguments.clients) {
+        return recommend_for_clients(arguments, directory);
+    }
+    let Some(tools) = &arguments.tools else { return Err(Failure::usage("no tools are named: `--tools TOOLS.json`")) };
+    let captured = Captured::read(tools)?;
     let all = captured.tools();
     for name in &arguments.only {
         if !all.iter().any(|(known, _)| known == name) {
@@ -133,11 +140,46 @@ fn recommend(arguments: &Recommend) -> Result<u8, Failure> {
     }
     let wanted = |name: &String| arguments.only.is_empty() || arguments.only.contains(name);
     let tools: Vec<Value<'_>> = all.iter().filter(|(name, _)| wanted(name)).map(|(_, tool)| *tool).collect();
-    let profile = arguments.profile.profile();
-    let policy = match arguments.format {
-        PolicyForm::Yaml => policy_yaml(&captured.server, &tools, profile),
-        PolicyForm::Json => policy_json(&captured.server, &tools, profile),
-    };
-    std::io::stdout().lock().write_all(policy.as_bytes())?;
+    let recommended = Recommendation::of(&captured.server, &tools, arguments.profile.profile());
+    std::io::stdout().lock().write_all(scan::written(&recommended, arguments.format).as_bytes())?;
     Ok(OK)
+}
+
+/// A policy for each server of the clients on this machine, in a file of its own.
+fn recommend_for_clients(arguments: &Recommend, directory: &Path) -> Result<u8, Failure> {
+    let (configurations, unreadable) = machine::find(&arguments.client, &machine::this(arguments.project.as_ref())?)?;
+    unreadable.iter().for_each(|error| tell!("not read: {}", visible(&error.to_string())));
+    let (mut wanted, mut names, mut is_whole) = (Vec::<(String, Server)>::new(), Names::default(), unreadable.is_empty());
+    for (configuration, server) in configurations.iter().flat_map(|one| one.servers.iter().map(move |server| (one, server))) {
+        let server = machine::unwrapped(server);
+        let name = names.of(&server);
+        if let Some(why) = machine::left_alone(&server) {
+            tell!("{} ({}) is left out: {}", visible(&server.name), configuration.client.name, visible(&why));
+            is_whole &= server.disabled;
+        } else if wanted.iter().all(|(known, _)| *known != name) {
+            wanted.push((name, server));
+        }
+    }
+    let named: Vec<(String, &Server)> = wanted.iter().map(|(name, server)| (name.clone(), server)).collect();
+    let listings = machine::list_all(&named, arguments.timeout)?;
+    let shown = visible(&directory.display().to_string());
+    std::fs::create_dir_all(directory).map_err(|error| Failure::because(&format!("cannot make `{shown}`"), &error))?;
+    let (profile, extension) = (arguments.profile.profile(), arguments.format.extension());
+    let mut rows = Vec::new();
+    for ((name, _), listed) in named.iter().zip(listings) {
+        let path = directory.join(format!("{name}.{extension}"));
+        let written = listed.map_err(Failure::general).and_then(|listing| {
+            let recommended = scan::recommendation(name, &listing, profile);
+            scan::write_new(&path, &scan::written(&recommended, arguments.format)).map(|()| scan::summary(&recommended))
+        });
+        match written {
+            Ok(summary) => rows.push(vec![name.clone(), visible(&path.display().to_string()), summary]),
+            Err(failure) => {
+                tell!("{} has no new policy: {}", visible(name), visible(failure.message()));
+                is_whole = false;
+            }
+        }
+    }
+    write!(std::io::stdout().lock(), "{}", table(&[], &rows, |_, _, padded| padded))?;
+    Ok(if is_whole { OK } else { GENERAL })
 }

@@ -1,39 +1,34 @@
 //! `init`: the servers of the MCP clients on this machine, put behind callgate.
 
 use crate::arguments::Init;
-use crate::commands::{block_on, scan};
+use crate::commands::machine::{self, Names};
+use crate::commands::scan;
 use crate::failure::{Failure, GENERAL, OK};
-use crate::headers;
-use crate::server_name;
-use crate::terminal::{Paint, counted, shortened, tell, visible};
-use clients::{Backups, CLIENTS, Change, Client, Configuration, Machine, ReadError, Server, Target, Undone, Why, Wrapping};
-use futures_util::{StreamExt, stream};
-use gateway::{ChildCommand, HttpTarget, Listing, Upstream, UpstreamTls};
+use crate::terminal::{Paint, counted, shortened, table, tell, visible};
+use catalogue::{Level, Profile, RiskClass};
+use clients::{Backups, Change, Configuration, Machine, ReadError, Server, Undone, Why, Wrapping};
+use policy::Source;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Servers that are started side by side: package managers lock each other out, and laptops have few cores.
-pub(super) const AT_ONCE: usize = 4;
-
 pub fn init(arguments: &Init) -> Result<u8, Failure> {
-    let project = arguments.project.clone().or_else(|| std::env::current_dir().ok());
-    let Some(machine) = Machine::this(project) else { return Err(Failure::general("nobody knows where your home is: set HOME")) };
+    let machine = machine::this(arguments.project.as_ref())?;
     let backups = Backups::at(data_directory()?.join("init"));
     if arguments.undo {
         return undo(&backups, arguments.json);
     }
-    let (configurations, unreadable) = find(&arguments.client, &machine)?;
+    let (configurations, unreadable) = machine::find(&arguments.client, &machine)?;
     let mut plan = Plan::of(&configurations, &policy_directory(&machine), unreadable);
     scan_all(&mut plan.servers, arguments.timeout)?;
     plan.make_changes(&configurations)?;
     if arguments.json {
         println!("{}", plan.json());
     } else {
-        print!("{}", plan.text(Paint::stdout()));
+        print!("{}", plan.text(arguments.show_policies, Paint::stdout()));
     }
     if plan.changes.is_empty() || arguments.dry_run {
         return Ok(OK);
@@ -59,29 +54,6 @@ fn policy_directory(machine: &Machine) -> PathBuf {
     machine.config.clone().unwrap_or_else(|| machine.home.join(".config")).join("callgate").join("policies")
 }
 
-/// The configurations on a machine, of all clients or of those that are named, and those that cannot be read.
-pub(super) fn find(named: &[String], machine: &Machine) -> Result<(Vec<Configuration>, Vec<ReadError>), Failure> {
-    let is_named = |client: &&Client| named.is_empty() || named.iter().any(|id| id == client.id);
-    if let Some(unknown) = named.iter().find(|id| CLIENTS.iter().all(|client| client.id != **id)) {
-        let known: Vec<_> = CLIENTS.iter().map(|client| client.id).collect();
-        return Err(Failure::usage(format!("no client is called `{}`; known are {}", visible(unknown), known.join(", "))));
-    }
-    let (mut found, mut unreadable, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for read in CLIENTS.iter().filter(is_named).flat_map(|client| Configuration::of(client, machine)) {
-        match read {
-            // The project may be the home, or one file a link to another.
-            Ok(configuration) => {
-                let is_new = seen.insert(configuration.path.canonicalize().unwrap_or_else(|_| configuration.path.clone()));
-                if is_new && !configuration.servers.is_empty() {
-                    found.push(configuration);
-                }
-            }
-            Err(error) => unreadable.push(error),
-        }
-    }
-    Ok((found, unreadable))
-}
-
 /// What is to be done, and why some of it is not.
 struct Plan {
     servers: Vec<Proposal>,
@@ -103,18 +75,46 @@ struct Proposal {
     found: Result<Option<Found>, String>,
 }
 
+/// What was found out about a server, and what it gets.
 struct Found {
-    listing: Listing,
-    policy: String,
+    summary: String,
+    /// The worst first.
+    tools: Vec<Tool>,
+    policy: Proposed,
+}
+
+/// One tool of a server.
+struct Tool {
+    name: String,
+    class: RiskClass,
+    level: Level,
+    /// What the proposed policy does with it.
+    treatment: String,
+}
+
+/// The policy of a server.
+struct Proposed {
+    /// What is proposed.
+    text: String,
+    /// What is at its place already.
+    there: There,
+}
+
+#[derive(PartialEq, Eq)]
+enum There {
+    Nothing,
+    TheSame,
+    /// Somebody may have edited it: it stays, and is what will hold.
+    Another(String),
 }
 
 impl Plan {
     fn of(configurations: &[Configuration], policies: &Path, unreadable: Vec<ReadError>) -> Plan {
-        let mut servers: Vec<Proposal> = Vec::new();
+        let (mut servers, mut names) = (Vec::new(), Names::default());
         for (i, configuration) in configurations.iter().enumerate() {
             for server in &configuration.servers {
-                let name = name_of(server, &servers);
-                let found = match left_alone(server) {
+                let name = names.of(server);
+                let found = match machine::left_alone(server) {
                     Some(why) => Err(why),
                     None => Ok(None),
                 };
@@ -161,15 +161,13 @@ impl Plan {
     }
 
     fn carry_out(&self, backups: &Backups) -> Result<(), Failure> {
-        for proposal in &self.servers {
-            if let Ok(Some(found)) = &proposal.found {
-                write_policy(&proposal.policy, &found.policy)?;
-            }
+        for (path, proposed) in self.policies() {
+            proposed.write(path)?;
         }
         backups.apply(&self.changes).map_err(|error| Failure::because("the configurations cannot be changed", &error))
     }
 
-    fn text(&self, paint: Paint) -> String {
+    fn text(&self, with_policies: bool, paint: Paint) -> String {
         let mut out = String::new();
         for error in &self.unreadable {
             out += &format!("{} {}\n", paint.warn("not read:"), visible(&error.to_string()));
@@ -177,20 +175,21 @@ impl Plan {
         if self.servers.is_empty() {
             return out + "No MCP client on this machine has a server.\n";
         }
-        let mut last = None;
+        let (mut last, mut shown) = (None, Vec::new());
         for proposal in &self.servers {
             if last != Some(&proposal.path) {
                 out += &format!("\n{}  {}\n", paint.strong(proposal.client), visible(&proposal.path.display().to_string()));
                 last = Some(&proposal.path);
             }
             out += &format!("  {}  {}\n", paint.strong(&visible(&proposal.server.name)), proposal.said(paint));
+            // A server of several clients is one server.
+            if let (Some(found), false) = (proposal.proposed(), shown.contains(&&proposal.name)) {
+                out += &found.tools_text(paint);
+                shown.push(&proposal.name);
+            }
         }
         if !self.changes.is_empty() {
-            out += "\nPolicies, which you can edit at any time:\n";
-            for policy in self.policies() {
-                let kept = if policy.exists() { "  (is there already, and stays)" } else { "" };
-                out += &format!("  {}{kept}\n", visible(&policy.display().to_string()));
-            }
+            out += &self.policies_text(with_policies, paint);
             out += "\nThe configurations then say:\n";
             for change in &self.changes {
                 out += &format!("{}\n{}", paint.strong(&visible(&change.path.display().to_string())), difference(change, paint));
@@ -199,23 +198,30 @@ impl Plan {
         out
     }
 
-    fn policies(&self) -> BTreeSet<&PathBuf> {
-        let proposed = self.servers.iter().filter(|proposal| matches!(proposal.found, Ok(Some(_))));
-        proposed.map(|proposal| &proposal.policy).collect()
+    fn policies_text(&self, whole: bool, paint: Paint) -> String {
+        let more = if whole { "" } else { "; --show-policies prints them" };
+        let mut out = format!("\nPolicies, which you can edit at any time{more}:\n");
+        for (path, proposed) in self.policies() {
+            let kept = match proposed.there {
+                There::Nothing => "",
+                There::TheSame => "  (is there already)",
+                There::Another(_) => "  (is there already and says something else: it stays, and is what will hold)",
+            };
+            out += &format!("  {}{}\n", paint.strong(&visible(&path.display().to_string())), paint.warn(kept));
+            if whole {
+                proposed.in_force().lines().for_each(|line| out += &format!("    {}\n", visible(line)));
+            }
+        }
+        out
+    }
+
+    fn policies(&self) -> BTreeMap<&PathBuf, &Proposed> {
+        self.servers.iter().filter_map(|proposal| Some((&proposal.policy, &proposal.proposed()?.policy))).collect()
     }
 
     fn json(&self) -> Value {
-        let server = |proposal: &Proposal| {
-            let left = proposal.found.as_ref().err();
-            let found = proposal.found.as_ref().ok().and_then(Option::as_ref);
-            json!({
-                "client": proposal.client, "path": proposal.path, "name": proposal.server.name, "server": proposal.name,
-                "tools": found.map(|found| found.listing.tools.len()),
-                "policy": found.map(|_| &proposal.policy), "left": left,
-            })
-        };
         json!({
-            "servers": self.servers.iter().map(server).collect::<Vec<_>>(),
+            "servers": self.servers.iter().map(Proposal::json).collect::<Vec<_>>(),
             "unreadable": self.unreadable.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "changes": self.changes.iter().map(|change| &change.path).collect::<Vec<_>>(),
         })
@@ -223,96 +229,151 @@ impl Plan {
 }
 
 impl Proposal {
+    fn proposed(&self) -> Option<&Found> {
+        self.found.as_ref().ok()?.as_ref()
+    }
+
     fn said(&self, paint: Paint) -> String {
         match &self.found {
             Err(why) => format!("{} {}", paint.warn("left as it is:"), visible(why)),
             Ok(None) => String::new(),
-            Ok(Some(found)) => scan::summary(&found.listing),
+            Ok(Some(found)) => found.summary.clone(),
         }
     }
+
+    fn json(&self) -> Value {
+        let found = self.proposed();
+        let is = |there: &There| match there {
+            There::Nothing => "new",
+            There::TheSame => "same",
+            There::Another(_) => "kept",
+        };
+        json!({
+            "client": self.client, "path": self.path, "name": self.server.name, "server": self.name,
+            "tools": found.map(|found| found.tools.len()),
+            "grades": found.map(Found::grades),
+            "policy": found.map(|_| &self.policy),
+            "policy_is": found.map(|found| is(&found.policy.there)),
+            "policy_text": found.map(|found| found.policy.in_force()),
+            "left": self.found.as_ref().err(),
+        })
+    }
 }
 
-/// A name for a server that no other server has: the same server in two clients is one server.
-fn name_of(server: &Server, before: &[Proposal]) -> String {
-    if let Some(same) = before.iter().find(|proposal| proposal.server.target == server.target) {
-        return same.name.clone();
+impl Found {
+    fn of(name: &str, listing: &gateway::Listing, place: &Path) -> Result<Found, String> {
+        let recommended = scan::recommendation(name, listing, Profile::Recommended);
+        let tool = |tool: catalogue::Recommended<'_>| Tool {
+            name: tool.name.to_owned(),
+            class: tool.class,
+            level: tool.level,
+            treatment: tool.treatment,
+        };
+        let mut tools: Vec<Tool> = recommended.tools().map(tool).collect();
+        tools.sort_by_key(|tool| std::cmp::Reverse(tool.class));
+        let policy = Proposed::at(place, recommended.yaml())?;
+        Ok(Found { summary: scan::summary(&recommended), tools, policy })
     }
-    let name = match &server.target {
-        Target::Command { command } => server_name::of_command(command),
-        Target::Url { url, .. } => server_name::of_url(url),
-    };
-    let is_free = |name: &String| before.iter().all(|proposal| proposal.name != *name);
-    let numbered = (2..).map(|number| format!("{name}-{number}"));
-    std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name)
+
+    /// What is to become of a tool; nothing, where another policy says it.
+    fn treatment<'f>(&self, tool: &'f Tool) -> Option<&'f str> {
+        let is_ours = !matches!(self.policy.there, There::Another(_));
+        is_ours.then_some(tool.treatment.as_str())
+    }
+
+    fn tools_text(&self, paint: Paint) -> String {
+        let row = |tool: &Tool| {
+            let treatment = self.treatment(tool).unwrap_or("as the policy says that is there already");
+            vec![
+                format!("     {}", shortened(&tool.name, 60)),
+                tool.class.to_string(),
+                tool.level.to_string(),
+                treatment.to_owned(),
+            ]
+        };
+        let rows: Vec<Vec<String>> = self.tools.iter().map(row).collect();
+        table(&[], &rows, |column, cell, padded| match (column, cell) {
+            (2, word) if word == Level::Critical.name() => paint.bad(&padded),
+            (2, word) if word == Level::High.name() => paint.warn(&padded),
+            (3, _) => paint.dim(&padded),
+            _ => padded,
+        })
+    }
+
+    fn grades(&self) -> Vec<Value> {
+        let grade = |tool: &Tool| {
+            let treatment = self.treatment(tool);
+            json!({"tool": tool.name, "risk": tool.class.name(), "level": tool.level.name(), "treatment": treatment})
+        };
+        self.tools.iter().map(grade).collect()
+    }
 }
 
-/// Why nothing is tried with a server.
-pub(super) fn left_alone(server: &Server) -> Option<String> {
-    if server.is_wrapped() {
-        return Some(Why::Wrapped.to_string());
+impl Proposed {
+    /// What is proposed for this place, and what is there.
+    fn at(path: &Path, text: String) -> Result<Proposed, String> {
+        let there = There::at(path, &text)?;
+        Ok(Proposed { text, there })
     }
-    if server.disabled {
-        return Some("its client does not use it".to_owned());
+
+    fn in_force(&self) -> &str {
+        match &self.there {
+            There::Another(text) => text,
+            There::Nothing | There::TheSame => &self.text,
+        }
     }
-    server.variable().map(|variable| format!("its client fills something in (`{}`)", shortened(variable, 60)))
+
+    /// Writes it where nothing is yet.
+    fn write(&self, path: &Path) -> Result<(), Failure> {
+        let shown = visible(&path.display().to_string());
+        let failed = |error: std::io::Error| Failure::because(&format!("cannot write {shown}"), &error);
+        // What was agreed to is what was shown.
+        if There::at(path, &self.text).map_err(Failure::general)? != self.there {
+            return Err(Failure::general(format!("{shown} has changed meanwhile; look once more")));
+        }
+        if self.there != There::Nothing {
+            return Ok(());
+        }
+        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(path);
+        file.and_then(|mut file| file.write_all(self.text.as_bytes())).map_err(failed)
+    }
+}
+
+impl There {
+    /// A policy that does not load is none: behind it the server could not be started.
+    fn at(path: &Path, proposed: &str) -> Result<There, String> {
+        let shown = path.display();
+        match std::fs::read_to_string(path) {
+            Ok(text) if text == proposed => Ok(There::TheSame),
+            Ok(text) if policy::load(&Source::new("policy.yaml", text.as_str())).policy.is_none() => {
+                Err(format!("its policy {shown} is there already and has errors: callgate check tells them"))
+            }
+            Ok(text) => Ok(There::Another(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(There::Nothing),
+            Err(error) => Err(format!("its policy {shown} is there already and cannot be read: {error}")),
+        }
+    }
 }
 
 /// Starts every server once and asks what it can do; each only once, however many clients have it.
 fn scan_all(servers: &mut [Proposal], timeout: Duration) -> Result<(), Failure> {
-    let mut wanted: Vec<&Proposal> = Vec::new();
+    let mut wanted: BTreeMap<String, (&Server, &Path)> = BTreeMap::new();
     for proposal in servers.iter().filter(|proposal| proposal.found.is_ok()) {
-        if wanted.iter().all(|other| other.name != proposal.name) {
-            wanted.push(proposal);
-        }
+        wanted.entry(proposal.name.clone()).or_insert((&proposal.server, &proposal.policy));
     }
-    let total = wanted.len();
-    let listings = block_on(async {
-        let scans = stream::iter(wanted.into_iter().enumerate().map(|(i, proposal)| async move {
-            tell!("asking {} what it can do ({} of {total})", visible(&proposal.name), i + 1);
-            (proposal.name.clone(), list(&proposal.server, timeout).await)
-        }));
-        Ok(scans.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await)
-    })?;
+    let named: Vec<(String, &Server)> = wanted.iter().map(|(name, (server, _))| (name.clone(), *server)).collect();
+    let listings = machine::list_all(&named, timeout)?;
+    let places = wanted.into_iter().map(|(name, (_, place))| (name, place.to_owned()));
+    let answers: Vec<_> = places.zip(listings).collect();
     for proposal in servers.iter_mut().filter(|proposal| proposal.found.is_ok()) {
-        let Some((name, listed)) = listings.iter().find(|(name, _)| *name == proposal.name) else { continue };
+        let Some(((name, place), listed)) = answers.iter().find(|((name, _), _)| *name == proposal.name) else { continue };
         proposal.found = match listed {
-            Ok(listing) => Ok(Some(Found {
-                policy: scan::policy_of(name, listing, catalogue::Profile::Recommended),
-                listing: listing.clone(),
-            })),
+            Ok(listing) => Found::of(name, listing, place).map(Some),
             Err(why) => Err(why.clone()),
         };
     }
     Ok(())
-}
-
-/// Starts or calls a server as its client would, and asks what it has.
-pub(super) async fn list(server: &Server, timeout: Duration) -> Result<Listing, String> {
-    let upstream = match &server.target {
-        Target::Command { command } => Upstream::Child(ChildCommand::inheriting(command).with(server.env.iter().cloned())),
-        Target::Url { url, headers } => {
-            let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-            let lines = headers::resolved(&lines).map_err(|_| "one of its headers cannot be read".to_owned())?;
-            let target = HttpTarget::new(url, &lines, &UpstreamTls::default(), timeout);
-            Upstream::Http(target.map_err(|error| error.to_string())?)
-        }
-    };
-    let listed = gateway::list_tools(&upstream, timeout).await;
-    listed.map_err(|error| format!("its tools cannot be listed: {}", shortened(&error.to_string(), 160)))
-}
-
-/// Writes a policy that is not there yet: one that is may have been edited.
-fn write_policy(path: &Path, policy: &str) -> Result<(), Failure> {
-    let failed =
-        |error: std::io::Error| Failure::because(&format!("cannot write {}", visible(&path.display().to_string())), &error);
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(failed)?;
-    }
-    match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(mut file) => file.write_all(policy.as_bytes()).map_err(failed),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(failed(error)),
-    }
 }
 
 fn consents(plan: &Plan) -> Result<bool, Failure> {

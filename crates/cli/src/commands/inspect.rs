@@ -4,12 +4,11 @@
 //! the clients of this machine are configured with.
 
 use crate::arguments::Inspect;
-use crate::commands::{block_on, gate, init};
+use crate::commands::{block_on, gate, machine};
 use crate::failure::{Failure, GENERAL, OK};
 use crate::terminal::{Paint, counted, shortened, tell, visible};
 use catalogue::{Flaw, Grade, Inspection, Introduction, Source, Subject, Weight};
-use clients::{Machine, Server, Target};
-use futures_util::{StreamExt, stream};
+use clients::{Server, Target};
 use gateway::Listing;
 use json::{Document, Strictness, Value};
 use std::collections::BTreeMap;
@@ -25,22 +24,23 @@ pub fn inspect(arguments: &Inspect) -> Result<u8, Failure> {
     if arguments.sarif {
         let of_source = |(found, seen)| (found, Seen::source(seen));
         let with_sources: Vec<_> = found.iter().zip(&seen).map(of_source).collect();
-        writeln!(out, "{}", catalogue::sarif(&with_sources, env!("CARGO_PKG_VERSION")))?;
+        let notes: Vec<String> = unseen.iter().filter(|one| one.is_used).map(Unseen::said).collect();
+        writeln!(out, "{}", catalogue::sarif(&with_sources, &notes, env!("CARGO_PKG_VERSION")))?;
     } else if arguments.json {
         writeln!(out, "{}", in_json(&found, &unseen))?;
     } else {
         let paint = Paint::stdout();
         found.iter().try_for_each(|inspection| write!(out, "{}", told(inspection, paint)))?;
     }
-    for (server, why) in &unseen {
-        tell!("{} could not be inspected: {}", visible(server), visible(why));
-    }
+    unseen.iter().for_each(|unseen| tell!("{}", visible(&unseen.said())));
     if seen.is_empty() && unseen.is_empty() {
         tell!("there is no server to inspect");
     }
     let bound = Grade::ALL.into_iter().find(|grade| grade.letter() == arguments.fail_on.to_ascii_uppercase()).unwrap_or(Grade::D);
-    // What could not be looked at has not been found good; a client may leave one of many servers out.
-    let is_bad = catalogue::worst(&found) >= bound || seen.is_empty() && !unseen.is_empty();
+    // What could not be looked at has not been found good. Of many servers on somebody's machine one is often broken, so that
+    // counts only where they say so; where none was seen, it does.
+    let is_missing = unseen.iter().any(|unseen| unseen.is_used) && arguments.fail_on_unseen;
+    let is_bad = catalogue::worst(&found) >= bound || is_missing || seen.is_empty() && !unseen.is_empty();
     Ok(if is_bad { GENERAL } else { OK })
 }
 
@@ -119,10 +119,21 @@ impl Seen {
     }
 }
 
-/// Who could not be asked, and why.
-type Unseen = Vec<(String, String)>;
+/// Who could not be asked.
+struct Unseen {
+    server: String,
+    why: String,
+    /// Whether its client would start it.
+    is_used: bool,
+}
 
-fn seen(arguments: &Inspect) -> Result<(Vec<Seen>, Unseen), Failure> {
+impl Unseen {
+    fn said(&self) -> String {
+        format!("{} could not be inspected: {}", self.server, self.why)
+    }
+}
+
+fn seen(arguments: &Inspect) -> Result<(Vec<Seen>, Vec<Unseen>), Failure> {
     if arguments.clients {
         return of_clients(arguments);
     }
@@ -140,60 +151,41 @@ fn seen(arguments: &Inspect) -> Result<(Vec<Seen>, Unseen), Failure> {
 }
 
 /// Every server of every client, each asked once, however many clients have it.
-fn of_clients(arguments: &Inspect) -> Result<(Vec<Seen>, Unseen), Failure> {
-    let project = arguments.project.clone().or_else(|| std::env::current_dir().ok());
-    let Some(machine) = Machine::this(project) else { return Err(Failure::general("nobody knows where your home is: set HOME")) };
-    let (configurations, unreadable) = init::find(&arguments.client, &machine)?;
-    let mut unseen: Unseen = unreadable.into_iter().map(|error| (error.path.display().to_string(), error.why)).collect();
+fn of_clients(arguments: &Inspect) -> Result<(Vec<Seen>, Vec<Unseen>), Failure> {
+    let machine = machine::this(arguments.project.as_ref())?;
+    let (configurations, unreadable) = machine::find(&arguments.client, &machine)?;
+    let unread = |error: clients::ReadError| Unseen { server: error.path.display().to_string(), why: error.why, is_used: true };
+    let mut unseen: Vec<Unseen> = unreadable.into_iter().map(unread).collect();
     let mut wanted: Vec<(String, Server, &Path)> = Vec::new();
     for (configuration, server) in configurations.iter().flat_map(|one| one.servers.iter().map(move |server| (one, server))) {
         let name = format!("{} ({})", server.name, configuration.client.name);
-        let server = unwrapped(server);
-        match init::left_alone(&server) {
-            Some(why) => unseen.push((name, why)),
+        let server = machine::unwrapped(server);
+        match machine::left_alone(&server) {
+            Some(why) => unseen.push(Unseen { server: name, why, is_used: !server.disabled }),
             None if wanted.iter().any(|(_, other, _)| other.target == server.target) => {}
             None => wanted.push((name, server, &configuration.path)),
         }
     }
-    let total = wanted.len();
-    let listings = block_on(async {
-        let asked = stream::iter(wanted.into_iter().enumerate().map(|(i, (name, server, path))| async move {
-            tell!("asking {} what it says of itself ({} of {total})", visible(&name), i + 1);
-            let listed = init::list(&server, arguments.timeout).await;
-            (name, server, path, listed)
-        }));
-        // In their order, so that two runs print the same.
-        Ok(asked.buffered(init::AT_ONCE).collect::<Vec<_>>().await)
-    })?;
+    let named: Vec<(String, &Server)> = wanted.iter().map(|(name, server, _)| (name.clone(), server)).collect();
+    let listings = machine::list_all(&named, arguments.timeout)?;
     let mut seen = Vec::new();
-    for (name, server, path, listed) in listings {
+    for ((name, server, path), listed) in wanted.into_iter().zip(listings) {
         let origin = match &server.target {
             Target::Command { command } => command.clone(),
             Target::Url { url, .. } => vec![url.clone()],
         };
         match listed {
             Ok(listing) => seen.push(Seen::of_listing(name, origin, listing, Some(path))),
-            Err(why) => unseen.push((name, why)),
+            Err(why) => unseen.push(Unseen { server: name, why, is_used: true }),
         }
     }
     Ok((seen, unseen))
 }
 
-/// The server itself, where its client reaches it through callgate.
-fn unwrapped(server: &Server) -> Server {
-    let mut server = server.clone();
-    if let (true, Target::Command { command }) = (server.is_wrapped(), &mut server.target)
-        && let Some(at) = command.iter().position(|word| word == "--")
-    {
-        command.drain(..=at);
-    }
-    server
-}
-
 /// `{"grade", "servers": […], "unseen": [{"server", "why"}]}`.
-fn in_json(found: &[Inspection], unseen: &Unseen) -> String {
+fn in_json(found: &[Inspection], unseen: &[Unseen]) -> String {
     let servers: Vec<String> = found.iter().map(Inspection::to_json).collect();
-    let missing = unseen.iter().map(|(server, why)| serde_json::json!({"server": server, "why": why}).to_string());
+    let missing = unseen.iter().map(|one| serde_json::json!({"server": one.server, "why": one.why}).to_string());
     let (grade, missing) = (catalogue::worst(found), missing.collect::<Vec<_>>().join(","));
     format!(r#"{{"grade":"{grade}","servers":[{}],"unseen":[{missing}]}}"#, servers.join(","))
 }

@@ -14,6 +14,7 @@ mod gateway;
 mod grants;
 mod init;
 mod inspect;
+mod machine;
 mod pins;
 mod replay;
 mod scan;

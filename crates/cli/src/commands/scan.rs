@@ -3,14 +3,14 @@
 //! What a server says about itself is not to be trusted, and the policy will be read by people and models. How the tools are
 //! graded and treated is the catalogue's to say; here the server is asked, and what it says is written where it was wanted.
 
-use crate::arguments::Scan;
+use crate::arguments::{PolicyForm, Scan};
 use crate::commands::block_on;
 use crate::commands::gate;
 use crate::failure::{Failure, OK};
 use crate::terminal::{counted, tell, visible};
-use catalogue::{Profile, RiskClass};
+use catalogue::{Profile, Recommendation, RiskClass};
 use gateway::Listing;
-use json::{Document, Strictness};
+use json::{Document, Strictness, Value};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
@@ -21,11 +21,11 @@ pub fn scan(arguments: Scan) -> Result<u8, Failure> {
         let listed = gateway::list_tools(&upstream, arguments.timeout).await;
         listed.map_err(|error| Failure::because("cannot list the tools", &error))
     })?;
-    let policy = |write| policy_by(write, &name, &listing, arguments.profile.profile());
+    let profile = arguments.profile.profile();
     let text = match (arguments.json, arguments.by_risk) {
         (true, _) => listing.to_capture(&name) + "\n",
-        (false, true) => policy(catalogue::policy_by_risk),
-        (false, false) => policy(catalogue::policy_yaml),
+        (false, true) => catalogue::policy_by_risk(&name, &roots(&parsed(&listing)), profile),
+        (false, false) => written(&recommendation(&name, &listing, profile), arguments.format),
     };
     match &arguments.output {
         None => std::io::stdout().write_all(text.as_bytes())?,
@@ -49,27 +49,35 @@ pub(super) fn write_new(path: &Path, policy: &str) -> Result<(), Failure> {
 }
 
 /// What a server can do, in a line: `3 tools: 2 Read, 1 Execute`.
-pub(super) fn summary(listing: &Listing) -> String {
-    let parsed = listing.tools.iter().filter_map(|tool| Document::parse(tool.to_owned(), Strictness::Reply).ok());
-    let classes: Vec<RiskClass> = parsed.map(|tool| catalogue::grade(tool.root(), "").class).collect();
+pub(super) fn summary(recommended: &Recommendation) -> String {
+    let classes: Vec<RiskClass> = recommended.tools().map(|tool| tool.class).collect();
     let count = |class: RiskClass| classes.iter().filter(|of| **of == class).count();
     let counts = RiskClass::ALL.map(|class| (class, count(class)));
     let counts: Vec<String> =
         counts.iter().filter(|(_, count)| *count > 0).map(|(class, count)| format!("{count} {class}")).collect();
-    let tools = counted(listing.tools.len() as u64, "tool", "tools");
+    let tools = counted(classes.len() as u64, "tool", "tools");
     if counts.is_empty() { tools } else { format!("{tools}: {}", counts.join(", ")) }
 }
 
-/// The policy: refuses what is not listed, and treats each tool by its grade.
-pub(super) fn policy_of(name: &str, listing: &Listing, profile: Profile) -> String {
-    policy_by(catalogue::policy_yaml, name, listing, profile)
+/// What is recommended for a server: what is not listed is refused, and each tool treated by its grade.
+pub(super) fn recommendation(name: &str, listing: &Listing, profile: Profile) -> Recommendation {
+    Recommendation::of(name, &roots(&parsed(listing)), profile)
 }
 
-fn policy_by(write: fn(&str, &[json::Value<'_>], Profile) -> String, name: &str, listing: &Listing, profile: Profile) -> String {
-    let parsed = listing.tools.iter().filter_map(|tool| Document::parse(tool.to_owned(), Strictness::Reply).ok());
-    let documents: Vec<Document> = parsed.collect();
-    let tools: Vec<_> = documents.iter().map(Document::root).collect();
-    write(name, &tools, profile)
+/// The policy in one of its forms.
+pub(super) fn written(recommended: &Recommendation, form: PolicyForm) -> String {
+    match form {
+        PolicyForm::Yaml => recommended.yaml(),
+        PolicyForm::Json => recommended.json(),
+    }
+}
+
+fn parsed(listing: &Listing) -> Vec<Document> {
+    listing.tools.iter().filter_map(|tool| Document::parse(tool.to_owned(), Strictness::Reply).ok()).collect()
+}
+
+fn roots(documents: &[Document]) -> Vec<Value<'_>> {
+    documents.iter().map(Document::root).collect()
 }
 
 #[cfg(test)]
@@ -86,7 +94,7 @@ mod tests {
     #[track_caller]
     fn check(tools: &[&str]) -> String {
         let listing = listing(tools);
-        let text = policy_of("files", &listing, Profile::Recommended);
+        let text = recommendation("files", &listing, Profile::Recommended).yaml();
         let source = Source::new("policy.yaml", text.clone());
         let loaded = policy::load(&source);
         assert_eq!(loaded.problems, [], "{text}");
@@ -140,8 +148,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_summed_up_is_what_the_policy_treats() {
+        let tools = [
+            r#"{"name":"list_files","description":"Lists files."}"#,
+            r#"{"name":"delete_file","description":"Deletes a file for good."}"#,
+        ];
+        let recommended = recommendation("files", &listing(&tools), Profile::Recommended);
+        assert_eq!(summary(&recommended), "2 tools: 1 Read, 1 Destructive");
+    }
+
+    #[test]
     fn a_server_without_tools_gives_a_policy_all_the_same() {
-        let text = policy_of("none", &listing(&[]), Profile::Recommended);
+        let text = recommendation("none", &listing(&[]), Profile::Recommended).yaml();
         assert!(policy::load(&Source::new("policy.yaml", text)).policy.is_some());
     }
 }
