@@ -33,18 +33,66 @@ pub fn run(workspace: &Workspace, wanted: Wanted) -> Result<String, String> {
     }
     let sets = sets(&corpora)?;
     match wanted {
-        Wanted::Missed => Ok(listed(sets.iter().filter(|set| set.is_poisoned), |grade| grade < Grade::D)),
-        Wanted::False => Ok(listed(sets.iter().filter(|set| !set.is_poisoned), |grade| grade > Grade::B)),
+        Wanted::Missed => Ok(listed(sets.iter().filter(|set| set.is_poisoned()), |grade| grade < Grade::D)),
+        Wanted::False => Ok(listed(sets.iter().filter(|set| !set.is_poisoned()), |grade| grade > Grade::B)),
         Wanted::Tables => Ok(tables(&sets)),
         Wanted::Write => write(&workspace.root.join("docs/inspect.md"), &tables(&sets)),
     }
 }
 
+/// Inspects every definition of every set; `None` where they are not there.
+///
+/// # Errors
+/// When of what was kept back too few poisoned definitions have a D or F, or too many honest ones; in the second half of each set,
+/// since the rules were tuned on the first.
+pub fn hold(workspace: &Workspace) -> Result<Option<String>, String> {
+    let corpora = workspace.corpora();
+    if !corpora.join("attacks").exists() {
+        return Ok(None);
+    }
+    let sets = sets(&corpora)?;
+    let (mut found, mut poisoned, mut blamed, mut honest) = (0, 0, 0, 0);
+    let mut broken = Vec::new();
+    for set in &sets {
+        let kept_back = set.halves()[1];
+        let (bad, of) = (kept_back.iter().filter(|case| case.grade >= Grade::D).count(), kept_back.len());
+        let (is_kept, bound) = match set.kind {
+            Kind::Poisoned(floor) => {
+                (found, poisoned) = (found + bad, poisoned + of);
+                (bad * 1_000 >= of * floor, format!("at least {floor}"))
+            }
+            Kind::Honest(ceiling) => {
+                (blamed, honest) = (blamed + bad, honest + of);
+                (bad * 1_000 <= of * ceiling, format!("at most {ceiling}"))
+            }
+        };
+        if !is_kept {
+            broken.push(format!("{}: {bad} of {of} have a D or F, and not {bound} of a thousand", set.name));
+        }
+    }
+    if !broken.is_empty() {
+        return Err(broken.join("; "));
+    }
+    Ok(Some(format!(
+        "inspect: {found} of {poisoned} kept-back poisoned definitions found, {blamed} of {honest} honest ones blamed"
+    )))
+}
+
 /// Definitions of one kind, in their order.
 struct Set {
     name: &'static str,
-    is_poisoned: bool,
+    kind: Kind,
     cases: Vec<Case>,
+}
+
+/// What the definitions of a set are, and of a thousand in the half that was kept back how many [`hold`] demands or lets have a D
+/// or F: what the tables of docs/inspect.md say, rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// At least so many.
+    Poisoned(usize),
+    /// At most so many.
+    Honest(usize),
 }
 
 struct Case {
@@ -65,11 +113,10 @@ fn sets(corpora: &Path) -> Result<Vec<Set>, String> {
         move |case: &Value<'_>| case.get("variant").is_some_and(|said| said.says(name)) && labelled("malicious")(case)
     };
     let originals: Vec<Value<'_>> = benchmark.tools(labelled("benign-baseline"));
-    let alone =
-        |name, is_poisoned, tools: Vec<Value<'_>>| Set { name, is_poisoned, cases: tools.into_iter().map(alone).collect() };
-    let beside = |name, tools: Vec<Value<'_>>| Set {
+    let alone = |name, kind, tools: Vec<Value<'_>>| Set { name, kind, cases: tools.into_iter().map(alone).collect() };
+    let beside = |name, kind, tools: Vec<Value<'_>>| Set {
         name,
-        is_poisoned: true,
+        kind,
         cases: tools.into_iter().map(|tool| of_tool(tool, &originals)).collect(),
     };
     // One server's file holds its unchanged tools with every variant; what is the same as an original is not poisoned.
@@ -82,20 +129,28 @@ fn sets(corpora: &Path) -> Result<Vec<Set>, String> {
     let named = |tool: &Value<'_>| tool.get("name").and_then(Value::as_str).is_some();
     let poisoned_guard = guard.listed(labelled("malicious"));
     let mut sets = vec![
-        alone("poisoned descriptions (example servers of mcp-scanner)", true, behaviour.tools(|case| is_poisoned_example(*case))),
-        alone("prompt injections (mcp-scanner, behavioural)", true, behaviour.tools(threat("prompt-injection"))),
-        alone("openly hostile tools (mcp-scanner, remote)", true, remote.tools(labelled("malicious"))),
-        alone("MSB: asks for the model's name", true, changed("out_of_scope_parameter")),
-        alone("MSB: praises itself, and asks", true, changed("preference_manipulation-out_of_scope_parameter")),
-        alone("MSB: praises itself", true, changed("preference_manipulation")),
-        beside("MSB: another's name with `_v1`, beside the other", changed("name_overlap")),
-        beside("MSB: another's words, beside the other", changed("tool_transfer")),
-        alone("mcp-guardbench, definitions", true, poisoned_guard.into_iter().filter(named).collect()),
-        alone("malice in the code alone (mcp-scanner, behavioural)", true, behaviour.tools(|case| is_in_code(*case))),
-        alone("mcp-scanner, honest", false, remote.tools(labelled("benign"))),
-        alone("MSB, the originals", false, originals.clone()),
-        alone("mcp-guardbench, honest", false, guard.listed(labelled("benign"))),
-        alone("awslabs, from sources", false, aws.tools(labelled("benign"))),
+        alone(
+            "poisoned descriptions (example servers of mcp-scanner)",
+            Kind::Poisoned(1000),
+            behaviour.tools(|case| is_poisoned_example(*case)),
+        ),
+        alone("prompt injections (mcp-scanner, behavioural)", Kind::Poisoned(1000), behaviour.tools(threat("prompt-injection"))),
+        alone("openly hostile tools (mcp-scanner, remote)", Kind::Poisoned(377), remote.tools(labelled("malicious"))),
+        alone("MSB: asks for the model's name", Kind::Poisoned(666), changed("out_of_scope_parameter")),
+        alone("MSB: praises itself, and asks", Kind::Poisoned(666), changed("preference_manipulation-out_of_scope_parameter")),
+        alone("MSB: praises itself", Kind::Poisoned(666), changed("preference_manipulation")),
+        beside("MSB: another's name with `_v1`, beside the other", Kind::Poisoned(714), changed("name_overlap")),
+        beside("MSB: another's words, beside the other", Kind::Poisoned(666), changed("tool_transfer")),
+        alone("mcp-guardbench, definitions", Kind::Poisoned(1000), poisoned_guard.into_iter().filter(named).collect()),
+        alone(
+            "malice in the code alone (mcp-scanner, behavioural)",
+            Kind::Poisoned(0),
+            behaviour.tools(|case| is_in_code(*case)),
+        ),
+        alone("mcp-scanner, honest", Kind::Honest(0), remote.tools(labelled("benign"))),
+        alone("MSB, the originals", Kind::Honest(0), originals.clone()),
+        alone("mcp-guardbench, honest", Kind::Honest(0), guard.listed(labelled("benign"))),
+        alone("awslabs, from sources", Kind::Honest(0), aws.tools(labelled("benign"))),
     ];
     sets.push(captures(&corpora.join("tools"))?);
     Ok(sets)
@@ -196,7 +251,7 @@ fn captures(directory: &Path) -> Result<Set, String> {
             }
         }));
     }
-    Ok(Set { name: "100 captured servers", is_poisoned: false, cases })
+    Ok(Set { name: "100 captured servers", kind: Kind::Honest(4), cases })
 }
 
 /// The cases of the first halves with a grade that they should not have.
@@ -215,6 +270,10 @@ fn listed<'s>(sets: impl Iterator<Item = &'s Set>, is_wrong: impl Fn(Grade) -> b
 }
 
 impl Set {
+    fn is_poisoned(&self) -> bool {
+        matches!(self.kind, Kind::Poisoned(_))
+    }
+
     fn halves(&self) -> [&[Case]; 2] {
         let (tuned, kept) = self.cases.split_at(self.cases.len().div_ceil(2));
         [tuned, kept]
@@ -233,7 +292,7 @@ fn tables(sets: &[Set]) -> String {
     for (title, is_poisoned) in [("poisoned definitions", true), ("honest definitions", false)] {
         let _ = writeln!(out, "| {title} | tuned on | D or F | C or worse | kept back | D or F | C or worse |");
         let _ = writeln!(out, "|---|--:|--:|--:|--:|--:|--:|");
-        for set in sets.iter().filter(|set| set.is_poisoned == is_poisoned) {
+        for set in sets.iter().filter(|set| set.is_poisoned() == is_poisoned) {
             let halves = set.halves().map(|half| {
                 let (bad, doubtful) = (share(half, &|grade| grade >= Grade::D), share(half, &|grade| grade >= Grade::C));
                 format!("{} | {bad} | {doubtful}", half.len())

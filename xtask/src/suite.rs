@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::workspace::{Workspace, cargo};
-use crate::{bench, catalog, conformance, generate, grade, layers, tools};
+use crate::{bench, catalog, conformance, generate, grade, inspect, layers, tools};
 
 /// One thing that must hold.
 struct Step {
@@ -56,7 +56,6 @@ const STEPS: &[Step] = &[
     },
     Step { name: "readers", says: "what servers on the SDKs run is what is on record", run: readers },
     Step { name: "clients", says: "real clients and real servers on either side of callgate", run: clients },
-    Step { name: "pages", says: "the catalog's pages in a real browser, and SARIF by its schema", run: pages },
     Step { name: "book", says: "the policy book does what it says", run: book },
     Step {
         name: "conformance",
@@ -65,6 +64,12 @@ const STEPS: &[Step] = &[
     },
     Step { name: "grade", says: "tools are graded as people grade them, where the labels are there", run: graded },
     Step { name: "catalog", says: "a catalog of real servers, each started in its cell, and one of made-up ones", run: catalogs },
+    Step { name: "pages", says: "the catalog's pages in a real browser, and SARIF by its schema", run: pages },
+    Step {
+        name: "inspect",
+        says: "poisoned definitions are found and honest ones left alone, where they are there",
+        run: inspected,
+    },
     Step { name: "bench", says: "the benchmark runs; its figures mean nothing here", run: benchmark },
     Step { name: "healthomics", says: "the real server behind callgate", run: healthomics },
     Step { name: "healthomics-direct", says: "and that its checks fail without callgate", run: healthomics_direct },
@@ -123,6 +128,13 @@ fn graded(workspace: &Workspace) -> Result<Done, String> {
     Ok(match grade::hold(workspace)? {
         Some(held) => Done::Holds(held),
         None => Done::Skipped("the labels are not part of the repository".to_owned()),
+    })
+}
+
+fn inspected(workspace: &Workspace) -> Result<Done, String> {
+    Ok(match inspect::hold(workspace)? {
+        Some(held) => Done::Holds(held),
+        None => Done::Skipped("the definitions are not part of the repository".to_owned()),
     })
 }
 
@@ -227,7 +239,12 @@ fn pages(workspace: &Workspace) -> Result<Done, String> {
         node
     };
     pass(workspace, &mut run("tests/pages/sarif.mjs", "sarif"))?;
-    pass(workspace, run("tests/pages/drive.mjs", "pages").arg(workspace.corpora().join("tools")))
+    // Of the step before; a catalog of real servers takes minutes to build.
+    let catalog = catalog::built(workspace);
+    if !catalog.exists() {
+        catalog::check(workspace)?;
+    }
+    pass(workspace, run("tests/pages/drive.mjs", "pages").arg(workspace.corpora().join("tools")).arg(catalog))
 }
 
 /// Installs the clients and servers of `tests/clients`, and gives the directory.
