@@ -309,6 +309,10 @@ fn pages_look_as_they_did_when_they_were_looked_at() {
         ("tool", "server/~40acme~2ffiles/delete_file"),
         ("hostile", &hostile),
         ("attack", "attacks/fetch-mcp-ssrf"),
+        ("servers", "servers"),
+        ("class", "class/Destructive"),
+        ("all-high-risk", "high-risk"),
+        ("attacks", "attacks"),
     ];
     for (name, path) in pages {
         for ending in ["html", "md", "json"] {
