@@ -236,11 +236,12 @@ fn what_is_filled_in_loads_and_leaves_what_may_be_left_out() {
 }
 
 #[test]
-fn nothing_waits_to_be_filled_in_where_no_text_can_be_given() {
+fn nothing_waits_to_be_filled_in_where_no_text_can_be_given_or_each_is_listed() {
     let list = r#"{"tools": [{"name": "list", "description": "Lists pages.", "inputSchema": {"type": "object",
-        "properties": {"account": {"type": "array", "items": {"type": "object"}}, "profile": {"type": "array", "items": {"type": "string"}}}}}]}"#;
+        "properties": {"account": {"type": "array", "items": {"type": "object"}}, "profile": {"type": "array", "items": {"type": "string"}},
+        "account_profile": {"const": "mine"}, "profile_account": {"oneOf": [{"const": "mine"}, {"type": "null"}]}}}}]}"#;
     let text = recommended(list);
-    assert!(text.contains("args.profile[*]") && !text.contains("args.account"), "{text}");
+    assert!(text.contains("args.profile[*]") && !text.contains("args.account") && !text.contains("args.profile_"), "{text}");
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl FillIn {
         let &Argument { ref path, ref name, schema, is_required, .. } =
             arguments.iter().find(|argument| argument.at == evidence.at)?;
         // What is listed needs no other list.
-        if schema.get("enum").or_else(|| schema.get("items")?.get("enum")).is_some() {
+        if is_listed(schema) || schema.get("items").is_some_and(is_listed) {
             return None;
         }
         let (mut path, kinds) = (format!("args.{path}"), kind_of(schema));
@@ -97,4 +97,16 @@ impl FillIn {
         let condition = format!("{{path: {shown}, op: {op}, value: {value}{optional}}}");
         Some(FillIn { title, path, condition, remarks })
     }
+}
+
+/// Whether a schema lists the values that there may be.
+fn is_listed(schema: Value<'_>) -> bool {
+    let is_nothing = |one: &Value<'_>| one.get("type").is_some_and(|kind| kind.says("null"));
+    let alternatives =
+        |key: &str| -> Vec<Value<'_>> { schema.get(key).and_then(Value::elements).into_iter().flatten().collect() };
+    let all_listed =
+        |all: Vec<Value<'_>>| all.iter().any(|one| !is_nothing(one)) && all.iter().all(|one| is_nothing(one) || is_listed(*one));
+    schema.get("enum").is_some()
+        || schema.get("const").is_some()
+        || ["anyOf", "oneOf"].into_iter().map(alternatives).any(all_listed)
 }
