@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """One of several servers for tests, each of which has what its options say. It speaks stdio, both eras.
 
-    member.py NAME [--log FILE] [--unless FILE | --mute FILE] [--uri URI]… [--pages]
+    member.py NAME [--log FILE] [--unless FILE | --mute FILE] [--uri URI]… [--pages] [--unruly]
 
 It offers the tools `echo` (says `NAME says …`), `end` (ends the process), `ask` (asks the client for an elicitation and says what
-came back), `progress`, `sleep` (until it is cancelled), `link` (links to a resource it does not list) and `later` (a task);
-the prompt `hello`, the resources `NAME://1` and each URI, the template `NAME://item/{id}`. `--unless` ends at once while FILE
-is there, `--mute` answers only when it is gone. `--pages` gives one tool a page. Each message that arrives is a line of the log.
+came back), `progress`, `sleep` (until it is cancelled), `link` (links to a resource it does not list), `later` (a task) and `touch`
+(tells of an update of the resource `uri`, whether or not anybody has subscribed to it); the prompt `hello`, the resources `NAME://1`
+and each URI, the template `NAME://item/{id}`. `--unless` ends at once while FILE is there, `--mute` answers only when it is gone.
+`--pages` gives one tool a page. `--unruly` adds a second definition of `echo` and a name of 140 characters. Each message that
+arrives is a line of the log.
 """
 
 import argparse
@@ -28,13 +30,16 @@ def options():
     parser.add_argument("--mute")
     parser.add_argument("--uri", action="append", default=[])
     parser.add_argument("--pages", action="store_true")
+    parser.add_argument("--unruly", action="store_true")
     return parser.parse_args()
 
 
 OPTIONS = options()
 NAME = OPTIONS.name
-TOOLS = ["echo", "end", "ask", "progress", "sleep", "link", "later"]
+TOOLS = ["echo", "end", "ask", "progress", "sleep", "link", "later", "touch"]
 WAITING = {}
+LISTENING = []
+QUESTION = {"message": f"{NAME}?", "requestedSchema": {"type": "object", "properties": {}}}
 
 
 def say(message):
@@ -49,6 +54,9 @@ def text(said):
 
 def listed(params):
     tools = [{"name": tool, "inputSchema": {"type": "object"}} for tool in TOOLS]
+    if OPTIONS.unruly:
+        tools.append({"name": "echo", "description": "Something else.", "inputSchema": {"type": "object"}})
+        tools.append({"name": "x" * 140, "inputSchema": {"type": "object"}})
     if not OPTIONS.pages:
         return {"tools": tools}
     at = int(params.get("cursor", "0"))
@@ -60,9 +68,14 @@ def call(message, params):
     identifier = message["id"]
     if tool == "end":
         os._exit(3)
+    if tool == "ask" and modern(message):
+        if "requestState" in params:
+            return text(f"{NAME} was told {json.dumps(params['inputResponses'])}")
+        question = {"q": {"method": "elicitation/create", "params": QUESTION}}
+        return {"resultType": "input_required", "inputRequests": question, "requestState": f"state of {NAME}"}
     if tool == "ask":
         WAITING["q"] = identifier
-        say({"id": "q", "method": "elicitation/create", "params": {"message": f"{NAME}?", "requestedSchema": {"type": "object", "properties": {}}}})
+        say({"id": "q", "method": "elicitation/create", "params": QUESTION})
         return None
     if tool == "progress":
         token = params.get("_meta", {}).get("progressToken")
@@ -73,6 +86,14 @@ def call(message, params):
         return None
     if tool == "link":
         return {"content": [{"type": "resource_link", "name": "hidden", "uri": f"{NAME}-hidden://x"}]}
+    if tool == "touch":
+        updated = {"uri": arguments["uri"]}
+        if not modern(message):
+            say({"method": "notifications/resources/updated", "params": updated})
+        for subscription in LISTENING if modern(message) else ():
+            say({"method": "notifications/resources/updated", "params": updated | {"_meta": {META + "subscriptionId": subscription}}})
+    if tool == "later" and modern(message):
+        return {"resultType": "task", "taskId": f"task of {NAME}", "status": "working"}
     if tool == "later":
         return {"task": {"taskId": f"task of {NAME}", "status": "working"}}
     return text(f"{NAME} says {json.dumps(arguments)}")
@@ -120,6 +141,7 @@ def hear(message):
         return
     if message["method"] == "subscriptions/listen":
         wanted = message["params"]["notifications"]
+        LISTENING.append(message["id"])
         tag = {"_meta": {META + "subscriptionId": message["id"]}}
         say({"method": "notifications/subscriptions/acknowledged", "params": tag | {"notifications": wanted}})
         return
@@ -129,7 +151,7 @@ def hear(message):
         time.sleep(0.02)
     result = answer(message)
     if result is not None:
-        say({"id": message["id"], "result": result | ({"resultType": "complete"} if modern(message) else {})})
+        say({"id": message["id"], "result": ({"resultType": "complete"} if modern(message) else {}) | result})
 
 
 def main():

@@ -33,6 +33,11 @@ impl Scene {
     }
 
     fn again(scratch: Scratch, members: &[(&str, &[&str])]) -> Scene {
+        Scene::with(scratch, members, &json!({}))
+    }
+
+    /// The same with more in what each server is configured by.
+    fn with(scratch: Scratch, members: &[(&str, &[&str])], more: &Value) -> Scene {
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let script = root().join("tests/upstreams/member.py").display().to_string();
         let here = scratch.path("").display().to_string();
@@ -41,7 +46,9 @@ impl Scene {
             let mut command =
                 vec![python.clone(), script.clone(), (*name).to_owned(), "--log".into(), format!("{here}{name}.log")];
             command.extend(options.iter().map(|option| option.replace("{}", &here)));
-            servers.insert((*name).to_owned(), json!({"command": command, "policy": "policy.yaml"}));
+            let mut server = json!({"command": command, "policy": "policy.yaml"});
+            server.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+            servers.insert((*name).to_owned(), server);
         }
         let named: Vec<_> = members.iter().map(|(name, _)| *name).collect();
         let config = json!({
@@ -114,13 +121,27 @@ fn listed(client: &Client) -> Vec<String> {
     names(&client.ask("1", "tools/list", json!({})).reply("1"))
 }
 
+/// All pages, and the cursors that lead to them.
+fn listed_through(client: &Client) -> (Vec<String>, Vec<Value>) {
+    let (mut all, mut cursors) = (Vec::new(), Vec::new());
+    loop {
+        let params = cursors.last().map_or(json!({}), |cursor| json!({"cursor": cursor}));
+        let reply = client.ask("1", "tools/list", params).reply("1");
+        all.extend(names(&reply));
+        match reply["result"].get("nextCursor") {
+            Some(next) => cursors.push(next.clone()),
+            None => return (all, cursors),
+        }
+    }
+}
+
 #[test]
 fn what_is_listed_leads_to_its_server() {
     let scene = Scene::of(&[("one", &[]), ("two", &[])]);
     for revision in [LEGACY, MODERN] {
         let client = scene.client(revision);
         let tools = listed(&client);
-        let expected = ["echo", "ask", "progress", "sleep", "link", "later"];
+        let expected = ["echo", "ask", "progress", "sleep", "link", "later", "touch"];
         let expected: Vec<_> =
             ["one", "two"].iter().flat_map(|server| expected.map(|tool| format!("{server}__{tool}"))).collect();
         assert_eq!(tools, expected, "{revision}");
@@ -186,24 +207,145 @@ fn what_servers_say_of_themselves_is_said_together() {
 fn pages_lead_through_every_server_and_belong_to_their_holder() {
     let scene = Scene::of(&[("one", &["--pages"]), ("two", &[])]);
     let client = scene.client(LEGACY);
-    let (mut all, mut cursor, mut pages) = (Vec::new(), None, 0);
-    loop {
-        let params = cursor.as_ref().map_or(json!({}), |cursor| json!({"cursor": cursor}));
-        let reply = client.ask("1", "tools/list", params).reply("1");
-        all.extend(names(&reply));
-        pages += 1;
-        match reply["result"].get("nextCursor") {
-            Some(next) => cursor = Some(next.clone()),
-            None => break,
-        }
-    }
-    assert_eq!((pages, all.len()), (7, 12), "{all:?}");
-    let cursor = cursor.expect("there were pages");
+    let (all, cursors) = listed_through(&client);
+    assert_eq!((cursors.len() + 1, all.len()), (8, 14), "{all:?}");
+    let cursor = cursors.last().expect("there were pages");
     let other = scene.client(LEGACY);
     for (client, method) in [(&other, "tools/list"), (&client, "prompts/list")] {
         let reply = client.ask("1", method, json!({"cursor": cursor})).reply("1");
         assert_eq!(reply["error"]["code"], -32602, "{method}");
     }
+}
+
+#[test]
+fn what_is_defined_twice_or_named_too_long_is_left_out_and_told_of() {
+    for (options, pin) in
+        [(vec!["--unruly"], "off"), (vec!["--unruly", "--pages"], "off"), (vec!["--unruly", "--pages"], "on-first-use")]
+    {
+        for revision in [LEGACY, MODERN] {
+            let scratch = Scratch::new();
+            scratch.policy("version: \"1\"\ndefault: allow\n");
+            scratch.write("token", TOKEN);
+            let scene = Scene::with(scratch, &[("one", &options), ("two", &[])], &json!({"pin": pin}));
+            let client = scene.client(revision);
+            let (first, _) = listed_through(&client);
+            let what = format!("{revision} {options:?} {pin}: {first:?}");
+            let offered = first.iter().filter(|name| *name == "one__echo").count();
+            // Where nobody has read the whole list before, the first page cannot know what the last one says.
+            assert_eq!(offered, usize::from(options.len() == 2 && pin == "off"), "{what}");
+            assert!(first.iter().all(|name| name.len() <= 128), "{what}");
+            assert!(first.contains(&"one__touch".to_owned()) && first.contains(&"two__echo".to_owned()), "{what}");
+            let (again, _) = listed_through(&client);
+            assert!(!again.contains(&"one__echo".to_owned()), "{what}: {again:?}");
+            let refused = client.call("2", "one__echo", json!({}));
+            assert!(is_denied(&refused), "{what}: {refused}");
+            let long = client.call("3", &format!("one__{}", "x".repeat(140)), json!({}));
+            assert!(is_denied(&long), "{what}: {long}");
+            assert_eq!(text_of(&client.call("4", "two__echo", json!({}))), "two says {}");
+            assert!(scene.heard("one").iter().all(|said| said["method"] != "tools/call"), "{what}");
+            let told = scene.gate.stderr.lock().unwrap().clone();
+            for why in ["another definition of the same name", "longer than 128 characters"] {
+                // At most once for each of the two definitions.
+                assert!((1..=2).contains(&told.matches(why).count()), "{what}: {why}: {told}");
+            }
+            let records = audit(&scene.scratch.state());
+            let reason = |record: &&Value| record["tool"] == "echo" && record["reason"] == "definition-refused";
+            assert!(records.iter().filter(reason).count() >= 2, "{what}: the definition, and the call: {records:?}");
+        }
+    }
+}
+
+#[test]
+fn results_are_judged_under_the_names_of_their_servers() {
+    let policy = "version: \"1\"\ndefault: allow\ntools:\n  echo:\n    results: {redact: [{matches: hunter2, name: password}], \
+                  withhold: [{matches: internal, name: marked}]}\n";
+    let scene = Scene::under(policy, &[("one", &[]), ("two", &[])]);
+    for revision in [LEGACY, MODERN] {
+        let client = scene.client(revision);
+        for server in ["one", "two"] {
+            let name = format!("{server}__echo");
+            let redacted = client.call("1", &name, json!({"a": "it is hunter2"}));
+            let text = text_of(&redacted);
+            assert!(text.starts_with(&format!("{server} says")) && !text.contains("hunter2"), "{revision}: {redacted}");
+            let withheld = client.call("2", &name, json!({"a": "internal"}));
+            assert!(is_denied(&withheld) && !withheld.to_string().contains("internal\\\""), "{revision}: {withheld}");
+            let passed = client.call("3", &format!("{server}__progress"), json!({"a": "internal hunter2"}));
+            assert!(text_of(&passed).contains("internal hunter2"), "{revision}: no rule is about it: {passed}");
+        }
+    }
+    let records = audit(&scene.scratch.state());
+    let withheld = records.iter().filter(|record| record["reply"] == "withheld" && record["reason"] == "result-withheld");
+    let servers: Vec<_> = withheld.map(|record| &record["server"]).collect();
+    assert_eq!(servers, ["one", "two", "one", "two"], "{records:?}");
+}
+
+#[test]
+fn updates_of_a_resource_are_told_of_by_its_server_alone() {
+    let scene = Scene::of(&[("one", &[]), ("two", &[])]);
+    let touch = |client: &Client, server: &str, uri: &str| {
+        let reply = client.call("9", &format!("{server}__touch"), json!({"uri": uri}));
+        assert!(text_of(&reply).starts_with(server), "{reply}");
+    };
+    let client = scene.client(LEGACY);
+    let listening = scene.listens(&client);
+    for uri in ["one://1", "two://1"] {
+        let subscribed = client.ask("1", "resources/subscribe", json!({"uri": uri})).reply("1");
+        assert!(subscribed["result"].is_object(), "{subscribed}");
+    }
+    for server in ["one", "two"] {
+        let told = scene.heard(server);
+        let subscribed: Vec<_> = told.iter().filter(|said| said["method"] == "resources/subscribe").collect();
+        assert_eq!(subscribed.len(), 1, "{told:?}");
+        assert_eq!(subscribed[0]["params"]["uri"], format!("{server}://1"));
+    }
+    // What the one says of the other's is not heard.
+    for (server, uri) in [("two", "one://1"), ("one", "one://1"), ("one", "two://1"), ("two", "two://1")] {
+        touch(&client, server, uri);
+    }
+    let updated = || listening.next("notifications/resources/updated")["params"]["uri"].clone();
+    assert_eq!([updated(), updated()], ["one://1", "two://1"]);
+
+    let client = scene.client(MODERN);
+    let wanted = json!({"notifications": {"resourceSubscriptions": ["one://1", "three://1"]}});
+    let text = support::request(MODERN, "\"l\"", "subscriptions/listen", wanted);
+    let bytes = client.post(&client.headers("subscriptions/listen", None), text.as_bytes());
+    let streaming = Listening::follow(&client.address, &bytes);
+    let granted = streaming.next("notifications/subscriptions/acknowledged");
+    assert_eq!(granted["params"]["notifications"], json!({"resourceSubscriptions": ["one://1"]}), "nobody has the other");
+    let asked = |server: &str| {
+        let heard = scene.heard(server);
+        let listened = heard.iter().filter(|said| said["method"] == "subscriptions/listen");
+        let named = |said: &Value| said["params"]["notifications"]["resourceSubscriptions"].clone();
+        listened.map(named).collect::<Vec<_>>()
+    };
+    until(PATIENCE, || (asked("one") == [json!(["one://1"])]).then_some(())).expect("its server is asked for it");
+    assert!(asked("two").iter().all(Value::is_null), "and no other");
+    touch(&client, "two", "one://1");
+    touch(&client, "one", "one://1");
+    let update = streaming.next("notifications/resources/updated");
+    assert_eq!(update["params"]["uri"], "one://1");
+    assert_eq!(update["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "l");
+    assert!(streaming.0.try_iter().all(|said| said["method"] != "notifications/resources/updated"), "it is told once");
+}
+
+#[test]
+fn in_the_stateless_era_progress_and_cancellation_go_with_the_stream() {
+    let scene = Scene::of(&[("one", &[]), ("two", &[])]);
+    let client = scene.client(MODERN);
+    let params = json!({"name": "two__progress", "arguments": {}, "_meta": {"progressToken": "mine"}});
+    let reply = client.ask("1", "tools/call", params);
+    let told = reply.messages().into_iter().filter(|said| said["method"] == "notifications/progress");
+    let told: Vec<_> = told.map(|said| (said["params"]["progressToken"].clone(), said["params"]["progress"].clone())).collect();
+    assert_eq!(told, [(json!("mine"), json!(1)), (json!("mine"), json!(2))], "{reply:?}");
+
+    let text = support::call(MODERN, "7", "one__sleep", json!({}));
+    let sleeper = open(&client.address, &client.post(&client.headers("tools/call", Some("one__sleep")), text.as_bytes()));
+    let slept = || scene.heard("one").iter().any(|said| said["params"]["name"] == "sleep").then_some(());
+    until(PATIENCE, slept).expect("the call reaches its server");
+    drop(sleeper);
+    let cancelled = || scene.heard("one").iter().any(|said| said["method"] == "notifications/cancelled").then_some(());
+    until(PATIENCE, cancelled).expect("its server is told");
+    assert!(!scene.heard("two").iter().any(|said| said["method"] == "notifications/cancelled"), "and no other");
 }
 
 #[test]
@@ -441,7 +583,7 @@ fn a_session_is_its_holders() {
     assert_eq!(stranger.ask("1", "tools/list", json!({})).status, 401);
     let unknown = Client { session: Some("0".repeat(32)), ..client.clone() };
     assert_eq!(unknown.ask("1", "tools/list", json!({})).status, 404);
-    assert_eq!(listed(&client).len(), 6);
+    assert_eq!(listed(&client).len(), 7);
 }
 
 /// Servers that speak one era each, of which none is a client's alone.

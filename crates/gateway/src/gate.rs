@@ -17,9 +17,8 @@ mod unreached;
 use crate::approvers::Waiting;
 use crate::enforcer::{Caller, Denied, Enforcer, Permit, Ticket, Undecided};
 use crate::methods::judge_method;
-use crate::pins::Section;
 use crate::refusal::{NOT_ALLOWED, is_modern, malformed};
-use crate::tools::{Lack, Schemas};
+use crate::tools::{Lack, Schemas, cursor_text};
 use bytes::Bytes;
 pub(crate) use held::{Held, Question as Elicitation};
 use http::StatusCode;
@@ -72,6 +71,8 @@ pub(crate) struct Expected {
     /// Whether its client can have a person open an address.
     pub opens_urls: bool,
     /// Whether its stream is told of changed lists of tools.
+    /// Of a request for a list, where its page begins.
+    pub cursor: Option<Box<str>>,
     pub hears: Hears,
     /// Whether it may be the reply to an earlier request of its id.
     pub is_resumed: bool,
@@ -97,8 +98,17 @@ impl Expected {
             notifications.and_then(|wanted| wanted.get("toolsListChanged")?.as_bool()) == Some(true)
         };
         let hears = if method == "subscriptions/listen" && wants() { Hears::Later } else { Hears::Nothing };
-        let opens_urls = request.opens_urls();
-        Expected { method: method.to_owned(), modern: is_modern(request), ticket: None, opens_urls, hears, is_resumed: false }
+        let cursor = || request.params()?.get("cursor").filter(|cursor| !cursor.is_null());
+        let lists = matches!(method, "tools/list" | "prompts/list");
+        Expected {
+            method: method.to_owned(),
+            modern: is_modern(request),
+            ticket: None,
+            opens_urls: request.opens_urls(),
+            cursor: if lists { cursor().map(|cursor| cursor_text(cursor).into()) } else { None },
+            hears,
+            is_resumed: false,
+        }
     }
 
     /// Takes note of what the server says on the stream.
@@ -312,7 +322,7 @@ impl Gate {
         if withheld.is_none() {
             self.remember(&expected, reply);
         }
-        if let Some(ticket) = expected.ticket {
+        if let Some(ticket) = expected.ticket.take() {
             ticket.finish(ending(reply, &expected.method), None).await;
         }
         if let Some(error) = withheld {
@@ -324,8 +334,7 @@ impl Gate {
             edit = mcp::caching::confine(edit, result);
         }
         match (expected.method.as_str(), reply.subscription_id()) {
-            ("tools/list", _) => self.filter(Section::Tools, reply, edit, client_id, expected.modern),
-            ("prompts/list", _) => self.filter(Section::Prompts, reply, edit, client_id, expected.modern),
+            ("tools/list" | "prompts/list", _) => self.filter(reply, edit, client_id, &expected),
             (greets @ ("initialize" | "server/discover"), _) => self.greeting(greets, result, edit),
             // The last word of a subscription names it by the request's id, which was ours on the way.
             ("subscriptions/listen", Some(subscription)) => {

@@ -157,7 +157,8 @@ async fn pages(
             break;
         }
         let list = section_of(section, result).map_err(|error| ListingError::Answer(error.to_string()))?;
-        // Of two definitions of one name a client may take either; on one page the second is left out already.
+        // Of two definitions of one name the first counts here; on one page the second is left out already. Before a server
+        // that says so to clients, neither is shown.
         definitions
             .extend(list.tools().filter(|tool| names.insert(tool.name.to_string())).map(|tool| tool.definition.raw().to_owned()));
         cursor = text(list.next_cursor());

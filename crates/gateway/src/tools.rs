@@ -3,6 +3,11 @@
 //! Learnt from every list that passes by. Where a definition is needed that has not passed yet (for a rule that needs a
 //! schema, for headers, to hold it against the pinned one), the gateway asks for one list of its own, in the era of the
 //! connection; calls that need it meanwhile wait for that one list.
+//!
+//! What one list says of one name in two ways, on one page or on several, is disputed: it is neither shown nor called, until
+//! a whole list says it in one.
+
+mod walk;
 
 use crate::pins::{Definitions, Finding, Section};
 use crate::refusal::{is_modern, malformed};
@@ -14,11 +19,14 @@ use mcp::headers::{HeaderMismatch, Mirrored, check_request};
 use mcp::tools::ToolList;
 use mcp::{Malformed, Message, Revision, Side};
 use policy::{RiskClass, ToolSchema};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::warn;
+pub(crate) use walk::Place;
+use walk::{Before, Said, Walks};
 
 /// Sends a question of the gateway's own and waits for its reply.
 pub(crate) type Ask = Arc<dyn Fn(Message) -> BoxFuture<'static, Option<Message>> + Send + Sync>;
@@ -38,6 +46,8 @@ pub(crate) struct ToolFacts {
     name: String,
     /// The definition as the list has it: a part of its text.
     text: Bytes,
+    /// Whether its list says something else of the same name.
+    is_disputed: bool,
     has_schema: bool,
     schema: OnceLock<ToolSchema>,
     mirrored: OnceLock<Result<Mirrored, String>>,
@@ -54,11 +64,21 @@ type OfVersion<T> = Mutex<Option<(u64, T)>>;
 impl ToolFacts {
     /// Of a definition in a list.
     pub fn new(section: Section, name: &str, definition: Value<'_>) -> ToolFacts {
+        ToolFacts::of(section, name, definition.bytes(), definition.get("inputSchema").is_some(), false)
+    }
+
+    /// The same definition, disputed or not.
+    fn disputed(&self, is_disputed: bool) -> ToolFacts {
+        ToolFacts::of(self.section, &self.name, self.text.clone(), self.has_schema, is_disputed)
+    }
+
+    fn of(section: Section, name: &str, text: Bytes, has_schema: bool, is_disputed: bool) -> ToolFacts {
         ToolFacts {
             section,
             name: name.to_owned(),
-            text: definition.bytes(),
-            has_schema: definition.get("inputSchema").is_some(),
+            text,
+            is_disputed,
+            has_schema,
             schema: OnceLock::new(),
             mirrored: OnceLock::new(),
             digest: OnceLock::new(),
@@ -94,7 +114,13 @@ impl ToolFacts {
 
     /// What is to be held against the definition, if anything.
     pub fn finding(&self, definitions: &Definitions) -> Arc<Finding> {
-        under(&self.finding, definitions, || Arc::new(definitions.judge(self.section, &self.name, self.document().root())))
+        under(&self.finding, definitions, || {
+            let mut finding = definitions.judge(self.section, &self.name, self.document().root());
+            if self.is_disputed {
+                finding.refused = Some("the server's list has another definition of the same name".to_owned());
+            }
+            Arc::new(finding)
+        })
     }
 
     /// What a call of the tool may do at worst, by its definition and by the pinned one.
@@ -136,6 +162,8 @@ struct Known {
     generation: u64,
     /// When the server last failed to give its list.
     failed: Option<Instant>,
+    /// What those have read who are in the middle of a list.
+    walks: Walks,
 }
 
 /// What is known of an upstream's tools and prompts. Shared by all conversations with it.
@@ -167,29 +195,65 @@ impl LiveTools {
         Arc::new(LiveTools { definitions, ..LiveTools::default() })
     }
 
-    /// Takes in one page, and gives what it says, in its order.
-    pub fn learn(&self, section: Section, list: &ToolList<'_>) -> Vec<Arc<ToolFacts>> {
+    /// Takes in the page at `place`, and gives what it says, in its order; nothing for what an earlier page has said already.
+    pub fn learn(&self, section: Section, list: &ToolList<'_>, place: Place<'_>) -> Vec<Option<Arc<ToolFacts>>> {
         let mut known = self.lock(section);
+        let known = &mut *known;
+        let before = known.walks.before(place);
+        let next = list.next_cursor().map(cursor_text);
+        // What is not said anywhere else in a whole list is disputed no more.
+        let is_whole = next.is_none() && before != Before::Forgotten;
         let now = Instant::now();
-        let learnt = list.tools().map(|tool| match known.entries.get_mut(&*tool.name) {
-            // Most lists say what the last one has said.
-            Some((facts, seen)) if facts.text == tool.definition.raw() => {
-                *seen = now;
-                facts.clone()
+        let (mut learnt, mut disputed) = (Vec::new(), HashSet::new());
+        for tool in list.tools() {
+            let (name, text) = (&*tool.name, tool.definition.raw());
+            let entry = known.entries.get_mut(name);
+            let said = match before {
+                // In doubt it is.
+                Before::Forgotten if entry.as_ref().is_some_and(|(facts, _)| facts.text != text) => Said::Other,
+                before => known.walks.said(before, name, text),
+            };
+            if said == Said::Same {
+                learnt.push(None);
+                continue;
             }
-            _ => {
-                let facts = Arc::new(ToolFacts::new(section, &tool.name, tool.definition));
-                known.entries.insert(tool.name.to_string(), (facts.clone(), now));
-                facts
+            let is_disputed = tool.is_disputed || said == Said::Other;
+            if is_disputed {
+                disputed.insert(name);
             }
-        });
-        learnt.collect()
+            let was_disputed = entry.as_ref().is_some_and(|(facts, _)| facts.is_disputed);
+            let stays_disputed = is_disputed || (was_disputed && !is_whole);
+            learnt.push(Some(match entry {
+                // Most lists say what the last one has said.
+                Some((facts, seen)) if facts.text == text && facts.is_disputed == stays_disputed => {
+                    *seen = now;
+                    facts.clone()
+                }
+                _ => {
+                    let facts = Arc::new(ToolFacts::new(section, name, tool.definition).disputed(stays_disputed));
+                    known.entries.insert(name.to_owned(), (facts.clone(), now));
+                    facts
+                }
+            }));
+        }
+        if let Some(next) = next {
+            let names = list.tools().map(|tool| (&*tool.name, tool.definition.raw(), disputed.contains(&*tool.name)));
+            known.walks.go_on(before, Place { cursor: Some(&next), ..place }, names);
+        } else {
+            for (name, (facts, _)) in &mut known.entries {
+                if facts.is_disputed && !disputed.contains(name.as_str()) && known.walks.is_settled(before, name) {
+                    *facts = Arc::new(facts.disputed(false));
+                }
+            }
+        }
+        learnt
     }
 
-    /// Forgets everything of a section: the list has changed.
+    /// Forgets everything of a section: the list has changed. Whoever is in the middle of it is still known.
     pub fn forget(&self, section: Section) {
         let mut known = self.lock(section);
-        *known = Known { generation: known.generation + 1, ..Known::default() };
+        let walks = std::mem::take(&mut known.walks);
+        *known = Known { generation: known.generation + 1, walks, ..Known::default() };
     }
 
     /// What is known of a tool or prompt.
@@ -281,7 +345,8 @@ impl Schemas {
                     warn!(?section, "the server has answered a question of ours for its list with something else");
                     return false;
                 };
-                listed.extend(self.tools.learn(section, &list));
+                let place = Place { reader: "", cursor: cursor.as_deref() };
+                listed.extend(self.tools.learn(section, &list, place).into_iter().flatten());
                 cursor = list.next_cursor().and_then(|cursor| cursor.as_str()).map(|cursor| cursor.into_owned());
             }
             if cursor.is_none() || has_none {
@@ -305,13 +370,12 @@ impl Schemas {
         let names: HashSet<&str> = listed.iter().map(|facts| facts.name.as_str()).collect();
         known.entries.retain(|name, _| names.contains(name.as_str()));
         known.complete = Some(Instant::now());
-        drop(known);
         if self.tools.definitions.wants(section) {
-            let mut pinned = BTreeMap::new();
-            for facts in &listed {
-                // Of two definitions of one name a client may take either: the first is the one that is shown.
-                pinned.entry(facts.name.clone()).or_insert_with(|| facts.canonical());
-            }
+            // Of two definitions of one name neither is accepted by having been there first.
+            let is_one = |facts: &&Arc<ToolFacts>| known.entries.get(&facts.name).is_none_or(|(facts, _)| !facts.is_disputed);
+            let pinned: BTreeMap<_, _> =
+                listed.iter().filter(is_one).map(|facts| (facts.name.clone(), facts.canonical())).collect();
+            drop(known);
             self.tools.definitions.pin_list(section, pinned);
         }
         true
@@ -324,6 +388,11 @@ pub(crate) fn section_of<'d>(section: Section, result: Value<'d>) -> Result<Tool
         Section::Tools => ToolList::of(result),
         Section::Prompts => ToolList::of_prompts(result),
     }
+}
+
+/// A cursor as it is compared: what is no text should not be one, but clients hand it back all the same.
+pub(crate) fn cursor_text(cursor: Value<'_>) -> Cow<'_, str> {
+    cursor.as_str().unwrap_or(Cow::Borrowed(cursor.raw()))
 }
 
 /// -32601, as it stands in a text.
@@ -363,6 +432,75 @@ pub(crate) fn own_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FIRST: Place<'_> = Place { reader: "ada", cursor: None };
+    const SECOND: Place<'_> = Place { reader: "ada", cursor: Some("2") };
+
+    /// Reads a page; gives for each tool whether it may be shown, or nothing for one that is left out as repeated.
+    fn read(tools: &LiveTools, place: Place<'_>, page: &str) -> Vec<Option<bool>> {
+        let document = Document::parse(page.to_owned(), Strictness::Reply).expect("it is JSON");
+        let learnt = tools.learn(Section::Tools, &ToolList::of(document.root()).expect("it is a list"), place);
+        learnt.into_iter().map(|facts| facts.map(|facts| !facts.is_disputed)).collect()
+    }
+
+    fn may_be_called(tools: &LiveTools, name: &str) -> bool {
+        let facts = tools.known(Section::Tools, name).expect("it is known");
+        facts.finding(&Definitions::of("s")).refused.is_none()
+    }
+
+    #[test]
+    fn what_two_pages_say_differently_of_one_name_is_disputed() {
+        let tools = LiveTools::default();
+        let first = r#"{"tools":[{"name":"a"},{"name":"b"}],"nextCursor":"2"}"#;
+        assert_eq!(read(&tools, FIRST, first), [Some(true), Some(true)]);
+        // What a server says in between makes nobody forget.
+        tools.forget(Section::Tools);
+        assert_eq!(
+            read(&tools, SECOND, r#"{"tools":[{"name":"a","x":1},{"name":"b"},{"name":"c"}]}"#),
+            [Some(false), None, Some(true)]
+        );
+        assert!(!may_be_called(&tools, "a") && may_be_called(&tools, "c"));
+        // It stays so until a whole list says it in one way, whoever reads it.
+        assert_eq!(read(&tools, Place { reader: "bob", ..FIRST }, first), [Some(false), Some(true)]);
+        assert!(!may_be_called(&tools, "a"));
+        assert_eq!(read(&tools, Place { reader: "bob", ..SECOND }, r#"{"tools":[{"name":"c"}]}"#), [Some(true)]);
+        assert!(may_be_called(&tools, "a"));
+    }
+
+    #[test]
+    fn a_page_that_is_read_again_repeats_nothing() {
+        let tools = LiveTools::default();
+        read(&tools, FIRST, r#"{"tools":[{"name":"a"}],"nextCursor":2}"#);
+        for page in [r#"{"tools":[{"name":"b"}]}"#, r#"{"tools":[{"name":"b","x":1}]}"#] {
+            assert_eq!(read(&tools, SECOND, page), [Some(true)], "it has changed");
+        }
+        // Of pages that nobody has read before this one, nothing can be known: what is known otherwise counts.
+        let lost = Place { reader: "bob", cursor: Some("2") };
+        assert_eq!(read(&tools, lost, r#"{"tools":[{"name":"a","x":1},{"name":"c"}]}"#), [Some(false), Some(true)]);
+    }
+
+    #[test]
+    fn two_definitions_on_one_page_are_disputed_until_one_is_left() {
+        let tools = LiveTools::default();
+        let page = |tools: &str| format!(r#"{{"tools":[{tools}]}}"#);
+        assert_eq!(read(&tools, FIRST, &page(r#"{"name":"a"},{"name":"b"},{"name":"a","x":1}"#)), [Some(false), Some(true)]);
+        assert!(!may_be_called(&tools, "a"));
+        assert_eq!(read(&tools, FIRST, &page(r#"{"name":"a"},{"name":"a"}"#)), [Some(true)]);
+        assert!(may_be_called(&tools, "a"));
+    }
+
+    #[test]
+    fn of_an_endless_list_little_is_kept() {
+        let tools = LiveTools::default();
+        let names = |of: usize| (0..500).map(|at| format!(r#"{{"name":"{of}-{at}"}}"#)).collect::<Vec<_>>().join(",");
+        read(&tools, FIRST, &format!(r#"{{"tools":[{}],"nextCursor":"1"}}"#, names(0)));
+        for page in 1..50 {
+            let (cursor, next) = (page.to_string(), page + 1);
+            let text = format!(r#"{{"tools":[{}],"nextCursor":"{next}"}}"#, names(page));
+            read(&tools, Place { cursor: Some(&cursor), ..FIRST }, &text);
+        }
+        assert!(tools.lock(Section::Tools).walks.len() <= 20_000);
+    }
 
     #[tokio::test]
     async fn a_list_that_leads_round_in_a_circle_is_given_up() {

@@ -10,7 +10,8 @@ use crate::splice::Edit;
 use bytes::Bytes;
 use json::{Kind as JsonKind, Value};
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 /// One page of a tool list.
@@ -30,6 +31,8 @@ pub struct Tool<'d> {
     pub definition: Value<'d>,
     /// The schema of the arguments, where it is there.
     pub input_schema: Option<Value<'d>>,
+    /// Whether the list has another definition of the same name: clients may take either.
+    pub is_disputed: bool,
 }
 
 /// An element of a list that nobody can decide about: it is never shown.
@@ -59,6 +62,9 @@ impl fmt::Display for NotAList {
 
 impl std::error::Error for NotAList {}
 
+/// Why an element is left out whose name an element before it has.
+pub const REPEATED: &str = "its name stands in the list already";
+
 /// The members of a definition that decide what a client sees and calls.
 const ENTRY: &[&str] = &["name", "inputSchema"];
 
@@ -66,8 +72,8 @@ impl<'d> ToolList<'d> {
     /// Reads the `result` of a `tools/list`.
     ///
     /// Elements that are no objects, have no `name` or a `name` or `inputSchema` twice or in disguise (`Name`), or repeat
-    /// the name of an element before them, are kept apart as [`Unreadable`]: of two definitions of one name, clients may take
-    /// either.
+    /// the name of an element before them, are kept apart as [`Unreadable`]. Where such a repetition is not the same byte for
+    /// byte, the first is disputed.
     ///
     /// # Errors
     /// [`NotAList`] when `tools` is no array, or stands twice or in disguise.
@@ -88,15 +94,32 @@ impl<'d> ToolList<'d> {
         keys::check_look_alikes(Some(result), keys::RESULT).map_err(|clash| NotAList(clash.to_string()))?;
         let Some(tools) = result.get(key) else { return Err(NotAList(format!("`{key}` is missing"))) };
         let Some(elements) = tools.elements() else { return Err(NotAList(format!("`{key}` is no array"))) };
-        let mut names = HashSet::new();
-        let entries = elements.map(|element| {
-            let tool = Tool::of(element)?;
-            if !names.insert(tool.name.clone()) {
-                return Err(Unreadable { name: Some(tool.name), problem: "its name stands in the list already".into() });
+        let (mut first, mut disputed) = (HashMap::new(), Vec::new());
+        let mut entries: Vec<_> = elements
+            .enumerate()
+            .map(|(at, element)| {
+                let tool = Tool::of(element)?;
+                match first.entry(tool.name.clone()) {
+                    Entry::Vacant(place) => {
+                        place.insert((at, tool.definition.raw()));
+                        Ok(tool)
+                    }
+                    Entry::Occupied(place) => {
+                        let (first, definition) = *place.get();
+                        if definition != tool.definition.raw() {
+                            disputed.push(first);
+                        }
+                        Err(Unreadable { name: Some(tool.name), problem: REPEATED.into() })
+                    }
+                }
+            })
+            .collect();
+        for at in disputed {
+            if let Ok(tool) = &mut entries[at] {
+                tool.is_disputed = true;
             }
-            Ok(tool)
-        });
-        Ok(ToolList { result, tools, entries: entries.collect() })
+        }
+        Ok(ToolList { result, tools, entries })
     }
 
     /// The tools, in the order of the list.
@@ -131,7 +154,7 @@ impl<'d> Tool<'d> {
             (None, Ok(())) => "it has no `name`".to_owned(),
             (Some(_), Ok(())) => {
                 let input_schema = definition.get("inputSchema");
-                return Ok(Tool { name: name.unwrap_or_default(), definition, input_schema });
+                return Ok(Tool { name: name.unwrap_or_default(), definition, input_schema, is_disputed: false });
             }
         };
         Err(Unreadable { name, problem })
@@ -149,7 +172,8 @@ pub struct Filtered {
     pub removed: Vec<(String, Option<String>)>,
 }
 
-/// Takes the tools that `keep` does not name out of the response `message` to a `tools/list`. An error response stays as it is.
+/// Takes the tools that are disputed or that `keep` does not name out of the response `message` to a `tools/list`. An error
+/// response stays as it is.
 ///
 /// # Errors
 /// [`NotAList`]: answer an error in its place.
@@ -167,7 +191,7 @@ pub fn filter(message: &Message, mut keep: impl FnMut(&Tool<'_>) -> bool) -> Res
         removed.push((entry.name.as_deref().unwrap_or_default().to_owned(), Some(entry.problem.clone())));
     }
     let choice = |tool: &Tool<'_>| {
-        let stays = keep(tool);
+        let stays = !tool.is_disputed && keep(tool);
         if stays {
             kept.push(tool.name.to_string())
         } else {
@@ -250,12 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn of_two_definitions_of_one_name_the_first_stays() {
-        check(
-            r#"{"tools":[{"name":"a","v":1},{"name":"b"},{"name":"a","v":2}]}"#,
-            &[],
-            r#"{"tools":[{"name":"a","v":1},{"name":"b"}]}"#,
-        );
+    fn of_two_definitions_of_one_name_neither_stays() {
+        check(r#"{"tools":[{"name":"a","v":1},{"name":"b"},{"name":"a","v":2}]}"#, &[], r#"{"tools":[{"name":"b"}]}"#);
+    }
+
+    #[test]
+    fn what_is_said_twice_in_the_same_words_stays_once() {
+        check(r#"{"tools":[{"name":"a"},{"name":"b"},{"name":"a"}]}"#, &[], r#"{"tools":[{"name":"a"},{"name":"b"}]}"#);
     }
 
     #[test]

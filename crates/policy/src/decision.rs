@@ -120,7 +120,7 @@ reasons! {
     DefinitionUnpinned = "definition-unpinned",
     /// The tool's definition is not the one that was pinned.
     DefinitionChanged = "definition-changed",
-    /// The tool's name or definition holds what hides, or its name could be taken for another.
+    /// The tool's name or definition holds what hides, its name could be taken for another, or its list defines it twice.
     DefinitionRefused = "definition-refused",
     /// The tool's definition cannot be compared with the pinned one: the server does not say it.
     DefinitionUnknown = "definition-unknown",

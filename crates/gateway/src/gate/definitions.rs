@@ -3,14 +3,14 @@
 //! Each definition is judged ([`crate::pins`]) before the client sees it, and calls and prompts by the definition that was
 //! seen last. What is left out, or let through with a warning, is logged and recorded, once.
 
-use super::Gate;
+use super::{Expected, Gate};
 use crate::enforcer::{Caller, Noted};
 use crate::pins::{Objection, Section};
-use crate::tools::{Lack, ToolFacts, section_of};
+use crate::tools::{Lack, Place, ToolFacts, section_of};
 use bytes::Bytes;
 use json::Value;
 use mcp::headers::Mirrored;
-use mcp::tools::{Tool, ToolList, Unreadable};
+use mcp::tools::{REPEATED, Tool, ToolList, Unreadable};
 use mcp::{Edit, Id, Kind, Message};
 use policy::{Decision, Policies, Treatment};
 use std::sync::Arc;
@@ -62,19 +62,25 @@ impl Gate {
     }
 
     /// A page of a list as the client may see it. `edit` is one of `reply`.
-    pub(super) fn filter(&self, section: Section, reply: &Message, edit: Edit<'_>, client_id: &Id, modern: bool) -> Bytes {
+    pub(super) fn filter(&self, reply: &Message, edit: Edit<'_>, client_id: &Id, expected: &Expected) -> Bytes {
         let server = self.enforcer.server();
-        let what = match section {
-            Section::Tools => "tools",
-            Section::Prompts => "prompts",
+        let (section, what) = match expected.method.as_str() {
+            "prompts/list" => (Section::Prompts, "prompts"),
+            _ => (Section::Tools, "tools"),
         };
         match reply.result().map(|result| section_of(section, result)) {
             Some(Ok(list)) => {
                 for Unreadable { name, problem } in list.unreadable() {
                     warn!(server, name = name.as_deref(), why = problem, "left something out of the list of {what}");
                 }
-                let learnt = self.schemas.tools.learn(section, &list);
-                self.shown(section, &list, &learnt, edit, modern).finish()
+                let Caller { principal, grant, session, .. } = &self.caller;
+                let reader = format!("{principal}\n{grant}\n{}", session.as_deref().unwrap_or_default());
+                let place = Place { reader: &reader, cursor: expected.cursor.as_deref() };
+                let learnt = self.schemas.tools.learn(section, &list, place);
+                for (tool, _) in list.tools().zip(&learnt).filter(|(_, facts)| facts.is_none()) {
+                    warn!(server, name = &*tool.name, why = REPEATED, "left something out of the list of {what}");
+                }
+                self.shown(section, &list, &learnt, edit, expected.modern).finish()
             }
             // What no reader takes for a list of prompts shows none.
             Some(Err(_)) if section == Section::Prompts && !names_prompts(reply) => edit.finish(),
@@ -91,7 +97,7 @@ impl Gate {
         &self,
         section: Section,
         list: &ToolList<'_>,
-        learnt: &[Arc<ToolFacts>],
+        learnt: &[Option<Arc<ToolFacts>>],
         mut edit: Edit<'t>,
         modern: bool,
     ) -> Edit<'t> {
@@ -101,18 +107,17 @@ impl Gate {
         let judged: Vec<bool> = list
             .tools()
             .map(|tool| {
-                let facts = facts.next();
-                let objection = facts.and_then(|facts| self.enforcer.objection(Some(facts), &policies).map(|v| (facts, v)));
-                let class = facts
-                    .filter(|_| section == Section::Tools && policies.needs_class(&tool.name))
-                    .map(|facts| facts.class(self.enforcer.definitions()));
+                let Some(facts) = facts.next().and_then(Option::as_ref) else { return false };
+                let objection = self.enforcer.objection(Some(facts), &policies);
+                let needs_class = section == Section::Tools && policies.needs_class(&tool.name);
+                let class = needs_class.then(|| facts.class(self.enforcer.definitions()));
                 let listed =
                     section == Section::Prompts || (policies.lists(&tool.name, class) && !(modern && self.is_invalid(tool)));
-                if let Some((facts, objection)) = objection.as_ref().filter(|_| listed) {
+                if let Some(objection) = objection.as_ref().filter(|_| listed) {
                     self.note(section, facts, objection);
                 }
-                let shows = listed && objection.as_ref().is_none_or(|(_, objection)| objection.shows());
-                if shows && objection.is_some_and(|(_, objection)| objection.escape) {
+                let shows = listed && objection.as_ref().is_none_or(Objection::shows);
+                if shows && objection.is_some_and(|objection| objection.escape) {
                     escaped.push(tool.definition);
                 }
                 shows

@@ -81,8 +81,15 @@ mod tests {
     fn check(method: &str, opens_urls: bool, modern: bool, pointer: &str, expected: Value) {
         let consent = Consent { id: "7".into(), url: "https://us/authorize".into() };
         let failure = Failure { consent: Some(Arc::new(consent)), ..Failure::unsent("allow it") };
-        let expects =
-            Expected { method: method.into(), modern, ticket: None, opens_urls, hears: Hears::Nothing, is_resumed: false };
+        let expects = Expected {
+            method: method.into(),
+            modern,
+            ticket: None,
+            opens_urls,
+            cursor: None,
+            hears: Hears::Nothing,
+            is_resumed: false,
+        };
         let body = unreached(&Id::from("a"), &expects, &failure).body;
         let answer: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(answer.pointer(pointer), Some(&expected), "{answer}");

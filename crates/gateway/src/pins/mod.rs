@@ -126,7 +126,9 @@ impl Objection {
                 "The server does not say how it defines this {what}, so that it cannot be compared with what was accepted. Try again later."
             ),
             _ => {
-                format!("The definition of this {what} holds what hides, or its name could be taken for another: it is not used.")
+                format!(
+                    "The definition of this {what} holds what hides, its name could be taken for another, or its server defines it twice: it is not used."
+                )
             }
         }
     }

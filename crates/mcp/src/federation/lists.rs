@@ -7,6 +7,7 @@ use crate::federation::claims::{Claims, Whose};
 use crate::federation::{cursor, join};
 use crate::keys;
 use crate::message::Message;
+use crate::tools::REPEATED;
 use json::{Kind as JsonKind, Value};
 use std::collections::HashSet;
 use std::fmt::Write;
