@@ -34,13 +34,18 @@ pub const MAX_NAME: usize = 128;
 /// # Errors
 /// Says why there is none: it would be empty, or longer than [`MAX_NAME`].
 pub fn join(server: &str, name: &str) -> Result<String, &'static str> {
+    fits(server, name).map(|()| format!("{server}{SEPARATOR}{name}"))
+}
+
+/// Whether there is such a name.
+fn fits(server: &str, name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("its name is empty");
     }
     if server.chars().count() + SEPARATOR.len() + name.chars().count() > MAX_NAME {
         return Err("with its server's name it is longer than 128 characters");
     }
-    Ok(format!("{server}{SEPARATOR}{name}"))
+    Ok(())
 }
 
 /// The server that a client's name for something leads to, and its own name there. `None` for a name that [`join`] does not
@@ -48,7 +53,7 @@ pub fn join(server: &str, name: &str) -> Result<String, &'static str> {
 pub fn split(name: &str) -> Option<(&str, &str)> {
     let (server, own) = name.split_once(SEPARATOR)?;
     // As many readers cut a name of three underscores in one place as in the other: servers have no underscore, so it is here.
-    (!server.is_empty() && join(server, own).is_ok()).then_some((server, own))
+    (!server.is_empty() && fits(server, own).is_ok()).then_some((server, own))
 }
 
 /// What a request of the client's is about.

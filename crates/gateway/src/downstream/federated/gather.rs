@@ -220,7 +220,13 @@ impl Ground {
         let next = next.seal(|text| self.federation().seal(self.caller(), text));
         let next = next.map(|next| format!(r#","nextCursor":"{next}""#)).unwrap_or_default();
         let meta = self.meta(if whole { &[] } else { &gathered.missing });
-        mcp::reply::result(&id, &format!("{{{}{next}{meta}}}", merged.members))
+        // Written where it is: the list may be megabytes.
+        let mut text = merged.members;
+        text.insert_str(0, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"#, id.text()));
+        for rest in [&next, &meta, "}}"] {
+            text.push_str(rest);
+        }
+        text.into()
     }
 
     fn merge(&self, kind: ListKind, gathered: &Gathered, first: bool) -> (Merged, bool) {
