@@ -396,6 +396,76 @@ fn another_token_ends_what_the_old_one_has_begun_unless_they_overlap() {
     assert_eq!(again.ask("2", "tools/list", json!({})).status, 200, "what begins anew goes on");
 }
 
+/// The names and values of headers in all that has reached the server over HTTP, names in lower case.
+fn headers_heard(stage: &Stage) -> Vec<(String, String)> {
+    let raw = entries_of(&stage.scratch.log(), "raw").into_iter().filter(|entry| entry["via"] == "http");
+    let headers = raw.flat_map(|entry| entry["headers"].as_array().cloned().unwrap_or_default());
+    headers
+        .map(|header| {
+            let text = |at: usize| header[at].as_str().expect("a text").to_owned();
+            (text(0).to_lowercase(), text(1))
+        })
+        .collect()
+}
+
+/// A server with these options, called at this path as this tool in this revision; `more` of how it is configured.
+#[track_caller]
+fn travels(options: &[&str], more: &str, path: &str, tool: &str, revision: &str) {
+    let what = format!("{revision} {path} {options:?} {more}");
+    let mut stage = Stage::new();
+    let upstream = HttpUpstream::start(&stage.scratch.log(), options);
+    (stage.upstream, stage._upstream) = (upstream.url(), Some(upstream));
+    let said = format!("headers: {{X-Static: ours, X-Key: 'env:ROOT'}}, request_headers: [x-passed]{more}, policy: no-echo.yaml");
+    let servers = stage.servers().replace("policy: no-echo.yaml", &said);
+    let config = stage.scratch.write("callgate.yaml", format!("{servers}grants:\n{ADA}"));
+    let gate = Served::configured(&config, &TOKENS);
+    let ada = Client::silent(&gate.address, revision).at(path, TOKENS[0].1).shake_hands();
+    let mut headers = ada.headers("tools/call", Some(tool));
+    for name in ["X-Passed", "X-Other", "X-Static", "Cookie", "Proxy-Authorization", "Forwarded", "X-Forwarded-For"] {
+        headers.push((name.to_owned(), "the client's".to_owned()));
+    }
+    let text = call(revision, "7", tool, json!({"path": "/x"}));
+    let reply = ada.send(&headers, text.as_bytes()).expect("an answer").reply("7");
+    assert!(!support::is_denied(&reply) && reply["result"].is_object(), "{what}: {reply}");
+    let heard = headers_heard(&stage);
+    let values = |name: &str| heard.iter().filter(|(of, _)| of == name).map(|(_, value)| value.as_str()).collect::<Vec<_>>();
+    for (name, value) in [("x-static", "ours"), ("x-key", TOKENS[2].1), ("x-passed", "the client's")] {
+        let values = values(name);
+        assert!(!values.is_empty() && values.iter().all(|of| *of == value), "{what} {name}: {values:?}");
+    }
+    for name in ["x-other", "cookie", "authorization", "proxy-authorization", "forwarded", "x-forwarded-for"] {
+        assert!(values(name).is_empty(), "{what}: {name}");
+    }
+    assert!(heard.iter().all(|(_, value)| !value.contains(TOKENS[0].1)), "{what}: the grant's own token");
+}
+
+#[test]
+fn what_is_configured_travels_to_a_server_and_nothing_else() {
+    for revision in [LEGACY, MODERN] {
+        travels(&[], "", "/mcp/web", "read_file", revision);
+        travels(&[], "", "/mcp", "web__read_file", revision);
+    }
+    // Where the server speaks another transport or another era, and where a line is shared.
+    travels(&["--old"], "", "/mcp/web", "read_file", LEGACY);
+    travels(&["--old"], "", "/mcp/web", "read_file", MODERN);
+    travels(&[], ", isolation: shared", "/mcp/web", "read_file", LEGACY);
+}
+
+#[test]
+fn credentials_of_clients_cannot_be_configured_to_travel_on() {
+    let stage = Stage::new();
+    for name in
+        ["Cookie", "authorization", "Proxy-Authorization", "Host", "Mcp-Session-Id", "mcp-param-x", "Last-Event-ID", "a b"]
+    {
+        let said = format!("request_headers: ['{name}'], policy: no-echo.yaml");
+        let servers = stage.servers().replace("policy: no-echo.yaml", &said);
+        let config = stage.scratch.write("callgate.yaml", format!("{servers}grants:\n{ADA}"));
+        let mut command = support::callgate();
+        let ran = command.arg("check").arg(&config).envs(TOKENS).output().expect("the binary runs");
+        assert_eq!(ran.status.code(), Some(3), "{name}: {}", String::from_utf8_lossy(&ran.stdout));
+    }
+}
+
 #[test]
 fn one_name_is_one_grant() {
     let stage = Stage::new();

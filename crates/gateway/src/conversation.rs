@@ -9,7 +9,7 @@
 
 mod together;
 
-use crate::enforcer::{GRANT_ENDED, Permit, Ticket};
+use crate::enforcer::{GRANT_ENDED, Passed, Permit, Ticket};
 use crate::gate::{Answer, Elicitation, Expected, Gate, Held, Judged, unreached};
 use crate::refusal::{malformed, unreadable};
 use crate::sink::{self, Sink};
@@ -46,8 +46,8 @@ pub(crate) enum Clients {
 pub(crate) enum Command {
     /// The client has sent these bytes; they have not been read.
     Bytes { bytes: Bytes, sink: Sink },
-    /// The client has sent this message; `exchange` names it for [`Command::Abandon`].
-    Message { message: Message, sink: Sink, exchange: u64 },
+    /// The client has sent this message; `exchange` names it for [`Command::Abandon`], and `passed` travels on with a request.
+    Message { message: Message, sink: Sink, exchange: u64, passed: Passed },
     /// What the client has sent cannot even be read.
     Refuse { why: String, sink: Sink },
     /// What the server says by itself goes there from now on.
@@ -93,6 +93,7 @@ struct Request {
     /// at once.
     number: u64,
     expected: Expected,
+    passed: Passed,
 }
 
 /// A call for which the list of tools has been asked for, whatever came of it.
@@ -317,11 +318,11 @@ impl Conversation {
         match command {
             Command::Bytes { bytes, sink } => {
                 match Incoming::parse(bytes, Side::Client, self.revision.unwrap_or(Revision::V2025_11_25)) {
-                    Ok(Incoming::One(message)) => self.hear(message, sink, 0),
+                    Ok(Incoming::One(message)) => self.hear(message, sink, 0, None),
                     Ok(Incoming::Batch(items)) => {
                         for (sink, item) in sink::batch(sink, items.len()).zip(items) {
                             match item {
-                                Ok(message) => self.hear(message, sink, 0),
+                                Ok(message) => self.hear(message, sink, 0, None),
                                 Err(malformed) => self.refuse(malformed, sink),
                             }
                         }
@@ -329,7 +330,7 @@ impl Conversation {
                     Err(malformed) => self.refuse(malformed, sink),
                 }
             }
-            Command::Message { message, sink, exchange } => self.hear(message, sink, exchange),
+            Command::Message { message, sink, exchange, passed } => self.hear(message, sink, exchange, passed),
             Command::Refuse { why, sink } => self.refuse(unreadable(&why), sink),
             Command::Attach(sink) => {
                 for message in std::mem::take(&mut self.unheard) {
@@ -355,9 +356,9 @@ impl Conversation {
     }
 
     /// Takes one message of the client's.
-    fn hear(&mut self, message: Message, sink: Sink, exchange: u64) {
+    fn hear(&mut self, message: Message, sink: Sink, exchange: u64, passed: Passed) {
         match message.kind() {
-            Kind::Request => self.hear_request(message, sink, exchange),
+            Kind::Request => self.hear_request(message, sink, exchange, passed),
             Kind::Notification => self.hear_notification(message, sink),
             Kind::Response { .. } => {
                 if let Some(waiting) = message.id().and_then(|id| self.own_questions.remove(id)) {
@@ -379,7 +380,7 @@ impl Conversation {
         }
     }
 
-    fn hear_request(&mut self, message: Message, sink: Sink, exchange: u64) {
+    fn hear_request(&mut self, message: Message, sink: Sink, exchange: u64, passed: Passed) {
         let Some(id) = message.id().cloned() else { return };
         let taken = self.clients == Clients::One && self.under_way.contains_key(&id);
         let refusal = if taken {
@@ -403,7 +404,7 @@ impl Conversation {
         if self.clients == Clients::One {
             self.under_way.insert(id.clone(), number);
         }
-        let request = Request { id, number, expected };
+        let request = Request { id, number, expected, passed };
         if let Some((entry, begun)) = self.gate.begin(&message) {
             return self.put(entry, Rest::Call { message, begun, sink, exchange, request });
         }
@@ -588,7 +589,7 @@ impl Conversation {
                 return;
             }
         };
-        let Some(Request { id, number, mut expected }) = request else {
+        let Some(Request { id, number, mut expected, passed }) = request else {
             let sent = self.link.send(permit);
             if let Err(failure) = sent.outcome {
                 debug!(%failure.message, "a notification could not be sent");
@@ -599,7 +600,7 @@ impl Conversation {
             // Its permit is dropped, and with it what it was charged; nothing was sent.
             return;
         }
-        let (token, permit) = self.numbered(permit, number);
+        let (token, permit) = self.numbered(permit.passing(passed), number);
         let sent = self.link.send(permit);
         expected.ticket = sent.ticket;
         let pending = Pending { waiter: Waiter::Client { id, sink, exchange, token }, expected, since: Instant::now() };

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use mcp::{Malformed, Message, ToolCall};
 pub(crate) use passing::{Noted, unissued};
 pub use permit::Permit;
-pub(crate) use permit::Ticket;
+pub(crate) use permit::{Passed, Ticket};
 use policy::{ApprovalTerms, Call, Decision, Outcome, Plan, Policies, Reason, RiskClass, Schema, Treatment};
 use std::borrow::Cow;
 use std::fmt;

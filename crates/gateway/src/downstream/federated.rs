@@ -192,7 +192,7 @@ impl Federation {
         match endpoint {
             Endpoint::Mcp => {}
             Endpoint::Stream => return self.open_stream(caller),
-            Endpoint::Messages => return Box::pin(self.post_to_stream(&head.uri, body, caller)).await,
+            Endpoint::Messages => return Box::pin(self.post_to_stream(&head.uri, head.headers, body, caller)).await,
             // It is answered before a server is looked for.
             Endpoint::Metadata => return empty(StatusCode::NOT_FOUND),
         }
@@ -208,7 +208,7 @@ impl Federation {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             let Some(named) = named else { return self.refuse(unreadable("a batch needs a session"), caller).await };
             return match self.find(named, caller) {
-                Some(session) => self.post_batch(&session, body).await,
+                Some(session) => self.post_batch(&session, headers, body).await,
                 None => self.unknown_session(caller).await,
             };
         }
@@ -228,7 +228,7 @@ impl Federation {
         }
         match named {
             Some(named) => match self.find(named, caller) {
-                Some(session) => Self::exchange(&session, message).await,
+                Some(session) => Self::exchange(&session, headers, message).await,
                 None => self.unknown_session(caller).await,
             },
             None if message.method() == Some("initialize") => self.begin(message, caller).await,
@@ -239,14 +239,14 @@ impl Federation {
         }
     }
 
-    async fn exchange(session: &Arc<Session>, message: Message) -> Response<Body> {
+    async fn exchange(session: &Arc<Session>, headers: &HeaderMap, message: Message) -> Response<Body> {
         let (sink, given) = mpsc::channel(MAX_WAITING);
-        session.hear(message, Sink::Exchange(sink)).await;
+        session.hear(message, Sink::Exchange(sink), headers).await;
         respond(given, Abandonment::by_nobody()).await
     }
 
     /// A batch of 2025-03-26: its items take their ways alone.
-    async fn post_batch(&self, session: &Arc<Session>, body: Bytes) -> Response<Body> {
+    async fn post_batch(&self, session: &Arc<Session>, headers: &HeaderMap, body: Bytes) -> Response<Body> {
         let items = match Incoming::parse(body, Side::Client, session.revision()) {
             Ok(Incoming::Batch(items)) => items,
             Ok(Incoming::One(_)) => return self.refuse(unreadable("not a batch"), session.caller()).await,
@@ -256,8 +256,8 @@ impl Federation {
         for (sink, item) in sink::batch(Sink::Exchange(whole), items.len()).zip(items) {
             match item {
                 Ok(message) => {
-                    let session = session.clone();
-                    self.running.spawn(async move { session.hear(message, sink).await });
+                    let (session, headers) = (session.clone(), headers.clone());
+                    self.running.spawn(async move { session.hear(message, sink, &headers).await });
                 }
                 Err(malformed) => sink.refused(&self.enforcer.refuse(malformed, session.caller()).await).await,
             }

@@ -60,7 +60,7 @@ impl Server {
             (Endpoint::Metadata, _) => crate::downstream::http::empty(http::StatusCode::NOT_FOUND),
             (Endpoint::Messages, _) => {
                 let (head, body) = request.into_parts();
-                Box::pin(self.sessions.post_to_stream(&head.uri, body, caller)).await
+                Box::pin(self.sessions.post_to_stream(&head.uri, &head.headers, body, caller)).await
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::chance;
 use crate::conversation::{Clients, Command, Conversation, questions};
 use crate::downstream::http::{Abandonment, Body, empty, json, respond_from};
 use crate::downstream::replay::{Replay, Resumed};
-use crate::enforcer::{Caller, Enforcer};
+use crate::enforcer::{Caller, Enforcer, Passed};
 use crate::gate::Gate;
 use crate::ownership::Owner;
 use crate::refusal::{UPSTREAM_FAILED, malformed, status_of, unreadable};
@@ -181,6 +181,19 @@ impl Sessions {
         self.upstream.endpoint()?.0.lacking(caller)
     }
 
+    /// What of the headers of a client's request the server gets too.
+    pub fn passed(&self, headers: &HeaderMap) -> Passed {
+        let named = self.upstream.endpoint()?.0.passed();
+        let passed: HeaderMap = headers.iter().filter(|(name, _)| named.iter().any(|passed| passed == name.as_str())).fold(
+            HeaderMap::new(),
+            |mut passed, (name, value)| {
+                passed.append(name, value.clone());
+                passed
+            },
+        );
+        (!passed.is_empty()).then(|| Arc::new(passed))
+    }
+
     /// How the server's processes are, where it has any that are watched.
     pub fn condition(&self) -> Option<Condition> {
         self.upstream.condition()
@@ -234,11 +247,13 @@ impl Sessions {
             Ok(revision) => revision,
             Err(malformed) => return self.refuse(malformed, caller).await,
         };
+        let passed = self.passed(headers);
         if revision.era() == Era::Modern {
             let exchange = self.next_exchange();
             return match self.shared(caller).await {
                 Ok(session) => {
-                    Self::exchange(&session, |sink| Command::Message { message, sink, exchange }, Coming::Never(exchange)).await
+                    let command = |sink| Command::Message { message, sink, exchange, passed };
+                    Self::exchange(&session, command, Coming::Never(exchange)).await
                 }
                 Err(response) => *response,
             };
@@ -247,13 +262,13 @@ impl Sessions {
             Some(id) => match self.of_header(id, caller) {
                 Some(session) => {
                     let coming = if revision.has_polling() { Coming::Often } else { Coming::Back };
-                    Self::exchange(&session, |sink| Command::Message { message, sink, exchange: 0 }, coming).await
+                    Self::exchange(&session, |sink| Command::Message { message, sink, exchange: 0, passed }, coming).await
                 }
                 None => self.unknown_session(caller).await,
             },
             None if message.method() == Some("initialize") => match self.begin(caller, None).await {
                 Ok((id, session)) => {
-                    let begins = |sink| Command::Message { message, sink, exchange: 0 };
+                    let begins = |sink| Command::Message { message, sink, exchange: 0, passed };
                     let mut response = Self::exchange(&session, begins, Coming::Back).await;
                     let mut state = session.state();
                     (state.answered, state.used) = (true, Instant::now());

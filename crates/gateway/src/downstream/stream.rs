@@ -11,7 +11,7 @@ use crate::enforcer::Caller;
 use crate::refusal::{is_modern, malformed};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{Response, StatusCode, Uri};
+use http::{HeaderMap, Response, StatusCode, Uri};
 use mcp::{Malformed, Message, Side, sse};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -51,7 +51,7 @@ impl Sessions {
     }
 
     /// Takes what a client has posted. What comes of it is said on the stream.
-    pub(super) async fn post_to_stream(&self, target: &Uri, body: Bytes, caller: &Caller) -> Response<Body> {
+    pub(super) async fn post_to_stream(&self, target: &Uri, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
         let token = target.query().and_then(|query| query.strip_prefix("session="));
         let found = token.and_then(|token| {
             let session = self.find(token, caller)?;
@@ -64,7 +64,7 @@ impl Sessions {
                 sink.refused(&self.enforcer.refuse(too_new(&message), &session.owner).await).await;
                 return empty(StatusCode::ACCEPTED);
             }
-            Ok(message) => Command::Message { message, sink, exchange: 0 },
+            Ok(message) => Command::Message { message, sink, exchange: 0, passed: self.passed(headers) },
             // A batch, or nothing that can be read: the conversation knows whether, and says why not.
             Err(_) => Command::Bytes { bytes: body, sink },
         };

@@ -4,6 +4,7 @@ use super::Enforcer;
 use crate::observe::Observed;
 use crate::ownership::Purpose;
 use bytes::Bytes;
+use http::HeaderMap;
 use mcp::{Id, Message, Side};
 use policy::{Outcome, Reason, Shadow};
 use std::sync::Arc;
@@ -24,8 +25,12 @@ pub struct Permit {
     traceparent: Option<String>,
     /// Which of those who share a line has sent it.
     sharer: Option<u64>,
+    passed: Passed,
     ticket: Option<Ticket>,
 }
+
+/// Headers of a client's HTTP request that its server gets too, where it has any and gets any.
+pub(crate) type Passed = Option<Arc<HeaderMap>>;
 
 impl Permit {
     /// A permit for a question of the gateway's own, which can never be a call.
@@ -62,7 +67,18 @@ impl Permit {
             (Some(ours), Some(theirs)) => message.edit().replace(theirs.span(), ours.clone()).finish(),
             _ => message.text().clone(),
         };
-        Permit { text, message, wire_id, traceparent, sharer: None, ticket }
+        Permit { text, message, wire_id, traceparent, sharer: None, passed: None, ticket }
+    }
+
+    /// The same permit, with which these headers travel.
+    pub(crate) fn passing(mut self, passed: Passed) -> Permit {
+        self.passed = passed;
+        self
+    }
+
+    /// The headers that travel with it.
+    pub(crate) fn passed(&self) -> &Passed {
+        &self.passed
     }
 
     /// The message that was judged.
@@ -120,13 +136,15 @@ impl Permit {
         };
         let same = |key: &&str| says(&self.message, key) == says(&message, key);
         let is_same = message.kind() == self.message.kind() && message.method() == self.message.method();
-        (is_same && ["name", "arguments", "uri", "ref"].iter().all(same)).then(|| Permit::new(message, None))
+        (is_same && ["name", "arguments", "uri", "ref"].iter().all(same))
+            .then(|| Permit::new(message, None).passing(self.passed.clone()))
     }
 
     /// The same permit once more, without its ticket: for the one of two eras that the server turns out to speak.
     pub(crate) fn copy(&self) -> Permit {
         let (message, text, wire_id) = (self.message.clone(), self.text.clone(), self.wire_id.clone());
-        Permit { message, text, wire_id, traceparent: self.traceparent.clone(), sharer: self.sharer, ticket: None }
+        let (traceparent, passed) = (self.traceparent.clone(), self.passed.clone());
+        Permit { message, text, wire_id, traceparent, sharer: self.sharer, passed, ticket: None }
     }
 
     /// Takes the ticket out, for whoever answers for the call from here on.

@@ -5,7 +5,7 @@
 //! filtered.
 
 use crate::budget::{REPLIES, Share, Uncollected};
-use crate::enforcer::{Caller, Permit};
+use crate::enforcer::{Caller, Passed, Permit};
 use crate::refusal::is_modern;
 use crate::tls::{self, TlsError, UpstreamTls, client_config, no_client_config};
 use crate::tools::Schemas;
@@ -183,7 +183,7 @@ impl HttpTarget {
         self.in_the_name_of(caller).unwrap_or_else(|| self.clone())
     }
 
-    /// The same, with these headers of clients' requests sent on where it is passed whole exchanges; names in lower case.
+    /// The same, to which these headers of clients' requests are sent on; names in lower case.
     pub fn passing(self, names: &[String]) -> HttpTarget {
         HttpTarget(Arc::new(Target { passed: names.into(), ..Target::clone(&self.0) }))
     }
@@ -533,7 +533,7 @@ impl HttpLink {
         let line = self.line.clone();
         let message = permit.message().clone();
         let body = permit.text().clone();
-        let id = permit.wire_id().cloned();
+        let (id, passed) = (permit.wire_id().cloned(), permit.passed().clone());
         let asked = id.clone();
         let before = self.heard.clone();
         let heard = matches!(message.method(), Some("notifications/initialized" | "logging/setLevel")).then(|| {
@@ -546,7 +546,7 @@ impl HttpLink {
             if let Some(mut before) = before {
                 let _ = tokio::time::timeout(HEARING, before.changed()).await;
             }
-            line.exchange(&message, body, asked).await;
+            line.exchange(&message, body, asked, passed).await;
             drop(heard);
         });
         if let Some(id) = id {
@@ -569,7 +569,7 @@ impl HttpLink {
             exchange.abort();
         }
         self.line.closed.notify_waiters();
-        let headers = self.line.headers(None).await;
+        let headers = self.line.headers(None, &None).await;
         if self.line.agreed().session.is_some() {
             let goodbye = self.line.target.send(Method::DELETE, headers, Bytes::new());
             // A server may refuse (405), or not answer: the session is over for us either way.
@@ -583,8 +583,9 @@ impl Line {
         self.agreed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn headers(&self, message: Option<&Message>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    async fn headers(&self, message: Option<&Message>, passed: &Passed) -> HeaderMap {
+        // What the protocol says comes after them, and wins.
+        let mut headers = passed.as_deref().cloned().unwrap_or_default();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let agreed = self.agreed();
@@ -605,26 +606,32 @@ impl Line {
         headers
     }
 
-    async fn exchange(self: Arc<Line>, message: &Message, body: Bytes, id: Option<Id>) {
-        let result = self.clone().try_exchange(message, body, id.as_ref()).await;
+    async fn exchange(self: Arc<Line>, message: &Message, body: Bytes, id: Option<Id>, passed: Passed) {
+        let result = self.clone().try_exchange(message, body, id.as_ref(), &passed).await;
         if let (Err(failure), Some(id)) = (result, id) {
             let _ = self.inbound.send(Inbound::Failed { id, failure }).await;
         }
     }
 
-    async fn try_exchange(self: Arc<Line>, message: &Message, body: Bytes, id: Option<&Id>) -> Result<(), Failure> {
+    async fn try_exchange(
+        self: Arc<Line>,
+        message: &Message,
+        body: Bytes,
+        id: Option<&Id>,
+        passed: &Passed,
+    ) -> Result<(), Failure> {
         let begins = message.method() == Some("initialize");
         if begins && self.target.turns_out_old(false).await? {
             self.clone().open_stream().await?;
         }
         if let Some(posts) = self.posts.get() {
-            return self.post(posts, message, body).await;
+            return self.post(posts, message, body, passed).await;
         }
-        let response = self.target.send(Method::POST, self.headers(Some(message)).await, body.clone()).await?;
+        let response = self.target.send(Method::POST, self.headers(Some(message), passed).await, body.clone()).await?;
         let status = response.status();
         if begins && sse::may_be_old(status) && self.clone().open_stream().await? {
             let posts = self.posts.get().expect("an open stream says where to post");
-            return self.post(posts, message, body).await;
+            return self.post(posts, message, body, passed).await;
         }
         if message.method() == Some("initialize") && status.is_success() {
             let session = response.headers().get("mcp-session-id").cloned();
@@ -691,8 +698,8 @@ impl Line {
     }
 
     /// Posts to a server of 2024-11-05. What it answers comes on the stream.
-    async fn post(&self, posts: &HttpTarget, message: &Message, body: Bytes) -> Result<(), Failure> {
-        let response = posts.send(Method::POST, self.headers(Some(message)).await, body).await?;
+    async fn post(&self, posts: &HttpTarget, message: &Message, body: Bytes, passed: &Passed) -> Result<(), Failure> {
+        let response = posts.send(Method::POST, self.headers(Some(message), passed).await, body).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -719,7 +726,7 @@ impl Line {
             }
             let Some(resume) = last_event.as_deref().filter(|_| resumable && !answered && id.is_some()) else { break };
             tokio::time::sleep(retry).await;
-            let mut headers = self.headers(None).await;
+            let mut headers = self.headers(None, &None).await;
             headers.remove(CONTENT_TYPE);
             headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
             if let Ok(value) = HeaderValue::from_str(resume) {
@@ -764,7 +771,7 @@ impl Line {
         let mut retry = RETRY;
         let mut failures = 0;
         while failures < MAX_RETRIES {
-            let mut headers = self.headers(None).await;
+            let mut headers = self.headers(None, &None).await;
             headers.remove(CONTENT_TYPE);
             headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
             if let Some(value) = last_event.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {

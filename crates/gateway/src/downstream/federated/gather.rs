@@ -38,7 +38,7 @@ impl Line {
         self.session.touch();
         let commands = self.session.commands;
         let mut abandonment = Abandonment { commands: commands.clone(), exchange: self.exchange };
-        let command = Command::Message { message, sink: Sink::Exchange(sink), exchange: self.exchange };
+        let command = Command::Message { message, sink: Sink::Exchange(sink), exchange: self.exchange, passed: None };
         commands.send(command).await.ok()?;
         drop(commands);
         while let Some(down) = given.recv().await {

@@ -166,7 +166,7 @@ impl Stream {
         let (sink, mut given) = mpsc::channel(MAX_WAITING);
         // The stream at the server ends when this one does.
         let _abandonment = Abandonment { commands: line.session.commands.clone(), exchange: line.exchange };
-        let command = Command::Message { message, sink: Sink::Exchange(sink), exchange: line.exchange };
+        let command = Command::Message { message, sink: Sink::Exchange(sink), exchange: line.exchange, passed: None };
         if line.session.commands.send(command).await.is_err() {
             return;
         }

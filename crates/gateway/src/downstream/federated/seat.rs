@@ -203,7 +203,7 @@ impl Seat {
 pub(super) async fn tell(session: &sessions::Session, text: Bytes) {
     let Ok(message) = Message::parse(text, Side::Client) else { return };
     let (nobody, _) = mpsc::channel(1);
-    let _ = session.commands.send(Command::Message { message, sink: Sink::Exchange(nobody), exchange: 0 }).await;
+    let _ = session.commands.send(Command::Message { message, sink: Sink::Exchange(nobody), exchange: 0, passed: None }).await;
 }
 
 const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;

@@ -17,6 +17,7 @@ use crate::sink::{Relay, Sink};
 use crate::tools::own_id;
 use crate::upstream::recorded;
 use bytes::Bytes;
+use http::HeaderMap;
 use mcp::federation::{ListKind, Part, Target, Whose, capabilities, instructions, merge_tasks, own_name};
 use mcp::{Id, Kind, Malformed, Message, Revision, Side};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -188,10 +189,10 @@ impl Session {
         mcp::reply::result(self.initialize.id().unwrap_or(&Id::from("")), &result)
     }
 
-    /// Takes one message of the client's.
-    pub async fn hear(self: &Arc<Self>, message: Message, sink: Sink) {
+    /// Takes one message of the client's, and the headers of the request that it came with.
+    pub async fn hear(self: &Arc<Self>, message: Message, sink: Sink, headers: &HeaderMap) {
         match message.kind() {
-            Kind::Request => self.hear_request(message, sink).await,
+            Kind::Request => self.hear_request(message, sink, headers).await,
             Kind::Notification => self.hear_notification(message, sink).await,
             Kind::Response { .. } => self.hear_response(message, sink).await,
         }
@@ -210,7 +211,7 @@ impl Session {
         });
     }
 
-    async fn hear_request(self: &Arc<Self>, message: Message, sink: Sink) {
+    async fn hear_request(self: &Arc<Self>, message: Message, sink: Sink, headers: &HeaderMap) {
         let Some(id) = message.id().cloned() else { return };
         let is_taken = {
             let state = self.lock();
@@ -247,7 +248,7 @@ impl Session {
             _ => match Ground::Legacy(self.clone()).route(&target, &message).await {
                 Some(member) => {
                     drop(target);
-                    self.forward(&member, message, id, sink).await;
+                    self.forward(&member, message, id, sink, headers).await;
                 }
                 None if method == "tools/call" && matches!(target, Target::Name(_)) => {
                     drop(target);
@@ -263,7 +264,7 @@ impl Session {
     }
 
     /// Sends a request to the one server that it is for.
-    async fn forward(self: &Arc<Self>, member: &Arc<Member>, message: Message, id: Id, sink: Sink) {
+    async fn forward(self: &Arc<Self>, member: &Arc<Member>, message: Message, id: Id, sink: Sink, headers: &HeaderMap) {
         if let Some(failure) = member.sessions.lacking(&self.caller) {
             let opens_urls = self.initialize.opens_urls();
             let answer = unauthorised(&member.sessions.enforcer, &message, opens_urls, &self.caller, &failure).await;
@@ -300,7 +301,7 @@ impl Session {
                 session.land(&id, serial);
             }
         });
-        let command = Command::Message { message: own, sink: observed, exchange: 0 };
+        let command = Command::Message { message: own, sink: observed, exchange: 0, passed: member.sessions.passed(headers) };
         if taken.commands.send(command).await.is_err() {
             unreachable(&self.caller, member, &message, "it has ended; it is started again", &sink).await;
         }
@@ -419,7 +420,7 @@ impl Session {
         let own = Message::parse(message.with_id(&asked.id), Side::Client).ok();
         match taken.zip(own) {
             Some((taken, message)) => {
-                let _ = taken.commands.send(Command::Message { message, sink, exchange: 0 }).await;
+                let _ = taken.commands.send(Command::Message { message, sink, exchange: 0, passed: None }).await;
             }
             // Whoever has asked is gone.
             None => sink.accepted().await,

@@ -129,9 +129,11 @@ impl Stateless {
                 return respond(given, Abandonment::by_nobody()).await;
             }
         };
+        let passed = member.sessions.passed(headers);
         let observed = Observed::sink(Sink::Exchange(sink), &member.name, &self.known, || {});
         let abandonment = Abandonment { commands: line.session.commands.clone(), exchange: line.exchange };
-        let _ = line.session.commands.send(Command::Message { message: own, sink: observed, exchange: line.exchange }).await;
+        let _ =
+            line.session.commands.send(Command::Message { message: own, sink: observed, exchange: line.exchange, passed }).await;
         drop(line);
         respond(given, abandonment).await
     }

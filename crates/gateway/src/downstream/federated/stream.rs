@@ -15,7 +15,7 @@ use crate::refusal::{is_modern, malformed};
 use crate::sink::Sink;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{Response, StatusCode, Uri};
+use http::{HeaderMap, Response, StatusCode, Uri};
 use mcp::{Message, Side, sse};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -88,7 +88,13 @@ impl Federation {
     }
 
     /// Takes what a client has posted. What comes of it is said on the stream.
-    pub(super) async fn post_to_stream(self: &Arc<Self>, target: &Uri, body: Bytes, caller: &Caller) -> Response<Body> {
+    pub(super) async fn post_to_stream(
+        self: &Arc<Self>,
+        target: &Uri,
+        headers: HeaderMap,
+        body: Bytes,
+        caller: &Caller,
+    ) -> Response<Body> {
         let token = target.query().and_then(|query| query.strip_prefix("session="));
         let found = token.and_then(|token| {
             let stream = self.lock_streams().get(token).filter(|stream| stream.caller.is_same(caller)).cloned()?;
@@ -97,16 +103,16 @@ impl Federation {
         let Some((sink, stream)) = found else { return self.unknown_session(caller).await };
         let taken = Message::parse(body, Side::Client);
         match taken.and_then(|message| if is_modern(&message) { Err(too_new(&message)) } else { Ok(message) }) {
-            Ok(message) => self.hear_on_stream(&stream, message, sink).await,
+            Ok(message) => self.hear_on_stream(&stream, message, sink, headers).await,
             Err(malformed) => sink.refused(&self.enforcer.refuse(malformed, caller).await).await,
         }
         empty(StatusCode::ACCEPTED)
     }
 
     /// Nobody who posts waits for what comes of it.
-    async fn hear_on_stream(self: &Arc<Self>, stream: &Stream, message: Message, sink: Sink) {
+    async fn hear_on_stream(self: &Arc<Self>, stream: &Stream, message: Message, sink: Sink, headers: HeaderMap) {
         match stream.session().cloned() {
-            Some(session) => drop(self.running.spawn(async move { session.hear(message, sink).await })),
+            Some(session) => drop(self.running.spawn(async move { session.hear(message, sink, &headers).await })),
             None if message.method() == Some("initialize") && message.id().is_some() => {
                 let id = chance::token().unwrap_or_default();
                 let session = Session::begin(self, stream.caller.in_session(&id), message);
