@@ -183,6 +183,96 @@ fn leases_exceed_nothing_when_a_gateway_is_killed_in_the_middle() {
     }
 }
 
+const TOKENS: [(&str, &str); 2] = [("ada", "a-token-of-ada-0123456789"), ("bob", "a-token-of-bob-0123456789")];
+
+/// A gateway before two servers, with a data directory of its own.
+fn federated(scratch: &Scratch, name: &str, state: &str) -> Served {
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = support::root().join("tests/upstreams/member.py").display().to_string();
+    let server = |server: &str| {
+        let log = scratch.path(&format!("{name}-{server}.log")).display().to_string();
+        json!({"command": [python, script, server, "--pages", "--log", log], "policy": "open.yaml", "pin": "off"})
+    };
+    let grant = |(name, token): &(&str, &str)| {
+        scratch.write(name, token);
+        json!({"name": name, "principal": format!("person:{name}"), "token": format!("file:{name}"), "servers": ["one", "two"]})
+    };
+    scratch.write("open.yaml", "version: \"1\"\ndefault: allow\n");
+    let config = json!({
+        "listen": "127.0.0.1:0",
+        "state": "env:STATE",
+        "servers": {"one": server("one"), "two": server("two")},
+        "grants": TOKENS.iter().map(grant).collect::<Vec<_>>(),
+    });
+    let mut command = callgate();
+    command.env("XDG_DATA_HOME", scratch.path(name)).env("STATE", state);
+    command.args(["serve", "-c"]).arg(scratch.write(&format!("{name}.yaml"), config.to_string()));
+    Served::ready(command)
+}
+
+fn task_of_two(client: &Client) -> serde_json::Value {
+    let text = support::request(MODERN, "6", "tasks/get", json!({"taskId": "task of two"}));
+    let mut asked: serde_json::Value = serde_json::from_str(&text).unwrap();
+    asked["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"]["extensions"] =
+        json!({"io.modelcontextprotocol/tasks": {}});
+    let text = asked.to_string();
+    client.send(&client.headers("tasks/get", Some("task of two")), text.as_bytes()).expect("an answer").reply("6")
+}
+
+/// In a file the other gateway is the same one, started anew.
+#[test]
+fn a_stateless_client_goes_on_at_another_gateway() {
+    let (scratch, server) = (Scratch::new(), Postgres::start());
+    for state in server.iter().map(Postgres::url).chain([scratch.state()]) {
+        let in_a_file = state.starts_with("sqlite");
+        let first = federated(&scratch, "first", &state);
+        let client =
+            |gateway: &Served, who: usize, at: &str| Client::silent(&gateway.address, MODERN).at(at, TOKENS[who].1).shake_hands();
+        let ada = client(&first, 0, "/mcp");
+        let page = ada.ask("1", "tools/list", json!({})).reply("1");
+        let cursor = page["result"]["nextCursor"].clone();
+        assert!(cursor.is_string(), "{page}");
+        let asked = ada.call("2", "one__ask", json!({"a": 1}));
+        let state_of_one = asked["result"]["requestState"].clone();
+        assert!(state_of_one.is_string(), "{asked}");
+        let made = ada.call("3", "two__later", json!({}));
+        assert_eq!(made["result"]["taskId"], "task of two", "{made}");
+
+        let kept = if in_a_file {
+            drop(first);
+            None
+        } else {
+            Some(first)
+        };
+        let second = federated(&scratch, "second", &state);
+        let (ada, bob) = (client(&second, 0, "/mcp"), client(&second, 1, "/mcp"));
+        let goes_on = |client: &Client| client.ask("4", "tools/list", json!({"cursor": cursor})).reply("4");
+        let next = goes_on(&ada);
+        assert_eq!(support::names(&next), ["one__end", "two__end"], "{next}");
+        assert_eq!(goes_on(&bob)["error"]["code"], -32602, "it is ada's");
+
+        let retry = |client: &Client, name: &str, arguments: serde_json::Value| {
+            let answers = json!({"q": {"action": "accept", "content": {}}});
+            let params = json!({"name": name, "arguments": arguments, "inputResponses": answers, "requestState": state_of_one});
+            client.ask("5", "tools/call", params).reply("5")
+        };
+        assert_eq!(retry(&bob, "one__ask", json!({"a": 1}))["error"]["code"], -32602, "it is ada's");
+        assert_eq!(retry(&ada, "one__ask", json!({"a": 2}))["error"]["code"], -32602, "it is for another call");
+        assert_eq!(retry(&ada, "two__ask", json!({"a": 1}))["error"]["code"], -32602, "it is another server's");
+        let told = retry(&ada, "one__ask", json!({"a": 1.0}));
+        assert!(support::text_of(&told).starts_with("one was told"), "{told}");
+
+        for at in ["/mcp", "/mcp/two"] {
+            let (ada, bob) = (client(&second, 0, at), client(&second, 1, at));
+            assert_eq!(task_of_two(&bob)["error"]["code"], -32602, "{at}: it is ada's");
+            assert_eq!(task_of_two(&ada)["result"]["status"], "completed", "{at}");
+        }
+        let elsewhere = task_of_two(&client(&second, 0, "/mcp/one"));
+        assert_eq!(elsewhere["error"]["code"], -32602, "it is another server's");
+        drop(kept);
+    }
+}
+
 /// An authority's certificate in a file, and a certificate for 127.0.0.1 that it has signed, with its key.
 fn certified(scratch: &Scratch, name: &str) -> (PathBuf, String, String) {
     let mut parameters = CertificateParams::new(Vec::new()).unwrap();

@@ -5,6 +5,7 @@
 
 mod passing;
 mod permit;
+mod recalling;
 
 use crate::approvers::{Approvers, Waiting};
 use crate::edition::Edition;

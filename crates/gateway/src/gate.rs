@@ -26,6 +26,7 @@ use mcp::{Id, Kind, Malformed, Message, Route, Side};
 pub(crate) use ourselves::discovery;
 use policy::{Decision, Outcome, Policies, Reason};
 use results::Screened;
+use std::borrow::Cow;
 use std::sync::Arc;
 use store::{Entered, Entry, Reply, StoreError};
 use tracing::warn;
@@ -70,9 +71,9 @@ pub(crate) struct Expected {
     pub ticket: Option<Ticket>,
     /// Whether its client can have a person open an address.
     pub opens_urls: bool,
-    /// Whether its stream is told of changed lists of tools.
     /// Of a request for a list, where its page begins.
     pub cursor: Option<Box<str>>,
+    /// Whether its stream is told of changed lists of tools.
     pub hears: Hears,
     /// Whether it may be the reply to an earlier request of its id.
     pub is_resumed: bool,
@@ -172,6 +173,9 @@ impl Gate {
         if let Some(Lack { section, name }) = self.lacks(&message) {
             self.schemas.fill(section, name.as_deref(), &message).await;
         }
+        if is_request && !sealed::hands_back(&message) && self.enforcer.must_recall(&message, &self.caller) {
+            Box::pin(self.enforcer.recall(&message, &self.caller)).await;
+        }
         let method = message.method().unwrap_or_default().to_owned();
         let route = mcp::route(&method, message.kind(), Side::Client);
         if is_request && route == Some(Route::Enforce) {
@@ -193,6 +197,9 @@ impl Gate {
     pub fn begin(&self, message: &Message) -> Option<(Option<Entry>, Begun)> {
         let is_call = message.kind() == Kind::Request && message.method() == Some("tools/call");
         if !is_call || self.over_http || sealed::hands_back(message) || self.level_denied(message).is_some() {
+            return None;
+        }
+        if self.enforcer.must_recall(message, &self.caller) {
             return None;
         }
         let (entry, undecided) = self.enforcer.begin(message, &self.caller, &self.schemas)?;
@@ -274,10 +281,11 @@ impl Gate {
     ) -> Result<(Option<Entry>, Bytes), Expected> {
         let asks = || !mcp::asked(reply).is_ok_and(|asked| asked.is_empty());
         let is_judged = || self.filter_of(&expected, reply.result().is_some()).is_some();
-        if expected.method != "tools/call" || self.enforcer.over(&self.caller).is_some() || asks() || is_judged() {
+        let issues = || issued(reply) != (None, None);
+        let is_over = self.enforcer.over(&self.caller).is_some();
+        if expected.method != "tools/call" || is_over || asks() || is_judged() || issues() {
             return Err(expected);
         }
-        self.remember(&expected, reply);
         let entry = expected.ticket.take().and_then(|ticket| ticket.ending(ending(reply, &expected.method)));
         Ok((entry, reply.with_id(client_id)))
     }
@@ -294,6 +302,7 @@ impl Gate {
         // First of all: what the tasks of others say is no reason to withhold the list.
         let own;
         let reply = if expected.method == "tasks/list" {
+            Box::pin(self.enforcer.recall_tasks(mcp::listed_tasks(reply), &self.caller)).await;
             match self.own_tasks(reply, client_id) {
                 Ok(message) => {
                     own = message;
@@ -319,8 +328,12 @@ impl Gate {
             Screened::Withheld(told) => return told.clone(),
         };
         let withheld = self.withhold(&mut expected, reply, client_id).await;
-        if withheld.is_none() {
-            self.remember(&expected, reply);
+        if withheld.is_none()
+            && let Some(purpose) = expected.ticket.as_ref().and_then(Ticket::purpose)
+            && let (state, task) = issued(reply)
+            && (state.is_some() || task.is_some())
+        {
+            Box::pin(self.enforcer.issue(&self.caller, purpose, state.as_deref(), task.as_deref())).await;
         }
         if let Some(ticket) = expected.ticket.take() {
             ticket.finish(ending(reply, &expected.method), None).await;
@@ -344,24 +357,6 @@ impl Gate {
         }
     }
 
-    /// Remembers to whom belongs what the server gives to be handed back.
-    fn remember(&self, expected: &Expected, reply: &Message) {
-        let Some(purpose) = expected.ticket.as_ref().and_then(Ticket::purpose) else { return };
-        let state = reply.result().and_then(|result| result.get("requestState")?.as_str());
-        let task = mcp::created_task(reply);
-        if state.is_none() && task.is_none() {
-            return;
-        }
-        let (owned, now) = (self.enforcer.owned(), self.enforcer.store().clock().now());
-        let owner = self.caller.owner();
-        if let Some(state) = state {
-            owned.issue_state(&owner, purpose, &state, now);
-        }
-        if let Some(task) = task {
-            owned.issue_task(&owner, &task, &purpose.target, now);
-        }
-    }
-
     /// Takes the tasks of others out of a list of tasks.
     ///
     /// # Errors
@@ -374,6 +369,12 @@ impl Gate {
             mcp::reply::error(Some(client_id), mcp::reply::INTERNAL_ERROR, "the server's list of tasks cannot be read", None)
         })
     }
+}
+
+/// What a reply gives its client to be handed back: a state, a task.
+fn issued(reply: &Message) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+    let state = reply.result().and_then(|result| result.get("requestState")?.as_str());
+    (state, mcp::created_task(reply))
 }
 
 /// How a request ended, by its reply.

@@ -2,8 +2,8 @@
 //!
 //! A server tells its callers apart by what it has given them, and often by nothing else: whoever holds the id of a task has
 //! its result, and whoever holds a state may go on where another has begun. So both belong to the grant they were issued to,
-//! a state also to the very call. Remembered by digests, in this process only, for a day at most; another process, or this one
-//! after a restart, knows nothing of them.
+//! a state also to the very call. Remembered by digests, for a day at most; the state that gateways share knows what this
+//! process does not ([`Enforcer::recall`](crate::enforcer::Enforcer::recall)).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +16,7 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How long something is remembered, in milliseconds: nobody comes back to a question after a day.
-const LIFETIME_MS: i64 = 24 * 60 * 60 * 1_000;
+pub(crate) const LIFETIME_MS: i64 = 24 * 60 * 60 * 1_000;
 /// So many of each kind are remembered, about 100 bytes each. Past them, the oldest of whoever has most is forgotten, so that
 /// one caller's do not push out another's.
 const MOST: usize = 20_000;
@@ -72,9 +72,10 @@ pub(crate) struct Ownership {
 }
 
 impl Ownership {
-    /// Remembers that `state` was given to the owner as an answer to a request of this purpose. `now` is in milliseconds.
-    pub fn issue_state(&self, owner: &Owner, purpose: &Purpose, state: &str, now: i64) {
-        lock(&self.states).insert(owner.clone(), state_key(owner, purpose, state), (), now);
+    /// Remembers that `state` was given to the owner as an answer to a request of this purpose, `until` when it counts. Times
+    /// are in milliseconds.
+    pub fn issue_state(&self, owner: &Owner, purpose: &Purpose, state: &str, until: i64, now: i64) {
+        lock(&self.states).insert(owner.clone(), state_key(owner, purpose, state), (), until, now);
     }
 
     /// Whether `state` was given to this owner as an answer to a request of this purpose.
@@ -83,9 +84,9 @@ impl Ownership {
         lock(&self.states).get(owner, &key, now).is_some()
     }
 
-    /// Remembers that a task was made by a call of the owner's to `tool`.
-    pub fn issue_task(&self, owner: &Owner, task: &str, tool: &str, now: i64) {
-        lock(&self.tasks).insert(owner.clone(), digest(&["task", task]), tool.to_owned(), now);
+    /// Remembers that a task was made by a call of the owner's to `tool`, `until` when it counts.
+    pub fn issue_task(&self, owner: &Owner, task: &str, tool: &str, until: i64, now: i64) {
+        lock(&self.tasks).insert(owner.clone(), digest(&["task", task]), tool.to_owned(), until, now);
     }
 
     /// Whose a task is.
@@ -111,6 +112,27 @@ pub(crate) struct Owner {
     pub subject: Option<[u8; 32]>,
 }
 
+impl Owner {
+    /// What tells this owner from all others.
+    pub fn text(&self) -> String {
+        text_of(&["owner", &self.principal, &self.grant, &self.subject_text()])
+    }
+
+    fn subject_text(&self) -> String {
+        self.subject.map(|said| URL_SAFE_NO_PAD.encode(said)).unwrap_or_default()
+    }
+}
+
+/// What tells a task from everything else that servers issue.
+pub(crate) fn task_text(task: &str) -> String {
+    text_of(&["task", task])
+}
+
+/// The same of a state that answers a request of this purpose.
+pub(crate) fn state_text(purpose: &Purpose, state: &str) -> String {
+    text_of(&["state", purpose.method, &purpose.target, &purpose.arguments(), state])
+}
+
 /// What each owner has, the oldest first, and who has a thing.
 #[derive(Debug)]
 struct Memory<T> {
@@ -133,7 +155,7 @@ impl<T> Default for Memory<T> {
 }
 
 impl<T> Memory<T> {
-    fn insert(&mut self, owner: Owner, key: Digest, thing: T, now: i64) {
+    fn insert(&mut self, owner: Owner, key: Digest, thing: T, until: i64, now: i64) {
         self.expire(now);
         if self.count >= MOST {
             let most = self.owned.iter().max_by_key(|(_, shelf)| shelf.order.len()).map(|(owner, _)| owner.clone());
@@ -143,7 +165,8 @@ impl<T> Memory<T> {
         }
         let shelf = self.owned.entry(owner).or_insert_with(|| Shelf { things: HashMap::new(), order: VecDeque::new() });
         if shelf.things.insert(key, thing).is_none() {
-            shelf.order.push_back((now.saturating_add(LIFETIME_MS), key));
+            let at = shelf.order.partition_point(|(before, _)| *before <= until);
+            shelf.order.insert(at, (until, key));
             *self.holders.entry(key).or_default() += 1;
             self.count += 1;
         }
@@ -191,8 +214,12 @@ fn lock<T>(memory: &Mutex<Memory<T>>) -> MutexGuard<'_, Memory<T>> {
 }
 
 fn state_key(owner: &Owner, purpose: &Purpose, state: &str) -> Digest {
-    let subject = owner.subject.map(|said| URL_SAFE_NO_PAD.encode(said)).unwrap_or_default();
+    let subject = owner.subject_text();
     digest(&["state", &owner.principal, &owner.grant, &subject, purpose.method, &purpose.target, &purpose.arguments(), state])
+}
+
+fn text_of(parts: &[&str]) -> String {
+    URL_SAFE_NO_PAD.encode(digest(parts))
 }
 
 /// A digest of several texts, each with its length, so that no two lists of texts run into one.
@@ -229,7 +256,7 @@ mod tests {
     fn a_state_belongs_to_the_call_it_was_issued_for() {
         let owned = Ownership::default();
         let (ada, bob) = (owner("ada"), owner("bob"));
-        owned.issue_state(&ada, &call("pay", r#"{"a":1,"b":2}"#), "s", 0);
+        owned.issue_state(&ada, &call("pay", r#"{"a":1,"b":2}"#), "s", LIFETIME_MS, 0);
         assert!(owned.holds_state(&ada, &call("pay", r#"{"b":2.0, "a":1}"#), "s", 1));
         for (who, purpose, state, why) in [
             (&bob, call("pay", r#"{"a":1,"b":2}"#), "s", "somebody else"),
@@ -248,8 +275,8 @@ mod tests {
         let owned = Ownership::default();
         let (ada, bob) = (owner("ada"), owner("bob"));
         let call = call("pay", "{}");
-        owned.issue_state(&ada, &call, "step 1", 0);
-        owned.issue_state(&bob, &call, "step 1", 0);
+        owned.issue_state(&ada, &call, "step 1", LIFETIME_MS, 0);
+        owned.issue_state(&bob, &call, "step 1", LIFETIME_MS, 0);
         assert!(owned.holds_state(&ada, &call, "step 1", 1) && owned.holds_state(&bob, &call, "step 1", 1));
     }
 
@@ -258,7 +285,7 @@ mod tests {
         let owned = Ownership::default();
         let day = Owner { grant: "day".into(), ..owner("ada") };
         let night = Owner { grant: "night".into(), ..owner("ada") };
-        owned.issue_task(&day, "t", "deploy", 0);
+        owned.issue_task(&day, "t", "deploy", LIFETIME_MS, 0);
         assert_eq!(owned.task(&night, "t", 0), Whose::Foreign);
         assert_eq!(owned.task(&day, "t", 0), Whose::Own("deploy".into()));
     }
@@ -266,7 +293,7 @@ mod tests {
     #[test]
     fn a_task_is_its_makers_alone() {
         let owned = Ownership::default();
-        owned.issue_task(&owner("ada"), "t", "deploy", 0);
+        owned.issue_task(&owner("ada"), "t", "deploy", LIFETIME_MS, 0);
         assert_eq!(owned.task(&owner("ada"), "t", 1), Whose::Own("deploy".into()));
         assert_eq!(owned.task(&owner("bob"), "t", 1), Whose::Foreign);
         assert_eq!(owned.task(&owner("bob"), "u", 1), Whose::Unknown);
@@ -276,8 +303,8 @@ mod tests {
     fn everything_is_forgotten_after_a_day() {
         let owned = Ownership::default();
         let (ada, call) = (owner("ada"), call("pay", "{}"));
-        owned.issue_state(&ada, &call, "s", 0);
-        owned.issue_task(&ada, "t", "pay", 0);
+        owned.issue_state(&ada, &call, "s", LIFETIME_MS, 0);
+        owned.issue_task(&ada, "t", "pay", LIFETIME_MS, 0);
         assert!(owned.holds_state(&ada, &call, "s", LIFETIME_MS - 1));
         assert!(!owned.holds_state(&ada, &call, "s", LIFETIME_MS));
         assert_eq!(owned.task(&ada, "t", LIFETIME_MS), Whose::Unknown);
@@ -288,9 +315,9 @@ mod tests {
     fn whoever_has_most_is_forgotten_first() {
         let owned = Ownership::default();
         let (ada, bob) = (owner("ada"), owner("bob"));
-        owned.issue_task(&ada, "ada's", "t", 0);
+        owned.issue_task(&ada, "ada's", "t", LIFETIME_MS, 0);
         for number in 0..MOST + 10 {
-            owned.issue_task(&bob, &number.to_string(), "t", 1);
+            owned.issue_task(&bob, &number.to_string(), "t", LIFETIME_MS, 1);
         }
         assert_eq!(owned.task(&ada, "ada's", 2), Whose::Own("t".into()));
         assert_eq!(owned.task(&bob, "0", 2), Whose::Unknown);

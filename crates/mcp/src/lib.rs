@@ -31,4 +31,4 @@ pub use method::{METHODS, Method, Route, route};
 pub use ourselves::{IMPLEMENTATION, initialize_params};
 pub use revision::{Era, Revision};
 pub use splice::Edit;
-pub use tasks::{TASK_METHODS, TASKS_EXTENSION, created_task, filter_tasks};
+pub use tasks::{TASK_METHODS, TASKS_EXTENSION, created_task, filter_tasks, listed_tasks};

@@ -23,6 +23,12 @@ pub fn created_task<'m>(reply: &'m Message) -> Option<Cow<'m, str>> {
     id.as_str()
 }
 
+/// The ids of the tasks in the reply to a `tasks/list`.
+pub fn listed_tasks(reply: &Message) -> impl Iterator<Item = String> {
+    let tasks = reply.result().and_then(|result| result.get("tasks")?.elements()).into_iter().flatten();
+    tasks.filter_map(|task| Some(task.get("taskId")?.as_str()?.into_owned()))
+}
+
 /// Takes the tasks that `keep` does not know out of the reply to a `tasks/list`, and those without an id. An error stays as
 /// it is.
 ///

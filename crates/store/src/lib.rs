@@ -31,6 +31,7 @@ mod follow;
 mod front;
 mod grants;
 mod instances;
+mod issued;
 mod job;
 mod journal;
 mod key;
@@ -71,6 +72,7 @@ pub use entry::{Entered, Entry};
 pub use error::StoreError;
 pub use grants::{GrantChange, Kept, StoredGrant};
 pub use instances::{Instance, Running};
+pub use issued::Issued;
 pub use key::DigestKey;
 pub use line::OneLine;
 pub use reader::{Filter, Position, Reader, Rows};
@@ -429,6 +431,24 @@ impl Store {
             Some(redis) => redis.use_up(&name, since, until).await,
             None => self.writer.submit(true, Vec::new(), move |ledger| once::use_up(ledger, &name, until)).await,
         }
+    }
+
+    /// Remembers, for every gateway on this state, that a server has issued something to an owner. Both are kept as digests.
+    ///
+    /// # Errors
+    /// When state cannot be used; after a time-out it may be remembered, later.
+    pub async fn issue(&self, thing: &str, owner: &str, issued: Issued) -> Result<(), StoreError> {
+        let (thing, owner) = (thing.to_owned(), owner.to_owned());
+        self.writer.submit(false, Vec::new(), move |ledger| issued::keep(ledger, &thing, &owner, &issued)).await
+    }
+
+    /// Which servers have issued something to an owner, by any gateway on this state, as far as it still counts.
+    ///
+    /// # Errors
+    /// When state cannot be used.
+    pub async fn issued(&self, thing: &str, owner: &str) -> Result<Vec<Issued>, StoreError> {
+        let (thing, owner) = (thing.to_owned(), owner.to_owned());
+        self.writer.submit(true, Vec::new(), move |ledger| issued::find(ledger, &thing, &owner)).await
     }
 
     /// The digest under which a grant's token is kept; `None` while the key cannot be read.

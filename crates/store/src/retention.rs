@@ -9,7 +9,7 @@ use crate::error::Fault;
 use crate::sql::Sql;
 use crate::value::values;
 use crate::verify::{self, Walk};
-use crate::{approvals, counters, departed, instances, once};
+use crate::{approvals, counters, departed, instances, issued, once};
 use std::time::Duration;
 
 /// How long and how many audit records are kept.
@@ -28,6 +28,7 @@ pub(crate) fn tidy(ledger: &mut Ledger<'_>, retention: Option<Retention>) -> Res
     once::prune(ledger.sql, now)?;
     approvals::prune(ledger.sql, now)?;
     instances::prune(ledger.sql, now)?;
+    issued::prune(ledger.sql, now)?;
     let Some(retention) = retention else { return Ok(false) };
     let cutoff = retention.max_age.map(|age| now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
     if let Some(cutoff) = cutoff

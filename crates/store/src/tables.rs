@@ -136,6 +136,16 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         PRIMARY KEY (server, resource)) STRICT, WITHOUT ROWID;
 ",
     },
+    Migration {
+        file: "",
+        server: "",
+        both: "
+    -- What servers have given callers to be handed back: keyed digests of it and of whose it is.
+    CREATE TABLE issued(thing TEXT NOT NULL, owner TEXT NOT NULL, server TEXT NOT NULL, purpose TEXT NOT NULL,
+        until INTEGER NOT NULL, PRIMARY KEY (thing, owner, server)) STRICT, WITHOUT ROWID;
+    CREATE INDEX issued_over ON issued(until);
+",
+    },
 ];
 
 #[cfg(test)]

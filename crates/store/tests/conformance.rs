@@ -7,7 +7,7 @@ mod support;
 use policy::{Amount, Mode, Outcome, Quorum, Reason, Scope};
 use store::{
     Admission, Answer, ApprovalRequest, ApprovalState, AuthorizationChange, Clock, Condition, DocumentKind, Draft, Expected,
-    Filter, GrantChange, Instance, Once, Phase, Reply, ShownArguments, StateUrl, Store, StoreError, Verdict,
+    Filter, GrantChange, Instance, Issued, Once, Phase, Reply, ShownArguments, StateUrl, Store, StoreError, Verdict,
 };
 use support::servers::{Postgres, Redis};
 use support::*;
@@ -84,6 +84,7 @@ macro_rules! backends {
             one_gateway_at_a_time_refreshes_an_authorization,
             the_issuer_that_was_named_first_stays,
             a_name_is_used_up_once_by_all,
+            what_was_issued_is_its_owners_on_every_gateway,
             a_closed_store_denies,
         );)*
     };
@@ -774,6 +775,23 @@ async fn a_name_is_used_up_once_by_all(place: Place) {
         assert!(again().await);
     }
     assert!(bodies(&place.store).is_empty(), "strangers must not fill the log");
+}
+
+async fn what_was_issued_is_its_owners_on_every_gateway(place: Place) {
+    let (store, other) = (place.store.clone(), place.another());
+    let day = place.clock.now() + 24 * 60 * MINUTE;
+    let by = |server: &str, until: i64| Issued { server: server.to_owned(), purpose: "deploy".to_owned(), until };
+    for server in ["b", "a", "a"] {
+        store.issue("task 1", "ada", by(server, day)).await.unwrap();
+    }
+    assert_eq!(other.issued("task 1", "ada").await.unwrap(), [by("a", day), by("b", day)]);
+    for (thing, owner) in [("task 1", "bob"), ("task 2", "ada"), ("ada", "task 1")] {
+        assert_eq!(other.issued(thing, owner).await.unwrap(), [], "{thing} of {owner}");
+    }
+    other.issue("task 1", "bob", by("a", day + MINUTE)).await.unwrap();
+    place.clock.advance(24 * 60 * MINUTE);
+    assert_eq!(store.issued("task 1", "ada").await.unwrap(), [], "its day is over");
+    assert_eq!(store.issued("task 1", "bob").await.unwrap(), [by("a", day + MINUTE)]);
 }
 
 async fn one_gateway_at_a_time_refreshes_an_authorization(place: Place) {

@@ -32,7 +32,6 @@ use http::header::HeaderValue;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use mcp::{Era, Incoming, Message, Revision, Side};
 use member::Member;
-use ring::hmac;
 use session::Session;
 use stateless::Stateless;
 use std::collections::{BTreeMap, HashMap};
@@ -101,8 +100,6 @@ pub(crate) struct Federation {
     /// Cancelled when nothing new is to begin: streams end once nothing is under way on them.
     finishing: CancellationToken,
     stateless: Mutex<HashMap<Owner, Arc<Stateless>>>,
-    /// Of cursors.
-    seal: hmac::Key,
     stop: CancellationToken,
     running: TaskTracker,
 }
@@ -117,9 +114,6 @@ impl Federation {
         may_use: MayUse,
         patience: Patience,
     ) -> Arc<Federation> {
-        let mut secret = [0u8; 32];
-        // Without chance no session can be made either, and nobody gets a cursor.
-        let _ = getrandom::fill(&mut secret);
         let federation = Arc::new(Federation {
             enforcer,
             may_use,
@@ -129,7 +123,6 @@ impl Federation {
             streams: Mutex::default(),
             finishing: CancellationToken::new(),
             stateless: Mutex::default(),
-            seal: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             stop: CancellationToken::new(),
             running: TaskTracker::new(),
         });
@@ -339,17 +332,13 @@ impl Federation {
         self.members().get(name).filter(|_| (self.may_use)(caller, name)).cloned()
     }
 
-    /// The seal of a cursor that `caller` holds.
-    fn seal(&self, caller: &Caller, text: &[u8]) -> [u8; mcp::federation::SEAL_BYTES] {
-        let mut context = hmac::Context::with_key(&self.seal);
-        for part in [&caller.principal, &caller.grant, caller.session.as_deref().unwrap_or_default()] {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part.as_bytes());
-        }
-        context.update(text);
-        let mut seal = [0u8; mcp::federation::SEAL_BYTES];
-        seal.copy_from_slice(&context.sign().as_ref()[..mcp::federation::SEAL_BYTES]);
-        seal
+    /// The seal of a cursor that `caller` holds: any gateway on the same state knows it again. `None` while the state's key cannot
+    /// be read.
+    fn seal(&self, caller: &Caller, text: &str) -> Option<String> {
+        let session = caller.session.as_deref().unwrap_or_default();
+        let parts = ["callgate cursor v1", &caller.owner().text(), session, text];
+        let sealed: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+        self.enforcer.store().digest(&sealed)
     }
 
     /// Denies a call of a tool that no server has, in the words that a hidden one gets.

@@ -2,14 +2,14 @@
 //!
 //! The cursor that a client gets holds those of the servers, and a seal that binds it to the list and to its holder: it is
 //! taken back from nobody else. Nothing needs to be remembered for a list that is never read to its end.
+//!
+//! A seal is text without a dot; whoever makes them knows a key.
 
 use crate::federation::lists::ListKind;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use json::{Document, Strictness, Value, quote};
 
-/// The length of a seal.
-pub const SEAL_BYTES: usize = 16;
 /// A cursor that is taken back is at most so long.
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -23,32 +23,31 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The text that clients get; `None` where no list goes on, or the text would be too long to be taken back.
-    pub fn seal(&self, seal: impl FnOnce(&[u8]) -> [u8; SEAL_BYTES]) -> Option<String> {
+    /// The text that clients get; `None` where no list goes on, there is no seal, or the text would be too long to be taken back.
+    pub fn seal(&self, seal: impl FnOnce(&str) -> Option<String>) -> Option<String> {
         if self.servers.is_empty() {
             return None;
         }
         let places: Vec<_> = self.servers.iter().map(|(server, cursor)| format!("[{},{cursor}]", quote(server))).collect();
         let text = format!(r#"["{}",{}]"#, self.kind.method(), places.join(","));
-        let mut sealed = seal(text.as_bytes()).to_vec();
-        sealed.extend_from_slice(text.as_bytes());
-        let encoded = URL_SAFE_NO_PAD.encode(sealed);
-        (encoded.len() <= MAX_BYTES).then_some(encoded)
+        let sealed = format!("{}.{}", seal(&text)?, URL_SAFE_NO_PAD.encode(text));
+        (sealed.len() <= MAX_BYTES).then_some(sealed)
     }
 
     /// Reads what a client hands back as the cursor of a list of `kind`; `None` for what was not given to this client.
-    pub fn open(kind: ListKind, text: &str, seal: impl FnOnce(&[u8]) -> [u8; SEAL_BYTES]) -> Option<Cursor> {
+    pub fn open(kind: ListKind, text: &str, seal: impl FnOnce(&str) -> Option<String>) -> Option<Cursor> {
         if text.len() > MAX_BYTES {
             return None;
         }
-        let sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (given, text) = sealed.split_at_checked(SEAL_BYTES)?;
-        // In one time, wherever they differ: else the seal could be found byte by byte.
-        let differs = given.iter().zip(seal(text)).fold(0, |differs, (a, b)| differs | (a ^ b));
-        if differs != 0 {
+        let (given, text) = text.split_once('.')?;
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let expected = seal(&text)?;
+        // In one time, wherever they differ: else the seal could be found digit by digit.
+        let differs = given.bytes().zip(expected.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
+        if differs != 0 || given.len() != expected.len() {
             return None;
         }
-        let document = Document::parse(text.to_vec(), Strictness::Reply).ok()?;
+        let document = Document::parse(text, Strictness::Reply).ok()?;
         let mut places = document.root().elements()?;
         if !places.next()?.says(kind.method()) {
             return None;

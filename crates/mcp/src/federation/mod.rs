@@ -14,7 +14,7 @@ mod lists;
 mod tests;
 
 pub use claims::{Claims, Whose, mentioned};
-pub use cursor::{Cursor, SEAL_BYTES};
+pub use cursor::Cursor;
 pub use greeting::{Greeting, capabilities, instructions};
 pub use lists::{LeftOut, ListKind, Merged, Part, merge, merge_tasks};
 

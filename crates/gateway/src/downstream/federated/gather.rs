@@ -280,7 +280,8 @@ impl Ground {
             Target::Name(name) => mcp::federation::split(name)?.0.into(),
             Target::Task(id) => match self.known().task(id) {
                 Whose::Of(server) => server,
-                Whose::Disputed | Whose::Unknown => return None,
+                Whose::Disputed => return None,
+                Whose::Unknown => self.maker(id).await?,
             },
             Target::Resource(_) | Target::Template(_) => match self.resource(target) {
                 Whose::Of(server) => server,
@@ -296,6 +297,16 @@ impl Ground {
             Target::List(_) | Target::Missing | Target::Other => return None,
         };
         self.federation().member_for(self.caller(), &server)
+    }
+
+    /// The server that has made a task for the caller when another gateway, or another session, was told of it; `None` where there
+    /// is none, or more than one.
+    async fn maker(&self, task: &str) -> Option<Arc<str>> {
+        let (federation, caller) = (self.federation(), self.caller());
+        let makers = federation.enforcer.makers(task, caller).await;
+        let mut found = makers.iter().filter_map(|server| federation.member_for(caller, server));
+        let maker = found.next().filter(|_| found.next().is_none())?.name.clone();
+        self.known().claim_task(&maker, task).then_some(maker)
     }
 
     fn resource(&self, target: &Target<'_>) -> Whose {

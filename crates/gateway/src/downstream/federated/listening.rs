@@ -14,7 +14,7 @@ use crate::sink::{Down, MAX_WAITING, Sink};
 use bytes::Bytes;
 use http::Response;
 use json::{Value, quote};
-use mcp::federation::{Target, Whose};
+use mcp::federation::Target;
 use mcp::{Id, Message, Side};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -84,8 +84,8 @@ async fn share(stateless: &Arc<Stateless>, request: &Message, wanted: Value<'_>)
         }
     }
     for task in strings(wanted, "taskIds") {
-        if let Whose::Of(server) = stateless.known().task(&task) {
-            shares.entry(server).or_default().tasks.push(task.into_owned());
+        if let Some(member) = ground.route(&Target::Task(task.clone()), request).await {
+            shares.entry(member.name.clone()).or_default().tasks.push(task.into_owned());
         }
     }
     let members = stateless.federation().members_for(stateless.caller()).into_iter();
