@@ -20,6 +20,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tracing::debug;
 
 /// Resources and tasks of one stream: more than anybody has use for.
 const MAX_NAMED: usize = 256;
@@ -181,7 +182,14 @@ impl Stream {
                         self.tell_changed().await;
                     }
                 }
-                Down::Event(text) => Sink::Exchange(self.client.clone()).event(text).await,
+                Down::Event(text) => {
+                    let is_own = |notice: Message| stateless.known().is_own(&member.name, &notice);
+                    if Message::parse(text.clone(), Side::Server).is_ok_and(is_own) {
+                        Sink::Exchange(self.client.clone()).event(text).await;
+                    } else {
+                        debug!(server = %member.name, "dropped what belongs to nothing of this server's");
+                    }
+                }
                 Down::Last { .. } | Down::Accepted => break,
             }
         }

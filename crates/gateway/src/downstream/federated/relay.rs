@@ -52,6 +52,21 @@ impl Known {
         }
     }
 
+    /// Whether a notice of a server's speaks of nothing that is another's.
+    pub fn is_own(&self, server: &Arc<str>, notice: &Message) -> bool {
+        let named = |key: &str| notice.params()?.get(key)?.as_str();
+        match notice.method() {
+            Some("notifications/tasks" | "notifications/tasks/status") => {
+                named("taskId").is_some_and(|task| self.claim_task(server, &task))
+            }
+            Some("notifications/resources/updated") => named("uri").is_some_and(|uri| {
+                let whose = self.with_claims(|claims| claims.resource(&uri));
+                whose == Whose::Unknown || whose == Whose::Of(server.clone())
+            }),
+            _ => true,
+        }
+    }
+
     /// Learns from an answer of a server's.
     fn learn(&self, server: &Arc<str>, body: &Bytes) {
         // Few results have either, and some are long.

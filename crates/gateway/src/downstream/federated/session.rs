@@ -474,17 +474,7 @@ impl Session {
                     |flight: &Flight| flight.server.as_ref() == Some(server) && flight.token.as_deref() == Some(token.raw());
                 state.flights.values().any(is_it).then(|| message.text().clone())
             }
-            "notifications/tasks/status" => {
-                let task = message.params()?.get("taskId")?.as_str()?;
-                self.known.claim_task(server, &task).then(|| message.text().clone())
-            }
-            "notifications/resources/updated" => {
-                let uri = message.params()?.get("uri")?.as_str()?;
-                let whose = self.known.with_claims(|claims| claims.resource(&uri));
-                let is_own = whose == Whose::Unknown || whose == Whose::Of(server.clone());
-                is_own.then(|| message.text().clone())
-            }
-            _ => Some(message.text().clone()),
+            _ => self.known.is_own(server, message).then(|| message.text().clone()),
         }
     }
 
