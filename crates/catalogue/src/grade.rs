@@ -260,7 +260,9 @@ fn class_findings(
         let doubtful = add_operations(router, &mut findings);
         return (findings, doubtful);
     }
-    if let Some(quote) = further::only_prepares(reading) {
+    if router.is_none()
+        && let Some(quote) = further::only_prepares(reading)
+    {
         let why = "its own contract: it only prepares";
         return (vec![Finding::said(RiskClass::Read, 2, "R19", why, "description", quote)], None);
     }

@@ -571,6 +571,10 @@ fn what_is_done_to_an_answer_is_told_from_what_is_done_to_things() {
     // An operation that is only told of is not done.
     let method = json!({"method": {"type": "string", "description": "The method (e.g. 'list', 'create')"}});
     is(RiskClass::Read, "get_type_info", "Get type information for a method.", method);
+    let nothing = "Nothing is sent to anybody.";
+    all(RiskClass::Destructive, &[("delete_plan", &format!("Deletes a plan. {nothing}"))]);
+    let flag = json!({"apply": {"type": "boolean"}});
+    assert_ne!(grade(&tool("plan_deletion", &format!("Delete old records. {nothing}"), flag)).class, RiskClass::Read);
 }
 
 #[test]

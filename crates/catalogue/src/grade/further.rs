@@ -294,10 +294,15 @@ fn to_media(reading: &Reading) -> Option<Finding> {
     makes.then(|| Finding::said(Execute, 2, "R12", "a model or a renderer makes something", "name", reading.name.clone()))
 }
 
-/// R19: the sentence in which a tool that prepares something promises not to do it.
+/// R19: the sentence in which a tool that prepares something promises not to do it. `delete_plan` prepares nothing, and what has
+/// a flag to go on with may.
 pub(super) fn only_prepares(reading: &Reading) -> Option<String> {
     let names = words::of_name(&reading.name);
-    let prepares = names.iter().any(|name| words::is_one(name, "prepare preview plan propose simulate dry"));
+    let head = names.iter().find(|name| !reading.server.contains(*name));
+    let goes_on =
+        |parameter: &Parameter| parameter.kind == "boolean" && parameter.mentions("apply execute confirm commit submit");
+    let prepares = head.is_some_and(|head| words::is_one(head, "prepare preview plan propose simulate dry"))
+        && !reading.parameters.iter().any(goes_on);
     let sentence = reading
         .says_any(DOES_NOTHING)
         .filter(|sentence| prepares && !sentence.words.iter().any(|word| words::is_one(word, "if when unless until default")))?;
