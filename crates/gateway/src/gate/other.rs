@@ -84,7 +84,7 @@ impl Gate {
         (!self.may_use(&id?)).then(|| Decision::deny(Reason::UnknownTask, "Unknown task."))
     }
 
-    /// Whether a task may be the caller's. One that nobody remembers, since it is older than this process or too old, is left
+    /// Whether a task may be the caller's. One that nobody remembers, here or in the state, is left
     /// to the server where there is nobody else whose it could be.
     pub(super) fn may_use(&self, task: &str) -> bool {
         match self.whose(task) {
