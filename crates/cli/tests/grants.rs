@@ -596,16 +596,17 @@ fn all_grants_of_the_stateless_era_share_a_child_that_is_shared() {
 fn a_thousand_grants_before_fifty_servers_start_at_once_and_stay_small() {
     let scratch = Scratch::new();
     let mut servers = serde_json::Map::new();
+    let upstream = many_servers();
     for server in 0..50 {
         let tools: Vec<String> = (0..60).map(|tool| format!("  tool_{server}_{tool}: {{rate_limit: 100/hour}}\n")).collect();
         let policy = format!("version: \"1\"\ndefault: deny\ntools:\n{}", tools.concat());
         scratch.write(&format!("policy-{server}.yaml"), policy);
-        let url = format!("http://127.0.0.1:9/{server}");
+        let url = format!("{upstream}/{server}");
         servers.insert(format!("server-{server}"), json!({"url": url, "policy": format!("policy-{server}.yaml")}));
     }
     let names: Vec<&String> = servers.keys().collect();
     let grant = |number: usize| {
-        let token = format!("sha256:{number:064x}");
+        let token = if number == 0 { "env:ADA".to_owned() } else { format!("sha256:{number:064x}") };
         json!({"name": format!("g{number}"), "principal": format!("p{}", number / 2), "token": token, "servers": names,
             "tools": ["tool_*"], "limits": ["1000/hour"]})
     };
@@ -613,13 +614,129 @@ fn a_thousand_grants_before_fifty_servers_start_at_once_and_stay_small() {
     let config = json!({"listen": "127.0.0.1:0", "state": scratch.state(), "servers": servers, "grants": grants});
     let config = scratch.write("callgate.yaml", config.to_string());
     let begun = std::time::Instant::now();
-    let gate = Served::configured(&config, &[]);
+    let gate = Served::configured(&config, &TOKENS);
     let started = begun.elapsed();
+    let (at_start, worked) = (resident_kilobytes(&gate), processor_seconds(&gate));
+    // All of them are seen by whoever may use them all. A list waits for no server for longer than eight seconds: a machine that
+    // does much else may need several.
+    let begun = std::time::Instant::now();
+    let client = Client::silent(&gate.address, LEGACY).at("/mcp", TOKENS[0].1);
+    let info = json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let session = ask_patiently(&client, "initialize", info).header("mcp-session-id").map(str::to_owned);
+    let client = Client { session, ..client };
+    let seen = until(8 * PATIENCE, || {
+        let seen = all_names(&client);
+        (seen.len() == 3_000).then_some(seen)
+    });
+    assert!(seen.expect("all tools are listed").contains("server-49__tool_49_59"));
+    let listed = begun.elapsed();
+    let kilobytes = resident_kilobytes(&gate);
+    println!(
+        "1,000 grants, 50 servers, 3,000 tools: {started:?}, {worked} s of them work, {at_start} kB; after all were listed, which took {listed:?}, {kilobytes} kB"
+    );
+    assert!(kilobytes < 150_000, "{kilobytes}");
+    // Two seconds where the build is optimised and the machine has time; what others take of it is not counted.
+    assert!(worked < 8.0, "{worked} s");
+}
+
+/// How long a gateway has worked, on all processors together.
+fn processor_seconds(gate: &Served) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", gate.child.id())).expect("it runs");
+    // The 14th and 15th field, in hundredths of a second; the second is a name in parentheses (proc_pid_stat(5)).
+    let fields = stat.rsplit(')').next().expect("what follows the name").split_whitespace().skip(11).take(2);
+    fields.map(|field| field.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
+}
+
+/// What a gateway holds besides its own code, of which a build that is not optimised has several times as much.
+fn resident_kilobytes(gate: &Served) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.child.id())).expect("it runs");
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory").trim();
-    let kilobytes: u64 = resident.trim_end_matches("kB").trim().parse().expect("a number");
-    println!("1,000 grants, 50 servers, 3,000 tools: {started:?}, {kilobytes} kB");
-    assert!(kilobytes < 150_000, "{resident}");
-    // Two seconds where the build is optimised and the machine has time.
-    assert!(started < std::time::Duration::from_secs(8), "{started:?}");
+    let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a process has memory").trim();
+    resident.trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+/// Asks, and waits for as long as a build that is not optimised may take over three thousand tools.
+fn ask_patiently(client: &Client, method: &str, params: Value) -> Reply {
+    let text = support::request(LEGACY, "2", method, params);
+    let mut asked = open(&client.address, &client.post(&client.headers(method, None), text.as_bytes()));
+    asked.set_read_timeout(Some(4 * PATIENCE)).expect("a timeout is settable");
+    response(&mut asked).expect("an answer")
+}
+
+/// The names on all pages of a list.
+fn all_names(client: &Client) -> std::collections::BTreeSet<String> {
+    let (mut seen, mut params) = (std::collections::BTreeSet::new(), json!({}));
+    loop {
+        let page = ask_patiently(client, "tools/list", params).reply("2");
+        seen.extend(names(&page));
+        match &page["result"]["nextCursor"] {
+            Value::Null => return seen,
+            cursor => params = json!({"cursor": cursor}),
+        }
+    }
+}
+
+/// Many servers in one process: at `/N` one with sixty tools of its own, each with a schema as real ones have it.
+fn many_servers() -> String {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let serve = |connection: std::net::TcpStream| -> std::io::Result<()> {
+        let mut reader = BufReader::new(connection);
+        loop {
+            let (mut first, mut length) = (String::new(), 0);
+            if reader.read_line(&mut first)? == 0 {
+                return Ok(());
+            }
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line)?;
+                match line.to_ascii_lowercase().split_once(':') {
+                    Some(("content-length", value)) => length = value.trim().parse().expect("a length"),
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body)?;
+            let server = first.split(['/', ' ']).nth(2).unwrap_or_default();
+            let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let result = match message["method"].as_str().unwrap_or_default() {
+                "initialize" => {
+                    json!({"protocolVersion": LEGACY, "capabilities": {"tools": {}}, "serverInfo": {"name": "many", "version": "1"}})
+                }
+                "tools/list" => json!({"tools": (0..60).map(|tool| described(server, tool)).collect::<Vec<_>>()}),
+                _ => Value::Null,
+            };
+            let (status, answer) = match &message["id"] {
+                _ if !first.starts_with("POST") => (405, String::new()),
+                Value::Null => (202, String::new()),
+                id if result.is_null() => {
+                    (200, json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "unknown"}}).to_string())
+                }
+                id => (200, json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string()),
+            };
+            let head =
+                format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", answer.len());
+            reader.get_mut().write_all((head + &answer).as_bytes())?;
+        }
+    };
+    std::thread::spawn(move || {
+        for connection in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || serve(connection));
+        }
+    });
+    url
+}
+
+/// A tool of about a kilobyte.
+fn described(server: &str, tool: usize) -> Value {
+    let properties: serde_json::Map<String, Value> = (0..6)
+        .map(|number| {
+            let description = format!("What is looked for, part {number}, as a text or a pattern of the collection's own.");
+            (format!("part_{number}"), json!({"type": "string", "description": description, "maxLength": 200}))
+        })
+        .collect();
+    json!({"name": format!("tool_{server}_{tool}"), "title": format!("Look up {tool}"),
+        "description": format!("Looks up records of collection {tool} at service {server}, and gives those that fit, the newest first."),
+        "inputSchema": {"type": "object", "properties": properties, "required": ["part_0"], "additionalProperties": false}})
 }
