@@ -158,7 +158,10 @@ fn no_call_of_sixty_four_callers_is_judged_by_one_configuration_and_sent_by_the_
                         let tool = if turn.is_multiple_of(2) { "echo" } else { "read_file" };
                         let name = format!("{prefix}{tool}");
                         let text = call(revision, "1", &name, json!({"path": "x"}));
+                        let asked = Instant::now();
                         let reply = client.send(&client.headers("tools/call", Some(&name)), text.as_bytes());
+                        let is_answered = reply.is_some() || asked.elapsed() < PATIENCE;
+                        assert!(is_answered, "{revision} {path}: nobody answers");
                         let answer = reply.as_ref().and_then(|reply| reply.messages().pop()).unwrap_or_default();
                         if answer["result"].is_object() && !is_denied(&answer) {
                             allowed.fetch_add(1, Ordering::Relaxed);

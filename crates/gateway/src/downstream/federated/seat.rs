@@ -125,6 +125,8 @@ impl Seat {
             // The grant is over, at every server.
             () = over => session.close(),
         }
+        // Whoever still waits for it waits no longer.
+        self.place.send_replace(Place::Away("it is not offered any more".to_owned()));
     }
 
     async fn keep_on(&self, session: &Arc<Session>) {
