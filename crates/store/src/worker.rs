@@ -43,8 +43,8 @@ pub(crate) struct Worker {
     tidied: Instant,
     /// When the database is to follow the journal.
     follow_at: Option<Instant>,
-    /// A journal that was begun, whose place on the disk is not sure yet, and the state file beside it.
-    unflushed: Option<(Journal, PathBuf)>,
+    /// A journal that was begun, whose place on the disk is not sure yet, the state file beside it, and since when.
+    unflushed: Option<(Journal, PathBuf, Instant)>,
 }
 
 impl Worker {
@@ -75,11 +75,16 @@ impl Worker {
     pub fn run(mut self, messages: &Receiver<Message>) {
         loop {
             self.keep_up();
-            // The disk may take long: who has come waits for nothing that can be done later.
-            let first = messages.try_recv().or_else(|_| {
-                self.flush_begun();
-                messages.recv_timeout(self.pause())
-            });
+            // The disk may take long: who has come waits for nothing that can be done a little later.
+            let is_urgent = self.unflushed.as_ref().is_some_and(|(.., begun)| begun.elapsed() >= FLUSH);
+            let waiting = if is_urgent { None } else { messages.try_recv().ok() };
+            let first = waiting.map_or_else(
+                || {
+                    self.flush_begun();
+                    messages.recv_timeout(self.pause())
+                },
+                Ok,
+            );
             let first = match first {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => continue,
@@ -468,14 +473,15 @@ impl Worker {
         let tally = std::mem::take(&mut open.tally);
         let begun = Open { tally, stale: false, seen: open.seen, paper: std::mem::take(&mut open.paper), ..begun };
         // Callers need not wait for the disk; what a power failure may do meanwhile it may do to their records as well.
-        self.unflushed = Some((begun.journal.reader(), begun.state.0.clone())).filter(|_| !self.flushes());
+        let unflushed = (begun.journal.reader(), begun.state.0.clone(), Instant::now());
+        self.unflushed = Some(unflushed).filter(|_| !self.flushes());
         held.desk.open = Some(begun);
         drop(lock);
         Ok(())
     }
 
     fn flush_begun(&mut self) {
-        let Some((journal, state)) = self.unflushed.take() else { return };
+        let Some((journal, state, _)) = self.unflushed.take() else { return };
         if let Err(fault) = journal.flush(&state) {
             // A failure is kept and logged where all are.
             let _ = self.attempt(|_| Err::<(), Fault>(fault));
@@ -579,6 +585,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_millis(500);
 const BEAT: Duration = Duration::from_secs(10);
 const TIDY: Duration = Duration::from_secs(60);
+/// A journal that was begun is brought to the disk so soon, whoever waits.
+const FLUSH: Duration = Duration::from_secs(1);
 /// So many bytes are followed in a moment.
 const BEHIND: u64 = 64 << 10;
 /// So many are taken over in one transaction while the database keeps up: half a millisecond of work, and 50 calls.
