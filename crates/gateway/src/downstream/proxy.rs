@@ -12,7 +12,7 @@ use crate::budget::REPLIES;
 use crate::conversation::TOOLS_CHANGED;
 use crate::downstream::http::{Body, empty, event_stream, json as json_response};
 use crate::downstream::sessions::{failed, refusal};
-use crate::enforcer::{Caller, Enforcer, GRANT_ENDED, Permit};
+use crate::enforcer::{Caller, Enforcer, Over, Permit};
 use crate::gate::{Expected, Gate, Held, Judged, unreached};
 use crate::ownership::Owner;
 use crate::refusal::{UPSTREAM_FAILED, malformed, unreadable};
@@ -254,6 +254,11 @@ impl Proxy {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why what is under way in a caller's name is given up.
+    fn cut(&self, caller: &Caller) -> Failure {
+        Failure::lost(self.enforcer.over(caller).map_or("callgate ends before the server has answered", Over::why))
+    }
+
     async fn post(self: Arc<Proxy>, headers: &HeaderMap, body: Bytes, caller: &Caller) -> Response<Body> {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return Box::pin(self.post_batch(headers, body, caller)).await;
@@ -277,7 +282,7 @@ impl Proxy {
             // A legacy client that disconnects has not cancelled: what has begun goes on, and its end is recorded.
             Lasting::of(carried, &self.running).await
         };
-        response.unwrap_or_else(|| failed(id.as_ref(), &Failure::lost("callgate ends before the server has answered")))
+        response.unwrap_or_else(|| failed(id.as_ref(), &self.cut(caller)))
     }
 
     /// A batch of 2025-03-26: each item goes upstream by itself, the answers come back together.
@@ -312,7 +317,8 @@ impl Proxy {
     async fn without_body(self: Arc<Proxy>, method: Method, headers: &HeaderMap, caller: &Caller) -> Response<Body> {
         let exchange = self.exchange(headers, false, caller, self.called(headers, caller));
         let is_delete = method == Method::DELETE;
-        let response = match exchange.target.send(method, exchange.headers.clone(), Bytes::new()).await {
+        let sent = exchange.target.send(method, exchange.headers.clone(), Bytes::new());
+        let response = match exchange.unless_ended(sent).await {
             Ok(response) => response,
             Err(failure) => return failed(None, &failure),
         };
@@ -322,14 +328,7 @@ impl Proxy {
         if response.status().is_success() && body_kind(response.headers()) == BodyKind::Events {
             return exchange.stream(response, None);
         }
-        let (status, down) = (response.status(), downstream_headers(response.headers()));
-        match self.target.whole(response.into_body()).await {
-            // What a GET or DELETE answers besides a stream is for people, at most.
-            Ok(body) if body.len() <= MAX_ERROR_BYTES && !status.is_success() && !exchange.gate.judges_results() => {
-                with(status, down, body)
-            }
-            _ => with(status, down, Bytes::new()),
-        }
+        exchange.answer_bare(response).await
     }
 }
 
@@ -516,14 +515,16 @@ impl Exchange {
                 exchange.stream(response, Some((id, expected)))
             }
             (Some(id), Some(expected), kind) => exchange.answer_whole(response, &id, expected, kind).await,
-            _ => match exchange.proxy.target.whole(response.into_body()).await {
-                // To a notification or response there is nothing to say; an error may have its reasons.
-                Ok(body) if !status.is_success() && body.len() <= MAX_ERROR_BYTES && !exchange.gate.judges_results() => {
-                    with(status, headers, body)
-                }
-                _ => with(status, headers, Bytes::new()),
-            },
+            _ => exchange.answer_bare(response).await,
         }
+    }
+
+    /// Passes on what is answered to no request: there is nothing to say, but an error may have its reasons, for people.
+    async fn answer_bare(&self, response: Response<ReplyBody>) -> Response<Body> {
+        let (status, headers) = (response.status(), downstream_headers(response.headers()));
+        let body = self.unless_ended(self.proxy.target.whole(response.into_body())).await.unwrap_or_default();
+        let is_reason = !status.is_success() && body.len() <= MAX_ERROR_BYTES;
+        with(status, headers, if is_reason { self.gate.screen_bare(body) } else { Bytes::new() })
     }
 
     async fn answer_whole(
@@ -571,22 +572,25 @@ impl Exchange {
         json_response(StatusCode::BAD_GATEWAY, self.give_up(id, expected, &failure).await)
     }
 
-    /// Waits for something of the server's as long as the caller's grant lasts.
+    /// Waits for something of the server's as long as the caller's grant lasts, and the server is this one.
     async fn unless_ended<T>(&self, waiting: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         tokio::select! {
             biased;
-            () = self.gate.enforcer.end_of(&self.gate.caller) => Err(Failure::lost(GRANT_ENDED)),
+            () = self.gate.enforcer.end_of(&self.gate.caller) => Err(self.proxy.cut(&self.gate.caller)),
+            () = self.proxy.stop.cancelled() => Err(self.proxy.cut(&self.gate.caller)),
             come = waiting => come,
         }
     }
 
-    /// Tells the server that nobody waits for a request any more whose caller's grant has ended. In the stateless era closing
-    /// the connection does.
+    /// Tells the server that nobody waits for a request any more, where nothing goes on in the caller's name. In the stateless
+    /// era closing the connection does.
     fn withdraw(&self, id: Option<&Id>) {
-        let Some(id) = id.filter(|_| !self.modern && self.gate.enforcer.over(&self.gate.caller).is_some()) else { return };
+        let over = self.gate.enforcer.over(&self.gate.caller).filter(|_| !self.modern);
+        let (Some(id), Some(over)) = (id, over) else { return };
         let notice = format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{},"reason":"{GRANT_ENDED}"}}}}"#,
-            id.text()
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{},"reason":"{}"}}}}"#,
+            id.text(),
+            over.why()
         );
         let Some(permit) = Message::parse(notice, Side::Client).ok().and_then(Permit::own) else { return };
         let (target, headers) = (self.target.clone(), self.headers.clone());
@@ -644,10 +648,13 @@ impl Exchange {
                     None
                 }),
                 () = down.closed(), if !gone => None,
-                () = self.proxy.stop.cancelled() => None,
+                () = self.proxy.stop.cancelled() => {
+                    why = self.proxy.cut(&self.gate.caller);
+                    None
+                }
                 () = &mut ended => {
                     self.withdraw(awaited.as_ref().map(|(id, _)| id));
-                    (why, resumable) = (Failure::lost(GRANT_ENDED), false);
+                    (why, resumable) = (self.proxy.cut(&self.gate.caller), false);
                     break;
                 }
                 // The stream on which a server speaks by itself is where its list of tools may be said to have changed.

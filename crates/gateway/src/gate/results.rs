@@ -115,9 +115,12 @@ impl Gate {
         if document.is_ok_and(|document| is_clean(&document)) { body } else { Bytes::new() }
     }
 
-    /// Whether anything is said of what comes back: then nothing passes that cannot be judged.
-    pub fn judges_results(&self) -> bool {
-        self.policies().judge_results()
+    /// What may pass of the body of an error where no reply is expected: all, or nothing. Where anything is said of what comes
+    /// back, nothing passes that cannot be judged.
+    pub fn screen_bare(&self, body: Bytes) -> Bytes {
+        // For whom nothing goes on any more nothing is said of it either.
+        let passes = self.enforcer.over(&self.caller).is_none() && !self.policies().judge_results();
+        if passes { body } else { Bytes::new() }
     }
 
     /// What may pass of a notification. What would keep everybody waiting while it is judged does not.

@@ -1,9 +1,13 @@
 use super::*;
 use crate::config::ConfigFile;
 use crate::enforcer::Facts;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt;
 use policy::{Outcome, Reason};
 use scratch::Scratch;
 use store::{Options, StateUrl};
+use tokio::net::TcpListener;
 
 const STRICT: &str = "version: \"1\"\ndefault: deny\n";
 const OPEN: &str = "version: \"1\"\ndefault: allow\n";
@@ -60,6 +64,8 @@ async fn called(server: &Server, caller: &Caller) -> (Outcome, Reason) {
     (decision.outcome, decision.reason)
 }
 
+/// Generous, for a loaded machine.
+const SOON: Duration = Duration::from_secs(60);
 const ALLOWED: (Outcome, Reason) = (Outcome::Allow, Reason::Allowed);
 const ONE: &str = "url: 'http://127.0.0.1:9/one'";
 const OTHER: &str = "url: 'http://127.0.0.1:9/other'";
@@ -79,6 +85,29 @@ async fn what_was_begun_before_a_server_is_not_judged_by_the_policy_of_the_next(
     // Back again it is another all the same: what was begun before the first has ended.
     stage.change(ONE, OPEN, TOKEN, STAFF);
     assert_eq!(called(&before, &caller).await, (Outcome::Deny, Reason::ServerReplaced));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_server_that_is_replaced_is_told_why() {
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"any"}}"#;
+    let note = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    for (method, body) in [("POST", call), ("POST", note), ("GET", ""), ("DELETE", "")] {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("url: 'http://{}/mcp', bridge_eras: never", silent.local_addr().expect("an address"));
+        let stage = Stage::new(&url, OPEN, TOKEN, STAFF);
+        let (server, caller) = (stage.server(), stage.caller());
+        let request = Request::builder().method(method).uri("/mcp").header("mcp-session-id", "a");
+        let request = request.body(Bytes::from_static(body.as_bytes())).expect("it is one");
+        let waiting = tokio::spawn(async move { server.handle(Endpoint::Mcp, request, &caller).await });
+        let _connection = tokio::time::timeout(SOON, silent.accept()).await.expect("the server is asked");
+        stage.change(OTHER, OPEN, TOKEN, STAFF);
+        let response = tokio::time::timeout(SOON, waiting).await.expect("it waits no more").expect("no panic");
+        assert_eq!(response.status(), 502, "{method} {body}");
+        let Ok(told) = response.into_body().collect().await;
+        let told = told.to_bytes();
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains("the configuration of this server has changed"), "{method} {body}: {told}");
+    }
 }
 
 #[tokio::test]
@@ -104,8 +133,7 @@ async fn who_was_let_in_by_what_leads_to_a_grant_no_more_is_not_let_on() {
         stage.change(ONE, OPEN, grant, mappings);
         assert_eq!(called(&server, &caller).await, (Outcome::Deny, Reason::GrantEnded), "{grant} {mappings}");
         assert_eq!(called(&server, &stage.caller()).await, ALLOWED);
-        // Else this would wait for ever.
-        ended.await;
+        tokio::time::timeout(SOON, ended).await.expect("it ends with the grant");
     }
 }
 
