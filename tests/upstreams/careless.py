@@ -38,7 +38,10 @@ def answer(how, identity):
         "secret in an error of another type": (500, "text/plain", SECRET),
         "secret in a log": (200, EVENTS, f"data: {log}\n\n{done}"),
         "secret in a question": (200, EVENTS, f"data: {form}\n\n{done}"),
-        "plain": (401, JSON, '{"error":"invalid_token"}'),
+        "plain": (403, JSON, '{"error":"insufficient_scope"}'),
+        "refused": (401, JSON, '{"error":"invalid_token"}'),
+        "refused without an id": (401, JSON, text(None, error={"code": -1, "message": "who are you?"})),
+        "refused by a reply": (401, JSON, text(identity, error={"code": -1, "message": "who are you?"})),
     }[how]
 
 

@@ -369,7 +369,9 @@ fn nobody_is_sent_to_an_authority_that_a_server_names() {
                 replies.push((method, reply));
             }
             for (method, reply) in replies {
-                assert_eq!(reply.status, status, "{method} {}: {reply:?}", client.path);
+                // The gateway's credentials are refused, and not the client's: it would go and ask for others.
+                let told = if status == 401 { 502 } else { status };
+                assert_eq!(reply.status, told, "{method} {}: {reply:?}", client.path);
                 assert!(!format!("{:?}", reply.headers).contains("evil.example"), "{method} {}: {reply:?}", client.path);
                 assert!(!String::from_utf8_lossy(&reply.body).contains("evil.example"), "{method} {}: {reply:?}", client.path);
             }

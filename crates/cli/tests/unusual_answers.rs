@@ -43,7 +43,18 @@ fn nothing_is_asked_or_listed_in_an_unusual_place() {
     }
     // What is no message passes: it tells a client what to do.
     let reply = client.ask("1", "tools/call", json!({"name": "x", "arguments": {"how": "plain"}}));
-    assert_eq!((reply.status, &*reply.body), (401, &br#"{"error":"invalid_token"}"#[..]));
+    assert_eq!((reply.status, &*reply.body), (403, &br#"{"error":"insufficient_scope"}"#[..]));
+    // But no client is told that its credentials are not good: these are the gateway's.
+    for (how, told) in [
+        ("refused", "refuses the gateway's credentials"),
+        ("refused without an id", "refuses the gateway's credentials"),
+        ("refused by a reply", "who are you?"),
+    ] {
+        let reply = client.ask("1", "tools/call", json!({"name": "x", "arguments": {"how": how}}));
+        assert_eq!(reply.status, 502, "{how}: {reply:?}");
+        let message = reply.reply("1")["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(message.contains(told), "{how}: {message}");
+    }
 }
 
 #[test]

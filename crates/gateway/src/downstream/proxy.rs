@@ -45,6 +45,9 @@ const UP: [&str; 4] = ["accept", "content-type", "user-agent", "mcp-protocol-ver
 /// What of a response travels downstream. How the server would be satisfied (`WWW-Authenticate`) does not: a client's credentials
 /// never go there, and what that names would lead it to the server's authority, or to whose the server likes.
 const DOWN: [&str; 5] = ["content-type", "mcp-session-id", "mcp-protocol-version", "retry-after", "allow"];
+/// What is said where a server answers 401: it refuses the gateway. A client that was given that status would take its own
+/// credentials for refused, and ask for others again and again.
+const NOT_BELIEVED: &str = "the server answered HTTP 401: it refuses the gateway's credentials";
 /// Error bodies that are no messages pass up to this size.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Past so many, the one that has not been used for longest is forgotten here; the server may still know it.
@@ -522,6 +525,9 @@ impl Exchange {
     /// Passes on what is answered to no request: there is nothing to say, but an error may have its reasons, for people.
     async fn answer_bare(&self, response: Response<ReplyBody>) -> Response<Body> {
         let (status, headers) = (response.status(), downstream_headers(response.headers()));
+        if status == StatusCode::UNAUTHORIZED {
+            return failed(None, &Failure::lost(NOT_BELIEVED));
+        }
         let body = self.unless_ended(self.proxy.target.whole(response.into_body())).await.unwrap_or_default();
         let is_reason = !status.is_success() && body.len() <= MAX_ERROR_BYTES;
         with(status, headers, if is_reason { self.gate.screen_bare(body) } else { Bytes::new() })
@@ -546,8 +552,10 @@ impl Exchange {
         match reply {
             Some(reply) if reply.id() == Some(id) => {
                 self.note(&reply, &expected);
+                let status = if status == StatusCode::UNAUTHORIZED { StatusCode::BAD_GATEWAY } else { status };
                 with(status, headers, self.gate.settle(expected, &reply, id).await)
             }
+            _ if status == StatusCode::UNAUTHORIZED => Box::pin(self.lost(id, expected, Failure::lost(NOT_BELIEVED))).await,
             // An error that could not be tied to its request, or one of HTTP's own: it tells the client the server's era.
             _ if !status.is_success() && kind != BodyKind::Events && body.len() <= MAX_ERROR_BYTES && !holds_more(&body) => {
                 let withheld = match Message::parse(body.clone(), Side::Server) {
