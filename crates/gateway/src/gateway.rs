@@ -233,7 +233,7 @@ impl Gateway {
             };
             servers.insert(server.name.clone(), standing);
         }
-        // Its keys, and the tokens that were used, are kept while it is the same.
+        // Its keys are kept while it is the same.
         let identity = match (&before.identity, &config.identity) {
             (Some(kept), Some(config)) if kept.config() == config => Some(kept.clone()),
             (_, config) => config.as_ref().map(|config| Arc::new(Identity::new(config))),
