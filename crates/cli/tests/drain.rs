@@ -16,6 +16,8 @@ use support::{
     until,
 };
 
+/// What is said of what does not end by itself in time.
+const CUT_OFF: &str = "what is still under way is cut off";
 const OPEN: &str = "version: \"1\"\ntools: {}\n";
 
 fn served(scratch: &Scratch, behind: &[&str]) -> Served {
@@ -129,6 +131,7 @@ fn a_call_that_never_ends_gets_five_seconds_and_an_error() {
             gate.signal(Signal::TERM);
             let status = support::ended(&mut gate.child, PATIENCE).unwrap_or_else(|| panic!("{behind}: it ends"));
             assert_eq!(status.code(), Some(0), "{behind}");
+            assert!(gate.stderr.lock().unwrap().contains(CUT_OFF), "{behind}");
             // Before a server the connection ends without a word: nobody knows yet what there is to say.
             if let Some(reply) = answer.join().expect("no panic") {
                 assert!(reply.reply("1")["error"].is_object(), "{behind}: {reply:?}");
@@ -145,14 +148,20 @@ fn a_call_that_never_ends_gets_five_seconds_and_an_error() {
     }
 }
 
-/// Reads until the peer closes; how long that took.
-fn until_closed(mut stream: TcpStream) -> Duration {
-    let begun = Instant::now();
+/// Reads until the peer closes.
+#[track_caller]
+fn until_closed(mut stream: TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is settable");
     let mut rest = Vec::new();
     let ended = stream.read_to_end(&mut rest);
     assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "it is closed");
-    begun.elapsed()
+}
+
+/// Asserts that nothing was in flight, so that nothing was waited for. How long it took says nothing on a loaded machine.
+#[track_caller]
+fn assert_nothing_was_cut_off(gate: &Served) {
+    let said = gate.stderr.lock().expect("no reader panics").clone();
+    assert!(said.contains("asked to stop") && !said.contains(CUT_OFF), "{said}");
 }
 
 #[test]
@@ -175,15 +184,13 @@ fn idle_streams_and_connections_do_not_hold_us() {
         assert_eq!(&head, b"HTTP/1.1 200");
         let idle = TcpStream::connect(&gate.address).expect("the listener is there");
         let stream = (behind == "a child").then(|| Events::begin(&gate.address));
-        let begun = Instant::now();
         gate.signal(Signal::TERM);
         until_closed(listening);
         until_closed(idle);
         assert!(stream.is_none_or(|stream| stream.ends(PATIENCE)), "a stream on which nothing is under way ends");
         let status = support::ended(&mut gate.child, PATIENCE).expect("it ends");
         assert_eq!(status.code(), Some(0), "{behind}");
-        // Nothing was in flight, so nothing was waited for.
-        assert!(begun.elapsed() < Duration::from_millis(4500), "{behind}: {:?}", begun.elapsed());
+        assert_nothing_was_cut_off(&gate);
         support::assert_verified(&scratch.state());
     }
 }
@@ -236,12 +243,11 @@ fn subscriptions_are_answered_at_the_end_and_do_not_hold_us() {
         let mut messages = lines.by_ref().filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok());
         let first: Value = messages.next().expect("an event");
         assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{behind}: {first}");
-        let begun = Instant::now();
         gate.signal(Signal::TERM);
         assert_ended(&messages.last().expect("a last word"), behind);
         let status = support::ended(&mut gate.child, PATIENCE).expect("it ends");
         assert_eq!(status.code(), Some(0), "{behind}");
-        assert!(begun.elapsed() < Duration::from_millis(4500), "{behind}: {:?}", begun.elapsed());
+        assert_nothing_was_cut_off(&gate);
         support::assert_verified(&scratch.state());
     }
     for behind in ["a child", "a server"] {

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
@@ -77,6 +78,9 @@ pub(crate) async fn drain(graceful: GracefulShutdown, shut_down: impl Future<Out
     // The listener is gone: whoever comes now is refused.
     let mut drained = std::pin::pin!(graceful.shutdown());
     let is_drained = tokio::time::timeout(DRAIN, &mut drained).await.is_ok();
+    if !is_drained {
+        warn!("what is still under way is cut off");
+    }
     shut_down.await;
     if !is_drained {
         let _ = tokio::time::timeout(LAST_WORDS, drained).await;
