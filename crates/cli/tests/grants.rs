@@ -356,14 +356,14 @@ fn a_grant_of_the_command_line_ends_at_its_time_with_what_is_under_way() {
     let stage = Stage::new();
     let gate = stage.serve(ADA);
     let config = stage.scratch.path("callgate.yaml");
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(10);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(30);
     let of_bot = ["create", "bot", "--principal", "agent:bot", "--server", "child", "--expires"];
     let token = grants(&config, &[&of_bot[..], &[&soon.to_string()]].concat());
     answered(&gate, "child", &token, 200);
     let bot = client(&gate, "child", &token).shake_hands();
     let text = support::call(LEGACY, "7", "slow", json!({"seconds": 60}));
     let mut under_way = open(&bot.address, &bot.post(&bot.headers("tools/call", Some("slow")), text.as_bytes()));
-    under_way.set_read_timeout(Some(2 * PATIENCE)).expect("a timeout is settable");
+    under_way.set_read_timeout(Some(4 * PATIENCE)).expect("a timeout is settable");
     let reply = response(&mut under_way).expect("an answer");
     assert!(String::from_utf8_lossy(&reply.body).contains("the grant was revoked or has expired"), "{reply:?}");
     assert!(jiff::Timestamp::now() >= soon, "not before its time");

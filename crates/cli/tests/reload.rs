@@ -271,7 +271,7 @@ fn administrators_are_taken_up_and_what_is_not_is_named() {
 }
 
 #[test]
-fn a_revocation_is_in_force_within_a_second() {
+fn a_revocation_is_in_force_within_five_seconds() {
     const ROUNDS: usize = 5;
     let stage = Stage::new();
     let upstream = HttpUpstream::start(&stage.scratch.log(), &[]);
