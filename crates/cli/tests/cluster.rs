@@ -190,7 +190,8 @@ fn federated(scratch: &Scratch, name: &str, state: &str) -> Served {
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let script = support::root().join("tests/upstreams/member.py").display().to_string();
     let server = |server: &str| {
-        let log = scratch.path(&format!("{name}-{server}.log")).display().to_string();
+        // What stands in the command tells one server from another, so it is the same for every gateway.
+        let log = scratch.path(&format!("{server}.log")).display().to_string();
         json!({"command": [python, script, server, "--pages", "--log", log], "policy": "open.yaml", "pin": "off"})
     };
     let grant = |(name, token): &(&str, &str)| {

@@ -21,6 +21,7 @@ pub(crate) use passing::{Noted, unissued};
 pub use permit::Permit;
 pub(crate) use permit::{Passed, Ticket};
 use policy::{ApprovalTerms, Call, Decision, Outcome, Plan, Policies, Reason, RiskClass, Schema, Treatment};
+pub(crate) use recalling::MOST_NAMED;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -94,6 +95,9 @@ pub struct Enforcer {
     server: Arc<str>,
     /// Which edition of the server this is before; `None`: there never is another.
     edition: Option<Edition>,
+    /// Tells what the server's name stands for from all that it may come to stand for; where it is not said, what the server
+    /// issues is remembered in this process only.
+    fingerprint: OnceLock<String>,
     arguments: ArgumentsMode,
     current: Arc<Current>,
     owned: Ownership,
@@ -186,8 +190,20 @@ impl Enforcer {
         let server = server.into();
         let definitions = Arc::new(Definitions::of(&server));
         let (owned, endings) = (Ownership::default(), TaskTracker::new());
-        let (observer, approvers) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Enforcer { store, server, edition, arguments, current, owned, definitions, endings, observer, approvers })
+        let (fingerprint, observer, approvers) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Arc::new(Enforcer {
+            store,
+            server,
+            edition,
+            fingerprint,
+            arguments,
+            current,
+            owned,
+            definitions,
+            endings,
+            observer,
+            approvers,
+        })
     }
 
     /// Has all that is decided and how it ends observed from here on.
@@ -209,6 +225,11 @@ impl Enforcer {
     /// Which edition of the upstream this is before.
     pub(crate) fn edition(&self) -> Option<Edition> {
         self.edition
+    }
+
+    /// Says what tells the server from whatever else its name may stand for, before the first call.
+    pub(crate) fn stand_before(&self, fingerprint: String) {
+        let _ = self.fingerprint.set(fingerprint);
     }
 
     /// Says how people are asked, before the first call.

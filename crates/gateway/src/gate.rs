@@ -173,9 +173,6 @@ impl Gate {
         if let Some(Lack { section, name }) = self.lacks(&message) {
             self.schemas.fill(section, name.as_deref(), &message).await;
         }
-        if is_request && !sealed::hands_back(&message) && self.enforcer.must_recall(&message, &self.caller) {
-            Box::pin(self.enforcer.recall(&message, &self.caller)).await;
-        }
         let method = message.method().unwrap_or_default().to_owned();
         let route = mcp::route(&method, message.kind(), Side::Client);
         if is_request && route == Some(Route::Enforce) {
@@ -216,7 +213,11 @@ impl Gate {
 
     async fn judge_call(&self, message: Message, modern: bool, may_wait: bool) -> Judged {
         // A state of ours that is not for this call is left in it, and refused as one that was never issued.
-        let message = if sealed::hands_back(&message) { Box::pin(sealed::take_back(self, message)).await } else { message };
+        let is_ours = sealed::hands_back(&message);
+        let message = if is_ours { Box::pin(sealed::take_back(self, message)).await } else { message };
+        if !is_ours && self.enforcer.must_recall(&message, &self.caller) {
+            Box::pin(self.enforcer.recall(&message, &self.caller)).await;
+        }
         let id = message.id().cloned().unwrap_or_else(|| Id::from(""));
         let permitted = self.enforcer.clone().admit(message, &self.caller, &self.schemas).await;
         self.judged(permitted, &id, modern, may_wait)
@@ -302,7 +303,7 @@ impl Gate {
         // First of all: what the tasks of others say is no reason to withhold the list.
         let own;
         let reply = if expected.method == "tasks/list" {
-            Box::pin(self.enforcer.recall_tasks(mcp::listed_tasks(reply), &self.caller)).await;
+            Box::pin(self.enforcer.recall_listed(mcp::listed_tasks(reply), &self.caller)).await;
             match self.own_tasks(reply, client_id) {
                 Ok(message) => {
                     own = message;

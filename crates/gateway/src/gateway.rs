@@ -276,6 +276,7 @@ impl Gateway {
     fn stand_before(&self, server: &ServerConfig) -> Result<Server, TargetError> {
         let at = (server.name.as_str(), Some(Edition::another()));
         let enforcer = Enforcer::of(self.store.clone(), at, self.arguments, self.current.clone());
+        enforcer.stand_before(server.fingerprint());
         if let Some(observatory) = self.observatory.get() {
             enforcer.observe(observatory);
         }

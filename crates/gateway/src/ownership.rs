@@ -218,7 +218,8 @@ fn state_key(owner: &Owner, purpose: &Purpose, state: &str) -> Digest {
     digest(&["state", &owner.principal, &owner.grant, &subject, purpose.method, &purpose.target, &purpose.arguments(), state])
 }
 
-fn text_of(parts: &[&str]) -> String {
+/// A digest of several texts, as text.
+pub(crate) fn text_of(parts: &[&str]) -> String {
     URL_SAFE_NO_PAD.encode(digest(parts))
 }
 

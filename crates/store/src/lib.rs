@@ -37,6 +37,7 @@ mod journal;
 mod key;
 mod lease;
 mod line;
+mod lookups;
 mod lost;
 mod moment;
 mod once;
@@ -85,6 +86,7 @@ pub use verify::{Broken, Verification};
 use error::Fault;
 use job::{Plain, Work};
 use lease::Leases;
+use lookups::Lookups;
 use place::Patience;
 use redis::Redis;
 use shared::Shared;
@@ -156,6 +158,7 @@ pub struct Store {
     counters: Option<Arc<Redis>>,
     /// What this gateway has taken of limits ahead of calls, where counters lie on a server.
     leases: Option<Arc<Leases>>,
+    lookups: Arc<Lookups>,
 }
 
 impl Store {
@@ -198,7 +201,7 @@ impl Store {
     fn start(url: StateUrl, options: Options, database: Option<Database>, patience: Patience) -> Result<Store, StoreError> {
         let clock = options.clock.clone();
         let writer = Arc::new(Writer::start(url.clone(), options, database, patience)?);
-        Ok(Store { writer, url, clock, keys: PathBuf::new(), counters: None, leases: None })
+        Ok(Store { writer, url, clock, keys: PathBuf::new(), counters: None, leases: None, lookups: Lookups::new() })
     }
 
     /// The same state with its counters elsewhere.
@@ -212,7 +215,8 @@ impl Store {
         let server_clock = Arc::new(ServerClock::new());
         let clock = if options.clock.is_simulated() { options.clock.clone() } else { Clock::Server(server_clock.clone()) };
         let writer = Writer::start_on_server(address, keys.clone(), options, server_clock, now)?;
-        Ok(Store { writer: Arc::new(writer), url, clock, keys, counters: None, leases: Some(Arc::default()) })
+        let (leases, lookups) = (Some(Arc::default()), Lookups::new());
+        Ok(Store { writer: Arc::new(writer), url, clock, keys, counters: None, leases, lookups })
     }
 
     /// Admits a call, or does not, and records which.
@@ -433,7 +437,8 @@ impl Store {
         }
     }
 
-    /// Remembers, for every gateway on this state, that a server has issued something to an owner. Both are kept as digests.
+    /// Remembers, for every gateway on this state, that a server has issued something to an owner: the last thousand of each owner.
+    /// Thing and owner are kept as digests.
     ///
     /// # Errors
     /// When state cannot be used; after a time-out it may be remembered, later.
@@ -442,13 +447,16 @@ impl Store {
         self.writer.submit(false, Vec::new(), move |ledger| issued::keep(ledger, &thing, &owner, &issued)).await
     }
 
-    /// Which servers have issued something to an owner, by any gateway on this state, as far as it still counts.
+    /// Which servers have issued each of these things to an owner, by any gateway on this state, as far as it still counts; in
+    /// the order of the things. It is only read, in one question, and waited for for two seconds: nothing that is charged or
+    /// recorded waits for it.
     ///
     /// # Errors
-    /// When state cannot be used.
-    pub async fn issued(&self, thing: &str, owner: &str) -> Result<Vec<Issued>, StoreError> {
-        let (thing, owner) = (thing.to_owned(), owner.to_owned());
-        self.writer.submit(true, Vec::new(), move |ledger| issued::find(ledger, &thing, &owner)).await
+    /// When state cannot be read in time.
+    pub async fn issued(&self, things: &[String], owner: &str) -> Result<Vec<Vec<Issued>>, StoreError> {
+        let key = Shared::lock(&self.writer.shared.digests).clone().ok_or_else(|| self.writer.shared.gone())?;
+        let wanted = Arc::new(issued::Wanted::new(&key, things, owner));
+        self.lookups.ask(self, move |reader| reader.issued(wanted.clone())).await
     }
 
     /// The digest under which a grant's token is kept; `None` while the key cannot be read.
@@ -517,6 +525,7 @@ impl Store {
         if let Some(leases) = &self.leases {
             leases.give_back(self).await;
         }
+        self.lookups.close();
         self.writer.stop().await;
     }
 }

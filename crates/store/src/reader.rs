@@ -12,6 +12,7 @@ use crate::documents::{self, Document, DocumentKind};
 use crate::draft::{Phase, Row};
 use crate::error::Fault;
 use crate::grants::{self, Kept};
+use crate::issued::{self, Issued, Wanted};
 use crate::moment::{self, Beside};
 use crate::server::reading::Remote;
 use crate::sql::Sql;
@@ -229,6 +230,17 @@ impl Reader {
     pub fn authorizations(&self) -> Result<(i64, Vec<StoredAuthorization>), StoreError> {
         let version = self.authorizations_version()?;
         Ok((version, self.with_database(authorizations::all)?))
+    }
+
+    /// Who has issued each of the things that are wanted.
+    pub(crate) fn issued(&self, wanted: Arc<Wanted>) -> Result<Vec<Vec<Issued>>, StoreError> {
+        let now = self.clock.now();
+        self.with_database(move |sql| issued::find(sql, &wanted, now))
+    }
+
+    /// Whether it reads from a server, to which it holds a connection.
+    pub(crate) fn is_of_server(&self) -> bool {
+        matches!(self.source, Source::Server { .. })
     }
 
     /// The same as [`Reader::with`] for what is never in the journal.

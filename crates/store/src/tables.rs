@@ -144,6 +144,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     CREATE TABLE issued(thing TEXT NOT NULL, owner TEXT NOT NULL, server TEXT NOT NULL, purpose TEXT NOT NULL,
         until INTEGER NOT NULL, PRIMARY KEY (thing, owner, server)) STRICT, WITHOUT ROWID;
     CREATE INDEX issued_over ON issued(until);
+    CREATE INDEX issued_to ON issued(owner, until);
 ",
     },
 ];

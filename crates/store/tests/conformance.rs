@@ -85,6 +85,7 @@ macro_rules! backends {
             the_issuer_that_was_named_first_stays,
             a_name_is_used_up_once_by_all,
             what_was_issued_is_its_owners_on_every_gateway,
+            of_what_was_issued_to_one_owner_the_last_thousand_are_kept,
             a_closed_store_denies,
         );)*
     };
@@ -784,14 +785,37 @@ async fn what_was_issued_is_its_owners_on_every_gateway(place: Place) {
     for server in ["b", "a", "a"] {
         store.issue("task 1", "ada", by(server, day)).await.unwrap();
     }
-    assert_eq!(other.issued("task 1", "ada").await.unwrap(), [by("a", day), by("b", day)]);
+    let known = async |store: &Store, thing: &str, owner: &str| {
+        let mut found = store.issued(&[thing.to_owned()], owner).await.unwrap();
+        assert_eq!(found.len(), 1, "one answer for one thing");
+        found.remove(0)
+    };
+    assert_eq!(known(&other, "task 1", "ada").await, [by("a", day), by("b", day)]);
     for (thing, owner) in [("task 1", "bob"), ("task 2", "ada"), ("ada", "task 1")] {
-        assert_eq!(other.issued(thing, owner).await.unwrap(), [], "{thing} of {owner}");
+        assert_eq!(known(&other, thing, owner).await, [], "{thing} of {owner}");
     }
+    store.issue("task 3", "ada", by("a", day)).await.unwrap();
+    let things = ["task 3", "task 2", "task 1"].map(str::to_owned);
+    let found = other.issued(&things, "ada").await.unwrap();
+    assert_eq!(found, [vec![by("a", day)], vec![], vec![by("a", day), by("b", day)]], "many are asked for at once");
+    assert_eq!(other.issued(&[], "ada").await.unwrap(), Vec::<Vec<Issued>>::new());
     other.issue("task 1", "bob", by("a", day + MINUTE)).await.unwrap();
     place.clock.advance(24 * 60 * MINUTE);
-    assert_eq!(store.issued("task 1", "ada").await.unwrap(), [], "its day is over");
-    assert_eq!(store.issued("task 1", "bob").await.unwrap(), [by("a", day + MINUTE)]);
+    assert_eq!(known(&store, "task 1", "ada").await, [], "its day is over");
+    assert_eq!(known(&store, "task 1", "bob").await, [by("a", day + MINUTE)]);
+}
+
+async fn of_what_was_issued_to_one_owner_the_last_thousand_are_kept(place: Place) {
+    let (store, day) = (&place.store, place.clock.now() + 24 * 60 * MINUTE);
+    let by = |until: i64| Issued { server: "a".to_owned(), purpose: "deploy".to_owned(), until };
+    store.issue("task 0", "bob", by(day)).await.unwrap();
+    for number in 0..1_010 {
+        store.issue(&format!("task {number}"), "ada", by(day + number)).await.unwrap();
+    }
+    let things = ["task 0", "task 9", "task 10", "task 1009"].map(str::to_owned);
+    let found = store.issued(&things, "ada").await.unwrap();
+    assert_eq!(found, [vec![], vec![], vec![by(day + 10)], vec![by(day + 1009)]]);
+    assert_eq!(store.issued(&things[..1], "bob").await.unwrap(), [[by(day)]], "nobody's push out another's");
 }
 
 async fn one_gateway_at_a_time_refreshes_an_authorization(place: Place) {

@@ -2,6 +2,7 @@
 
 use super::reading::{Reading, code};
 use crate::oauth::{AuthorizationConfig, Authorizer, Callers};
+use crate::ownership::text_of;
 use crate::pins::Pinning;
 use crate::secret::Secret;
 use crate::tls::{CertificateFiles, UpstreamTls};
@@ -91,6 +92,29 @@ impl ServerConfig {
             && self.request_headers == other.request_headers
             && self.authorization == other.authorization
             && parts(self) == parts(other)
+    }
+
+    /// Tells what its name stands for from everything else that the name may stand for, here, at another gateway or after a
+    /// restart: where it is, by whose authority it is called, and who shares a line to it. Not how long it is waited for, nor
+    /// what is translated.
+    ///
+    /// Not to be kept as it is: it is a plain digest, of secrets too.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut parts = vec![self.name.clone(), format!("{:?}", self.isolation), self.request_headers.join(",")];
+        match &self.target {
+            Target::Http { url, headers, tls } => {
+                parts.extend(["http".to_owned(), url.expose().to_owned(), format!("{tls:?}")]);
+                parts.extend(headers.iter().flat_map(|(name, value)| [name.clone(), value.expose().to_owned()]));
+            }
+            Target::Command { words, env, max_children: _ } => {
+                parts.extend(["command".to_owned(), words.len().to_string()]);
+                parts.extend(words.iter().cloned());
+                parts.extend(env.iter().flat_map(|(name, value)| [name.clone(), value.expose().to_owned()]));
+            }
+        }
+        // As `Debug` has it: all of it but what secrets are, and whoever shows another secret is still the same client.
+        parts.push(format!("{:?}", self.authorization));
+        text_of(&parts.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// The upstream as it is called in nobody's name. Nothing is started ahead: whoever only checks a server starts no program.

@@ -1,6 +1,6 @@
 //! Clients' messages that are no calls: what the policy says of their methods, and to whom what they name belongs.
 
-use super::{Answer, Gate, Judged, refusal_of};
+use super::{Answer, Gate, Judged, refusal_of, sealed};
 use crate::enforcer::{Noted, unissued};
 use crate::methods::judge_method;
 use crate::ownership::Whose;
@@ -37,6 +37,9 @@ impl Gate {
         }
         if let Some(decision) = self.prompt_denied(&message, &policies) {
             return self.deny(&message, NOT_ALLOWED, decision).await;
+        }
+        if is_request && !sealed::hands_back(&message) && self.enforcer.must_recall(&message, &self.caller) {
+            self.enforcer.recall(&message, &self.caller).await;
         }
         if let Some(decision) = self.disowned(&message, &policies) {
             // Whoever knows of no tasks hears that first, as it would from the server.

@@ -1,11 +1,12 @@
 //! Two callers before one server: what is issued to the one is no use to the other.
 
 use super::{Expected, Gate, Judged};
-use crate::enforcer::{Caller, Enforcer, Facts};
+use crate::enforcer::{Caller, Enforcer, Facts, MOST_NAMED};
+use crate::ownership::Whose;
 use crate::tools::{LiveTools, Schemas};
 use bytes::Bytes;
 use mcp::{Id, Message, Side};
-use policy::{Reason, Source, load};
+use policy::{Policy, Reason, Source, load};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use store::{Answer, ArgumentsMode, Options, StateUrl, Store};
@@ -16,10 +17,23 @@ struct Rig {
 
 impl Rig {
     fn new(policy: &str) -> Rig {
-        let loaded = load(&Source::new("p.yaml", format!("version: \"1\"\n{policy}\n")));
-        let policy = Arc::new(loaded.policy.unwrap_or_else(|| panic!("{:?}", loaded.problems)));
-        let store = Store::open(StateUrl::Memory, Options::default()).unwrap();
-        Rig { enforcer: Enforcer::new(store, "s", ArgumentsMode::Full, policy) }
+        Rig::on(Store::open(StateUrl::Memory, Options::default()).unwrap(), Rig::policy(policy))
+    }
+
+    /// Another gateway before the same server, with another policy.
+    fn beside(&self, policy: &str) -> Rig {
+        Rig::on(self.enforcer.store().clone(), Rig::policy(policy))
+    }
+
+    fn policy(text: &str) -> Arc<Policy> {
+        let loaded = load(&Source::new("p.yaml", format!("version: \"1\"\n{text}\n")));
+        Arc::new(loaded.policy.unwrap_or_else(|| panic!("{:?}", loaded.problems)))
+    }
+
+    fn on(store: Store, policy: Arc<Policy>) -> Rig {
+        let enforcer = Enforcer::new(store, "s", ArgumentsMode::Full, policy);
+        enforcer.stand_before("the one server".to_owned());
+        Rig { enforcer }
     }
 
     /// Judges a call of `pay` under this definition of the tool; gives the reason, and the approval that is asked for.
@@ -123,6 +137,32 @@ async fn a_task_of_one_is_unknown_to_another() {
         let (told, _) = rig.ask("ada", method, params, json!({})).await;
         assert!(told["result"].is_object(), "{method}: {told}");
     }
+}
+
+#[tokio::test]
+async fn what_is_denied_anyway_is_not_looked_up() {
+    let (rig, later) = (Rig::new("tools: {}"), json!({"resultType": "task", "taskId": "t", "status": "working"}));
+    rig.ask("ada", "tools/call", json!({"name": "later"}), later).await;
+    let other = rig.beside("methods: {tasks/get: deny}");
+    let known = || other.enforcer.owned().task(&other.gate("ada").caller.owner(), "t", other.enforcer.store().clock().now());
+    let (told, _) = other.ask("ada", "tasks/get", json!({"taskId": "t"}), json!({})).await;
+    assert_eq!((reason(&told), known()), ("method-refused", Whose::Unknown), "{told}");
+    let (told, _) = other.ask("ada", "tasks/cancel", json!({"taskId": "t"}), json!({})).await;
+    assert_eq!((told["result"].is_object(), known()), (true, Whose::Own("later".into())), "{told}");
+}
+
+#[tokio::test]
+async fn only_so_many_tasks_of_one_message_are_looked_up() {
+    let rig = Rig::new("tools: {}");
+    let tasks: Vec<String> = (0..MOST_NAMED + 4).map(|number| format!("t{number}")).collect();
+    for task in &tasks {
+        rig.ask("ada", "tools/call", json!({"name": "later", "task": {}}), json!({"task": {"taskId": task}})).await;
+    }
+    let wanted = json!({"notifications": {"taskIds": tasks}});
+    let (_, sent) = rig.beside("tools: {}").ask("ada", "subscriptions/listen", wanted.clone(), json!({})).await;
+    assert_eq!(sent.unwrap()["params"]["notifications"]["taskIds"], json!(tasks[..MOST_NAMED]));
+    let (_, sent) = rig.ask("ada", "subscriptions/listen", wanted, json!({})).await;
+    assert_eq!(sent.unwrap()["params"]["notifications"]["taskIds"], json!(tasks), "what is known here needs no looking up");
 }
 
 #[tokio::test]

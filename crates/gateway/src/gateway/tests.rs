@@ -1,9 +1,11 @@
 use super::*;
 use crate::config::ConfigFile;
 use crate::enforcer::Facts;
+use crate::ownership::{Purpose, Whose};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
+use mcp::{Message, Side};
 use policy::{Outcome, Reason};
 use scratch::Scratch;
 use store::{Options, StateUrl};
@@ -153,4 +155,40 @@ async fn what_lets_callers_in_is_what_they_are_judged_by() {
     assert!(Arc::ptr_eq(&in_force.snapshot, &stage.gateway.current.snapshot()));
     let scopes = in_force.identity.as_ref().map(|identity| identity.scopes_for(|_| true));
     assert_eq!(scopes, Some(vec!["admin".to_owned()]));
+}
+
+/// Whether the server knows, if need be by the state, that it has made the task `5` and given the state `s` for the caller.
+async fn knows(server: &Server, caller: &Caller) -> bool {
+    let [call, get] = [CALL, r#"{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"5"}}"#]
+        .map(|text| Message::parse(text.to_owned(), Side::Client).expect("it is a request"));
+    let enforcer = &server.enforcer;
+    for message in [&call, &get] {
+        enforcer.recall(message, caller).await;
+    }
+    let is_own = enforcer.owned().task(&caller.owner(), "5", enforcer.store().clock().now()) == Whose::Own("deploy".into());
+    assert_eq!(is_own, !enforcer.is_unissued(&call, caller), "both or none");
+    is_own
+}
+
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"deploy","requestState":"s"}}"#;
+
+#[tokio::test]
+async fn what_a_server_has_issued_is_not_handed_to_another_of_its_name() {
+    let stage = Stage::new(ONE, OPEN, TOKEN, STAFF);
+    let (first, caller) = (stage.server(), stage.caller());
+    let call = Message::parse(CALL.to_owned(), Side::Client).expect("it is a request");
+    let purpose = Purpose::of(&call).expect("it may be interrupted");
+    first.enforcer.issue(&caller, &purpose, Some("s"), Some("5")).await;
+    assert!(knows(&first, &caller).await);
+    let another = [OTHER.to_owned(), format!("{ONE}, isolation: shared"), "command: [web]".to_owned()];
+    for server in &another {
+        stage.change(server, OPEN, TOKEN, STAFF);
+        assert!(!knows(&stage.server(), &caller).await, "{server}");
+    }
+    // What is only waited for longer, or was away for a while, is the same server.
+    for server in [&format!("{ONE}, timeout: 7s"), ONE] {
+        stage.change(server, OPEN, TOKEN, STAFF);
+        let now = stage.server();
+        assert!(!Arc::ptr_eq(&first, &now) && knows(&now, &caller).await, "{server}");
+    }
 }

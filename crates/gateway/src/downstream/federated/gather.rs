@@ -7,7 +7,7 @@ use super::{Federation, Member};
 use crate::conversation::Command;
 use crate::downstream::http::Abandonment;
 use crate::downstream::sessions;
-use crate::enforcer::Caller;
+use crate::enforcer::{Caller, MOST_NAMED};
 use crate::refusal::UPSTREAM_FAILED;
 use crate::sink::{Down, Sink};
 use crate::tools::own_id;
@@ -278,11 +278,10 @@ impl Ground {
     pub async fn route(&self, target: &Target<'_>, like: &Message) -> Option<Arc<Member>> {
         let server: Arc<str> = match target {
             Target::Name(name) => mcp::federation::split(name)?.0.into(),
-            Target::Task(id) => match self.known().task(id) {
-                Whose::Of(server) => server,
-                Whose::Disputed => return None,
-                Whose::Unknown => self.maker(id).await?,
-            },
+            Target::Task(id) => {
+                self.learn_makers(std::iter::once(&**id)).await;
+                return self.maker(id);
+            }
             Target::Resource(_) | Target::Template(_) => match self.resource(target) {
                 Whose::Of(server) => server,
                 Whose::Disputed => return None,
@@ -299,14 +298,32 @@ impl Ground {
         self.federation().member_for(self.caller(), &server)
     }
 
-    /// The server that has made a task for the caller when another gateway, or another session, was told of it; `None` where there
-    /// is none, or more than one.
-    async fn maker(&self, task: &str) -> Option<Arc<str>> {
+    /// The server that has made a task for the caller, as far as is known here; `None` where there is none, or more than one.
+    pub fn maker(&self, task: &str) -> Option<Arc<Member>> {
+        match self.known().task(task) {
+            Whose::Of(server) => self.federation().member_for(self.caller(), &server),
+            Whose::Disputed | Whose::Unknown => None,
+        }
+    }
+
+    /// Learns from the state which server has made each of these tasks for the caller, when another gateway, or another session,
+    /// was told of it: of the first [`MOST_NAMED`] that are not known here.
+    pub async fn learn_makers(&self, tasks: impl Iterator<Item = &str>) {
+        let unknown = tasks.filter(|task| matches!(self.known().task(task), Whose::Unknown)).map(str::to_owned);
+        let unknown: Vec<String> = unknown.take(MOST_NAMED).collect();
+        if unknown.is_empty() {
+            return;
+        }
         let (federation, caller) = (self.federation(), self.caller());
-        let makers = federation.enforcer.makers(task, caller).await;
-        let mut found = makers.iter().filter_map(|server| federation.member_for(caller, server));
-        let maker = found.next().filter(|_| found.next().is_none())?.name.clone();
-        self.known().claim_task(&maker, task).then_some(maker)
+        let makers = federation.enforcer.makers(&unknown, caller).await;
+        let members = federation.members_for(caller).into_iter();
+        let members: Vec<_> = members.filter_map(|member| Some((member.sessions.enforcer.server_digest()?, member))).collect();
+        for (task, makers) in unknown.iter().zip(makers) {
+            let mut found = members.iter().filter(|(digest, _)| makers.contains(digest));
+            if let (Some((_, member)), None) = (found.next(), found.next()) {
+                self.known().claim_task(&member.name, task);
+            }
+        }
     }
 
     fn resource(&self, target: &Target<'_>) -> Whose {

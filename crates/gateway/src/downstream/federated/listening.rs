@@ -84,8 +84,10 @@ async fn share(stateless: &Arc<Stateless>, request: &Message, wanted: Value<'_>)
             shares.entry(member.name.clone()).or_default().resources.push(uri.into_owned());
         }
     }
-    for task in strings(wanted, "taskIds") {
-        if let Some(member) = ground.route(&Target::Task(task.clone()), request).await {
+    let tasks: Vec<_> = strings(wanted, "taskIds").collect();
+    ground.learn_makers(tasks.iter().map(|task| &**task)).await;
+    for task in tasks {
+        if let Some(member) = ground.maker(&task) {
             shares.entry(member.name.clone()).or_default().tasks.push(task.into_owned());
         }
     }
