@@ -260,12 +260,6 @@ fn class_findings(
         let doubtful = add_operations(router, &mut findings);
         return (findings, doubtful);
     }
-    if router.is_none()
-        && let Some(quote) = further::only_prepares(reading)
-    {
-        let why = "its own contract: it only prepares";
-        return (vec![Finding::said(RiskClass::Read, 2, "R19", why, "description", quote)], None);
-    }
     let vague = |clause: &&Clause| clauses::is_vague(clause);
     let of = |clause: &Clause, at: &str| Some(Finding::new(senses::of_clause(clause, context)?, at, clause.quote.clone()));
     let has_router = router.is_some();
@@ -328,19 +322,28 @@ fn read_in(clauses: &[Clause], other: &[Clause], at: &str, context: Context) -> 
             || clear.is_some_and(|clear| clear.verb.word != clause.verb.word)
                 && clear_class == Some(RiskClass::Read)
                 && meaning.class != RiskClass::Read;
-        let by_noun = !clause.is_clear && says_else;
+        // `drop_table`, "Returns whether it worked": what comes back is not what is done.
+        let only_returns = at == "name"
+            && clear.is_some_and(|clear| clear.verb.word == "return")
+            && !clause.object.is_empty()
+            && !clause.object.iter().any(|word| further::is_information(word))
+            && matches!(
+                clause.verb.sense,
+                Sense::Delete | Sense::Remove | Sense::Reset | Sense::Run | Sense::Put | Sense::Change
+            );
+        let by_noun = !clause.is_clear && says_else && !only_returns;
         // `remove_droplets`, "Remove droplets from a load balancer": the text says more.
         let is_told_of = clear.is_some_and(|clear| clear.verb.word == clause.verb.word && clear.rest.len() > clause.rest.len());
         let by_noun = by_noun || is_told_of && clause.verb.sense == Sense::Remove && clear_class == Some(RiskClass::Write);
         // `get_plan`, "Creates a plan": it is made to be given back.
-        let asks = clear.is_some_and(|clear| clear.verb.sense == Sense::Look) && clause.verb.sense == Sense::Make;
-        if asks && clause.is_about(ADVICE) {
+        let asks = at == "description" && clear.is_some_and(|clear| clear.verb.sense == Sense::Look);
+        if asks && clause.verb.sense == Sense::Make && meaning.class == RiskClass::Write && clause.is_about(ADVICE) {
             return Some(Finding::new(senses::plain(RiskClass::Read, "R19", "gives back text"), at, clause.quote.clone()));
         }
         Some(Finding::new(Meaning { is_weak: meaning.is_weak || by_noun, ..meaning }, at, clause.quote.clone()))
     };
-    // `Extract and categorize links`: what is done to an answer changes nothing.
-    let answers = clauses.first().is_some_and(|first| matches!(first.verb.sense, Sense::Look | Sense::Advise));
+    // `Extract and categorize links`: what is done to what was taken out of a text changes nothing.
+    let answers = clauses.first().is_some_and(|first| words::is_one(first.verb.word, "extract parse analyze analyse"));
     let shapes = |at: usize, clause: &Clause| at > 0 && answers && words::is_one(clause.verb.word, SHAPES_AN_ANSWER);
     let clauses = clauses.iter().enumerate().filter(|(at, clause)| !clauses::is_vague(clause) && !shapes(*at, clause));
     clauses.filter_map(|(_, clause)| finding(clause)).collect()
@@ -350,18 +353,18 @@ fn read_in(clauses: &[Clause], other: &[Clause], at: &str, context: Context) -> 
 const ADVICE: &str = "plan guide summary diagram checklist overview recommendation snippet explanation";
 
 /// What is done to what a tool has found, before it gives it back.
-const SHAPES_AN_ANSWER: &str = "categorize categorise label tag score mark annotate highlight organize organise flatten redact";
+const SHAPES_AN_ANSWER: &str = "categorize categorise score highlight flatten";
 
-/// Adds a finding for each operation of a router. One that nobody understands among those that read is no read.
+/// Adds a finding for each operation of a router. One that nobody understands may do more than those that are understood.
 fn add_operations(router: Option<routers::Router>, findings: &mut Vec<Finding>) -> Option<routers::Doubtful> {
     let routers::Router { operations, is_complete, doubtful } = router?;
-    let only_reads = operations.iter().all(|operation| operation.meaning.class == RiskClass::Read);
+    let is_mild = operations.iter().all(|operation| operation.meaning.class < RiskClass::Execute);
     findings.extend(operations.into_iter().map(|operation| {
         let finding = Finding::new(operation.meaning, &operation.at, operation.name);
         let confidence = if is_complete { finding.confidence } else { finding.confidence.min(2) };
         Finding { confidence, is_weak: false, ..finding }
     }));
-    if let Some(routers::Doubtful { at, names }) = doubtful.as_ref().filter(|_| only_reads) {
+    if let Some(routers::Doubtful { at, names }) = doubtful.as_ref().filter(|_| is_mild) {
         let why = "what this operation does cannot be told";
         findings.extend(names.iter().map(|name| Finding::said(RiskClass::Execute, 1, "R22", why, at, name.clone())));
     }

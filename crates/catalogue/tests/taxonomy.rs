@@ -534,7 +534,6 @@ fn what_is_done_to_an_answer_is_told_from_what_is_done_to_things() {
             ("make_csv", "Build a CSV from contacts"),
             ("wait_for_turn", "Block until it is your turn"),
             ("find_company", "Resolve a company to its domain"),
-            ("prepare_change", "Prepare an exact change for approval. Does not write anything."),
         ],
     );
     all(
@@ -571,10 +570,6 @@ fn what_is_done_to_an_answer_is_told_from_what_is_done_to_things() {
     // An operation that is only told of is not done.
     let method = json!({"method": {"type": "string", "description": "The method (e.g. 'list', 'create')"}});
     is(RiskClass::Read, "get_type_info", "Get type information for a method.", method);
-    let nothing = "Nothing is sent to anybody.";
-    all(RiskClass::Destructive, &[("delete_plan", &format!("Deletes a plan. {nothing}"))]);
-    let flag = json!({"apply": {"type": "boolean"}});
-    assert_ne!(grade(&tool("plan_deletion", &format!("Delete old records. {nothing}"), flag)).class, RiskClass::Read);
 }
 
 #[test]
@@ -588,4 +583,37 @@ fn secrets_come_back_where_an_argument_can_ask_for_them() {
     assert!(returns("get_connection", "Get a connection", json!({"hide_password": {"type": "boolean"}})));
     assert!(returns("exchange_token", "Exchange a public token for an access token", json!({"token": text()})));
     assert!(!returns("create_access_key", "Create a new access key. The SecretAccessKey is redacted.", json!({"user": text()})));
+}
+
+#[test]
+fn a_cheerful_word_makes_no_read_of_a_change() {
+    for (name, description) in [
+        ("prepare_database", "Drops and recreates all tables. It does not execute migrations."),
+        ("delete_plan", "Deletes a plan. Nothing is sent to anybody."),
+        ("find_and_redact_messages", "Finds and redacts sensitive messages in a channel."),
+        ("scan_and_organize_files", "Scans and organizes files."),
+        ("find_and_label_issues", "Finds and labels issues."),
+        ("create_snippet", "Returns the created snippet."),
+        ("create_plan", "Returns the id of the created plan."),
+        ("delete__user_info", ""),
+        ("wipe_device__id__status_post", ""),
+        ("search_history", "Clear history of searches."),
+        ("statistics", "Reset statistics of the server."),
+        ("enrich_contacts", "Enrich contacts in the CRM."),
+        ("build_project", "Returns the URL of the new build."),
+        ("drop_table", "Returns true on success."),
+        ("wipe_device", "Returns true on success."),
+        ("drop_validator", ""),
+        ("run_analyzer", ""),
+        ("deploy_validator", ""),
+        ("stop_checker", ""),
+    ] {
+        let risk = grade(&tool(name, description, json!({})));
+        assert_ne!(risk.class, RiskClass::Read, "{name}: {:#?}", risk.evidence);
+    }
+    let listed = |name: &str, values: Value| json!({name: {"type": "array", "items": {"type": "object", "properties": {"action": {"type": "string", "enum": values}}}}});
+    is(RiskClass::Write, "review_members", "Reviews the members.", listed("members", json!(["get", "remove"])));
+    is(RiskClass::Destructive, "save", "Saves files.", listed("files", json!(["write", "remove"])));
+    let odd = json!({"operation": {"type": "string", "enum": ["list", "create", "zorp"]}});
+    is(RiskClass::Execute, "orders", "Manage orders.", odd);
 }

@@ -63,12 +63,12 @@ pub(super) fn of_name_as_told(name: &str, server: &[String], told: &[Clause]) ->
     // `index_advisor`, though an index may be made as well.
     if let Some(verb) = tokens.last().filter(|last| words::is_one(last, ADVISERS)).and_then(|last| agent_verb(last))
         && !tokens.iter().rev().skip(1).any(|token| name_verb(token).is_some_and(|verb| !verb.is_noun_too))
-        && !words::is_one(&tokens[0], CHANGES_WHAT_FOLLOWS)
+        && (tokens[0] == "index" || name_verb(&tokens[0]).is_none_or(|verb| is_look(&verb)))
     {
         return vec![name_clause(&tokens, tokens.len() - 1, verb, name)];
     }
-    // `remove_viewer` is done to a viewer.
-    let is_thing = !tokens.iter().rev().skip(1).any(|token| name_verb(token).is_some_and(|verb| alters(verb.sense)));
+    // `remove_viewer`, `run_analyzer`: done to a viewer, and with an analyzer.
+    let is_thing = !tokens.iter().rev().skip(1).any(|token| name_verb(token).is_some_and(|verb| !is_look(&verb)));
     if let Some(verb) = tokens.last().filter(|_| tokens.len() > 1 && is_thing).and_then(|last| agent_verb(last)) {
         return vec![name_clause(&tokens, tokens.len() - 1, verb, name)];
     }
@@ -86,10 +86,11 @@ pub(super) fn of_name_as_told(name: &str, server: &[String], told: &[Clause]) ->
     clauses
 }
 
-/// The name without what it is kept under: `TwilioApiV2010--FetchCall`, `mail__send`.
+/// The name without what it is kept under, where that says nothing of what is done: `TwilioApiV2010--FetchCall`.
 fn local(name: &str) -> &str {
-    let last = ["--", "__", "::", "/"].iter().filter_map(|mark| Some(name.rsplit_once(mark)?.1)).min_by_key(|last| last.len());
-    last.filter(|last| words::of_name(last).iter().any(|token| name_verb(token).is_some())).unwrap_or(name)
+    let does = |text: &str| words::of_name(text).iter().any(|token| name_verb(token).is_some());
+    let cut = ["--", "__", "::", "/"].iter().filter_map(|mark| name.rsplit_once(mark)).min_by_key(|(_, last)| last.len());
+    cut.filter(|(before, last)| does(last) && !does(before)).map_or(name, |(_, last)| last)
 }
 
 /// Whether a word that could be a verb belongs to the noun `pull request` or its like.
@@ -270,7 +271,11 @@ fn leading_verb(words: &[String]) -> Option<(usize, Verb, Form)> {
     let noun = verb.is_noun_too && form == Form::Base && next_is("is are was has can of : name id")
         || form == Form::Third && next_is("are were have can cannot");
     // `Login history of a user`
-    let tells = verb.is_noun_too && form == Form::Base && next_is("history statistics stats overview");
+    let tells = verb.is_noun_too
+        && form == Form::Base
+        && !alters(verb.sense)
+        && !matches!(verb.sense, Sense::Run)
+        && next_is("history statistics stats overview");
     (form != Form::Past && !noun && !tells).then_some((at, verb, form))
 }
 

@@ -294,25 +294,6 @@ fn to_media(reading: &Reading) -> Option<Finding> {
     makes.then(|| Finding::said(Execute, 2, "R12", "a model or a renderer makes something", "name", reading.name.clone()))
 }
 
-/// R19: the sentence in which a tool that prepares something promises not to do it. `delete_plan` prepares nothing, and what has
-/// a flag to go on with may.
-pub(super) fn only_prepares(reading: &Reading) -> Option<String> {
-    let names = words::of_name(&reading.name);
-    let head = names.iter().find(|name| !reading.server.contains(*name));
-    let goes_on =
-        |parameter: &Parameter| parameter.kind == "boolean" && parameter.mentions("apply execute confirm commit submit");
-    let prepares = head.is_some_and(|head| words::is_one(head, "prepare preview plan propose simulate dry"))
-        && !reading.parameters.iter().any(goes_on);
-    let sentence = reading
-        .says_any(DOES_NOTHING)
-        .filter(|sentence| prepares && !sentence.words.iter().any(|word| words::is_one(word, "if when unless until default")))?;
-    Some(clauses::quote(&sentence.text))
-}
-
-const DOES_NOTHING: &str = "does not write, does not modify, does not apply, does not execute, does not change, does not submit, \
-    nothing is written, nothing is changed, nothing is applied, nothing is executed, nothing is sent, no changes are made, \
-    without applying, without executing, without making changes, doesn't apply, doesn't execute, doesn't write, doesn't modify";
-
 /// R8: what is made is made later, by a job that the call starts.
 fn jobs(reading: &Reading) -> Option<Finding> {
     let sentence = reading.says_any(STARTS_A_JOB).filter(|sentence| !is_negated(&sentence.words))?;
@@ -411,12 +392,16 @@ pub(super) fn undecided(reading: &Reading, context: Context) -> Option<Finding> 
 /// Whether a text without a verb that is known begins by naming information: `Weather data for a city`, but neither `Scrubs all
 /// history data` nor `Scrubs history`, in which something may be done to it.
 fn names_information(words: &[String]) -> bool {
-    let is_information = |word: &String| words::is_one(&words::singular(word), INFORMATION) || words::is_one(word, INFORMATION);
-    let Some(at) = words.iter().take(8).position(is_information) else { return false };
+    let Some(at) = words.iter().take(8).position(|word| is_information(word)) else { return false };
     let third =
         |word: &String| word.len() > 3 && word.ends_with('s') && !["ss", "us", "is", "ics"].iter().any(|end| word.ends_with(end));
     let acts = words.iter().take(at).skip(1).any(|word| words::is_one(word, DETERMINERS));
     !acts && (at == 0 || !words.first().is_some_and(third))
+}
+
+/// Whether a word names something that is only told.
+pub(super) fn is_information(word: &str) -> bool {
+    words::is_one(&words::singular(word), INFORMATION) || words::is_one(word, INFORMATION)
 }
 
 /// What stands before the object of a verb.

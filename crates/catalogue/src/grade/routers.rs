@@ -48,7 +48,10 @@ pub(super) fn find(reading: &Reading, context: Context) -> Option<Router> {
             let doubtful = (decides && !names.is_empty()).then(|| Doubtful { at: parameter.path.clone(), names });
             // Of each of a list of parts, such as its links, only that it belongs there is given and taken.
             if is_of_part(&parameter.path) {
-                operations.retain(|operation| operation.name != "remove");
+                let removed = operations.iter_mut().filter(|operation| operation.name == "remove");
+                removed.for_each(|operation| {
+                    operation.meaning = senses::plain(crate::RiskClass::Write, "R6", "only an entry in a list goes")
+                });
             }
             let (count, all) = (operations.len(), parameter.values.len());
             let enough = if decides { count * 2 >= all } else { count * 3 >= all * 2 };
@@ -57,17 +60,12 @@ pub(super) fn find(reading: &Reading, context: Context) -> Option<Router> {
     listed.or_else(|| in_alternatives(reading, &object, context)).or_else(|| in_text(reading, &object, context))
 }
 
-/// Whether a parameter says what happens to each of a list that is no list of operations.
+/// Whether a parameter says what happens to each of a list of what only belongs to something.
 fn is_of_part(path: &str) -> bool {
     let Some((before, _)) = path.split_once(".items.properties.") else { return false };
     let parent = before.rsplit('.').next().unwrap_or_default();
-    !words::of_name(parent).iter().any(|word| {
-        words::is_one(
-            word,
-            "requests operations actions updates changes commands edits steps items \
-        batch mutations patches request operation action",
-        )
-    })
+    let belongs = "link relation label tag keyword dependency parent assignee watcher participant attendee";
+    words::of_name(parent).iter().any(|word| words::is_one(&words::singular(word), belongs))
 }
 
 /// Operations of which each is the constant of one alternative: `oneOf: [{operation: "get"}, {operation: "delete"}]`.

@@ -339,10 +339,8 @@ fn change(clause: &Clause) -> Meaning {
             return plain(Execute, "R8", "puts another program into effect");
         }
         "reverse" if clause.mentions("geocode lookup search dns image proxy") => return plain(Read, "R16", "gives information"),
-        // What is known of somebody is looked up, or added to a record.
-        "enrich" if clause.mentions("person people company contact organization domain email ip lead") => {
-            return weak(Read, "R16", "looks up what is known");
-        }
+        // What is known of somebody is looked up, or added to a record: in doubt that.
+        "enrich" => return weak(Write, "R22", "what is known may be added to a record"),
         "persist" => return weak(Write, "R5", "keeps what would expire"),
         "release" if clause.mentions("address ip number") => {
             return plain(Destructive, "R6", "gives up what may not come back");

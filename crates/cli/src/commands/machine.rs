@@ -94,7 +94,7 @@ pub(super) fn unwrapped(server: &Server) -> Server {
     server
 }
 
-/// Where the bridge leads to, with the headers whose values are in the environment of the command.
+/// Where the bridge leads to, with its headers, whose values may be kept elsewhere: in the environment of the command first.
 fn bridged(command: &[String], env: &[(String, String)]) -> Option<Target> {
     let value = |said: &str| {
         let variable = said.strip_prefix("env:")?;
@@ -102,7 +102,11 @@ fn bridged(command: &[String], env: &[(String, String)]) -> Option<Target> {
     };
     let header = |line: &String| {
         let (name, said) = line.split_once(": ")?;
-        Some((name.to_owned(), value(said).unwrap_or_else(|| said.to_owned())))
+        let elsewhere = || {
+            let line = headers::resolved(std::slice::from_ref(line)).ok()?.pop()?;
+            Some(line.split_once(": ")?.1.to_owned())
+        };
+        Some((name.to_owned(), value(said).or_else(elsewhere).unwrap_or_else(|| said.to_owned())))
     };
     let url = following(command, "--upstream").next()?.clone();
     Some(Target::Url { url, headers: following(command, "--header").filter_map(header).collect() })
@@ -130,8 +134,8 @@ async fn list(server: &Server, timeout: Duration) -> Result<Listing, String> {
     let upstream = match &server.target {
         Target::Command { command } => Upstream::Child(ChildCommand::inheriting(command).with(server.env.iter().cloned())),
         Target::Url { url, headers } => {
+            // As they stand: what looks like a reference is none to any client.
             let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-            let lines = headers::resolved(&lines).map_err(|_| "one of its headers cannot be read".to_owned())?;
             let target = HttpTarget::new(url, &lines, &UpstreamTls::default(), timeout);
             Upstream::Http(target.map_err(|error| error.to_string())?)
         }
