@@ -136,13 +136,16 @@ impl Upstream {
         let mut command = Command::new("python3");
         command.arg("tests/upstreams/lenient.py").args(["--http", "0", "--log"]).arg(scratch.join("upstream.log"));
         command.current_dir(&workspace.root).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| format!("python3 does not start: {error}"))?;
+        let child = command.spawn().map_err(|error| format!("python3 does not start: {error}"))?;
+        // Whatever comes of it, it is ended.
+        let mut upstream = Upstream { child, port: 0 };
         let mut line = String::new();
-        if let Some(out) = child.stdout.take() {
+        if let Some(out) = upstream.child.stdout.take() {
             BufReader::new(out).read_line(&mut line).map_err(|error| error.to_string())?;
         }
         let port = line.split_whitespace().last().and_then(|port| port.parse().ok());
-        Ok(Upstream { child, port: port.ok_or(format!("the stand-in says `{}`", line.trim()))? })
+        upstream.port = port.ok_or(format!("the stand-in says `{}`", line.trim()))?;
+        Ok(upstream)
     }
 }
 

@@ -66,7 +66,8 @@ pub fn hold(workspace: &Workspace) -> Result<Option<String>, String> {
                 (bad * 1_000 <= of * ceiling, format!("at most {ceiling}"))
             }
         };
-        if !is_kept {
+        // Of nothing every share is held: then the collection has another form by now.
+        if !is_kept || of == 0 {
             broken.push(format!("{}: {bad} of {of} have a D or F, and not {bound} of a thousand", set.name));
         }
     }

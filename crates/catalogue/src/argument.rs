@@ -168,14 +168,13 @@ impl<'s> Walk<'s> {
     fn referred(&self, reference: Value<'s>) -> Option<(Value<'s>, String)> {
         let text = reference.as_str()?;
         let (place, name) = text.strip_prefix("#/")?.split_once('/')?;
-        let is_known = matches!(place, "$defs" | "definitions");
-        is_known.then_some(())?;
-        Some((self.root.get(place)?.get(name)?, format!("inputSchema.{place}.{name}")))
+        let known = Some(place).filter(|place| matches!(*place, "$defs" | "definitions"))?;
+        Some((self.root.get(known)?.get(name)?, format!("inputSchema.{known}.{name}")))
     }
 }
 
 /// As many as are graded.
-const MOST: usize = 400;
+const MOST: usize = 1_000;
 /// Schemas of real tools have some hundred places; references can make any number of them.
 const MOST_VISITS: usize = 2_000;
 /// Arguments of real tools are flatter.

@@ -607,6 +607,7 @@ fn a_cheerful_word_makes_no_read_of_a_change() {
         ("run_analyzer", ""),
         ("deploy_validator", ""),
         ("stop_checker", ""),
+        ("block_for_abuse", ""),
     ] {
         let risk = grade(&tool(name, description, json!({})));
         assert_ne!(risk.class, RiskClass::Read, "{name}: {:#?}", risk.evidence);

@@ -108,7 +108,7 @@ fn access(clause: &Clause, context: Context) -> Meaning {
         "kick" if next("off") || !clause.object.is_empty() && !clause.mentions(MEMBERS) => {
             plain(Execute, "R8", "sets something going")
         }
-        "block" if next("until while for") => plain(Read, "R16", "waits and tells"),
+        "block" if next("until while") => plain(Read, "R16", "waits and tells"),
         "exchange" if !clause.mentions("token code credential grant authorization") => match context.is_about_money {
             true => plain(Financial, "R11", "moves money, or binds somebody to pay"),
             false => weak(Write, "R22", "changes something"),
